@@ -1,0 +1,147 @@
+//! Flow fields and masks.
+
+use crate::{SizeError, check_len};
+
+/// Dense optical flow: for every pixel of frame 1, how far it moved, in pixels of the input image.
+///
+/// `u` points right, `v` points down; both are planes `[height, width]`. Where `valid` is present and false the flow
+/// is unknown (sparse or damaged ground truth) and `u`, `v` are 0 there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlowField {
+    width: usize,
+    height: usize,
+    u: Vec<f32>,
+    v: Vec<f32>,
+    valid: Option<Mask>,
+}
+
+impl FlowField {
+    /// Flow known at every pixel, from its two planes `[height, width]`.
+    pub fn new(width: usize, height: usize, u: Vec<f32>, v: Vec<f32>) -> Result<Self, SizeError> {
+        check_len("u plane", width * height, u.len())?;
+        check_len("v plane", width * height, v.len())?;
+        Ok(Self { width, height, u, v, valid: None })
+    }
+
+    /// The same flow, known only where `valid` is true; unknown pixels are set to zero motion.
+    pub fn with_validity(mut self, valid: Mask) -> Result<Self, SizeError> {
+        check_len("validity mask", self.width * self.height, valid.data().len())?;
+        for (i, &known) in valid.data().iter().enumerate() {
+            if !known {
+                (self.u[i], self.v[i]) = (0.0, 0.0);
+            }
+        }
+        self.valid = Some(valid);
+        Ok(self)
+    }
+
+    /// No motion anywhere.
+    pub fn zeros(width: usize, height: usize) -> Self {
+        Self { width, height, u: vec![0.0; width * height], v: vec![0.0; width * height], valid: None }
+    }
+
+    /// Flow computed pixel by pixel from `f(x, y) -> (u, v)`.
+    pub fn from_fn(width: usize, height: usize, mut f: impl FnMut(usize, usize) -> (f32, f32)) -> Self {
+        let (mut u, mut v) = (Vec::with_capacity(width * height), Vec::with_capacity(width * height));
+        for y in 0..height {
+            for x in 0..width {
+                let (du, dv) = f(x, y);
+                u.push(du);
+                v.push(dv);
+            }
+        }
+        Self { width, height, u, v, valid: None }
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Horizontal motion, `[height, width]`, pixels, right positive.
+    pub fn u(&self) -> &[f32] {
+        &self.u
+    }
+
+    /// Vertical motion, `[height, width]`, pixels, down positive.
+    pub fn v(&self) -> &[f32] {
+        &self.v
+    }
+
+    /// Both planes, to change in place.
+    pub fn planes_mut(&mut self) -> (&mut [f32], &mut [f32]) {
+        (&mut self.u, &mut self.v)
+    }
+
+    /// Where the flow is known; `None` means everywhere.
+    pub fn validity(&self) -> Option<&Mask> {
+        self.valid.as_ref()
+    }
+
+    /// Whether the flow of pixel `(x, y)` is known.
+    pub fn is_valid(&self, x: usize, y: usize) -> bool {
+        self.valid.as_ref().is_none_or(|m| m.get(x, y))
+    }
+
+    /// `(u, v)` of pixel `(x, y)`.
+    pub fn get(&self, x: usize, y: usize) -> (f32, f32) {
+        let i = y * self.width + x;
+        (self.u[i], self.v[i])
+    }
+}
+
+/// A yes/no image, `[height, width]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mask {
+    width: usize,
+    height: usize,
+    data: Vec<bool>,
+}
+
+impl Mask {
+    /// A mask from its values, `[height, width]`.
+    pub fn new(width: usize, height: usize, data: Vec<bool>) -> Result<Self, SizeError> {
+        check_len("mask", width * height, data.len())?;
+        Ok(Self { width, height, data })
+    }
+
+    /// The same value everywhere.
+    pub fn filled(width: usize, height: usize, value: bool) -> Self {
+        Self { width, height, data: vec![value; width * height] }
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// The values, `[height, width]`.
+    pub fn data(&self) -> &[bool] {
+        &self.data
+    }
+
+    /// The values, to change in place.
+    pub fn data_mut(&mut self) -> &mut [bool] {
+        &mut self.data
+    }
+
+    /// The value at `(x, y)`.
+    pub fn get(&self, x: usize, y: usize) -> bool {
+        self.data[y * self.width + x]
+    }
+
+    /// How many pixels are true.
+    pub fn count(&self) -> usize {
+        self.data.iter().filter(|&&b| b).count()
+    }
+}

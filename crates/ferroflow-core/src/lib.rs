@@ -1,0 +1,25 @@
+//! What an optical flow is: frames, flow fields and masks, with their file formats, metrics and pictures.
+//!
+//! The public unit is the pixel of the input image: `flow(x)` says where pixel `x` of frame 1 went in frame 2.
+
+pub mod field;
+pub mod frame;
+
+pub use field::{FlowField, Mask};
+pub use frame::Frame;
+
+/// Sizes that do not fit together.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: expected {expected} values, found {found}")]
+pub struct SizeError {
+    /// Which buffer has the wrong length.
+    pub what: &'static str,
+    /// The length that width and height ask for.
+    pub expected: usize,
+    /// The length given.
+    pub found: usize,
+}
+
+pub(crate) fn check_len(what: &'static str, expected: usize, found: usize) -> Result<(), SizeError> {
+    if expected == found { Ok(()) } else { Err(SizeError { what, expected, found }) }
+}

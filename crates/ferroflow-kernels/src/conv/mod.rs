@@ -1,0 +1,190 @@
+//! Convolution and transposed convolution: prepared once per layer and size, run per frame.
+//!
+//! [`ConvPlan::new`] picks the algorithm by shape, packs or transforms the weights for it, and knows its working
+//! memory; [`ConvPlan::run`] then only computes. Bias, activation and residual are applied as results are written.
+
+mod reference;
+
+use crate::{Blocks, BlocksMut, Extent, Isa, LANES, Scratch};
+
+/// What a layer computes, whatever its size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ConvShape {
+    /// Convolution, or transposed convolution with kernel 4, stride 2, padding 1.
+    pub kind: ConvKind,
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Channels of the output.
+    pub out_channels: usize,
+    /// Square kernel size.
+    pub kernel: usize,
+    /// Step between outputs.
+    pub stride: usize,
+    /// Distance between taps.
+    pub dilation: usize,
+    /// Zeros above, left, below, right.
+    pub padding: [usize; 4],
+}
+
+/// Direction of a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConvKind {
+    /// Weights `[out, in, k, k]`.
+    Forward,
+    /// Weights `[in, out, 4, 4]`, stride 2, padding 1: the output is twice as large.
+    Transposed,
+}
+
+impl ConvShape {
+    /// The output's extent for this input.
+    pub fn output(&self, input: Extent) -> Extent {
+        match self.kind {
+            ConvKind::Transposed => Extent { n: input.n, h: 2 * input.h, w: 2 * input.w },
+            ConvKind::Forward => {
+                let reach = self.dilation * (self.kernel - 1) + 1;
+                let [top, left, bottom, right] = self.padding;
+                let out = |size: usize, pad: usize| (size + pad - reach) / self.stride + 1;
+                Extent { n: input.n, h: out(input.h, top + bottom), w: out(input.w, left + right) }
+            }
+        }
+    }
+
+    /// Multiply-adds times two, counted as direct convolution.
+    pub fn flop(&self, input: Extent) -> f64 {
+        let pixels = match self.kind {
+            ConvKind::Forward => self.output(input),
+            ConvKind::Transposed => input,
+        };
+        2.0 * (pixels.n * pixels.h * pixels.w) as f64
+            * (self.in_channels * self.out_channels * self.kernel * self.kernel) as f64
+    }
+}
+
+/// What is applied to each sum, after the bias and the residual.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Activation {
+    /// Nothing.
+    Linear,
+    /// `max(x, slope * x)`, `0 <= slope <= 1`.
+    LeakyRelu(f32),
+}
+
+impl Activation {
+    /// The slope on the negative side (1 for linear).
+    pub fn slope(self) -> f32 {
+        match self {
+            Activation::Linear => 1.0,
+            Activation::LeakyRelu(slope) => slope,
+        }
+    }
+}
+
+/// How to prepare a layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Instruction set.
+    pub isa: Isa,
+    /// Only sums of products of the given numbers: no Winograd.
+    pub exact: bool,
+    /// Threads that will run it.
+    pub threads: usize,
+    /// An algorithm by name (as [`ConvPlan::algorithm`] prints it), for tests and benchmarks; `None` chooses.
+    pub algorithm: Option<&'static str>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { isa: Isa::detect(), exact: false, threads: rayon::current_num_threads(), algorithm: None }
+    }
+}
+
+/// Everything that is known when a layer is prepared.
+#[derive(Clone, Copy)]
+pub struct Layer<'a> {
+    /// What it computes.
+    pub shape: ConvShape,
+    /// The size it will run at.
+    pub input: Extent,
+    /// Which input channel each lane of the input blocks holds ([`crate::lane_map`]); lanes of `None` hold zeros.
+    pub lanes: &'a [Option<u32>],
+    /// Weights in PyTorch's order.
+    pub weight: &'a [f32],
+    /// `[out]`
+    pub bias: Option<&'a [f32]>,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+/// One algorithm with its prepared weights.
+trait Engine: Send + Sync {
+    fn run(&self, input: Blocks<'_>, residual: Option<Blocks<'_>>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch);
+    /// Its name, e.g. `winograd F(6x6)`.
+    fn name(&self) -> String;
+    /// Floats of working memory per thread.
+    fn scratch_len(&self) -> usize;
+    /// Bytes of prepared weights.
+    fn weight_bytes(&self) -> usize;
+}
+
+/// A layer ready to run.
+pub struct ConvPlan {
+    shape: ConvShape,
+    input: Extent,
+    engine: Box<dyn Engine>,
+}
+
+impl ConvPlan {
+    /// Prepares a layer: chooses the algorithm, packs the weights.
+    pub fn new(layer: &Layer<'_>, options: Options) -> Self {
+        let _ = options;
+        Self { shape: layer.shape, input: layer.input, engine: Box::new(reference::Reference::new(layer)) }
+    }
+
+    /// Extent of the output.
+    pub fn output(&self) -> Extent {
+        self.shape.output(self.input)
+    }
+
+    /// Blocks of the output.
+    pub fn output_blocks(&self) -> usize {
+        self.shape.out_channels.div_ceil(LANES)
+    }
+
+    /// The algorithm chosen.
+    pub fn algorithm(&self) -> String {
+        self.engine.name()
+    }
+
+    /// Floats of working memory per thread.
+    pub fn scratch_len(&self) -> usize {
+        self.engine.scratch_len()
+    }
+
+    /// Bytes of prepared weights.
+    pub fn weight_bytes(&self) -> usize {
+        self.engine.weight_bytes()
+    }
+
+    /// Computes the layer: `activation(conv(input) + bias + residual)`.
+    ///
+    /// # Panics
+    /// If a value does not have the extent and the number of blocks that the layer was prepared for.
+    pub fn run(
+        &self,
+        input: Blocks<'_>,
+        residual: Option<Blocks<'_>>,
+        output: &mut BlocksMut<'_, '_>,
+        scratch: &Scratch,
+    ) {
+        assert_eq!(input.extent, self.input, "input extent");
+        assert_eq!(output.extent, self.output(), "output extent");
+        assert_eq!(output.planes.len(), self.output_blocks(), "output blocks");
+        assert!(input.planes.iter().all(|p| p.len() >= input.extent.len()), "input blocks");
+        assert!(output.planes.iter().all(|p| p.len() >= output.extent.len()), "output blocks");
+        if let Some(residual) = residual {
+            assert_eq!(residual.extent, self.output(), "residual extent");
+            assert_eq!(residual.planes.len(), self.output_blocks(), "residual blocks");
+        }
+        self.engine.run(input, residual, output, scratch);
+    }
+}

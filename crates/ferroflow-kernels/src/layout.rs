@@ -1,0 +1,173 @@
+//! The one activation layout: planes of 16 interleaved channels.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{Mutex, PoisonError},
+};
+
+/// Channels per block: one 64-byte cache line, one AVX-512 vector, two of AVX2, four of NEON.
+pub const LANES: usize = 16;
+
+/// What one block spans: `[n][h][w][16]` floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Extent {
+    /// Images.
+    pub n: usize,
+    /// Rows.
+    pub h: usize,
+    /// Columns.
+    pub w: usize,
+}
+
+impl Extent {
+    /// Floats in one block.
+    pub fn len(self) -> usize {
+        self.n * self.h * self.w * LANES
+    }
+
+    /// Whether there is no pixel.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// A value to read: one slice of `extent.len()` floats per block of 16 channels.
+#[derive(Clone, Copy)]
+pub struct Blocks<'a> {
+    /// Images, rows, columns of every block.
+    pub extent: Extent,
+    /// The blocks; those of a concatenation come from several buffers.
+    pub planes: &'a [&'a [f32]],
+}
+
+/// A value to write.
+pub struct BlocksMut<'a, 'b> {
+    /// Images, rows, columns of every block.
+    pub extent: Extent,
+    /// The blocks. Kernels write every lane: those past the last channel become 0.
+    pub planes: &'a mut [&'b mut [f32]],
+}
+
+/// Which channel each lane of a value's blocks holds; `None` for the padding after the last channel of a part.
+pub type LaneMap = Vec<Option<u32>>;
+
+/// The lane map of a concatenation of parts with these channel counts, each part padded to whole blocks.
+pub fn lane_map(parts: &[usize]) -> LaneMap {
+    let mut map = Vec::new();
+    let mut channel = 0;
+    for &count in parts {
+        for lane in 0..count.next_multiple_of(LANES) {
+            map.push((lane < count).then(|| (channel + lane) as u32));
+        }
+        channel += count;
+    }
+    map
+}
+
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+struct Line([f32; LANES]);
+
+/// Floats aligned to cache lines.
+#[derive(Clone, Default)]
+pub struct Buffer {
+    lines: Vec<Line>,
+}
+
+impl Buffer {
+    /// `len` zeros (rounded up to whole lines).
+    pub fn zeroed(len: usize) -> Self {
+        Self { lines: vec![Line([0.0; LANES]); len.div_ceil(LANES)] }
+    }
+
+    /// Grows to at least `len` floats; what was there stays.
+    pub fn grow(&mut self, len: usize) {
+        if self.lines.len() < len.div_ceil(LANES) {
+            self.lines.resize(len.div_ceil(LANES), Line([0.0; LANES]));
+        }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: `Line` is `repr(C)` around `[f32; LANES]` and as large, so the lines are that many floats in a row.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * LANES) }
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as in `deref`; the exclusive borrow of `self` covers the slice.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.lines.len() * LANES) }
+    }
+}
+
+/// Working memory of the kernels: one buffer per thread of the pool, kept from call to call.
+pub struct Scratch {
+    per_thread: Vec<Mutex<Buffer>>,
+}
+
+impl Scratch {
+    /// One empty buffer for each thread of the current rayon pool, and one for callers outside it.
+    pub fn new() -> Self {
+        Self { per_thread: (0..=rayon::current_num_threads()).map(|_| Mutex::default()).collect() }
+    }
+
+    /// Runs `f` with at least `len` floats (their values are left over from earlier calls) that no other thread uses.
+    /// Not to be nested.
+    pub fn with<R>(&self, len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+        let last = self.per_thread.len() - 1;
+        let mine = rayon::current_thread_index().map_or(last, |i| i.min(last));
+        let mut buffer = self.per_thread[mine].lock().unwrap_or_else(PoisonError::into_inner);
+        buffer.grow(len);
+        f(&mut buffer)
+    }
+
+    /// Bytes held at the moment.
+    pub fn bytes(&self) -> usize {
+        self.per_thread.iter().map(|b| 4 * b.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Packs planar `[n][c][h][w]` values into blocks (padding lanes 0): one vector of `extent.len()` floats per block.
+pub fn to_blocks(planar: &[f32], channels: usize, extent: Extent) -> Vec<Buffer> {
+    let pixels = extent.h * extent.w;
+    (0..channels.div_ceil(LANES))
+        .map(|block| {
+            let mut buffer = Buffer::zeroed(extent.len());
+            for n in 0..extent.n {
+                for lane in 0..LANES.min(channels - block * LANES) {
+                    let plane = &planar[(n * channels + block * LANES + lane) * pixels..][..pixels];
+                    for (pixel, &value) in plane.iter().enumerate() {
+                        buffer[(n * pixels + pixel) * LANES + lane] = value;
+                    }
+                }
+            }
+            buffer
+        })
+        .collect()
+}
+
+/// The reverse of [`to_blocks`]: planar `[n][channels][h][w]`.
+pub fn from_blocks(blocks: Blocks<'_>, channels: usize) -> Vec<f32> {
+    let Extent { n: images, h, w } = blocks.extent;
+    let pixels = h * w;
+    let mut planar = vec![0.0; images * channels * pixels];
+    for n in 0..images {
+        for c in 0..channels {
+            let plane = &blocks.planes[c / LANES][n * pixels * LANES..];
+            for pixel in 0..pixels {
+                planar[(n * channels + c) * pixels + pixel] = plane[pixel * LANES + c % LANES];
+            }
+        }
+    }
+    planar
+}

@@ -1,0 +1,14 @@
+//! CPU kernels of optical-flow networks, on plain slices.
+//!
+//! Activations live in one layout, blocks of 16 channels: `[C / 16][N][H][W][16]`, 16 channels of one pixel being one
+//! cache line. A value is a list of blocks that need not be adjacent, so a concatenation is a longer list.
+
+// The one crate that may use `unsafe`: each block has its argument, each kernel a safe reference that tests compare.
+#![allow(unsafe_code)]
+
+pub mod conv;
+pub mod layout;
+pub mod simd;
+
+pub use layout::{Blocks, BlocksMut, Buffer, Extent, LANES, LaneMap, Scratch, lane_map};
+pub use simd::Isa;

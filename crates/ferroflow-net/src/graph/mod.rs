@@ -1,0 +1,117 @@
+//! A network as a static graph: written once, read by every executor, exporter and table.
+//!
+//! Values are `[N, C, H, W]`. The graph takes the two frames as RGB 0..=255 and ends in flow in pixels of the output
+//! image, so an executor needs to know nothing else about a network.
+
+mod op;
+mod shape;
+
+pub use op::{
+    BatchNorm, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, Grid, MomentsOver, Op, Padding, Warp, WarpBorder,
+};
+pub use shape::{Extent, Shape, ShapeError, Sizes};
+
+/// Index of a node within its graph; nodes only refer to earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
+
+/// Index of a parameter within its graph.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ParamId(pub u32);
+
+/// What a parameter is for; decides its layout, its initialisation and whether weight decay applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ParamRole {
+    /// `[out, in / groups, kh, kw]`
+    ConvWeight,
+    /// `[in, out, kh, kw]`
+    DeconvWeight,
+    /// `[out]`
+    Bias,
+    /// Batch norm's factor (gamma), `[C]`
+    NormScale,
+    /// Batch norm's summand (beta), `[C]`
+    NormShift,
+    /// Batch norm's running mean, `[C]`; not trained
+    NormMean,
+    /// Batch norm's running variance, `[C]`; not trained
+    NormVariance,
+}
+
+impl ParamRole {
+    /// Whether gradient descent changes it (running statistics are not parameters in the usual count).
+    pub fn is_trained(self) -> bool {
+        !matches!(self, Self::NormMean | Self::NormVariance)
+    }
+}
+
+/// A parameter: the name is the reference checkpoint's own, the layout always PyTorch's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Param {
+    /// Name in the reference checkpoint.
+    pub name: String,
+    /// Dimensions, in PyTorch's order whatever the reference framework.
+    pub shape: Vec<usize>,
+    /// What it is for.
+    pub role: ParamRole,
+    /// False for parameters that a checkpoint holds but the forward pass never reads (PWC-Net's `deconv2`).
+    pub used: bool,
+}
+
+impl Param {
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether it holds no value at all.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// One operation applied to earlier values.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// What is computed.
+    pub op: Op,
+    /// Its arguments, in the order the operation documents.
+    pub inputs: Vec<NodeId>,
+    /// The paper's name of this value (`conv3_1`, `flownets_1.predict_flow2`), for profiles and tests; unique.
+    pub name: String,
+}
+
+/// A whole network.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Graph {
+    /// In execution order.
+    pub nodes: Vec<Node>,
+    /// Every parameter of the reference checkpoint, in its order.
+    pub params: Vec<Param>,
+    /// The flow, `[N, 2, Ho, Wo]`, u then v, pixels of the output image. Always an [`Op::ToOutput`].
+    pub flow: Option<NodeId>,
+    /// Values that training losses read, by name, coarse to fine (`flow6` .. `flow2`), in the network's own units.
+    pub pyramid: Vec<NodeId>,
+}
+
+impl Graph {
+    /// The node behind an id.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id.0 as usize]
+    }
+
+    /// The parameter behind an id.
+    pub fn param(&self, id: ParamId) -> &Param {
+        &self.params[id.0 as usize]
+    }
+
+    /// The value with this name.
+    pub fn find(&self, name: &str) -> Option<NodeId> {
+        self.nodes.iter().position(|n| n.name == name).map(|i| NodeId(i as u32))
+    }
+
+    /// Number of trained values: what papers call the parameter count.
+    pub fn parameter_count(&self) -> usize {
+        self.params.iter().filter(|p| p.role.is_trained()).map(Param::len).sum()
+    }
+}

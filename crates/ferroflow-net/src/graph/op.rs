@@ -1,0 +1,259 @@
+//! The kinds of operation. Each variant's comment gives its inputs, its output and its formula.
+
+use super::ParamId;
+
+/// An operation of the graph.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// No input -> `[N, 3, H, W]`, RGB 0..=255.
+    Frame(Frame),
+    /// `[N, C, H, W]` -> `[N, O, H', W']`: cross-correlation plus bias.
+    Conv(Conv),
+    /// `[N, C, H, W]` -> `[N, O, 2H, 2W]`: transposed convolution, kernel 4, stride 2, padding 1.
+    Deconv(Deconv),
+    /// Per channel `(x - mean) / sqrt(var + eps) * scale + shift`.
+    BatchNorm(BatchNorm),
+    /// `x` where positive, `slope * x` elsewhere.
+    LeakyRelu {
+        /// 0.1 in every network here.
+        slope: f32,
+    },
+    /// Any number of inputs, joined along channels in order.
+    Concat,
+    /// Any number of inputs of one shape, joined along the batch in order: `[N, ..]` each -> `[k * N, ..]`. The two
+    /// frames of a pair go through a shared feature pyramid as one batch, so weights are read once.
+    Stack,
+    /// The reverse of [`Op::Stack`]: `[of * N, ..]` -> images `index * N .. (index + 1) * N`.
+    Part {
+        /// Which part.
+        index: usize,
+        /// How many there are.
+        of: usize,
+    },
+    /// Picks channels: a slice, another order (RGB to BGR, (dy, dx) to (u, v)).
+    Channels(Vec<u32>),
+    /// Per channel `scale * x + offset`; a single entry serves all channels.
+    Affine {
+        /// One factor per channel, or one for all.
+        scale: Vec<f32>,
+        /// One summand per channel, or one for all.
+        offset: Vec<f32>,
+    },
+    /// `a + b`, the same shape.
+    Add,
+    /// `a - b`; `b` may also be `[N, C, 1, 1]`.
+    Sub,
+    /// One or more inputs `[N, C, H, W]` -> `[N, C, 1, 1]`: mean over the pixels of all inputs.
+    ChannelMean,
+    /// `[N, C, H, W]` -> `[N, 1, H, W]`: `sqrt(max(sum_c x^2, floor))`.
+    ChannelNorm {
+        /// Smallest sum of squares (0 except in the MindSpore port).
+        floor: f32,
+    },
+    /// `(f1, f2)` -> `[N, D * D, H, W]`: mean over channels of `f1(p) * f2(p + d)`, zero outside; dy outer, dx inner.
+    Correlation(Correlation),
+    /// `(image, flow)` -> image sampled at `p + flow(p)`.
+    Warp(Warp),
+    /// `[N, C, H, W]` -> `[N, C, factor * H, factor * W]`; values are not scaled.
+    Resize {
+        /// How many times larger.
+        factor: usize,
+        /// Interpolation.
+        filter: Filter,
+        /// Where samples lie.
+        grid: Grid,
+    },
+    /// Flow in pixels of the network input, `[N, 2, h, w]` (u, v) -> `[N, 2, Ho, Wo]` in pixels of the output image:
+    /// resized, u times `Wo / W`, v times `Ho / H`, where `(H, W)` is the size of the network's input frames.
+    /// A copy when nothing changes.
+    ToOutput {
+        /// Interpolation.
+        filter: Filter,
+        /// Where samples lie.
+        grid: Grid,
+    },
+    /// `(a, b)`, `[N, C, H, W]` -> `[N, 2, 1, 1]`: mean and biased variance over (C, H, W) of each, averaged over the
+    /// two tensors (and the batch).
+    Moments(MomentsOver),
+    /// `(x, moments)` -> `(x - mean) / sqrt(variance + epsilon)`.
+    Standardise {
+        /// Added to the variance.
+        epsilon: f32,
+    },
+    /// Values of zero shaped like `[N, channels, H, W]` of the input.
+    Zeros {
+        /// Channels of the result.
+        channels: usize,
+    },
+}
+
+/// Which frame of the pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Frame {
+    /// The frame whose pixels the flow describes.
+    First,
+    /// The frame they moved to.
+    Second,
+}
+
+/// Zero padding in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Padding {
+    /// Rows above.
+    pub top: usize,
+    /// Columns to the left.
+    pub left: usize,
+    /// Rows below.
+    pub bottom: usize,
+    /// Columns to the right.
+    pub right: usize,
+}
+
+impl Padding {
+    /// The same on all four sides.
+    pub const fn all(p: usize) -> Self {
+        Self { top: p, left: p, bottom: p, right: p }
+    }
+
+    /// `before` rows above and columns left, `after` below and right (TensorFlow's `same` with stride 2).
+    pub const fn before_after(before: usize, after: usize) -> Self {
+        Self { top: before, left: before, bottom: after, right: after }
+    }
+}
+
+/// A convolution; `groups == in_channels == out_channels` is a depthwise one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conv {
+    /// `[out, in / groups, kh, kw]`
+    pub weight: ParamId,
+    /// `[out]`
+    pub bias: Option<ParamId>,
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Channels of the output.
+    pub out_channels: usize,
+    /// Square kernel size.
+    pub kernel: usize,
+    /// Step between outputs.
+    pub stride: usize,
+    /// Distance between taps.
+    pub dilation: usize,
+    /// 1, or `in_channels` for depthwise.
+    pub groups: usize,
+    /// Zeros around the input.
+    pub padding: Padding,
+}
+
+/// A transposed convolution, kernel 4, stride 2, padding 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Deconv {
+    /// `[in, out, 4, 4]`
+    pub weight: ParamId,
+    /// `[out]`
+    pub bias: Option<ParamId>,
+    /// Channels of the input.
+    pub in_channels: usize,
+    /// Channels of the output.
+    pub out_channels: usize,
+}
+
+/// Batch normalisation with running statistics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BatchNorm {
+    /// Gamma.
+    pub scale: ParamId,
+    /// Beta.
+    pub shift: ParamId,
+    /// Running mean.
+    pub mean: ParamId,
+    /// Running variance.
+    pub variance: ParamId,
+    /// Added to the variance (1e-5).
+    pub epsilon: f32,
+}
+
+/// The cost volume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Correlation {
+    /// Largest displacement in pixels of the feature map (4 in PWC-Net, 20 in FlowNetC).
+    pub max_displacement: usize,
+    /// Step between displacements (1 in PWC-Net, 2 in FlowNetC).
+    pub stride: usize,
+}
+
+impl Correlation {
+    /// Displacements per axis, `2 * (max / stride) + 1`.
+    pub fn diameter(self) -> usize {
+        2 * (self.max_displacement / self.stride) + 1
+    }
+}
+
+/// Backward warping: the second input says where to sample the first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Warp {
+    /// What lies outside the image.
+    pub border: WarpBorder,
+    /// How the two flow channels name the axes.
+    pub order: FlowOrder,
+    /// Flow values times this are pixels of the warped image.
+    pub scale: f32,
+}
+
+/// What a warp reads outside the image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum WarpBorder {
+    /// The nearest border pixel: the sampling point is clamped to the image (NVIDIA, MindSpore, tfoptflow).
+    Replicate,
+    /// Zero: each of the four neighbours that lies outside counts 0 (UFlow; `grid_sample` with zeros).
+    Zeros,
+    /// As `Zeros`, and 0 wherever the neighbours inside weigh less than the threshold together (PWC-Net).
+    ZerosMasked {
+        /// 0.9999 in NVlabs' and ptlflow's code, 0.999 in others.
+        threshold: f32,
+    },
+    /// Neighbours clamped, weights from `x - floor(clamp(x))`: extrapolates linearly left of and above the image
+    /// (the Ascend ONNX graph).
+    Extrapolate,
+    /// 0 when the sampling point lies outside `[0, W) x [0, H)`, else the right and lower neighbours clamped (Caffe).
+    Caffe,
+}
+
+/// Meaning of a flow's two channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowOrder {
+    /// (u, v): right, down.
+    Uv,
+    /// (dy, dx): UFlow.
+    Vu,
+    /// Row minus channel 0, column minus channel 1: tfoptflow's `dense_image_warp`.
+    NegatedVu,
+}
+
+/// Interpolation of a resize.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// `source = floor(destination / factor)`, whatever the grid.
+    Nearest,
+    /// Linear along both axes, source clamped to the image.
+    Bilinear,
+}
+
+/// Where the samples of a bilinear resize lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Grid {
+    /// `source = (destination + 0.5) * in / out - 0.5`
+    HalfPixel,
+    /// `source = destination * (in - 1) / (out - 1)`
+    AlignCorners,
+    /// `source = destination * in / out`
+    Asymmetric,
+}
+
+/// What [`Op::Moments`] averages over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MomentsOver {
+    /// Every pair on its own, so that batching changes nothing.
+    Pair,
+    /// The whole batch, as Google's UFlow computes it.
+    Batch,
+}

@@ -1,0 +1,5 @@
+//! The graph of an optical-flow network, and everything that reads it.
+
+pub mod graph;
+
+pub use graph::{Graph, NodeId, Op, ParamId};
