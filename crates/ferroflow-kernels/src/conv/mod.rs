@@ -3,7 +3,10 @@
 //! [`ConvPlan::new`] picks the algorithm by shape, packs or transforms the weights for it, and knows its working
 //! memory; [`ConvPlan::run`] then only computes. Bias, activation and residual are applied as results are written.
 
+mod direct;
 mod reference;
+#[cfg(test)]
+mod tests;
 
 use crate::{Blocks, BlocksMut, Extent, Isa, LANES, Scratch};
 
@@ -136,8 +139,11 @@ pub struct ConvPlan {
 impl ConvPlan {
     /// Prepares a layer: chooses the algorithm, packs the weights.
     pub fn new(layer: &Layer<'_>, options: Options) -> Self {
-        let _ = options;
-        Self { shape: layer.shape, input: layer.input, engine: Box::new(reference::Reference::new(layer)) }
+        let engine: Box<dyn Engine> = match options.algorithm {
+            Some("reference") => Box::new(reference::Reference::new(layer)),
+            _ => Box::new(direct::Direct::new(layer, options)),
+        };
+        Self { shape: layer.shape, input: layer.input, engine }
     }
 
     /// Extent of the output.
