@@ -3,8 +3,11 @@
 //! [`ConvPlan::new`] picks the algorithm by shape, packs or transforms the weights for it, and knows its working
 //! memory; [`ConvPlan::run`] then only computes. Bias, activation and residual are applied as results are written.
 
+mod direct;
 mod reference;
 mod select;
+#[cfg(test)]
+mod tests;
 
 use crate::{Blocks, BlocksMut, Extent, Isa, LANES, Scratch};
 
