@@ -7,6 +7,7 @@
 #![allow(unsafe_code)]
 
 pub mod conv;
+pub mod gemm;
 pub mod layout;
 pub mod simd;
 

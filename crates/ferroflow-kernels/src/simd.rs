@@ -97,6 +97,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// Sum of the 16.
     unsafe fn sum(v: Self::V) -> f32;
+    /// Asks for the cache line of `p` (any address) in the second-level cache.
+    #[inline(always)]
+    unsafe fn prefetch(_p: *const f32) {}
 }
 
 /// A computation to be compiled for every instruction set. `run` and all it calls must be `#[inline(always)]`.
@@ -304,6 +307,10 @@ mod x86 {
                 _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)))
             }
         }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        }
     }
 
     // SAFETY of every block below: as for `Avx2`.
@@ -356,6 +363,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn sum(v: Self::V) -> f32 {
             unsafe { _mm512_reduce_add_ps(v) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         }
     }
 }
