@@ -4,6 +4,7 @@
 //! memory; [`ConvPlan::run`] then only computes. Bias, activation and residual are applied as results are written.
 
 mod direct;
+mod few;
 mod reference;
 #[cfg(test)]
 mod tests;
@@ -50,6 +51,15 @@ impl ConvShape {
                 Extent { n: input.n, h: out(input.h, top + bottom), w: out(input.w, left + right) }
             }
         }
+    }
+
+    /// Where the weight of an output, an input and a tap is, in PyTorch's order.
+    pub fn weight_index(&self, output: usize, input: usize, ky: usize, kx: usize) -> usize {
+        let (a, b, count) = match self.kind {
+            ConvKind::Forward => (output, input, self.in_channels),
+            ConvKind::Transposed => (input, output, self.out_channels),
+        };
+        ((a * count + b) * self.kernel + ky) * self.kernel + kx
     }
 
     /// Multiply-adds times two, counted as direct convolution.
@@ -141,6 +151,8 @@ impl ConvPlan {
     pub fn new(layer: &Layer<'_>, options: Options) -> Self {
         let engine: Box<dyn Engine> = match options.algorithm {
             Some("reference") => Box::new(reference::Reference::new(layer)),
+            Some("direct") => Box::new(direct::Direct::new(layer, options)),
+            _ if few::Few::takes(&layer.shape) => Box::new(few::Few::new(layer, options)),
             _ => Box::new(direct::Direct::new(layer, options)),
         };
         Self { shape: layer.shape, input: layer.input, engine }

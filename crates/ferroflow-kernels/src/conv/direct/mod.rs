@@ -5,8 +5,8 @@
 //! (fewer than 16 channels) always copy, and pack the channels so that a row of the window is one stretch of memory.
 //! A 1x1 layer has no borders and sees the images as one row of pixels.
 
-mod patch;
-mod runs;
+pub(super) mod patch;
+pub(super) mod runs;
 mod tile;
 
 use rayon::prelude::*;
@@ -149,7 +149,7 @@ impl Direct {
 }
 
 /// The phases of a layer: first output, taps along rows and columns.
-fn phases(layer: &Layer<'_>) -> Vec<([usize; 2], Taps, Taps)> {
+pub(super) fn phases(layer: &Layer<'_>) -> Vec<([usize; 2], Taps, Taps)> {
     let s = &layer.shape;
     match s.kind {
         ConvKind::Forward => {
@@ -244,13 +244,14 @@ impl Engine for Direct {
 }
 
 /// The `i`-th of `parts` nearly equal parts of `size`.
-fn share(size: usize, i: usize, parts: usize) -> std::ops::Range<usize> {
+#[inline(always)]
+pub(super) fn share(size: usize, i: usize, parts: usize) -> std::ops::Range<usize> {
     size * i / parts..size * (i + 1) / parts
 }
 
 /// One output block, written at different places by different threads.
 #[derive(Clone, Copy)]
-struct Output(*mut f32);
+pub(super) struct Output(pub *mut f32);
 
 // SAFETY: tasks write disjoint points or disjoint blocks.
 unsafe impl Send for Output {}
