@@ -7,8 +7,17 @@
 #![allow(unsafe_code)]
 
 pub mod conv;
+pub mod correlation;
+pub mod elementwise;
 pub mod layout;
+pub mod norm;
+pub mod pack;
+pub mod resize;
+mod rows;
 pub mod simd;
+#[cfg(test)]
+mod testing;
+pub mod warp;
 
 pub use layout::{Blocks, BlocksMut, Buffer, Extent, LANES, LaneMap, Scratch, lane_map};
 pub use simd::Isa;
