@@ -9,6 +9,7 @@
 pub mod conv;
 pub mod correlation;
 pub mod elementwise;
+pub mod gemm;
 pub mod layout;
 pub mod norm;
 pub mod pack;

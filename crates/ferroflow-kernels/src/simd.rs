@@ -99,6 +99,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn sum(v: Self::V) -> f32;
     /// Float `j` of row `i` and float `i` of row `j` change places.
     unsafe fn transpose(rows: &mut [Self::V; 16]);
+    /// Asks for the cache line of `p` (any address) in the second-level cache.
+    #[inline(always)]
+    unsafe fn prefetch(_p: *const f32) {}
 }
 
 /// A computation to be compiled for every instruction set. `run` and all it calls must be `#[inline(always)]`.
@@ -316,6 +319,10 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        }
+        #[inline(always)]
         unsafe fn transpose(rows: &mut [Self::V; 16]) {
             unsafe {
                 let quarter = |first: usize, half: usize| {
@@ -381,6 +388,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn sum(v: Self::V) -> f32 {
             unsafe { _mm512_reduce_add_ps(v) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         }
         #[inline(always)]
         unsafe fn transpose(rows: &mut [Self::V; 16]) {
