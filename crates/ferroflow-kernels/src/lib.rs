@@ -9,8 +9,18 @@
 #![allow(clippy::needless_range_loop)]
 
 pub mod conv;
+pub mod correlation;
+pub mod elementwise;
+pub mod gemm;
 pub mod layout;
+pub mod norm;
+pub mod pack;
+pub mod resize;
+mod rows;
 pub mod simd;
+#[cfg(test)]
+mod testing;
+pub mod warp;
 
 pub use layout::{Blocks, BlocksMut, Buffer, Extent, LANES, LaneMap, Scratch, lane_map};
 pub use simd::Isa;

@@ -15,6 +15,7 @@ use super::{
         runs::{Channels, Pitch, Taps},
         share,
     },
+    select::{Candidate, Machine},
 };
 use crate::{
     Blocks, BlocksMut, Buffer, Isa, LANES, Scratch,
@@ -27,6 +28,26 @@ const COLUMNS: usize = 64;
 const MIN_CHANNELS: usize = 24;
 /// Points of the largest tile.
 const MAX_TILE: usize = 8;
+
+/// Computes the layers of [`takes`].
+pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> {
+    if !takes(&layer.shape) {
+        return Vec::new();
+    }
+    let machine = Machine::of(options.isa);
+    vec![Candidate {
+        name: "few outputs".into(),
+        seconds: layer.shape.flop(layer.input) / (0.6 * machine.flops * options.threads as f64),
+        exact: true,
+        build: Box::new(|layer, options| Box::new(Few::new(layer, options))),
+    }]
+}
+
+/// Whether lanes over input channels pay.
+fn takes(shape: &ConvShape) -> bool {
+    let square = shape.kind == ConvKind::Transposed || (shape.kernel == 3 && shape.stride == 1 && shape.dilation == 1);
+    square && shape.out_channels <= 4 && shape.in_channels >= MIN_CHANNELS
+}
 
 pub(super) struct Few {
     isa: Isa,
@@ -48,13 +69,6 @@ struct Phase {
 }
 
 impl Few {
-    /// Whether this is such a layer.
-    pub fn takes(shape: &ConvShape) -> bool {
-        let square =
-            shape.kind == ConvKind::Transposed || (shape.kernel == 3 && shape.stride == 1 && shape.dilation == 1);
-        square && shape.out_channels <= 4 && shape.in_channels >= MIN_CHANNELS
-    }
-
     pub fn new(layer: &Layer<'_>, options: Options) -> Self {
         let s = layer.shape;
         let mut channels = Channels::new(layer.lanes, 3);

@@ -6,6 +6,7 @@
 mod direct;
 mod few;
 mod reference;
+mod select;
 #[cfg(test)]
 mod tests;
 
@@ -148,14 +149,16 @@ pub struct ConvPlan {
 
 impl ConvPlan {
     /// Prepares a layer: chooses the algorithm, packs the weights.
+    ///
+    /// # Panics
+    /// If `options` names an algorithm that cannot compute the layer.
     pub fn new(layer: &Layer<'_>, options: Options) -> Self {
-        let engine: Box<dyn Engine> = match options.algorithm {
-            Some("reference") => Box::new(reference::Reference::new(layer)),
-            Some("direct") => Box::new(direct::Direct::new(layer, options)),
-            _ if few::Few::takes(&layer.shape) => Box::new(few::Few::new(layer, options)),
-            _ => Box::new(direct::Direct::new(layer, options)),
-        };
-        Self { shape: layer.shape, input: layer.input, engine }
+        Self { shape: layer.shape, input: layer.input, engine: select::engine(layer, options) }
+    }
+
+    /// The names of all algorithms that can compute a layer, the one [`ConvPlan::new`] would choose first.
+    pub fn algorithms(layer: &Layer<'_>, options: Options) -> Vec<String> {
+        select::candidates(layer, options).into_iter().map(|c| c.name).collect()
     }
 
     /// Extent of the output.
