@@ -1,1 +1,3 @@
-//! See the crate description.
+//! Runs the graph of a network on the CPU.
+
+pub mod reference;
