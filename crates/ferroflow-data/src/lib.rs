@@ -1,1 +1,11 @@
-//! See the crate description.
+//! Data for optical flow: readers of the public data sets, shards, augmentation, an endless synthetic data set, and the
+//! loader that feeds training.
+
+mod error;
+pub mod math;
+pub mod random;
+mod sample;
+pub mod synth;
+
+pub use error::DataError;
+pub use sample::{Sample, Source};
