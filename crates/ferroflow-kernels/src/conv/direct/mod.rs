@@ -303,7 +303,8 @@ impl Kernel for Strip<'_> {
             rows: (self.rows.len() - 1) * e.stride + e.window[0],
             columns: (self.columns.len() - 1) * e.stride + e.window[1],
             pitch: e.pitch,
-            channels: &e.channels,
+            used: &e.channels.used,
+            packed: e.channels.packed,
         };
         let (source, pitch) = match span.in_place() {
             Some(at) => (Source::Blocks(self.input, at), e.image.w * LANES),
