@@ -1,0 +1,3 @@
+//! Weights: foreign checkpoints in, safetensors with provenance out.
+
+pub mod import;
