@@ -4,6 +4,7 @@
 
 pub mod field;
 pub mod frame;
+pub mod io;
 
 pub use field::{FlowField, Mask};
 pub use frame::Frame;

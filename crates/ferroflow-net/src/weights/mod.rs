@@ -1,3 +1,4 @@
 //! Weights: foreign checkpoints in, safetensors with provenance out.
 
 pub mod import;
+pub mod names;

@@ -94,17 +94,18 @@ fn a_real_legacy_file_of_python_2_is_read() {
     assert_eq!((imported.contents.tensors.len(), values), (28, 580_074));
 }
 
-/// Files small enough to be cut at every length: each is either refused with an error or, cut behind its last value, read.
+/// Small files cut at every length (a tar, mostly padding, at a thousand): each is either refused with an error or, cut behind its last value, read.
 #[test]
 fn truncated_files_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     for (name, bytes) in samples(dir.path()) {
         let whole = import(&write(dir.path(), &name, &bytes)).unwrap();
         assert_eq!(whole.contents.tensors.len(), 2, "{name}");
-        for length in 0..bytes.len() {
+        for length in (0..bytes.len()).step_by(bytes.len().div_ceil(1000)) {
             match import(&write(dir.path(), &name, &bytes[..length])) {
                 Err(error) => assert!(!error.to_string().is_empty()),
-                // Only what has no end mark can be cut between two values.
+                // A tar's padding is no loss; MindSpore's file has no end mark and can be cut between two values.
+                Ok(part) if part.contents == whole.contents => assert_eq!(part.format, Format::PytorchTar, "{name} at {length}"),
                 Ok(part) => {
                     assert!(part.format == Format::Mindspore && part.contents.tensors.len() < 2, "{name} at {length}")
                 }
@@ -118,10 +119,10 @@ fn truncated_files_are_refused() {
 fn mutated_files_do_no_harm() {
     let dir = tempfile::tempdir().unwrap();
     for (name, bytes) in samples(dir.path()) {
-        for at in 0..bytes.len() {
-            for change in [0x00, 0x7f, 0x80, 0xff] {
+        for at in (0..bytes.len()).step_by(bytes.len().div_ceil(300)) {
+            for change in [0x01, 0xff] {
                 let mut changed = bytes.clone();
-                changed[at] = change;
+                changed[at] ^= change;
                 if let Ok(read) = import(&write(dir.path(), &name, &changed)) {
                     let values: usize = read.contents.tensors.iter().map(|t| t.data.len()).sum();
                     assert!(4 * values as u64 <= EXPANSION * bytes.len() as u64 + 4096, "{name} at {at}");

@@ -88,25 +88,24 @@ impl fmt::Display for Difference {
     }
 }
 
-/// The network a checkpoint belongs to.
-pub fn recognise(file: &Imported) -> Result<Matched, MatchError> {
+/// The network a checkpoint belongs to, its options as the file's origin asks.
+pub fn recognise(file: &Imported) -> Result<Model, MatchError> {
     let origin = Origin::of(file);
-    let tensors = by_parameter(file, origin);
-    let mut closest: Option<(usize, &'static str, Difference)> = None;
-    let mut attempt = |model: Model| -> Result<Matched, ()> {
-        let difference = compare(&model, &tensors);
-        if difference.is_empty() {
-            return Ok(fill(model, &tensors));
+    let tensors = by_parameter(file);
+    let mut closest: Option<(&'static str, Difference)> = None;
+    let mut fits = |model: &Model| {
+        let difference = compare(model, &tensors);
+        let fits = difference.is_empty();
+        if closest.as_ref().is_none_or(|(_, d)| difference.len() < d.len()) {
+            closest = Some((model.name, difference));
         }
-        if closest.as_ref().is_none_or(|(len, ..)| difference.len() < *len) {
-            closest = Some((difference.len(), model.name, difference));
-        }
-        Err(())
+        fits
     };
     // Networks as their references build them; then with one option changed, since some change the shapes.
     for name in Model::names() {
-        if let Ok(matched) = attempt(Model::with_options(name, &origin.options(name, file))?) {
-            return Ok(matched);
+        let model = Model::with_options(name, &origin.options(name, file))?;
+        if fits(&model) {
+            return Ok(model);
         }
     }
     for name in Model::names() {
@@ -114,30 +113,39 @@ pub fn recognise(file: &Imported) -> Result<Matched, MatchError> {
             for value in option.values.iter().filter(|v| !v.contains("..=")) {
                 let mut options = origin.options(name, file);
                 options.insert(option.key.to_string(), value.clone());
-                if let Ok(matched) = attempt(Model::with_options(name, &options)?) {
-                    return Ok(matched);
+                let model = Model::with_options(name, &options)?;
+                if fits(&model) {
+                    return Ok(model);
                 }
             }
         }
     }
-    let (_, name, difference) = closest.unwrap_or_default();
-    Err(MatchError::Unknown { closest: name.to_string(), difference })
+    let (closest, difference) = closest.unwrap_or_default();
+    Err(MatchError::Unknown { closest: closest.to_string(), difference })
 }
 
-/// A checkpoint as weights of the network of this name; what `options` leaves open is taken from the file's origin.
-pub fn as_network(file: &Imported, name: &str, options: &BTreeMap<String, String>) -> Result<Matched, MatchError> {
-    let origin = Origin::of(file);
-    let tensors = by_parameter(file, origin);
-    let model = Model::named(name)?;
-    let mut all = origin.options(model.name, file);
+/// The network of this name for a checkpoint; what `options` leaves open is taken from the file's origin.
+pub fn network(file: &Imported, name: &str, options: &BTreeMap<String, String>) -> Result<Model, MatchError> {
+    let mut all = Origin::of(file).options(Model::named(name)?.name, file);
     all.extend(options.clone());
-    let model = Model::with_options(name, &all)?;
-    let difference = compare(&model, &tensors);
-    if difference.is_empty() {
-        Ok(fill(model, &tensors))
-    } else {
-        Err(MatchError::NotThese { name: name.to_string(), difference })
+    Ok(Model::with_options(name, &all)?)
+}
+
+/// Gives a checkpoint's tensors to the parameters of `model`.
+pub fn assign(file: Imported, model: Model) -> Result<Matched, MatchError> {
+    let difference = compare(&model, &by_parameter(&file));
+    if !difference.is_empty() {
+        return Err(MatchError::NotThese { name: model.name.to_string(), difference });
     }
+    let names = parameter_names(&file);
+    let mut stored: HashMap<String, Vec<f32>> =
+        names.into_iter().zip(file.contents.tensors.into_iter().map(|t| t.data)).collect();
+    let values = model.graph.params.iter().map(|p| {
+        let data = stored.remove(&p.name).unwrap_or_default(); // `compare` found none missing
+        from_stored(model.layout, &p.shape, data)
+    });
+    let values = values.collect();
+    Ok(Matched { model, values })
 }
 
 /// Whose file it is, as far as that decides what the network computes.
@@ -185,10 +193,10 @@ impl Origin {
     }
 }
 
-/// The file's tensors by the name of the parameter each would be.
-fn by_parameter(file: &Imported, origin: Origin) -> HashMap<String, &Tensor> {
-    let tensors = &file.contents.tensors;
-    let mut bare: Vec<&str> = tensors.iter().map(|t| t.name.as_str()).collect();
+/// The name of the parameter that each of the file's tensors would be, in the file's order.
+fn parameter_names(file: &Imported) -> Vec<String> {
+    let origin = Origin::of(file);
+    let mut bare: Vec<&str> = file.contents.tensors.iter().map(|t| t.name.as_str()).collect();
     while let Some(wrapper) = WRAPPERS.iter().find(|w| !bare.is_empty() && bare.iter().all(|n| n.starts_with(**w))) {
         bare.iter_mut().for_each(|n| *n = &n[wrapper.len()..]);
     }
@@ -196,7 +204,11 @@ fn by_parameter(file: &Imported, origin: Origin) -> HashMap<String, &Tensor> {
         Origin::Sniklaus => sniklaus::to_nvlabs(name),
         _ => uflow::canonical(name).or_else(|| batch_norm(name)),
     };
-    bare.iter().zip(tensors).map(|(name, t)| (translate(name).unwrap_or_else(|| name.to_string()), t)).collect()
+    bare.iter().map(|name| translate(name).unwrap_or_else(|| name.to_string())).collect()
+}
+
+fn by_parameter(file: &Imported) -> HashMap<String, &Tensor> {
+    parameter_names(file).into_iter().zip(&file.contents.tensors).collect()
 }
 
 /// MindSpore's names of batch norm's parameters, as PyTorch's.
@@ -237,7 +249,7 @@ fn compare(model: &Model, tensors: &HashMap<String, &Tensor>) -> Difference {
 }
 
 /// The shape in the reference's file of a parameter whose shape here is `shape`.
-pub(super) fn stored_shape(layout: CheckpointLayout, shape: &[usize]) -> Vec<usize> {
+fn stored_shape(layout: CheckpointLayout, shape: &[usize]) -> Vec<usize> {
     match (layout, shape) {
         // [kh, kw, in, out] of [out, in, kh, kw], and [kh, kw, out, in] of [in, out, kh, kw].
         (CheckpointLayout::Hwio, &[a, b, h, w]) => vec![h, w, b, a],
@@ -245,19 +257,9 @@ pub(super) fn stored_shape(layout: CheckpointLayout, shape: &[usize]) -> Vec<usi
     }
 }
 
-/// A complete match, with every value in our order.
-fn fill(model: Model, tensors: &HashMap<String, &Tensor>) -> Matched {
-    let values = model.graph.params.iter().map(|p| match tensors.get(&p.name) {
-        Some(t) => from_stored(model.layout, &p.shape, &t.data),
-        None => Vec::new(), // `compare` found none missing
-    });
-    let values = values.collect();
-    Matched { model, values }
-}
-
 /// Values in the reference's order -> PyTorch's order. `shape` is PyTorch's.
-fn from_stored(layout: CheckpointLayout, shape: &[usize], stored: &[f32]) -> Vec<f32> {
-    let (CheckpointLayout::Hwio, &[a, b, h, w]) = (layout, shape) else { return stored.to_vec() };
+fn from_stored(layout: CheckpointLayout, shape: &[usize], stored: Vec<f32>) -> Vec<f32> {
+    let (CheckpointLayout::Hwio, &[a, b, h, w]) = (layout, shape) else { return stored };
     let mut values = Vec::with_capacity(stored.len());
     for i in 0..a {
         for j in 0..b {

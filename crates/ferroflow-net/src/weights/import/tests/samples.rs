@@ -188,7 +188,7 @@ pub(super) fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     // A MindSpore value whose tensor claims 2^60 bytes of content.
     let claimed = b"\x0a\x7f\x0a\x01a\x12\x7a\x08\x02\x12\x07Float32\x1a\x80\x80\x80\x80\x80\x80\x80\x80\x10".to_vec();
     vec![
-        ("safetensors.safetensors", huge, "more than the file can hold"),
+        ("huge.safetensors", huge, "past the end"),
         ("system.pth", with_pickle(&system), "posix.system"),
         ("eval.pth", with_pickle(&evaluated), "__builtin__.eval"),
         ("expanded.pth", expanded, "more than the file can hold"),
