@@ -10,61 +10,10 @@ mod layers;
 use std::time::Instant;
 
 use ferroflow_kernels::{
-    Isa, LANES,
-    conv::Options,
+    Isa,
+    conv::{ConvPlan, Options},
     gemm,
-    simd::{self, Kernel, Simd},
 };
-
-/// One register tile over data in the first-level cache; returns operations.
-struct Peak<'a>(&'a [f32], &'a mut [f32]);
-
-impl Kernel for Peak<'_> {
-    type Output = f64;
-
-    #[inline(always)]
-    fn run<S: Simd>(self) -> f64 {
-        macro_rules! tile {
-            ($t:literal, $n:literal) => {{
-                for _ in 0..1000 {
-                    // SAFETY: 128 x 2 vectors of weights and 14 lines of 128 rows are there.
-                    unsafe {
-                        let mut tile = gemm::zero::<S, $t, $n>();
-                        gemm::accumulate::<S, $t, $n, 128>(
-                            &mut tile,
-                            self.0.as_ptr(),
-                            self.0.as_ptr().add(14 * 128),
-                            128,
-                        );
-                        for (t, row) in tile.iter().enumerate() {
-                            for (n, &sum) in row.iter().enumerate() {
-                                S::store(self.1.as_mut_ptr().add((t * $n + n) * LANES), sum);
-                            }
-                        }
-                    }
-                }
-                1000.0 * 128.0 * 2.0 * f64::from($t * $n * 16)
-            }};
-        }
-        match S::ISA {
-            Isa::Avx512 => tile!(14, 2),
-            Isa::Avx2 => tile!(6, 1),
-            Isa::Portable => tile!(4, 1),
-        }
-    }
-}
-
-fn peak(isa: Isa) -> f64 {
-    let source = vec![0.5; (14 + 2 * LANES) * 128];
-    let mut target = vec![0.0; 14 * 2 * LANES];
-    (0..5)
-        .map(|_| {
-            let start = Instant::now();
-            let flop = simd::run(isa, Peak(&source, &mut target));
-            flop / start.elapsed().as_secs_f64() / 1e9
-        })
-        .fold(0.0, f64::max)
-}
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -79,7 +28,7 @@ fn main() {
         for threads in argument(2, "1,2").split(',').map(|t| t.parse().expect("THREADS: a list of numbers")) {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("a thread pool");
             let options = Options { isa, threads, ..Options::default() };
-            let names = ferroflow_kernels::conv::ConvPlan::algorithms(&bench.layer(), options);
+            let names = ConvPlan::algorithms(&bench.layer(), options);
             let chosen = names.iter().enumerate().filter(|(i, name)| match wanted.as_str() {
                 "" => *i == 0,
                 "all" => *name != "reference",
@@ -107,7 +56,7 @@ fn main() {
                     bench.name,
                     1e3 * seconds,
                     bench.shape.flop(bench.input) / seconds / 1e9,
-                    peak(isa),
+                    gemm::peak(isa) / 1e9,
                     plan.weight_bytes() as f64 / 1e6,
                 );
             }
