@@ -9,3 +9,4 @@ pub mod zoo;
 pub use graph::{Graph, NodeId, Op, ParamId};
 pub use model::{CheckpointLayout, Fit, Model, ModelError, PyramidUnit};
 pub use settings::{OptionHelp, SettingError};
+pub use weights::Weights;

@@ -16,15 +16,6 @@ use crate::weights::import::{Format, Imported, Tensor};
 /// Prefixes that frameworks and training scripts put before every name.
 const WRAPPERS: [&str; 7] = ["module.", "model.", "network.", "net.", "_orig_mod.", "_backbone.", "fp32_vars/"];
 
-/// A checkpoint's tensors as parameters of a network.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Matched {
-    /// The network, its options set as the file's origin asks.
-    pub model: Model,
-    /// Values of every parameter, in the order of `model.graph.params`, PyTorch's element order.
-    pub values: Vec<Vec<f32>>,
-}
-
 /// Why a checkpoint is no network's.
 #[derive(Debug, thiserror::Error)]
 pub enum MatchError {
@@ -90,6 +81,11 @@ impl fmt::Display for Difference {
 
 /// The network a checkpoint belongs to, its options as the file's origin asks.
 pub fn recognise(file: &Imported) -> Result<Model, MatchError> {
+    if let Some(name) = file.contents.words.get(super::store::MODEL) {
+        let options = file.contents.words.get(super::store::OPTIONS);
+        let options = options.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        return Ok(Model::with_options(name, &options)?);
+    }
     let origin = Origin::of(file);
     let tensors = by_parameter(file);
     let mut closest: Option<(&'static str, Difference)> = None;
@@ -131,21 +127,21 @@ pub fn network(file: &Imported, name: &str, options: &BTreeMap<String, String>) 
     Ok(Model::with_options(name, &all)?)
 }
 
-/// Gives a checkpoint's tensors to the parameters of `model`.
-pub fn assign(file: Imported, model: Model) -> Result<Matched, MatchError> {
-    let difference = compare(&model, &by_parameter(&file));
+/// A checkpoint's tensors as the parameters of `model`, by name, in PyTorch's element order.
+pub fn assign(file: Imported, model: &Model) -> Result<Vec<(String, super::Tensor)>, MatchError> {
+    let difference = compare(model, &by_parameter(&file));
     if !difference.is_empty() {
         return Err(MatchError::NotThese { name: model.name.to_string(), difference });
     }
+    let shapes: HashMap<&str, &[usize]> =
+        model.graph.params.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
     let names = parameter_names(&file);
-    let mut stored: HashMap<String, Vec<f32>> =
-        names.into_iter().zip(file.contents.tensors.into_iter().map(|t| t.data)).collect();
-    let values = model.graph.params.iter().map(|p| {
-        let data = stored.remove(&p.name).unwrap_or_default(); // `compare` found none missing
-        from_stored(model.layout, &p.shape, data)
+    let tensors = names.into_iter().zip(file.contents.tensors).map(|(name, tensor)| {
+        let shape = shapes.get(name.as_str()).map_or(tensor.shape, |s| s.to_vec());
+        let data = from_stored(model.layout, &shape, tensor.data);
+        (name, super::Tensor { shape, data })
     });
-    let values = values.collect();
-    Ok(Matched { model, values })
+    Ok(tensors.collect())
 }
 
 /// Whose file it is, as far as that decides what the network computes.
@@ -249,7 +245,7 @@ fn compare(model: &Model, tensors: &HashMap<String, &Tensor>) -> Difference {
 }
 
 /// The shape in the reference's file of a parameter whose shape here is `shape`.
-fn stored_shape(layout: CheckpointLayout, shape: &[usize]) -> Vec<usize> {
+pub(super) fn stored_shape(layout: CheckpointLayout, shape: &[usize]) -> Vec<usize> {
     match (layout, shape) {
         // [kh, kw, in, out] of [out, in, kh, kw], and [kh, kw, out, in] of [in, out, kh, kw].
         (CheckpointLayout::Hwio, &[a, b, h, w]) => vec![h, w, b, a],
