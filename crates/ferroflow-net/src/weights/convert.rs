@@ -73,7 +73,10 @@ mod tests {
         let p = stored.provenance;
         assert_eq!(p.source.as_deref(), Some("lightflow.legacy.pth.tar"));
         assert_eq!(p.source_sha256.map(|h| h.len()), Some(64));
-        assert_eq!((p.notes["epoch"].as_str(), p.notes["arch"].as_str(), p.metrics["best_EPE"]), ("7", "flownetl", 3.25));
+        assert_eq!(
+            (p.notes["epoch"].as_str(), p.notes["arch"].as_str(), p.metrics["best_EPE"]),
+            ("7", "flownetl", 3.25)
+        );
     }
 
     #[test]

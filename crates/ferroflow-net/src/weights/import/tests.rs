@@ -94,7 +94,9 @@ fn truncated_files_are_refused() {
             match import(&write(dir.path(), &name, &bytes[..length])) {
                 Err(error) => assert!(!error.to_string().is_empty()),
                 // A tar's padding is no loss; MindSpore's file has no end mark and can be cut between two values.
-                Ok(part) if part.contents == whole.contents => assert_eq!(part.format, Format::PytorchTar, "{name} at {length}"),
+                Ok(part) if part.contents == whole.contents => {
+                    assert_eq!(part.format, Format::PytorchTar, "{name} at {length}")
+                }
                 Ok(part) => {
                     assert!(part.format == Format::Mindspore && part.contents.tensors.len() < 2, "{name} at {length}")
                 }

@@ -9,7 +9,8 @@ pub(super) fn is_name(name: &str) -> bool {
 
 /// NVlabs' name of the same parameter.
 pub(super) fn to_nvlabs(name: &str) -> Option<String> {
-    let parts: Vec<&str> = name.split('.').map(|p| p.strip_prefix("module").or(p.strip_prefix("net")).unwrap_or(p)).collect();
+    let parts: Vec<&str> =
+        name.split('.').map(|p| p.strip_prefix("module").or(p.strip_prefix("net")).unwrap_or(p)).collect();
     let level = |word: &str| LEVELS.iter().position(|l| *l == word).filter(|&l| l > 0);
     match parts[..] {
         ["Extractor", word, index, end] => {

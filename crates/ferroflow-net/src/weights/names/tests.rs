@@ -58,7 +58,9 @@ fn every_reference_table_is_recognised() {
 
 #[test]
 fn options_given_by_hand_decide_shapes_too() {
-    for (table, option) in [("uflow_half_channels", ("channel-multiplier", "0.5")), ("uflow_level1_1x1", ("level1-1x1", "2"))] {
+    for (table, option) in
+        [("uflow_half_channels", ("channel-multiplier", "0.5")), ("uflow_level1_1x1", ("level1-1x1", "1"))]
+    {
         let Some(file) = hollow(Format::TensorflowBundle, table) else { return };
         let model = network(&file, "uflow", &BTreeMap::from([(option.0.to_string(), option.1.to_string())])).unwrap();
         let difference = compare(&model, &by_parameter(&file));
