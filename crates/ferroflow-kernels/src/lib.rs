@@ -5,6 +5,8 @@
 
 // The one crate that may use `unsafe`: each block has its argument, each kernel a safe reference that tests compare.
 #![allow(unsafe_code)]
+// Loops over registers index arrays: an iterator with a closure would not compile to the same straight code.
+#![allow(clippy::needless_range_loop)]
 
 pub mod conv;
 pub mod correlation;

@@ -4,6 +4,7 @@
 //! memory; [`ConvPlan::run`] then only computes. Bias, activation and residual are applied as results are written.
 
 mod direct;
+mod few;
 mod reference;
 mod select;
 #[cfg(test)]
@@ -51,6 +52,15 @@ impl ConvShape {
                 Extent { n: input.n, h: out(input.h, top + bottom), w: out(input.w, left + right) }
             }
         }
+    }
+
+    /// Where the weight of an output, an input and a tap is, in PyTorch's order.
+    pub fn weight_index(&self, output: usize, input: usize, ky: usize, kx: usize) -> usize {
+        let (a, b, count) = match self.kind {
+            ConvKind::Forward => (output, input, self.in_channels),
+            ConvKind::Transposed => (input, output, self.out_channels),
+        };
+        ((a * count + b) * self.kernel + ky) * self.kernel + kx
     }
 
     /// Multiply-adds times two, counted as direct convolution.

@@ -160,3 +160,25 @@ fn direct_matches_the_definition() {
         }
     }
 }
+
+#[test]
+fn few_outputs_match_the_definition() {
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut count = 0;
+    while count < 60 {
+        let mut case = random_case(&mut random, count % 2 == 0);
+        case.shape.out_channels = 1 + random.below(4);
+        if case.shape.kind == ConvKind::Forward {
+            case.shape = ConvShape { kernel: 3, stride: 1, dilation: 1, padding: [1; 4], ..case.shape };
+        }
+        let case = Case::new(case.shape, case.input, case.parts, &mut random);
+        if case.shape.in_channels < 24 {
+            continue;
+        }
+        count += 1;
+        let (_, expected) = case.run(Options { algorithm: Some("reference"), ..Options::default() });
+        for isa in Isa::available() {
+            case.check(&expected, isa, Some("few outputs"), 1 + count % 3, 1.0);
+        }
+    }
+}

@@ -5,8 +5,8 @@
 //! (fewer than 16 channels) always copy, and pack the channels so that a row of the window is one stretch of memory.
 //! A 1x1 layer has no borders and sees the images as one row of pixels.
 
-mod patch;
-mod runs;
+pub(super) mod patch;
+pub(super) mod runs;
 mod tile;
 
 use rayon::prelude::*;
@@ -35,9 +35,11 @@ const STRIP_BYTES: usize = 512 << 10;
 /// Computes every layer.
 pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> {
     let machine = Machine::of(options.isa);
+    let shape = &layer.shape;
+    let idle = shape.out_channels.next_multiple_of(LANES) as f64 / shape.out_channels as f64;
     vec![Candidate {
         name: "direct".into(),
-        seconds: layer.shape.flop(layer.input) / (0.9 * machine.flops * options.threads as f64),
+        seconds: idle * shape.flop(layer.input) / (0.8 * machine.flops * options.threads as f64),
         exact: true,
         build: Box::new(|layer, options| Box::new(Direct::new(layer, options))),
     }]
@@ -163,7 +165,7 @@ impl Direct {
 }
 
 /// The phases of a layer: first output, taps along rows and columns.
-fn phases(layer: &Layer<'_>) -> Vec<([usize; 2], Taps, Taps)> {
+pub(super) fn phases(layer: &Layer<'_>) -> Vec<([usize; 2], Taps, Taps)> {
     let s = &layer.shape;
     match s.kind {
         ConvKind::Forward => {
@@ -241,11 +243,7 @@ impl Engine for Direct {
     }
 
     fn name(&self) -> String {
-        match (self.channels.packed, self.image.h, self.window) {
-            (Some(_), ..) => "direct, packed channels".into(),
-            (_, 1, [1, 1]) => "pointwise".into(),
-            _ => "direct".into(),
-        }
+        "direct".into()
     }
 
     fn scratch_len(&self) -> usize {
@@ -258,13 +256,14 @@ impl Engine for Direct {
 }
 
 /// The `i`-th of `parts` nearly equal parts of `size`.
-fn share(size: usize, i: usize, parts: usize) -> std::ops::Range<usize> {
+#[inline(always)]
+pub(super) fn share(size: usize, i: usize, parts: usize) -> std::ops::Range<usize> {
     size * i / parts..size * (i + 1) / parts
 }
 
 /// One output block, written at different places by different threads.
 #[derive(Clone, Copy)]
-struct Output(*mut f32);
+pub(super) struct Output(pub *mut f32);
 
 // SAFETY: tasks write disjoint points or disjoint blocks.
 unsafe impl Send for Output {}

@@ -1,9 +1,6 @@
 //! How a layer's window lies in memory: the order of the sum, and the weights packed in it.
 
-use crate::{
-    Buffer, LANES,
-    conv::{ConvKind, Layer},
-};
+use crate::{Buffer, LANES, conv::Layer};
 
 /// Inputs of one output that lie next to each other.
 #[derive(Clone, Copy, Debug)]
@@ -162,11 +159,7 @@ fn pack(layer: &Layer<'_>, steps: &[(Option<u32>, usize, usize)], panel: usize) 
         for (row, &(channel, ky, kx)) in panel.chunks_mut(width).zip(steps) {
             let Some(channel) = channel else { continue };
             for (o, w) in (first * LANES..s.out_channels).zip(row) {
-                let (a, b, count) = match s.kind {
-                    ConvKind::Forward => (o, channel as usize, s.in_channels),
-                    ConvKind::Transposed => (channel as usize, o, s.out_channels),
-                };
-                *w = layer.weight[((a * count + b) * s.kernel + ky) * s.kernel + kx];
+                *w = layer.weight[s.weight_index(o, channel as usize, ky, kx)];
             }
         }
     }

@@ -143,6 +143,9 @@ impl Tile<'_> {
                     let mut w = [S::zero(); P];
                     for p in 0..P {
                         w[p] = S::load(weights.add(p * LANES));
+                        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
+                            weights.wrapping_add(p * LANES + 512).cast(),
+                        );
                     }
                     for t in 0..T {
                         let x = S::splat(*input.add(t * step));
