@@ -50,13 +50,17 @@ fn flow(graph: &Graph, weights: &[Vec<f32>], sizes: Sizes, options: &Options, a:
 
 fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs() / b.abs().max(1.0)).fold(0.0, |m, d| if d > m || d.is_nan() { d } else { m })
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs() / b.abs().max(1.0))
+        .fold(0.0, |m, d| if d > m || d.is_nan() { d } else { m })
 }
 
 #[test]
 fn fused_equals_unfused_and_a_batch_its_pairs() {
-    for name in Model::names() {
-        let start = std::time::Instant::now();
+    // One network of each kind: batch norm, a shared encoder with correlation, depthwise blocks, dense decoders.
+    let small = ["flownet2-s-bn", "flownet2-c", "lightflow", "pwcnet", "uflow"];
+    for name in Model::names().filter(|n| small.contains(n)) {
         let model = Model::named(name).unwrap();
         let (graph, weights) = (&model.graph, weights(&model.graph));
         let (h, w) = (model.stride.max(model.min_size.height), 2 * model.stride.max(model.min_size.width));
@@ -68,12 +72,12 @@ fn fused_equals_unfused_and_a_batch_its_pairs() {
         let keep = (0..graph.nodes.len() as u32).map(NodeId).collect();
         let every = flow(graph, &weights, pair, &Options { keep, ..Options::default() }, &a[..half], &b[..half]);
         let d = largest_difference(&fused, &every);
-        eprintln!("{name}: fused {d:e}");
+        // Rounding alone, a few times over: batch norm and warps amplify it.
+        assert!(d < 1e-3, "{name}: fused differs from unfused by {d}");
 
         let both = flow(graph, &weights, Sizes::new(2, h, w), &Options::default(), &a, &b);
         let second = flow(graph, &weights, pair, &Options::default(), &a[half..], &b[half..]);
         let d = largest_difference(&both, &[fused, second].concat());
-        eprintln!("{name}: batch {d:e}, {:?}", start.elapsed());
-        assert!(d < 1e-3, "{name}: a batch differs from its pairs by {d}");
+        assert!(d == 0.0, "{name}: a batch differs from its pairs by {d}");
     }
 }

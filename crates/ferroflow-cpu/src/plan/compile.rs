@@ -207,7 +207,9 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
             Op::BatchNorm(_) | Op::Affine { .. } | Op::LeakyRelu { .. } => {
                 let x = self.dense(inputs[0]);
                 let (maps, activation) = match node.op {
-                    Op::LeakyRelu { slope } if (0.0..=1.0).contains(&slope) => (Vec::new(), Activation::LeakyRelu(slope)),
+                    Op::LeakyRelu { slope } if (0.0..=1.0).contains(&slope) => {
+                        (Vec::new(), Activation::LeakyRelu(slope))
+                    }
                     Op::LeakyRelu { .. } => return Err(self.unsupported(head, "a slope outside 0..=1")),
                     _ => ([&[head], &chain.maps[..]].concat(), chain.activation),
                 };
@@ -317,8 +319,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
             }
             Op::Moments(over) => {
                 let pair = vec![self.dense(inputs[0]), self.dense(inputs[1])];
-                let kernel =
-                    Kernel::Moments { channels: self.channels(inputs[0]), batch: *over == MomentsOver::Batch };
+                let kernel = Kernel::Moments { channels: self.channels(inputs[0]), batch: *over == MomentsOver::Batch };
                 let out = self.fresh(extent, channels);
                 self.push(head, kernel, 0.0, pair, &out);
                 out

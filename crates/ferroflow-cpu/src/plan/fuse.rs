@@ -78,7 +78,9 @@ impl Uses {
 pub(super) fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId) -> Chain {
     let mut chain = Chain { head, maps: Vec::new(), residual: None, activation: Activation::Linear, tail: head };
     let absorbs = match graph.node(head).op {
-        Op::Conv(ref c) if c.groups == 1 => Absorbs { batch_norm: true, affine: true, residual: true, activation: true },
+        Op::Conv(ref c) if c.groups == 1 => {
+            Absorbs { batch_norm: true, affine: true, residual: true, activation: true }
+        }
         Op::Conv(_) => Absorbs { batch_norm: true, affine: true, residual: false, activation: true },
         Op::Deconv(_) => Absorbs { batch_norm: true, affine: true, residual: true, activation: true },
         Op::Add | Op::Sub | Op::Correlation(_) => {

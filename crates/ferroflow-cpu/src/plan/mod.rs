@@ -17,12 +17,12 @@ mod value;
 
 use std::time::Instant;
 
+pub use ferroflow_kernels::pack::Pixels;
 use ferroflow_kernels::{Buffer, Extent, Isa, LANES, Scratch};
 use ferroflow_net::{
     Graph, NodeId,
     graph::{ShapeError, Sizes},
 };
-pub use ferroflow_kernels::pack::Pixels;
 
 pub use self::profile::{LayerProfile, Memory, Profile};
 use self::{

@@ -36,8 +36,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
     /// The channels of a node that is such a function, part by part of a stack.
     pub(super) fn pixels(&mut self, id: NodeId) -> Vec<Vec<Pixel>> {
         let node = self.graph.node(id);
-        let parts: Vec<Vec<Vec<Pixel>>> =
-            node.inputs.iter().map(|&i| self.described[i.0 as usize].clone()).collect();
+        let parts: Vec<Vec<Vec<Pixel>>> = node.inputs.iter().map(|&i| self.described[i.0 as usize].clone()).collect();
         let each = |parts: &[Vec<Pixel>], f: &dyn Fn(usize, &Pixel) -> Pixel| -> Vec<Vec<Pixel>> {
             parts.iter().map(|p| p.iter().enumerate().map(|(c, pixel)| f(c, pixel)).collect()).collect()
         };
@@ -53,9 +52,9 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
                 let at = |v: &[f32], c: usize| if v.len() == 1 { v[0] } else { v[c] };
                 each(&parts[0], &|c, pixel| pixel.affine(at(scale, c), at(offset, c)))
             }
-            Op::Concat => (0..parts[0].len())
-                .map(|part| parts.iter().flat_map(|input| input[part].clone()).collect())
-                .collect(),
+            Op::Concat => {
+                (0..parts[0].len()).map(|part| parts.iter().flat_map(|input| input[part].clone()).collect()).collect()
+            }
             Op::Stack => parts.concat(),
             Op::Part { index, of } => {
                 let count = parts[0].len() / of;

@@ -23,22 +23,46 @@ pub(super) enum Kernel {
     /// Means of the frames: per output channel, the frames' channels it averages.
     PixelMean(Vec<Vec<Pixel>>),
     /// Per lane.
-    Affine { scale: Vec<f32>, offset: Vec<f32>, activation: Activation },
+    Affine {
+        scale: Vec<f32>,
+        offset: Vec<f32>,
+        activation: Activation,
+    },
     /// `a + factor * b`
-    Combine { factor: f32, activation: Activation },
+    Combine {
+        factor: f32,
+        activation: Activation,
+    },
     /// Where each lane comes from.
     Channels(Vec<Option<u32>>),
     /// Images of all inputs in order.
     Stack,
     ChannelMean,
-    ChannelNorm { floor: f32 },
-    Moments { channels: usize, batch: bool },
-    Standardise { channels: usize, epsilon: f32 },
+    ChannelNorm {
+        floor: f32,
+    },
+    Moments {
+        channels: usize,
+        batch: bool,
+    },
+    Standardise {
+        channels: usize,
+        epsilon: f32,
+    },
     Correlation(Correlation),
-    Warp { axes: Axes, border: Border },
-    Resize { resize: Resize, scale: Vec<f32> },
+    Warp {
+        axes: Axes,
+        border: Border,
+    },
+    Resize {
+        resize: Resize,
+        scale: Vec<f32>,
+    },
     /// The flow, planar, to the caller.
-    Output { resize: Resize, scale: [f32; 2] },
+    Output {
+        resize: Resize,
+        scale: [f32; 2],
+    },
     Zeros,
 }
 
@@ -160,9 +184,7 @@ impl Step {
                 let means = frames.map(|f| f.means(batch, pixels));
                 for n in 0..batch {
                     for (c, averaged) in channels.iter().enumerate() {
-                        let of = |p: &Pixel| {
-                            f64::from(p.scale) * means[p.frame][n][p.channel] + f64::from(p.offset)
-                        };
+                        let of = |p: &Pixel| f64::from(p.scale) * means[p.frame][n][p.channel] + f64::from(p.offset);
                         let mean = averaged.iter().map(of).sum::<f64>() / averaged.len() as f64;
                         out.planes[c / LANES][n * LANES + c % LANES] = mean as f32;
                     }
