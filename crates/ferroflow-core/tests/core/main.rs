@@ -1,6 +1,8 @@
 //! Tests across modules, some on real files that are not part of the repository.
 
 mod formats;
+mod golden_metrics;
+mod golden_occlusion;
 mod real_files;
 
 use std::path::PathBuf;

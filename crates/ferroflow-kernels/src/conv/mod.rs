@@ -9,6 +9,7 @@ mod reference;
 mod select;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 use crate::{Blocks, BlocksMut, Extent, Isa, LANES, Scratch};
 
