@@ -5,6 +5,7 @@ mod error;
 pub mod math;
 pub mod random;
 mod sample;
+pub mod sequence;
 pub mod synth;
 
 pub use error::DataError;
