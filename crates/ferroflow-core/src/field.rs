@@ -18,14 +18,15 @@ pub struct FlowField {
 impl FlowField {
     /// Flow known at every pixel, from its two planes `[height, width]`.
     pub fn new(width: usize, height: usize, u: Vec<f32>, v: Vec<f32>) -> Result<Self, SizeError> {
-        check_len("u plane", width * height, u.len())?;
-        check_len("v plane", width * height, v.len())?;
+        check_len("u plane", width.saturating_mul(height), u.len())?;
+        check_len("v plane", width.saturating_mul(height), v.len())?;
         Ok(Self { width, height, u, v, valid: None })
     }
 
     /// The same flow, known only where `valid` is true; unknown pixels are set to zero motion.
     pub fn with_validity(mut self, valid: Mask) -> Result<Self, SizeError> {
-        check_len("validity mask", self.width * self.height, valid.data().len())?;
+        check_len("validity mask width", self.width, valid.width)?;
+        check_len("validity mask height", self.height, valid.height)?;
         for (i, &known) in valid.data().iter().enumerate() {
             if !known {
                 (self.u[i], self.v[i]) = (0.0, 0.0);
@@ -53,6 +54,20 @@ impl FlowField {
         Self { width, height, u, v, valid: None }
     }
 
+    /// Flow known only where `f(x, y)` gives one; the validity mask is kept only if some pixel is unknown.
+    pub fn sparse_from_fn(width: usize, height: usize, mut f: impl FnMut(usize, usize) -> Option<(f32, f32)>) -> Self {
+        let mut known = Vec::with_capacity(width * height);
+        let mut flow = Self::from_fn(width, height, |x, y| {
+            let motion = f(x, y);
+            known.push(motion.is_some());
+            motion.unwrap_or((0.0, 0.0))
+        });
+        if known.contains(&false) {
+            flow.valid = Some(Mask { width, height, data: known });
+        }
+        flow
+    }
+
     /// Width in pixels.
     pub fn width(&self) -> usize {
         self.width
@@ -71,6 +86,11 @@ impl FlowField {
     /// Vertical motion, `[height, width]`, pixels, down positive.
     pub fn v(&self) -> &[f32] {
         &self.v
+    }
+
+    /// `(u, v)` of pixel `(x, y)`, or `None` where the flow is unknown.
+    pub fn known(&self, x: usize, y: usize) -> Option<(f32, f32)> {
+        self.is_valid(x, y).then(|| self.get(x, y))
     }
 
     /// Both planes, to change in place.
@@ -106,13 +126,22 @@ pub struct Mask {
 impl Mask {
     /// A mask from its values, `[height, width]`.
     pub fn new(width: usize, height: usize, data: Vec<bool>) -> Result<Self, SizeError> {
-        check_len("mask", width * height, data.len())?;
+        check_len("mask", width.saturating_mul(height), data.len())?;
         Ok(Self { width, height, data })
     }
 
     /// The same value everywhere.
     pub fn filled(width: usize, height: usize, value: bool) -> Self {
         Self { width, height, data: vec![value; width * height] }
+    }
+
+    /// A mask computed pixel by pixel from `f(x, y)`.
+    pub fn from_fn(width: usize, height: usize, mut f: impl FnMut(usize, usize) -> bool) -> Self {
+        let mut data = Vec::with_capacity(width * height);
+        for y in 0..height {
+            data.extend((0..width).map(|x| f(x, y)));
+        }
+        Self { width, height, data }
     }
 
     /// Width in pixels.

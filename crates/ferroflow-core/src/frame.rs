@@ -13,7 +13,7 @@ pub struct Frame {
 impl Frame {
     /// A frame from interleaved RGB bytes, `[height, width, 3]`.
     pub fn new(width: usize, height: usize, rgb: Vec<u8>) -> Result<Self, SizeError> {
-        check_len("RGB frame", width * height * 3, rgb.len())?;
+        check_len("RGB frame", width.saturating_mul(height).saturating_mul(3), rgb.len())?;
         Ok(Self { width, height, rgb })
     }
 

@@ -2,8 +2,13 @@
 //!
 //! The public unit is the pixel of the input image: `flow(x)` says where pixel `x` of frame 1 went in frame 2.
 
+pub mod consistency;
 pub mod field;
 pub mod frame;
+pub mod geometry;
+pub mod io;
+pub mod metrics;
+pub mod viz;
 
 pub use field::{FlowField, Mask};
 pub use frame::Frame;

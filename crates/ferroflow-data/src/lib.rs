@@ -1,1 +1,3 @@
-//! See the crate description.
+//! Data sets, shards, augmentation and the synthetic generator.
+
+pub mod sequence;

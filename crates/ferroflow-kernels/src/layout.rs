@@ -107,12 +107,27 @@ impl DerefMut for Buffer {
 /// Working memory of the kernels: one buffer per thread of the pool, kept from call to call.
 pub struct Scratch {
     per_thread: Vec<Mutex<Buffer>>,
+    shared: Mutex<Vec<Buffer>>,
 }
 
 impl Scratch {
     /// One empty buffer for each thread of the current rayon pool, and one for callers outside it.
     pub fn new() -> Self {
-        Self { per_thread: (0..=rayon::current_num_threads()).map(|_| Mutex::default()).collect() }
+        Self {
+            per_thread: (0..=rayon::current_num_threads()).map(|_| Mutex::default()).collect(),
+            shared: Mutex::default(),
+        }
+    }
+
+    /// Runs `f` with at least `len` floats (their values are left over from earlier calls) for `f` to share among threads.
+    /// No lock is held meanwhile, so `f` may run parallel work that uses `self`.
+    pub fn with_shared<R>(&self, len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
+        let free = || self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = free().pop().unwrap_or_default();
+        buffer.grow(len);
+        let result = f(&mut buffer);
+        free().push(buffer);
+        result
     }
 
     /// Runs `f` with at least `len` floats (their values are left over from earlier calls) that no other thread uses.
@@ -127,7 +142,9 @@ impl Scratch {
 
     /// Bytes held at the moment.
     pub fn bytes(&self) -> usize {
-        self.per_thread.iter().map(|b| 4 * b.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        let own = self.per_thread.iter().map(|b| b.lock().unwrap_or_else(PoisonError::into_inner).len()).sum::<usize>();
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|b| b.len()).sum::<usize>();
+        4 * (own + shared)
     }
 }
 

@@ -5,10 +5,22 @@
 
 // The one crate that may use `unsafe`: each block has its argument, each kernel a safe reference that tests compare.
 #![allow(unsafe_code)]
+// Loops over registers index arrays: an iterator with a closure would not compile to the same straight code.
+#![allow(clippy::needless_range_loop)]
 
 pub mod conv;
+pub mod correlation;
+pub mod elementwise;
+pub mod gemm;
 pub mod layout;
+pub mod norm;
+pub mod pack;
+pub mod resize;
+mod rows;
 pub mod simd;
+#[cfg(test)]
+mod testing;
+pub mod warp;
 
 pub use layout::{Blocks, BlocksMut, Buffer, Extent, LANES, LaneMap, Scratch, lane_map};
 pub use simd::Isa;

@@ -97,6 +97,11 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// Sum of the 16.
     unsafe fn sum(v: Self::V) -> f32;
+    /// Float `j` of row `i` and float `i` of row `j` change places.
+    unsafe fn transpose(rows: &mut [Self::V; 16]);
+    /// Asks for the cache line of `p` (any address) in the second-level cache.
+    #[inline(always)]
+    unsafe fn prefetch(_p: *const f32) {}
 }
 
 /// A computation to be compiled for every instruction set. `run` and all it calls must be `#[inline(always)]`.
@@ -219,6 +224,15 @@ impl Simd for Portable {
     unsafe fn sum(v: Lanes) -> f32 {
         v.0.iter().sum()
     }
+    #[inline(always)]
+    unsafe fn transpose(rows: &mut [Lanes; 16]) {
+        let from = *rows;
+        for (i, row) in rows.iter_mut().enumerate() {
+            for (j, value) in row.0.iter_mut().enumerate() {
+                *value = from[j].0[i];
+            }
+        }
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -304,6 +318,24 @@ mod x86 {
                 _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)))
             }
         }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn transpose(rows: &mut [Self::V; 16]) {
+            unsafe {
+                let quarter = |first: usize, half: usize| {
+                    let r: [__m256; 8] = std::array::from_fn(|i| rows[first + i][half]);
+                    transpose_8x8(r)
+                };
+                let (a, b, c, d) = (quarter(0, 0), quarter(8, 0), quarter(0, 1), quarter(8, 1));
+                for i in 0..8 {
+                    rows[i] = [a[i], b[i]];
+                    rows[8 + i] = [c[i], d[i]];
+                }
+            }
+        }
     }
 
     // SAFETY of every block below: as for `Avx2`.
@@ -356,6 +388,97 @@ mod x86 {
         #[inline(always)]
         unsafe fn sum(v: Self::V) -> f32 {
             unsafe { _mm512_reduce_add_ps(v) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn transpose(rows: &mut [Self::V; 16]) {
+            unsafe {
+                // Within each 128-bit quarter: t[4g + k] holds column k of rows 4g .. 4g + 4.
+                let mut t = *rows;
+                for g in (0..16).step_by(4) {
+                    let (a, b) = (_mm512_unpacklo_ps(rows[g], rows[g + 1]), _mm512_unpackhi_ps(rows[g], rows[g + 1]));
+                    let (c, d) =
+                        (_mm512_unpacklo_ps(rows[g + 2], rows[g + 3]), _mm512_unpackhi_ps(rows[g + 2], rows[g + 3]));
+                    let (a, b, c, d) =
+                        (_mm512_castps_pd(a), _mm512_castps_pd(b), _mm512_castps_pd(c), _mm512_castps_pd(d));
+                    t[g] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+                    t[g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+                    t[g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+                    t[g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+                }
+                // Then the 4 x 4 quarters themselves.
+                for k in 0..4 {
+                    let a = _mm512_shuffle_f32x4(t[k], t[4 + k], 0x88);
+                    let b = _mm512_shuffle_f32x4(t[k], t[4 + k], 0xdd);
+                    let c = _mm512_shuffle_f32x4(t[8 + k], t[12 + k], 0x88);
+                    let d = _mm512_shuffle_f32x4(t[8 + k], t[12 + k], 0xdd);
+                    rows[k] = _mm512_shuffle_f32x4(a, c, 0x88);
+                    rows[4 + k] = _mm512_shuffle_f32x4(b, d, 0x88);
+                    rows[8 + k] = _mm512_shuffle_f32x4(a, c, 0xdd);
+                    rows[12 + k] = _mm512_shuffle_f32x4(b, d, 0xdd);
+                }
+            }
+        }
+    }
+
+    // SAFETY: as for `Avx2`.
+    #[inline(always)]
+    unsafe fn transpose_8x8(r: [__m256; 8]) -> [__m256; 8] {
+        // SAFETY: as above.
+        unsafe {
+            let mut t = r;
+            for g in (0..8).step_by(4) {
+                let (a, b) = (_mm256_unpacklo_ps(r[g], r[g + 1]), _mm256_unpackhi_ps(r[g], r[g + 1]));
+                let (c, d) = (_mm256_unpacklo_ps(r[g + 2], r[g + 3]), _mm256_unpackhi_ps(r[g + 2], r[g + 3]));
+                t[g] = _mm256_shuffle_ps(a, c, 0x44);
+                t[g + 1] = _mm256_shuffle_ps(a, c, 0xee);
+                t[g + 2] = _mm256_shuffle_ps(b, d, 0x44);
+                t[g + 3] = _mm256_shuffle_ps(b, d, 0xee);
+            }
+            let mut out = r;
+            for k in 0..4 {
+                out[k] = _mm256_permute2f128_ps(t[k], t[4 + k], 0x20);
+                out[4 + k] = _mm256_permute2f128_ps(t[k], t[4 + k], 0x31);
+            }
+            out
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Isa, Kernel, Simd, run};
+
+    struct Transpose<'a>(&'a mut [[f32; 16]; 16]);
+
+    impl Kernel for Transpose<'_> {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self) {
+            // SAFETY: called through `run`; every row has 16 floats.
+            unsafe {
+                let mut rows: [S::V; 16] = std::array::from_fn(|i| S::load(self.0[i].as_ptr()));
+                S::transpose(&mut rows);
+                for (to, row) in self.0.iter_mut().zip(rows) {
+                    S::store(to.as_mut_ptr(), row);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn transposition_swaps_rows_and_columns() {
+        for isa in Isa::available() {
+            let mut square = std::array::from_fn(|i| std::array::from_fn(|j| (16 * i + j) as f32));
+            run(isa, Transpose(&mut square));
+            for (i, row) in square.iter().enumerate() {
+                for (j, &value) in row.iter().enumerate() {
+                    assert_eq!(value, (16 * j + i) as f32, "{}", isa.name());
+                }
+            }
         }
     }
 }

@@ -3,7 +3,13 @@
 //! [`ConvPlan::new`] picks the algorithm by shape, packs or transforms the weights for it, and knows its working
 //! memory; [`ConvPlan::run`] then only computes. Bias, activation and residual are applied as results are written.
 
+mod direct;
+mod few;
 mod reference;
+mod select;
+#[cfg(test)]
+mod tests;
+mod winograd;
 
 use crate::{Blocks, BlocksMut, Extent, Isa, LANES, Scratch};
 
@@ -47,6 +53,15 @@ impl ConvShape {
                 Extent { n: input.n, h: out(input.h, top + bottom), w: out(input.w, left + right) }
             }
         }
+    }
+
+    /// Where the weight of an output, an input and a tap is, in PyTorch's order.
+    pub fn weight_index(&self, output: usize, input: usize, ky: usize, kx: usize) -> usize {
+        let (a, b, count) = match self.kind {
+            ConvKind::Forward => (output, input, self.in_channels),
+            ConvKind::Transposed => (input, output, self.out_channels),
+        };
+        ((a * count + b) * self.kernel + ky) * self.kernel + kx
     }
 
     /// Multiply-adds times two, counted as direct convolution.
@@ -135,9 +150,16 @@ pub struct ConvPlan {
 
 impl ConvPlan {
     /// Prepares a layer: chooses the algorithm, packs the weights.
+    ///
+    /// # Panics
+    /// If `options` names an algorithm that cannot compute the layer.
     pub fn new(layer: &Layer<'_>, options: Options) -> Self {
-        let _ = options;
-        Self { shape: layer.shape, input: layer.input, engine: Box::new(reference::Reference::new(layer)) }
+        Self { shape: layer.shape, input: layer.input, engine: select::engine(layer, options) }
+    }
+
+    /// The names of all algorithms that can compute a layer, the one [`ConvPlan::new`] would choose first.
+    pub fn algorithms(layer: &Layer<'_>, options: Options) -> Vec<String> {
+        select::candidates(layer, options).into_iter().map(|c| c.name).collect()
     }
 
     /// Extent of the output.

@@ -1,7 +1,17 @@
 //! The definition, in f64, one output at a time: what every other engine is compared with.
 
-use super::{Activation, ConvKind, ConvShape, Engine, Layer};
+use super::{Activation, ConvKind, ConvShape, Engine, Layer, Options, select::Candidate};
 use crate::{Blocks, BlocksMut, LANES, Scratch};
+
+/// Computes everything, slower than anything.
+pub(super) fn candidates(layer: &Layer<'_>, _: Options) -> Vec<Candidate> {
+    vec![Candidate {
+        name: "reference".into(),
+        seconds: layer.shape.flop(layer.input) / 1e8,
+        exact: true,
+        build: Box::new(|layer, _| Box::new(Reference::new(layer))),
+    }]
+}
 
 pub(super) struct Reference {
     shape: ConvShape,

@@ -3,9 +3,11 @@
 //! Values are `[N, C, H, W]`. The graph takes the two frames as RGB 0..=255 and ends in flow in pixels of the output
 //! image, so an executor needs to know nothing else about a network.
 
+mod builder;
 mod op;
 mod shape;
 
+pub use builder::{Builder, ConvSpec, Label, Naming, k};
 pub use op::{
     BatchNorm, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, Grid, MomentsOver, Op, Padding, Warp, WarpBorder,
 };

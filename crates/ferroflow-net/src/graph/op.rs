@@ -87,6 +87,24 @@ pub enum Op {
     },
 }
 
+impl Op {
+    /// The parameters it reads.
+    pub fn params(&self) -> Vec<ParamId> {
+        self.clone().params_mut().into_iter().map(|id| *id).collect()
+    }
+
+    /// The parameters it reads, to renumber.
+    pub(super) fn params_mut(&mut self) -> Vec<&mut ParamId> {
+        match self {
+            Self::Conv(Conv { weight, bias, .. }) | Self::Deconv(Deconv { weight, bias, .. }) => {
+                std::iter::once(weight).chain(bias).collect()
+            }
+            Self::BatchNorm(BatchNorm { scale, shift, mean, variance, .. }) => vec![scale, shift, mean, variance],
+            _ => Vec::new(),
+        }
+    }
+}
+
 /// Which frame of the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Frame {

@@ -1,0 +1,197 @@
+//! What two flows, there and back, say about each other: occlusion and confidence.
+//!
+//! A pixel `x` that is seen in both frames comes home: `forward(x) + backward(x + forward(x)) = 0`. Where it does not,
+//! its target is hidden or the flow is wrong.
+
+use rayon::prelude::*;
+
+use crate::{FlowField, Mask, SizeError, check_len};
+
+/// The forward-backward check of Sundaram, Brox and Keutzer (ECCV 2010), equation 5: `x` is inconsistent if
+/// `|w + w'|^2 > alpha1 (|w|^2 + |w'|^2) + alpha2`, with `w = forward(x)` and `w' = backward(x + w)`, bilinear.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sundaram {
+    /// Tolerance that grows with the motion.
+    pub alpha1: f32,
+    /// Tolerance at rest, px squared.
+    pub alpha2: f32,
+}
+
+impl Default for Sundaram {
+    /// The values of the paper.
+    fn default() -> Self {
+        Self { alpha1: 0.01, alpha2: 0.5 }
+    }
+}
+
+/// What the forward-backward check says about frame 1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Consistency {
+    /// True where the check fails, the target lies outside frame 2, or either flow is unknown.
+    pub occluded: Mask,
+    /// `|w + w'|` in px, `[height, width]`; infinite where there is no way back (target outside, flow unknown).
+    pub error: Vec<f32>,
+    /// `exp(-|w + w'|^2 / (alpha1 (|w|^2 + |w'|^2) + alpha2))`, `[height, width]`: 1 where the way back is exact, `1/e` at
+    /// the threshold, 0 where there is no way back.
+    pub confidence: Vec<f32>,
+}
+
+impl Sundaram {
+    /// Checks `forward` (frame 1 to 2) against `backward` (frame 2 to 1).
+    pub fn check(&self, forward: &FlowField, backward: &FlowField) -> Result<Consistency, SizeError> {
+        same_size(forward, backward)?;
+        let width = forward.width();
+        let pixels: Vec<(f32, f32)> = (0..forward.u().len())
+            .into_par_iter()
+            .map(|i| {
+                let (x, y) = (i % width, i / width);
+                let way = forward.known(x, y).and_then(|(u, v)| {
+                    let back = sample(backward, x as f32 + u, y as f32 + v)?;
+                    Some(((u, v), back))
+                });
+                let Some(((u, v), (p, q))) = way else { return (f32::INFINITY, f32::INFINITY) };
+                let squared = (u + p).powi(2) + (v + q).powi(2);
+                let tolerance = self.alpha1 * (u * u + v * v + p * p + q * q) + self.alpha2;
+                (squared.sqrt(), squared / tolerance)
+            })
+            .collect();
+        Ok(Consistency {
+            // Written so that NaN is inconsistent.
+            occluded: Mask::from_fn(width, forward.height(), |x, y| !(pixels[y * width + x].1 <= 1.0)),
+            error: pixels.iter().map(|p| p.0).collect(),
+            confidence: pixels.iter().map(|p| if p.1.is_nan() { 0.0 } else { (-p.1).exp() }).collect(),
+        })
+    }
+}
+
+/// The flow at a place between pixels, bilinear; `None` outside the pixel centres or beside an unknown pixel.
+pub fn sample(flow: &FlowField, x: f32, y: f32) -> Option<(f32, f32)> {
+    let (last_x, last_y) = (flow.width().checked_sub(1)?, flow.height().checked_sub(1)?);
+    if !((0.0..=last_x as f32).contains(&x) && (0.0..=last_y as f32).contains(&y)) {
+        return None;
+    }
+    let (left, top) = (x as usize, y as usize);
+    let (a, b) = (x - left as f32, y - top as f32);
+    let mut sum = (0.0, 0.0);
+    for (dx, dy, weight) in [(0, 0, (1.0 - a) * (1.0 - b)), (1, 0, a * (1.0 - b)), (0, 1, (1.0 - a) * b), (1, 1, a * b)]
+    {
+        // A neighbour without weight need not exist.
+        if weight > 0.0 {
+            let (u, v) = flow.known(left + dx, top + dy)?;
+            sum = (sum.0 + weight * u, sum.1 + weight * v);
+        }
+    }
+    Some(sum)
+}
+
+/// How much arrives at each pixel when every pixel sends a weight of 1 along the flow, shared bilinearly by the four
+/// pixels around its target (Wang et al., CVPR 2018), `[height, width]`. 1 everywhere for zero flow; what leaves the image
+/// is lost; unknown pixels send nothing.
+pub fn range_map(flow: &FlowField) -> Vec<f32> {
+    let (width, height) = (flow.width(), flow.height());
+    let mut range = vec![0.0; width * height];
+    for y in 0..height {
+        for x in 0..width {
+            let Some((u, v)) = flow.known(x, y) else { continue };
+            let (x, y) = (x as f32 + u, y as f32 + v);
+            let (left, top) = (x.floor(), y.floor());
+            for (column, weight_x) in [(left, 1.0 - (x - left)), (left + 1.0, x - left)] {
+                for (row, weight_y) in [(top, 1.0 - (y - top)), (top + 1.0, y - top)] {
+                    // NaN fails both comparisons.
+                    if column >= 0.0 && column < width as f32 && row >= 0.0 && row < height as f32 {
+                        range[row as usize * width + column as usize] += weight_x * weight_y;
+                    }
+                }
+            }
+        }
+    }
+    range
+}
+
+/// Soft occlusion of frame 1 from the flow of frame 2 to 1, `[height, width]`: `1 - min(range_map(backward), 1)`, 1 where
+/// nothing of frame 2 arrives (UFlow's `wang`).
+pub fn range_occlusion(backward: &FlowField) -> Vec<f32> {
+    range_map(backward).into_iter().map(|r| 1.0 - r.min(1.0)).collect()
+}
+
+fn same_size(a: &FlowField, b: &FlowField) -> Result<(), SizeError> {
+    check_len("backward flow width", a.width(), b.width())?;
+    check_len("backward flow height", a.height(), b.height())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A square of 10x10 px at (8, 9) moves by (6, 2) over a background that moves by (-1, 0).
+    const SIZE: (usize, usize) = (40, 32);
+    const SQUARE: (f32, f32) = (6.0, 2.0);
+    const GROUND: (f32, f32) = (-1.0, 0.0);
+
+    fn in_square(x: f32, y: f32, moved: f32) -> bool {
+        let (left, top) = (8.0 + moved * SQUARE.0, 9.0 + moved * SQUARE.1);
+        (left..left + 10.0).contains(&x) && (top..top + 10.0).contains(&y)
+    }
+
+    fn forward() -> FlowField {
+        FlowField::from_fn(SIZE.0, SIZE.1, |x, y| if in_square(x as f32, y as f32, 0.0) { SQUARE } else { GROUND })
+    }
+
+    fn backward() -> FlowField {
+        let back = |(u, v): (f32, f32)| (-u, -v);
+        FlowField::from_fn(SIZE.0, SIZE.1, |x, y| {
+            back(if in_square(x as f32, y as f32, 1.0) { SQUARE } else { GROUND })
+        })
+    }
+
+    /// Background of frame 1 whose target the square covers in frame 2, or that leaves the image.
+    fn truly_occluded(x: usize, y: usize) -> bool {
+        let (x, y) = (x as f32, y as f32);
+        let hidden = in_square(x + GROUND.0, y + GROUND.1, 1.0) || x + GROUND.0 < 0.0;
+        !in_square(x, y, 0.0) && hidden
+    }
+
+    #[test]
+    fn two_layers_occlude_exactly_what_they_cover() {
+        let found = Sundaram::default().check(&forward(), &backward()).unwrap();
+        assert_eq!(found.occluded, Mask::from_fn(SIZE.0, SIZE.1, truly_occluded));
+        // 100 pixels of background arrive under the square, 3 x 8 of these belong to the square itself; 32 leave on the left.
+        assert_eq!(found.occluded.count(), 100 - 3 * 8 + 32);
+        for (i, &occluded) in found.occluded.data().iter().enumerate() {
+            let (error, confidence) = (found.error[i], found.confidence[i]);
+            assert!(if occluded { error > 7.0 && confidence < 1e-6 } else { error == 0.0 && confidence == 1.0 });
+        }
+    }
+
+    #[test]
+    fn the_range_map_finds_the_same_layer() {
+        let soft = range_occlusion(&backward());
+        for y in 0..SIZE.1 {
+            for x in 0..SIZE.0 {
+                let expected = if truly_occluded(x, y) { 1.0 } else { 0.0 };
+                assert_eq!(soft[y * SIZE.0 + x], expected, "({x}, {y})");
+            }
+        }
+    }
+
+    #[test]
+    fn the_range_map_of_no_motion_is_one_and_shares_bilinearly() {
+        assert!(range_map(&FlowField::zeros(5, 3)).iter().all(|&r| r == 1.0));
+        let quarter = FlowField::sparse_from_fn(2, 2, |x, y| (x + y == 0).then_some((0.25, 0.5)));
+        assert_eq!(range_map(&quarter), [0.375, 0.125, 0.375, 0.125]);
+        let lost = FlowField::from_fn(1, 1, |_, _| (f32::NAN, 1e30));
+        assert_eq!(range_map(&lost), [0.0]);
+    }
+
+    #[test]
+    fn the_threshold_is_that_of_the_paper() {
+        // At rest 0.5 px^2 is still consistent; beyond is not.
+        let still = FlowField::zeros(1, 1);
+        let off = |error: f32| FlowField::from_fn(1, 1, move |_, _| (error, 0.0));
+        let check = |error: f32| Sundaram { alpha1: 0.0, alpha2: 0.5 }.check(&still, &off(error)).unwrap();
+        assert!(!check(0.7071).occluded.get(0, 0) && check(0.7072).occluded.get(0, 0));
+        assert!((check(0.707_106_77).confidence[0] - (-1f32).exp()).abs() < 1e-5);
+        assert!(check(f32::NAN).occluded.get(0, 0) && check(f32::NAN).confidence[0] == 0.0);
+        assert!(Sundaram::default().check(&still, &FlowField::zeros(2, 1)).is_err());
+    }
+}

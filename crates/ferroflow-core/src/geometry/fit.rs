@@ -1,0 +1,238 @@
+//! Fitting any size to what a network takes, and its flow back to the size of the input.
+//!
+//! Networks take sides that are multiples of a stride, and not too small ones. [`Fit::plan`] decides the size and the
+//! place once for a size of input; the [`FitPlan`] then carries frames there and the flow back.
+
+use super::resize::{Grid, resize_flow, resize_frame};
+use crate::{FlowField, Frame};
+
+/// How a frame is brought to the network's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// Adds pixels around the frame, up to the next multiples. The flow is cut out again.
+    Pad(Place, Fill),
+    /// Resizes up to the next multiples; the flow is resized back and each axis scaled by the ratio of the sides (NVlabs,
+    /// UFlow).
+    Resize(Grid),
+    /// Cuts out the centre, down to the multiples below (NVIDIA's evaluation); flow outside is unknown. A side that
+    /// would become too small is padded instead.
+    Crop,
+}
+
+/// Where padding puts the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the middle; an odd pixel goes to the right and the bottom.
+    Centre,
+    /// In the top left corner: padding on the right and the bottom.
+    TopLeft,
+}
+
+/// What padding is filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fill {
+    /// Black.
+    Zero,
+    /// The nearest pixel of the frame.
+    Replicate,
+}
+
+impl Default for Fit {
+    /// Centred, border repeated: changes no pixel and adds no false edge.
+    fn default() -> Self {
+        Self::Pad(Place::Centre, Fill::Replicate)
+    }
+}
+
+/// One size of input fitted to one network.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct FitPlan {
+    fit: Fit,
+    input: [usize; 2],
+    network: [usize; 2],
+    /// Where the input's first pixel lies in the network's frame; negative when cropping.
+    offset: [isize; 2],
+}
+
+impl Fit {
+    /// Plans for frames of `width` x `height`, and a network that takes multiples of `stride` of at least `minimum`.
+    /// Zeros count as 1, so that every size has a plan.
+    pub fn plan(self, width: usize, height: usize, stride: usize, minimum: usize) -> FitPlan {
+        let input = [width.max(1), height.max(1)];
+        let stride = stride.max(1);
+        let least = minimum.max(1).next_multiple_of(stride);
+        let network = input.map(|side| match self {
+            Fit::Crop => (side / stride * stride).max(least),
+            _ => side.next_multiple_of(stride).max(least),
+        });
+        let offset = [0, 1].map(|axis| match self {
+            Fit::Pad(Place::TopLeft, _) | Fit::Resize(_) => 0,
+            // The centre, rounded towards the top left whether there is too much or too little.
+            _ if network[axis] >= input[axis] => ((network[axis] - input[axis]) / 2) as isize,
+            _ => -(((input[axis] - network[axis]) / 2) as isize),
+        });
+        FitPlan { fit: self, input, network, offset }
+    }
+}
+
+impl FitPlan {
+    /// Width and height of the input.
+    pub fn input(&self) -> (usize, usize) {
+        self.input.into()
+    }
+
+    /// Width and height that the network gets.
+    pub fn network(&self) -> (usize, usize) {
+        self.network.into()
+    }
+
+    /// The frame as the network gets it.
+    ///
+    /// # Panics
+    /// If the frame is not of the size planned for.
+    pub fn apply(&self, frame: &Frame) -> Frame {
+        assert_eq!([frame.width(), frame.height()], self.input, "the plan is for another size of frame");
+        if let Fit::Resize(grid) = self.fit {
+            return resize_frame(frame, self.network(), grid);
+        }
+        if self.input == self.network {
+            return frame.clone();
+        }
+        let black = matches!(self.fit, Fit::Pad(_, Fill::Zero));
+        Frame::from_fn(self.network[0], self.network[1], |x, y| {
+            let [x, y] = self.source([x, y]);
+            let [inside_x, inside_y] = self.nearest([x, y]);
+            if black && [inside_x as isize, inside_y as isize] != [x, y] {
+                [0; 3]
+            } else {
+                frame.pixel(inside_x, inside_y)
+            }
+        })
+    }
+
+    /// The network's flow, in pixels of the network's frame, as flow of the input in the input's pixels.
+    ///
+    /// The flow may be coarser than the network's frame (1/4, say): it is taken to cover the whole frame and resized, in
+    /// one step.
+    pub fn restore(&self, flow: &FlowField) -> FlowField {
+        let [width, height] = self.input;
+        if let Fit::Resize(grid) = self.fit {
+            let scale = |axis: usize| self.input[axis] as f32 / self.network[axis] as f32;
+            return resize_flow(flow, self.input(), (scale(0), scale(1)), grid);
+        }
+        let full;
+        let flow = if [flow.width(), flow.height()] == self.network {
+            flow
+        } else {
+            full = resize_flow(flow, self.network(), (1.0, 1.0), Grid::HalfPixel);
+            &full
+        };
+        FlowField::sparse_from_fn(width, height, |x, y| {
+            let at = [x as isize + self.offset[0], y as isize + self.offset[1]];
+            let inside = |axis: usize| (0..self.network[axis] as isize).contains(&at[axis]);
+            if inside(0) && inside(1) { flow.known(at[0] as usize, at[1] as usize) } else { None }
+        })
+    }
+
+    /// The place in the input of a pixel of the network's frame; outside where it is padding.
+    fn source(&self, at: [usize; 2]) -> [isize; 2] {
+        [0, 1].map(|axis| at[axis] as isize - self.offset[axis])
+    }
+
+    fn nearest(&self, at: [isize; 2]) -> [usize; 2] {
+        [0, 1].map(|axis| at[axis].clamp(0, self.input[axis] as isize - 1) as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const FITS: [Fit; 7] = [
+        Fit::Pad(Place::Centre, Fill::Zero),
+        Fit::Pad(Place::Centre, Fill::Replicate),
+        Fit::Pad(Place::TopLeft, Fill::Zero),
+        Fit::Pad(Place::TopLeft, Fill::Replicate),
+        Fit::Resize(Grid::HalfPixel),
+        Fit::Resize(Grid::Asymmetric),
+        Fit::Crop,
+    ];
+
+    fn numbered(width: usize, height: usize) -> Frame {
+        Frame::from_fn(width, height, |x, y| [x as u8 + 1, y as u8 + 1, 7])
+    }
+
+    #[test]
+    fn padding_by_hand() {
+        let frame = numbered(5, 2);
+        let centred = Fit::Pad(Place::Centre, Fill::Zero).plan(5, 2, 8, 1);
+        let padded = centred.apply(&frame);
+        assert_eq!((centred.network(), padded.width(), padded.height()), ((8, 8), 8, 8));
+        // (8 - 5) / 2 = 1 on the left, (8 - 2) / 2 = 3 above.
+        assert_eq!((padded.pixel(0, 3), padded.pixel(1, 3), padded.pixel(1, 2)), ([0; 3], [1, 1, 7], [0; 3]));
+        let corner = Fit::Pad(Place::TopLeft, Fill::Replicate).plan(5, 2, 8, 1).apply(&frame);
+        assert_eq!((corner.pixel(0, 0), corner.pixel(7, 7)), ([1, 1, 7], [5, 2, 7]));
+    }
+
+    #[test]
+    fn cropping_by_hand() {
+        let plan = Fit::Crop.plan(11, 10, 4, 8);
+        assert_eq!(plan.network(), (8, 8));
+        assert_eq!(plan.apply(&numbered(11, 10)).pixel(0, 0), [2, 2, 7]);
+        let flow = plan.restore(&FlowField::from_fn(8, 8, |x, y| (x as f32, y as f32)));
+        assert!(!flow.is_valid(0, 5) && !flow.is_valid(9, 5) && flow.is_valid(8, 5));
+        assert_eq!((flow.known(1, 1), flow.known(8, 8)), (Some((0.0, 0.0)), Some((7.0, 7.0))));
+        // A side below the least is padded.
+        assert_eq!(Fit::Crop.plan(3, 70, 64, 64).network(), (64, 64));
+    }
+
+    #[test]
+    fn resizing_scales_each_axis() {
+        let plan = Fit::Resize(Grid::HalfPixel).plan(96, 50, 64, 64);
+        assert_eq!(plan.network(), (128, 64));
+        let flow = plan.restore(&FlowField::from_fn(32, 16, |_, _| (4.0, 6.4)));
+        assert!((flow.u()[0] - 3.0).abs() < 1e-6 && (flow.v()[0] - 5.0).abs() < 1e-5);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn any_size_goes_there_and_comes_back(
+            width in 1usize..=200, height in 1usize..=200,
+            stride in prop::sample::select(vec![1usize, 4, 32, 64]), minimum in 1usize..=130,
+            fit in prop::sample::select(FITS.to_vec()), coarse in prop::sample::select(vec![1usize, 4]),
+        ) {
+            let plan = fit.plan(width, height, stride, minimum);
+            let (w, h) = plan.network();
+            prop_assert!(w % stride == 0 && h % stride == 0 && w >= minimum && h >= minimum);
+            let frame = plan.apply(&numbered(width, height));
+            prop_assert_eq!((frame.width(), frame.height()), (w, h));
+            let coarse = if stride % coarse == 0 { coarse } else { 1 };
+            let flow = plan.restore(&FlowField::from_fn(w / coarse, h / coarse, |_, _| (2.0, -3.0)));
+            prop_assert_eq!((flow.width(), flow.height()), (width, height));
+            prop_assert!(matches!(fit, Fit::Crop) || flow.validity().is_none());
+        }
+
+        #[test]
+        fn padding_and_cropping_move_no_pixel(width in 1usize..=200, height in 1usize..=200, fit in 0usize..4) {
+            // The flow of a frame whose pixels carry their own place, through the network's frame and back.
+            for fit in [FITS[fit], Fit::Crop] {
+                let plan = fit.plan(width, height, 64, 64);
+                let seen = plan.apply(&numbered(width, height));
+                let echo = FlowField::from_fn(seen.width(), seen.height(), |x, y| {
+                    let [r, g, _] = seen.pixel(x, y);
+                    (f32::from(r), f32::from(g))
+                });
+                let back = plan.restore(&echo);
+                for y in 0..height {
+                    for x in 0..width {
+                        if let Some(place) = back.known(x, y) {
+                            prop_assert_eq!(place, ((x + 1) as f32, (y + 1) as f32));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Bilinear resizing of frames, planes and flows. Both sides may grow or shrink; nothing is smoothed when shrinking
+//! (as OpenCV's `INTER_LINEAR` and PyTorch's `interpolate`), and samples beyond the border repeat it.
+
+use rayon::prelude::*;
+
+use crate::{FlowField, Frame, Mask};
+
+/// Where the samples of two grids of different size lie with respect to each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Grid {
+    /// Pixels are squares, the outer edges coincide: `x' = (x + 1/2) n/m - 1/2`. OpenCV, PyTorch's default.
+    #[default]
+    HalfPixel,
+    /// The centres of the corner pixels coincide: `x' = x (n - 1)/(m - 1)`. PyTorch's `align_corners`.
+    AlignCorners,
+    /// The first centres coincide: `x' = x n/m`. TensorFlow 1 and MindSpore by default.
+    Asymmetric,
+}
+
+/// The two neighbours of an output sample, and the weight of the second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Tap {
+    low: usize,
+    high: usize,
+    weight: f32,
+}
+
+/// The neighbours of each of `to` samples among `from`.
+fn taps(grid: Grid, from: usize, to: usize) -> Vec<Tap> {
+    let ratio = from as f64 / to as f64;
+    let position = |i: usize| match grid {
+        Grid::HalfPixel => (i as f64 + 0.5) * ratio - 0.5,
+        Grid::AlignCorners if to == 1 => 0.0,
+        Grid::AlignCorners => i as f64 * (from - 1) as f64 / (to - 1) as f64,
+        Grid::Asymmetric => i as f64 * ratio,
+    };
+    let last = from - 1;
+    (0..to)
+        .map(|i| {
+            let p = position(i).clamp(0.0, last as f64);
+            let low = p as usize;
+            Tap { low, high: (low + 1).min(last), weight: (p - low as f64) as f32 }
+        })
+        .collect()
+}
+
+/// Resizes an interleaved image `[height, width, channels]` to `to` (width, height).
+///
+/// # Panics
+/// If `data` is not of the size given, or a side is 0.
+pub fn resize(data: &[f32], from: (usize, usize), channels: usize, to: (usize, usize), grid: Grid) -> Vec<f32> {
+    assert_eq!(data.len(), from.0 * from.1 * channels, "values of the image");
+    assert!(from.0 * from.1 * to.0 * to.1 > 0, "resizing from {from:?} to {to:?}");
+    let (columns, rows) = (taps(grid, from.0, to.0), taps(grid, from.1, to.1));
+    let mut out = vec![0.0; to.0 * to.1 * channels];
+    out.par_chunks_exact_mut(to.0 * channels).zip(rows).for_each(|(out, row)| {
+        let line = |y: usize| &data[y * from.0 * channels..][..from.0 * channels];
+        let (top, bottom) = (line(row.low), line(row.high));
+        for (out, tap) in out.chunks_exact_mut(channels).zip(&columns) {
+            for (c, out) in out.iter_mut().enumerate() {
+                let (left, right) = (tap.low * channels + c, tap.high * channels + c);
+                let across = |line: &[f32]| line[left] + (line[right] - line[left]) * tap.weight;
+                let (above, below) = (across(top), across(bottom));
+                *out = above + (below - above) * row.weight;
+            }
+        }
+    });
+    out
+}
+
+/// Resizes a frame to `to` (width, height), rounding to the nearest 8-bit value.
+pub fn resize_frame(frame: &Frame, to: (usize, usize), grid: Grid) -> Frame {
+    if (frame.width(), frame.height()) == to {
+        return frame.clone();
+    }
+    let values: Vec<f32> = frame.rgb().iter().map(|&b| f32::from(b)).collect();
+    let resized = resize(&values, (frame.width(), frame.height()), 3, to, grid);
+    let (pixels, _) = resized.as_chunks::<3>();
+    Frame::from_fn(to.0, to.1, |x, y| pixels[y * to.0 + x].map(|v| v.round() as u8))
+}
+
+/// Resizes a flow to `to` (width, height) and scales its vectors by `scale` (of u, of v).
+///
+/// An unknown pixel takes no part: each sample is the weighted mean of its known neighbours, and known if these hold at
+/// least half of the weight.
+pub fn resize_flow(flow: &FlowField, to: (usize, usize), scale: (f32, f32), grid: Grid) -> FlowField {
+    let from = (flow.width(), flow.height());
+    let known = flow.validity().map(|m| m.data().iter().map(|&k| f32::from(u8::from(k))).collect::<Vec<_>>());
+    let plane = |values: &[f32], scale: f32| {
+        let mut out = if from == to { values.to_vec() } else { resize(values, from, 1, to, grid) };
+        out.iter_mut().for_each(|c| *c *= scale);
+        out
+    };
+    let (u, v) = (plane(flow.u(), scale.0), plane(flow.v(), scale.1));
+    let weight = known.map(|k| if from == to { k } else { resize(&k, from, 1, to, grid) });
+    FlowField::sparse_from_fn(to.0, to.1, |x, y| {
+        let i = y * to.0 + x;
+        match &weight {
+            None => Some((u[i], v[i])),
+            // Unknown pixels hold zero motion, so the sums above are over the known ones.
+            Some(w) => (w[i] >= 0.5).then(|| (u[i] / w[i], v[i] / w[i])),
+        }
+    })
+}
+
+/// Resizes a mask by its nearest pixels.
+pub fn resize_mask(mask: &Mask, to: (usize, usize)) -> Mask {
+    let nearest = |i: usize, from: usize, to: usize| (2 * i + 1) * from / (2 * to);
+    Mask::from_fn(to.0, to.1, |x, y| mask.get(nearest(x, mask.width(), to.0), nearest(y, mask.height(), to.1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grids_by_hand() {
+        let line = [0.0, 10.0, 20.0, 30.0];
+        let to = |grid, n| resize(&line, (4, 1), 1, (n, 1), grid);
+        assert_eq!(to(Grid::HalfPixel, 2), [5.0, 25.0]);
+        assert_eq!(to(Grid::HalfPixel, 8), [0.0, 2.5, 7.5, 12.5, 17.5, 22.5, 27.5, 30.0]);
+        assert_eq!(to(Grid::AlignCorners, 7), [0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0]);
+        assert_eq!(to(Grid::AlignCorners, 1), [0.0]);
+        assert_eq!(to(Grid::Asymmetric, 8), [0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 30.0]);
+        assert_eq!(to(Grid::Asymmetric, 2), [0.0, 20.0]);
+        assert_eq!(resize(&[3.0], (1, 1), 1, (2, 2), Grid::AlignCorners), [3.0; 4]);
+    }
+
+    #[test]
+    fn frames_round_and_keep_channels_apart() {
+        let frame = Frame::new(2, 1, vec![0, 100, 255, 1, 200, 255]).unwrap();
+        assert_eq!(resize_frame(&frame, (1, 1), Grid::HalfPixel).rgb(), [1, 150, 255]);
+        assert_eq!(resize_frame(&frame, (2, 1), Grid::HalfPixel), frame);
+    }
+
+    #[test]
+    fn flow_scales_by_axis_and_unknown_pixels_take_no_part() {
+        let flow = FlowField::from_fn(4, 2, |_, _| (1.0, 2.0));
+        let doubled = resize_flow(&flow, (8, 6), (2.0, 3.0), Grid::HalfPixel);
+        assert!(doubled.u().iter().all(|&u| u == 2.0) && doubled.v().iter().all(|&v| v == 6.0));
+        let sparse = FlowField::sparse_from_fn(2, 1, |x, _| (x == 0).then_some((4.0, 0.0)));
+        let wide = resize_flow(&sparse, (4, 1), (1.0, 1.0), Grid::HalfPixel);
+        assert_eq!(wide.validity().unwrap().data(), [true, true, false, false]);
+        assert_eq!(wide.u(), [4.0, 4.0, 0.0, 0.0]);
+    }
+}

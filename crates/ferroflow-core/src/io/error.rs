@@ -1,0 +1,94 @@
+//! What can go wrong with a file, by cause.
+
+use std::path::PathBuf;
+
+/// Why bytes could not be read as a format, or values not be written in it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FormatError {
+    /// The bytes break the format's own rules: cut short, damaged, or something else under this name.
+    #[error("{format}: {what}; the file is damaged or cut short, fetch or make it again")]
+    Malformed {
+        /// The format being read.
+        format: &'static str,
+        /// Which rule is broken.
+        what: String,
+    },
+    /// The file asks for more memory than a flow or frame may reasonably take.
+    #[error("{format}: {what}; if the file is genuine, crop or split it first")]
+    Limits {
+        /// The format being read.
+        format: &'static str,
+        /// Which limit is exceeded.
+        what: String,
+    },
+    /// A valid file, or a request, that this library does not handle. The text says what to use instead.
+    #[error("{format}: {what}")]
+    Unsupported {
+        /// The format being read or written.
+        format: &'static str,
+        /// What is not handled, and what to do.
+        what: String,
+    },
+}
+
+impl FormatError {
+    pub(crate) fn malformed(format: &'static str, what: impl Into<String>) -> Self {
+        Self::Malformed { format, what: what.into() }
+    }
+
+    pub(crate) fn limits(format: &'static str, what: impl Into<String>) -> Self {
+        Self::Limits { format, what: what.into() }
+    }
+
+    pub(crate) fn unsupported(format: &'static str, what: impl Into<String>) -> Self {
+        Self::Unsupported { format, what: what.into() }
+    }
+}
+
+/// Why a file could not be read or written. The text is complete: it names the file, the cause and the remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum IoError {
+    /// The operating system refused.
+    #[error("cannot {action} {}: {cause}", path.display())]
+    Io {
+        /// `read` or `write`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        cause: std::io::Error,
+    },
+    /// The contents are at fault.
+    #[error("{}: {cause}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with its contents.
+        cause: FormatError,
+    },
+}
+
+/// Largest side of an image or flow, as Middlebury's own reader has it.
+pub const MAX_SIDE: usize = 99_999;
+
+/// Checks the size that a header claims: from 1x1 to [`MAX_SIDE`] a side.
+pub(crate) fn check_size(format: &'static str, width: i64, height: i64) -> Result<(usize, usize), FormatError> {
+    if width < 1 || height < 1 {
+        return Err(FormatError::malformed(format, format!("the header claims a size of {width}x{height}")));
+    }
+    if width > MAX_SIDE as i64 || height > MAX_SIDE as i64 {
+        return Err(FormatError::limits(
+            format,
+            format!("the header claims {width}x{height}, more than {MAX_SIDE} on a side"),
+        ));
+    }
+    Ok((width as usize, height as usize))
+}
+
+/// Checks that exactly `expected` bytes of values follow a header, before anything is allocated for them.
+pub(crate) fn check_body(format: &'static str, expected: u128, found: usize) -> Result<(), FormatError> {
+    if found as u128 == expected {
+        return Ok(());
+    }
+    Err(FormatError::malformed(format, format!("{expected} bytes of values should follow the header, {found} do")))
+}

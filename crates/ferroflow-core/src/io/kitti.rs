@@ -1,0 +1,108 @@
+//! KITTI's flow PNG (Geiger et al. 2012, also HD1K): 16-bit RGB with `u = (R - 32768) / 64`, `v = (G - 32768) / 64`,
+//! known where `B > 0`. Steps of 1/64 px from -512 to just under 512.
+
+use std::io::Cursor;
+
+use super::{FormatError, error, frame::check_claim};
+use crate::FlowField;
+
+const FORMAT: &str = "KITTI flow PNG";
+
+/// Flow from the bytes of a 16-bit PNG.
+pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
+    let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().map_err(refused)?;
+    let (width, height) = (reader.info().width, reader.info().height);
+    if reader.output_color_type() != (png::ColorType::Rgb, png::BitDepth::Sixteen) {
+        let (colour, depth) = reader.output_color_type();
+        let what = format!(
+            "this PNG is {colour:?} of {} bits, flow is RGB of 16: it may be a picture of a flow, which cannot be \
+             turned back into one",
+            depth as u8
+        );
+        return Err(FormatError::unsupported(FORMAT, what));
+    }
+    let (width, height) = error::check_size(FORMAT, width.into(), height.into())?;
+    check_claim(FORMAT, width, height, 6, bytes.len())?;
+    if reader.info().interlaced {
+        return Err(FormatError::unsupported(FORMAT, "interlaced files are not read; save it without interlacing"));
+    }
+    let mut samples: Vec<[u8; 6]> = Vec::new();
+    while let Some(row) = reader.next_row().map_err(refused)? {
+        samples.extend_from_slice(row.data().as_chunks().0);
+    }
+    if samples.len() != width * height {
+        return Err(FormatError::malformed(FORMAT, "rows are missing"));
+    }
+    let component = |high, low| (f32::from(u16::from_be_bytes([high, low])) - 32768.0) / 64.0;
+    Ok(FlowField::sparse_from_fn(width, height, |x, y| {
+        let [r, rl, g, gl, b, bl] = samples[y * width + x];
+        (b != 0 || bl != 0).then(|| (component(r, rl), component(g, gl)))
+    }))
+}
+
+/// The bytes of a 16-bit PNG: rounded to 1/64 px, clamped to the range of the format (see [`out_of_range`]).
+pub fn encode(flow: &FlowField) -> Result<Vec<u8>, FormatError> {
+    let mut samples = Vec::with_capacity(flow.u().len() * 6);
+    for y in 0..flow.height() {
+        for x in 0..flow.width() {
+            let [r, g, b] = match flow.known(x, y) {
+                Some((u, v)) => [component(u), component(v), 1],
+                None => [0; 3],
+            };
+            samples.extend([r.to_be_bytes(), g.to_be_bytes(), b.to_be_bytes()].as_flattened());
+        }
+    }
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, flow.width() as u32, flow.height() as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    encoder.set_depth(png::BitDepth::Sixteen);
+    let written = encoder.write_header().and_then(|mut writer| {
+        writer.write_image_data(&samples)?;
+        writer.finish()
+    });
+    written.map_err(|e| FormatError::unsupported(FORMAT, e.to_string()))?;
+    Ok(bytes)
+}
+
+/// How many known pixels lie beyond what the format can hold, and so change when written.
+pub fn out_of_range(flow: &FlowField) -> usize {
+    let beyond = |c: f32| !(-512.0..=511.984_375).contains(&c);
+    flow.u().iter().zip(flow.v()).filter(|&(&u, &v)| beyond(u) || beyond(v)).count()
+}
+
+/// `as` clamps to the range of the integer; in f64 the sum does not lose the rounding bit.
+fn component(c: f32) -> u16 {
+    (f64::from(c) * 64.0 + 32768.0).round() as u16
+}
+
+fn refused(cause: png::DecodingError) -> FormatError {
+    match cause {
+        png::DecodingError::LimitsExceeded => FormatError::limits(FORMAT, "the decoder's memory limit is exceeded"),
+        other => FormatError::malformed(FORMAT, other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multiples_of_a_64th_survive_and_the_rest_is_rounded() {
+        let flow = FlowField::sparse_from_fn(5, 3, |x, y| (x != 2).then_some((x as f32 - 7.25, y as f32 / 64.0)));
+        assert_eq!(decode(&encode(&flow).unwrap()).unwrap(), flow);
+        let fine = FlowField::from_fn(4, 1, |x, _| ([0.01, -0.01, 0.007, 511.999][x], [600.0, -600.0, 0.0, -512.0][x]));
+        let back = decode(&encode(&fine).unwrap()).unwrap();
+        assert_eq!(back.u(), [1.0 / 64.0, -1.0 / 64.0, 0.0, 511.984_375]);
+        assert_eq!(back.v(), [511.984_375, -512.0, 0.0, -512.0]);
+        assert_eq!(out_of_range(&fine), 3);
+    }
+
+    #[test]
+    fn a_picture_is_no_flow() {
+        let mut picture = Vec::new();
+        let mut encoder = png::Encoder::new(&mut picture, 1, 1);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.write_header().unwrap().write_image_data(&[1, 2, 3]).unwrap();
+        assert!(matches!(decode(&picture), Err(FormatError::Unsupported { .. })));
+    }
+}

@@ -1,0 +1,137 @@
+//! Flow, frames and masks as files. Reading goes by content, writing by extension; every format is also a pair of
+//! functions on bytes, `decode` and `encode`.
+
+mod error;
+mod file;
+pub mod flo;
+pub mod frame;
+pub mod kitti;
+pub mod npy;
+pub mod npz;
+pub mod pfm;
+
+use std::path::Path;
+
+pub use error::{FormatError, IoError, MAX_SIDE};
+pub use file::{read_bytes, write_bytes, write_with};
+pub use frame::{read_frame, read_mask, write_frame, write_mask};
+
+use crate::FlowField;
+
+/// The file formats of flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlowFormat {
+    /// Middlebury `.flo`.
+    Flo,
+    /// Portable float map.
+    Pfm,
+    /// KITTI's 16-bit PNG: 1/64 px, at most 512 px.
+    Kitti,
+    /// NumPy array.
+    Npy,
+    /// NumPy archive.
+    Npz,
+}
+
+impl FlowFormat {
+    /// Every format.
+    pub const ALL: [Self; 5] = [Self::Flo, Self::Pfm, Self::Kitti, Self::Npy, Self::Npz];
+
+    /// The file extension, without the dot.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Flo => "flo",
+            Self::Pfm => "pfm",
+            Self::Kitti => "png",
+            Self::Npy => "npy",
+            Self::Npz => "npz",
+        }
+    }
+
+    /// The format that a file name asks for.
+    pub fn of_path(path: impl AsRef<Path>) -> Result<Self, FormatError> {
+        let extension = extension(path.as_ref());
+        Self::ALL.into_iter().find(|f| f.extension() == extension).ok_or_else(|| {
+            let what = format!("'.{extension}' is no flow format; use .flo, .pfm, .png (KITTI, 16 bits), .npy or .npz");
+            FormatError::unsupported("flow", what)
+        })
+    }
+
+    /// The format that a file's first bytes show.
+    pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        const FIRST: [(&[u8], FlowFormat); 7] = [
+            (flo::MAGIC, FlowFormat::Flo),
+            (b"PF", FlowFormat::Pfm),
+            (b"Pf", FlowFormat::Pfm),
+            (b"\x89PNG", FlowFormat::Kitti),
+            (npy::MAGIC, FlowFormat::Npy),
+            (b"PK\x03\x04", FlowFormat::Npz),
+            (b"PK\x05\x06", FlowFormat::Npz),
+        ];
+        FIRST.into_iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, format)| format)
+    }
+
+    /// Flow from the bytes of a file of this format.
+    pub fn decode(self, bytes: &[u8]) -> Result<FlowField, FormatError> {
+        match self {
+            Self::Flo => flo::decode(bytes),
+            Self::Pfm => pfm::decode(bytes),
+            Self::Kitti => kitti::decode(bytes),
+            Self::Npy => npy::decode(bytes),
+            Self::Npz => npz::decode(bytes),
+        }
+    }
+
+    /// The bytes of a file of this format. A flow without pixels is refused.
+    pub fn encode(self, flow: &FlowField) -> Result<Vec<u8>, FormatError> {
+        if flow.u().is_empty() || flow.width().max(flow.height()) > MAX_SIDE {
+            let what = format!("a flow of {}x{} cannot be written", flow.width(), flow.height());
+            return Err(FormatError::unsupported("flow", what));
+        }
+        match self {
+            Self::Flo => Ok(flo::encode(flow)),
+            Self::Pfm => pfm::encode(flow),
+            Self::Kitti => kitti::encode(flow),
+            Self::Npy => Ok(npy::encode(flow)),
+            Self::Npz => npz::encode(flow),
+        }
+    }
+}
+
+/// Flow from the bytes of a file of any format.
+pub fn decode_flow(bytes: &[u8]) -> Result<FlowField, FormatError> {
+    let format = FlowFormat::of_bytes(bytes).ok_or_else(|| {
+        FormatError::unsupported("flow", "not a flow file that is read here: .flo, .pfm, KITTI 16-bit .png, .npy, .npz")
+    })?;
+    format.decode(bytes)
+}
+
+/// Flow from a file, by its content.
+pub fn read_flow(path: impl AsRef<Path>) -> Result<FlowField, IoError> {
+    let path = path.as_ref();
+    decode_flow(&read_bytes(path)?).map_err(|cause| IoError::Format { path: path.into(), cause })
+}
+
+/// Writes a flow in the format of the extension: flo, pfm, png (KITTI), npy, npz.
+pub fn write_flow(path: impl AsRef<Path>, flow: &FlowField) -> Result<(), IoError> {
+    let path = path.as_ref();
+    let encoded = FlowFormat::of_path(path).and_then(|format| format.encode(flow));
+    write_bytes(path, &encoded.map_err(|cause| IoError::Format { path: path.into(), cause })?)
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase()
+}
+
+/// The rule for unknown flow in formats without a mask: a component above 1e9 or not a number.
+fn known_motion(u: f32, v: f32) -> Option<(f32, f32)> {
+    let known = |c: f32| c.abs() <= 1e9;
+    (known(u) && known(v)).then_some((u, v))
+}
+
+/// Row by row `(u, v)`, both `unknown` where the flow is.
+fn pairs_or(flow: &FlowField, unknown: f32) -> impl Iterator<Item = (f32, f32)> {
+    let known = flow.validity().map(|m| m.data());
+    let pairs = flow.u().iter().copied().zip(flow.v().iter().copied());
+    pairs.enumerate().map(move |(i, pair)| if known.is_none_or(|k| k[i]) { pair } else { (unknown, unknown) })
+}

@@ -1,0 +1,23 @@
+//! How wrong a flow is. Per pixel, `e = |flow - truth|` and `m = |truth|`, both in pixels; sums are in f64.
+//!
+//! | name | definition | unit |
+//! |---|---|---|
+//! | `epe` | mean `e` (endpoint error, also AEE) | px |
+//! | `px1`, `px3`, `px5` | share with `e > 1`, `3`, `5` | % |
+//! | `fl` | share with `e > 3` and `e > 0.05 m` (KITTI 2015) | % |
+//! | `aae` | mean angle between `(u, v, 1)` of flow and truth (Barron et al. 1994, Middlebury) | degrees |
+//! | `wauc` | `100 sum_i w_i share(e <= i/20) / sum_i w_i`, `w_i = 1 - (i-1)/100`, `i` in 1..=100 (Spring) | 0..100 |
+//! | `s0_10`, `s10_40`, `s40_plus` | `epe` where `m < 10`, `10 <= m <= 40`, `m > 40` (Sintel) | px |
+//! | `matched`, `unmatched` | `epe` where the occlusion mask is false, true (Sintel) | px |
+//! | `density` | share of all pixels that are scored | % |
+//!
+//! Scored are the pixels where the truth is known and finite, the mask of [`Truth::only`] allows it, and the estimate
+//! makes a statement. Averages are over pixels or over images, always named: they differ, and papers use both.
+
+mod evaluation;
+mod occlusion;
+mod tally;
+
+pub use evaluation::{Average, Evaluation, Metrics, Summary};
+pub use occlusion::OcclusionCurve;
+pub use tally::{MetricError, Tally, Truth, endpoint_error};

@@ -1,0 +1,328 @@
+//! The errors of one pair, as sums that can be added.
+
+use rayon::prelude::*;
+
+use crate::{FlowField, Mask};
+
+/// Why a pair cannot be scored.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MetricError {
+    /// Estimate, truth and masks must have one size.
+    #[error(
+        "{what} has {}x{} pixels, the truth {}x{}: estimate at the truth's resolution or resize first",
+        found.0, found.1, expected.0, expected.1
+    )]
+    Size {
+        /// What differs from the truth.
+        what: &'static str,
+        /// Width and height of the truth.
+        expected: (usize, usize),
+        /// Width and height found.
+        found: (usize, usize),
+    },
+    /// The estimate holds NaN or infinity where it would be scored; a mean over it would mean nothing.
+    #[error("the estimated flow is not finite at {count} scored pixels, first at x {}, y {}", first.0, first.1)]
+    NotFinite {
+        /// How many scored pixels.
+        count: usize,
+        /// The first of them, row by row.
+        first: (usize, usize),
+    },
+}
+
+/// What an estimate is compared with.
+#[derive(Clone, Copy, Debug)]
+pub struct Truth<'a> {
+    flow: &'a FlowField,
+    only: Option<&'a Mask>,
+    occluded: Option<&'a Mask>,
+}
+
+impl<'a> Truth<'a> {
+    /// The true flow; its unknown and non-finite pixels are not scored.
+    pub fn new(flow: &'a FlowField) -> Self {
+        Self { flow, only: None, occluded: None }
+    }
+
+    /// Scores only pixels where this mask is true.
+    pub fn only(self, mask: &'a Mask) -> Self {
+        Self { only: Some(mask), ..self }
+    }
+
+    /// Tells matched (false) from unmatched (true) pixels.
+    pub fn occluded(self, mask: &'a Mask) -> Self {
+        Self { occluded: Some(mask), ..self }
+    }
+}
+
+/// A sum of errors and the pixels it is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Part {
+    pub(super) sum: f64,
+    pub(super) pixels: u64,
+}
+
+impl Part {
+    fn add(&mut self, error: f64) {
+        self.sum += error;
+        self.pixels += 1;
+    }
+
+    fn merge(&mut self, other: Part) {
+        self.sum += other.sum;
+        self.pixels += other.pixels;
+    }
+
+    pub(super) fn mean(self) -> Option<f64> {
+        (self.pixels > 0).then(|| self.sum / self.pixels as f64)
+    }
+}
+
+/// Steps of the WAUC threshold, 1/20 px each.
+const WAUC_STEPS: usize = 100;
+
+/// Sums of the errors of scored pixels; of one pair, or of several merged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tally {
+    /// Pixels of the images, scored or not.
+    pub pixels: u64,
+    /// Pixels whose truth is known but about which the estimate says nothing; they are not scored.
+    pub unanswered: u64,
+    pub(super) error: Part,
+    pub(super) angle: Part,
+    /// How many `e` exceed 1, 3 and 5 px.
+    pub(super) beyond: [u64; 3],
+    pub(super) outliers: u64,
+    /// `e` up to `(i + 1) / 20` px and above `i / 20`.
+    histogram: [u64; WAUC_STEPS],
+    /// By speed: below 10, 10 to 40, above 40 px.
+    pub(super) speed: [Part; 3],
+    pub(super) matched: Part,
+    pub(super) unmatched: Part,
+}
+
+impl Default for Tally {
+    fn default() -> Self {
+        Self {
+            pixels: 0,
+            unanswered: 0,
+            error: Part::default(),
+            angle: Part::default(),
+            beyond: [0; 3],
+            outliers: 0,
+            histogram: [0; WAUC_STEPS],
+            speed: [Part::default(); 3],
+            matched: Part::default(),
+            unmatched: Part::default(),
+        }
+    }
+}
+
+impl Tally {
+    /// Scores one estimate. Rows run in parallel and are added in order, so the sums are the same every time.
+    pub fn of(estimate: &FlowField, truth: &Truth) -> Result<Self, MetricError> {
+        let (width, height) = (truth.flow.width(), truth.flow.height());
+        let check = |what, w, h| {
+            let found = (w, h);
+            if found == (width, height) {
+                Ok(())
+            } else {
+                Err(MetricError::Size { what, expected: (width, height), found })
+            }
+        };
+        check("the estimate", estimate.width(), estimate.height())?;
+        for (what, mask) in [("the mask of scored pixels", truth.only), ("the occlusion mask", truth.occluded)] {
+            mask.map_or(Ok(()), |m| check(what, m.width(), m.height()))?;
+        }
+        let rows: Vec<(Self, usize, usize)> = (0..height).into_par_iter().map(|y| row(estimate, truth, y)).collect();
+        let (mut total, mut not_finite, mut first) = (Self::default(), 0, None);
+        for (y, (row, bad, x)) in rows.into_iter().enumerate() {
+            total.merge(&row);
+            not_finite += bad;
+            first = first.or((bad > 0).then_some((x, y)));
+        }
+        match first {
+            Some(first) => Err(MetricError::NotFinite { count: not_finite, first }),
+            None => Ok(total),
+        }
+    }
+
+    /// Adds another's pixels to these.
+    pub fn merge(&mut self, other: &Self) {
+        self.pixels += other.pixels;
+        self.unanswered += other.unanswered;
+        self.error.merge(other.error);
+        self.angle.merge(other.angle);
+        self.outliers += other.outliers;
+        self.beyond.iter_mut().zip(other.beyond).for_each(|(a, b)| *a += b);
+        self.histogram.iter_mut().zip(other.histogram).for_each(|(a, b)| *a += b);
+        self.speed.iter_mut().zip(other.speed).for_each(|(a, b)| a.merge(b));
+        self.matched.merge(other.matched);
+        self.unmatched.merge(other.unmatched);
+    }
+
+    /// How many pixels are scored.
+    pub fn scored(&self) -> u64 {
+        self.error.pixels
+    }
+
+    fn add(&mut self, (u, v): (f64, f64), (true_u, true_v): (f64, f64), occluded: Option<bool>) {
+        let error = (u - true_u).hypot(v - true_v);
+        let speed = true_u.hypot(true_v);
+        self.error.add(error);
+        let cosine = (1.0 + u * true_u + v * true_v)
+            / ((1.0 + u * u + v * v).sqrt() * (1.0 + true_u * true_u + true_v * true_v).sqrt());
+        self.angle.add(cosine.clamp(-1.0, 1.0).acos().to_degrees());
+        for (count, limit) in self.beyond.iter_mut().zip([1.0, 3.0, 5.0]) {
+            *count += u64::from(error > limit);
+        }
+        self.outliers += u64::from(error > 3.0 && error > 0.05 * speed);
+        if let Some(step) = wauc_step(error) {
+            self.histogram[step] += 1;
+        }
+        self.speed[if speed < 10.0 {
+            0
+        } else if speed <= 40.0 {
+            1
+        } else {
+            2
+        }]
+        .add(error);
+        match occluded {
+            Some(false) => self.matched.add(error),
+            Some(true) => self.unmatched.add(error),
+            None => {}
+        }
+    }
+
+    pub(super) fn wauc(&self) -> Option<f64> {
+        // The weights as hundredths, whole numbers, so that no error at all is exactly 100.
+        let (mut within, mut sum, mut weights) = (0, 0, 0);
+        for (i, &count) in self.histogram.iter().enumerate() {
+            let weight = (WAUC_STEPS - i) as u64;
+            within += count;
+            sum += weight * within;
+            weights += weight;
+        }
+        (self.scored() > 0).then(|| 100.0 * sum as f64 / (weights * self.scored()) as f64)
+    }
+}
+
+/// The first `i` with `error <= (i + 1) / 20`, decided by that comparison and not by a rounded product.
+fn wauc_step(error: f64) -> Option<usize> {
+    let guess = (error * 20.0) as usize;
+    (guess.saturating_sub(1)..guess + 2).find(|&i| error <= (i + 1) as f64 / 20.0).filter(|&i| i < WAUC_STEPS)
+}
+
+/// The sums of one row, how many of its pixels are not finite, and the first of those.
+fn row(estimate: &FlowField, truth: &Truth, y: usize) -> (Tally, usize, usize) {
+    let mut tally = Tally { pixels: truth.flow.width() as u64, ..Tally::default() };
+    let (mut bad, mut first) = (0, 0);
+    for x in 0..truth.flow.width() {
+        let known = truth.flow.known(x, y).filter(|(u, v)| u.is_finite() && v.is_finite());
+        let Some((true_u, true_v)) = known.filter(|_| truth.only.is_none_or(|m| m.get(x, y))) else { continue };
+        let Some((u, v)) = estimate.known(x, y) else {
+            tally.unanswered += 1;
+            continue;
+        };
+        if !(u.is_finite() && v.is_finite()) {
+            first = if bad == 0 { x } else { first };
+            bad += 1;
+            continue;
+        }
+        tally.add((u.into(), v.into()), (true_u.into(), true_v.into()), truth.occluded.map(|m| m.get(x, y)));
+    }
+    (tally, bad, first)
+}
+
+/// `|a - b|` at every pixel, `[height, width]`, px; NaN where either is unknown.
+pub fn endpoint_error(a: &FlowField, b: &FlowField) -> Result<Vec<f32>, MetricError> {
+    let (expected, found) = ((b.width(), b.height()), (a.width(), a.height()));
+    if expected != found {
+        return Err(MetricError::Size { what: "the estimate", expected, found });
+    }
+    let error = |x, y| match (a.known(x, y), b.known(x, y)) {
+        (Some((u, v)), Some((p, q))) => (u - p).hypot(v - q),
+        _ => f32::NAN,
+    };
+    Ok((0..b.height()).flat_map(|y| (0..b.width()).map(move |x| (x, y))).map(|(x, y)| error(x, y)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(values: &[(f32, f32)]) -> FlowField {
+        FlowField::from_fn(values.len(), 1, |x, _| values[x])
+    }
+
+    /// Three pixels by hand: e = 5, 3, 2 against m = 100, 0, 50.
+    #[test]
+    fn three_pixels_by_hand() {
+        let truth = flow(&[(100.0, 0.0), (0.0, 0.0), (30.0, 40.0)]);
+        let estimate = flow(&[(103.0, 4.0), (0.0, 3.0), (30.0, 42.0)]);
+        let tally = Tally::of(&estimate, &Truth::new(&truth)).unwrap();
+        assert_eq!(tally.error.sum, 10.0);
+        // 5 is not above 5, 3 not above 3.
+        assert_eq!(tally.beyond, [3, 1, 0]);
+        // 5 px of 100 is exactly 5 %, which is no outlier; 3 px is not above 3.
+        assert_eq!(tally.outliers, 0);
+        assert_eq!(tally.speed.map(|p| (p.sum, p.pixels)), [(3.0, 1), (0.0, 0), (7.0, 2)]);
+        // e = 2 counts from threshold 40/20 on: weights 0.61 down to 0.01; e = 3 from 60/20: 0.41 down; e = 5 only at 100/20.
+        let sum = |n: u32| f64::from(n * (n + 1)) / 200.0;
+        let expected = 100.0 * (sum(61) + sum(41) + sum(1)) / 3.0 / sum(100);
+        assert!((tally.wauc().unwrap() - expected).abs() < 1e-9);
+    }
+
+    #[test]
+    fn without_motion_three_pixels_decide_alone() {
+        let truth = flow(&[(0.0, 0.0), (0.0, 0.0), (80.0, 0.0)]);
+        let estimate = flow(&[(3.001, 0.0), (3.0, 0.0), (84.001, 0.0)]);
+        assert_eq!(Tally::of(&estimate, &Truth::new(&truth)).unwrap().outliers, 2);
+    }
+
+    #[test]
+    fn no_error_is_full_area_and_no_angle() {
+        let truth = flow(&[(1.0, -2.0), (0.1, 1e6), (0.0, 0.0)]);
+        let tally = Tally::of(&truth, &Truth::new(&truth)).unwrap();
+        assert_eq!((tally.wauc(), tally.error.sum), (Some(100.0), 0.0));
+        assert!(tally.angle.sum < 1e-5);
+        let right_angle = Tally::of(&flow(&[(0.0, 1e9)]), &Truth::new(&flow(&[(1e9, 0.0)]))).unwrap();
+        assert!((right_angle.angle.sum - 90.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn wauc_steps_include_their_threshold() {
+        for i in 0..WAUC_STEPS {
+            let threshold = (i + 1) as f64 / 20.0;
+            assert_eq!(wauc_step(threshold), Some(i));
+            assert_eq!(wauc_step(threshold.next_up()), (i + 1 < WAUC_STEPS).then_some(i + 1));
+        }
+        assert_eq!((wauc_step(0.0), wauc_step(1e300), wauc_step(f64::MAX)), (Some(0), None, None));
+    }
+
+    #[test]
+    fn masks_decide_what_is_scored() {
+        let truth = FlowField::sparse_from_fn(4, 1, |x, _| (x != 0).then_some((0.0, 0.0)));
+        let estimate = FlowField::sparse_from_fn(4, 1, |x, _| (x != 1).then_some((x as f32, 0.0)));
+        let occluded = Mask::from_fn(4, 1, |x, _| x == 3);
+        let tally = Tally::of(&estimate, &Truth::new(&truth).occluded(&occluded)).unwrap();
+        assert_eq!((tally.pixels, tally.scored(), tally.unanswered), (4, 2, 1));
+        assert_eq!((tally.matched.sum, tally.unmatched.sum), (2.0, 3.0));
+        let last = Mask::from_fn(4, 1, |x, _| x == 3);
+        assert_eq!(Tally::of(&estimate, &Truth::new(&truth).only(&last)).unwrap().error.sum, 3.0);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_an_error_in_the_estimate_and_unknown_in_the_truth() {
+        let clean = flow(&[(0.0, 0.0); 3]);
+        let nan = flow(&[(0.0, 0.0), (f32::NAN, 0.0), (0.0, f32::INFINITY)]);
+        let refused = Tally::of(&nan, &Truth::new(&clean)).unwrap_err();
+        assert_eq!(refused, MetricError::NotFinite { count: 2, first: (1, 0) });
+        assert_eq!(Tally::of(&clean, &Truth::new(&nan)).unwrap().scored(), 1);
+        let small = flow(&[(0.0, 0.0)]);
+        assert!(matches!(Tally::of(&small, &Truth::new(&clean)), Err(MetricError::Size { .. })));
+        let mask = Mask::filled(1, 3, true);
+        assert!(matches!(Tally::of(&clean, &Truth::new(&clean).only(&mask)), Err(MetricError::Size { .. })));
+    }
+}

@@ -1,0 +1,369 @@
+//! Direct convolution as an implicit matrix product: any kernel, stride, dilation and padding, and the transposed 4x4.
+//!
+//! The outputs are cut into strips of a few rows and columns. A strip whose windows lie inside the image reads the
+//! input in place; one that touches a border first copies what it needs into a patch with zeros around. First layers
+//! (fewer than 16 channels) always copy, and pack the channels so that a row of the window is one stretch of memory.
+//! A 1x1 layer has no borders and sees the images as one row of pixels.
+
+pub(super) mod patch;
+pub(super) mod runs;
+mod tile;
+
+use rayon::prelude::*;
+
+use self::{
+    patch::Patch,
+    runs::{Channels, Phase, Pitch, Taps},
+    tile::{Finish, Source, Tile},
+};
+use super::{
+    Activation, ConvKind, Engine, Layer, Options,
+    select::{Candidate, Machine},
+};
+use crate::{
+    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
+    simd::{self, Kernel, Simd},
+};
+
+/// Outputs of a strip: enough that weights read from a third-level cache cost little beside the arithmetic.
+const STRIP_POINTS: usize = 224;
+/// Columns of a strip at most.
+const STRIP_COLUMNS: usize = 112;
+/// Bytes of input that a strip may span.
+const STRIP_BYTES: usize = 512 << 10;
+
+/// Computes every layer.
+pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> {
+    let machine = Machine::of(options.isa);
+    let shape = &layer.shape;
+    let idle = shape.out_channels.next_multiple_of(LANES) as f64 / shape.out_channels as f64;
+    vec![Candidate {
+        name: "direct".into(),
+        seconds: idle * shape.flop(layer.input) / (0.8 * machine.flops * options.threads as f64),
+        exact: true,
+        build: Box::new(|layer, options| Box::new(Direct::new(layer, options))),
+    }]
+}
+
+pub(super) struct Direct {
+    isa: Isa,
+    /// Images, rows, columns of the input as read (a 1x1 layer: one image of one row).
+    image: Extent,
+    /// Points that each phase computes, per image.
+    grid: [usize; 2],
+    /// Pixels between the windows of neighbouring points.
+    stride: usize,
+    /// Pixels from the window's beginning to its point.
+    before: [usize; 2],
+    /// Pixels a window spans.
+    window: [usize; 2],
+    /// Output columns between neighbouring points.
+    spread: usize,
+    channels: Channels,
+    phases: Vec<Phase>,
+    bias: Buffer,
+    activation: Activation,
+    /// Rows and columns of a strip.
+    strip: [usize; 2],
+    /// Output blocks, and how many of them a task computes.
+    blocks: usize,
+    task_blocks: usize,
+    tile: usize,
+    panel: usize,
+    pitch: Pitch,
+}
+
+/// `TILE` and `PANEL` of an instruction set.
+struct Shape;
+
+impl Kernel for Shape {
+    type Output = (usize, usize);
+    #[inline(always)]
+    fn run<S: Simd>(self) -> Self::Output {
+        (S::TILE, S::PANEL)
+    }
+}
+
+impl Direct {
+    pub fn new(layer: &Layer<'_>, options: Options) -> Self {
+        let s = &layer.shape;
+        let (tile, panel) = simd::run(options.isa, Shape);
+        let output = s.output(layer.input);
+        let pointwise = s.kind == ConvKind::Forward && s.kernel == 1 && s.stride == 1 && s.padding == [0; 4];
+        let image = if pointwise {
+            Extent { n: 1, h: 1, w: layer.input.n * layer.input.h * layer.input.w }
+        } else {
+            layer.input
+        };
+        let (grid, before, window, spread) = match s.kind {
+            ConvKind::Forward if pointwise => ([1, image.w], [0, 0], 1, 1),
+            ConvKind::Forward => {
+                let [top, left, ..] = s.padding;
+                ([output.h, output.w], [top, left], s.dilation * (s.kernel - 1) + 1, 1)
+            }
+            ConvKind::Transposed => ([image.h, image.w], [1, 1], 3, 2),
+        };
+        let stride = if s.kind == ConvKind::Transposed { 1 } else { s.stride };
+        let channels = Channels::new(layer.lanes, window);
+        let blocks = s.out_channels.div_ceil(LANES);
+
+        let strip = strip(grid, stride, window, &channels, image.n, options.threads);
+        let span = [(strip[0] - 1) * stride + window, (strip[1] - 1) * stride + window];
+        let strips = image.n * grid[0].div_ceil(strip[0]) * grid[1].div_ceil(strip[1]);
+        let panels = blocks.div_ceil(panel);
+        // Few strips: share the output channels too.
+        let parts = if options.threads > 1 { (3 * options.threads).div_ceil(strips).min(panels) } else { 1 };
+        let pitch = Pitch {
+            source: image.w,
+            patch: span[1],
+            // Planes an odd number of lines apart do not share cache sets.
+            patch_plane: if channels.packed.is_some() { 0 } else { (span[0] * span[1] | 1) * LANES },
+        };
+        let phases = phases(layer)
+            .iter()
+            .map(|(first, rows, columns)| Phase::new(layer, &channels, *first, [rows, columns], pitch, panel))
+            .collect();
+        let mut bias = Buffer::zeroed(blocks * LANES);
+        if let Some(values) = layer.bias {
+            bias[..values.len()].copy_from_slice(values);
+        }
+        Self {
+            isa: options.isa,
+            image,
+            grid,
+            stride,
+            before,
+            window: [window; 2],
+            spread,
+            channels,
+            phases,
+            bias,
+            activation: layer.activation,
+            strip,
+            blocks,
+            task_blocks: panels.div_ceil(parts) * panel,
+            tile,
+            panel,
+            pitch,
+        }
+    }
+
+    fn patch_len(&self) -> usize {
+        let span = (self.strip[0] - 1) * self.stride + self.window[0];
+        let len = match self.channels.packed {
+            // A vector is stored per pixel, the last one reaching past its channels.
+            Some(pixel) => span * self.pitch.patch * pixel + LANES,
+            None => self.pitch.patch_plane * self.channels.used.len(),
+        };
+        len.next_multiple_of(LANES)
+    }
+
+    fn sums_len(&self) -> usize {
+        let tiles = self.strip[0] * self.strip[1].div_ceil(self.tile);
+        if self.phases.iter().all(|p| p.chunks.len() == 1) { 0 } else { tiles * self.tile * self.panel * LANES }
+    }
+}
+
+/// The phases of a layer: first output, taps along rows and columns.
+pub(super) fn phases(layer: &Layer<'_>) -> Vec<([usize; 2], Taps, Taps)> {
+    let s = &layer.shape;
+    match s.kind {
+        ConvKind::Forward => {
+            let taps: Taps = (0..s.kernel).map(|k| (k * s.dilation, k)).collect();
+            vec![([0, 0], taps.clone(), taps)]
+        }
+        ConvKind::Transposed => {
+            // Output 2q takes input q-1 by tap 3 and q by tap 1; output 2q+1 takes q by tap 2 and q+1 by tap 0.
+            let taps: [Taps; 2] = [vec![(0, 3), (1, 1)], vec![(1, 2), (2, 0)]];
+            [[0, 0], [0, 1], [1, 0], [1, 1]].map(|p| (p, taps[p[0]].clone(), taps[p[1]].clone())).into()
+        }
+    }
+}
+
+/// Rows and columns of a strip.
+fn strip(
+    grid: [usize; 2],
+    stride: usize,
+    window: usize,
+    channels: &Channels,
+    images: usize,
+    threads: usize,
+) -> [usize; 2] {
+    let planes = if channels.packed.is_some() { 1 } else { channels.used.len() };
+    let bytes = |rows: usize, columns: usize| {
+        4 * planes * channels.pixel() * ((rows - 1) * stride + window) * ((columns - 1) * stride + window)
+    };
+    let even = |size: usize, limit: usize| size.div_ceil(size.div_ceil(limit.max(1))).max(1);
+    let limit = if grid[0] == 1 { STRIP_POINTS } else { STRIP_COLUMNS };
+    let mut columns = even(grid[1].max(1), limit);
+    while columns > 28 && bytes(1, columns) > STRIP_BYTES {
+        columns = even(grid[1], columns / 2);
+    }
+    let mut rows = even(grid[0].max(1), STRIP_POINTS / columns);
+    let strips = |rows: usize| images * grid[0].div_ceil(rows) * grid[1].div_ceil(columns);
+    while rows > 1
+        && (bytes(rows, columns) > STRIP_BYTES || (threads > 1 && rows * columns > 56 && strips(rows) < 3 * threads))
+    {
+        rows -= 1;
+    }
+    [rows, columns]
+}
+
+impl Engine for Direct {
+    fn run(&self, input: Blocks<'_>, residual: Option<Blocks<'_>>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
+        let strips = [self.image.n, self.grid[0].div_ceil(self.strip[0]), self.grid[1].div_ceil(self.strip[1])];
+        let parts = self.blocks.div_ceil(self.task_blocks);
+        let extent = if self.image == input.extent { output.extent } else { self.image };
+        let outputs: Vec<Output> = output.planes.iter_mut().map(|p| Output(p.as_mut_ptr())).collect();
+        let task = |task: usize| {
+            let (strip, part) = (task / parts, task % parts);
+            let (column, row) = (strip % strips[2], strip / strips[2] % strips[1]);
+            scratch.with(self.scratch_len(), |scratch| {
+                let strip = Strip {
+                    engine: self,
+                    input: input.planes,
+                    residual: residual.map(|r| r.planes),
+                    outputs: &outputs,
+                    extent,
+                    image: strip / strips[2] / strips[1],
+                    rows: share(self.grid[0], row, strips[1]),
+                    columns: share(self.grid[1], column, strips[2]),
+                    blocks: part * self.task_blocks..self.blocks.min((part + 1) * self.task_blocks),
+                    scratch,
+                };
+                simd::run(self.isa, strip);
+            });
+        };
+        let tasks = strips.iter().product::<usize>() * parts;
+        if tasks == 1 {
+            task(0);
+        } else {
+            (0..tasks).into_par_iter().with_max_len(1).for_each(task);
+        }
+    }
+
+    fn name(&self) -> String {
+        "direct".into()
+    }
+
+    fn scratch_len(&self) -> usize {
+        self.patch_len() + self.sums_len()
+    }
+
+    fn weight_bytes(&self) -> usize {
+        self.phases.iter().map(|p| 4 * p.weights.len()).sum()
+    }
+}
+
+/// The `i`-th of `parts` nearly equal parts of `size`.
+#[inline(always)]
+pub(super) fn share(size: usize, i: usize, parts: usize) -> std::ops::Range<usize> {
+    size * i / parts..size * (i + 1) / parts
+}
+
+/// One output block, written at different places by different threads.
+#[derive(Clone, Copy)]
+pub(super) struct Output(pub *mut f32);
+
+// SAFETY: tasks write disjoint points or disjoint blocks.
+unsafe impl Send for Output {}
+// SAFETY: as above; the pointer itself is never changed.
+unsafe impl Sync for Output {}
+
+/// One task: some outputs of one image, some output blocks.
+struct Strip<'a> {
+    engine: &'a Direct,
+    input: &'a [&'a [f32]],
+    residual: Option<&'a [&'a [f32]]>,
+    outputs: &'a [Output],
+    /// Of the output.
+    extent: Extent,
+    image: usize,
+    rows: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+    blocks: std::ops::Range<usize>,
+    scratch: &'a mut [f32],
+}
+
+impl Kernel for Strip<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let e = self.engine;
+        if self.rows.is_empty() || self.columns.is_empty() {
+            return;
+        }
+        let (patch, sums) = self.scratch.split_at_mut(e.patch_len());
+        let span = Patch {
+            image: e.image,
+            n: self.image,
+            top: (self.rows.start * e.stride) as isize - e.before[0] as isize,
+            left: (self.columns.start * e.stride) as isize - e.before[1] as isize,
+            rows: (self.rows.len() - 1) * e.stride + e.window[0],
+            columns: (self.columns.len() - 1) * e.stride + e.window[1],
+            pitch: e.pitch,
+            channels: &e.channels,
+        };
+        let (source, pitch) = match span.in_place() {
+            Some(at) => (Source::Blocks(self.input, at), e.image.w * LANES),
+            None => {
+                // SAFETY: inside a kernel; the patch was sized by `patch_len` for the largest strip.
+                unsafe { span.copy::<S>(self.input, patch) };
+                (Source::Patch(patch.as_ptr()), e.pitch.patch * e.channels.pixel())
+            }
+        };
+        let step = e.stride * e.channels.pixel();
+        let tiles = self.columns.len().div_ceil(S::TILE);
+        for phase in &e.phases {
+            for first in self.blocks.clone().step_by(S::PANEL) {
+                let blocks = S::PANEL.min(self.blocks.end - first);
+                for (c, (runs, before)) in phase.chunks.iter().enumerate() {
+                    let weights = &phase.weights[(first * phase.depth + blocks * before) * LANES..];
+                    let last = c + 1 == phase.chunks.len();
+                    for (i, y) in self.rows.clone().enumerate() {
+                        for t in 0..tiles {
+                            let x = share(self.columns.len(), t, tiles);
+                            let from = i * e.stride * pitch + x.start * step;
+                            let point = ((self.image * self.extent.h + y * e.spread + phase.first[0]) * self.extent.w
+                                + (self.columns.start + x.start) * e.spread
+                                + phase.first[1])
+                                * LANES;
+                            let mut output = [std::ptr::null_mut(); 2];
+                            let mut residual = [std::ptr::null(); 2];
+                            for b in 0..blocks {
+                                output[b] = self.outputs[first + b].0.wrapping_add(point);
+                                residual[b] =
+                                    self.residual.map_or(std::ptr::null(), |r| r[first + b][point..].as_ptr());
+                            }
+                            let sum = if phase.chunks.len() > 1 {
+                                sums[(i * tiles + t) * S::TILE * S::PANEL * LANES..].as_mut_ptr()
+                            } else {
+                                std::ptr::null_mut()
+                            };
+                            let tile = Tile {
+                                runs: &phase.runs[runs.clone()],
+                                source: source.offset(from),
+                                step,
+                                weights: weights.as_ptr(),
+                                before: (c > 0).then_some(sum.cast_const()),
+                                sums: sum,
+                                finish: last.then_some(Finish {
+                                    output: &output,
+                                    residual: self.residual.map(|_| &residual[..]),
+                                    bias: e.bias[first * LANES..].as_ptr(),
+                                    step: e.spread * LANES,
+                                    activation: e.activation,
+                                }),
+                            };
+                            // SAFETY: the windows of the tile's points lie inside the source (`in_place`, or the copy
+                            // spans the strip); weights and sums were sized by the same numbers; `ConvPlan::run`
+                            // checked the extents of output and residual, and no other task has these points and blocks.
+                            unsafe { tile.run::<S>(x.len(), blocks) };
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

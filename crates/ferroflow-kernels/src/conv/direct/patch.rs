@@ -1,0 +1,75 @@
+//! The input of a strip, copied with zeros where the windows leave the image.
+
+use super::runs::{Channels, Pitch};
+use crate::{Extent, LANES, simd::Simd};
+
+/// What a strip's windows span.
+pub struct Patch<'a> {
+    pub image: Extent,
+    pub n: usize,
+    /// First row and column; negative above and left of the image.
+    pub top: isize,
+    pub left: isize,
+    pub rows: usize,
+    pub columns: usize,
+    pub pitch: Pitch,
+    pub channels: &'a Channels,
+}
+
+impl Patch<'_> {
+    /// The first pixel's place in the input blocks if no window leaves the image.
+    pub fn in_place(&self) -> Option<usize> {
+        let (top, left) = (usize::try_from(self.top).ok()?, usize::try_from(self.left).ok()?);
+        let inside = top + self.rows <= self.image.h && left + self.columns <= self.image.w;
+        (inside && self.channels.packed.is_none())
+            .then_some(((self.n * self.image.h + top) * self.image.w + left) * LANES)
+    }
+
+    /// Copies the span.
+    ///
+    /// # Safety
+    /// In a [`crate::simd::Kernel`].
+    #[inline(always)]
+    pub unsafe fn copy<S: Simd>(&self, input: &[&[f32]], patch: &mut [f32]) {
+        // Columns of the patch: zeros, then the image's, then zeros.
+        let begin = (-self.left).clamp(0, self.columns as isize) as usize;
+        let end = (self.image.w as isize - self.left).clamp(begin as isize, self.columns as isize) as usize;
+        for row in 0..self.rows {
+            let y = self.top + row as isize;
+            let inside = (0..self.image.h as isize).contains(&y) && begin < end;
+            let (begin, end) = if inside { (begin, end) } else { (self.columns, self.columns) };
+            let from = if inside {
+                ((self.n * self.image.h + y as usize) * self.image.w + (self.left + begin as isize) as usize) * LANES
+            } else {
+                0
+            };
+            let count = end - begin;
+            match self.channels.packed {
+                None => {
+                    for (plane, input) in input.iter().enumerate().filter(|(p, _)| self.channels.used[*p] > 0) {
+                        let at = plane * self.pitch.patch_plane + row * self.pitch.patch * LANES;
+                        let to = &mut patch[at..][..self.columns * LANES];
+                        to[..begin * LANES].fill(0.0);
+                        to[begin * LANES..end * LANES].copy_from_slice(&input[from..][..count * LANES]);
+                        to[end * LANES..].fill(0.0);
+                    }
+                }
+                Some(pixel) => {
+                    let to = &mut patch[row * self.pitch.patch * pixel..][..self.columns * pixel + LANES];
+                    to[..begin * pixel].fill(0.0);
+                    // Whole vectors: the surplus of each is overwritten by the next.
+                    for x in 0..count {
+                        let mut at = (begin + x) * pixel;
+                        for (input, &used) in input.iter().zip(&self.channels.used).filter(|(_, used)| **used > 0) {
+                            let (from, to) = (&input[from + x * LANES..][..LANES], &mut to[at..][..LANES]);
+                            // SAFETY: both are 16 floats.
+                            unsafe { S::store(to.as_mut_ptr(), S::load(from.as_ptr())) };
+                            at += used;
+                        }
+                    }
+                    to[end * pixel..].fill(0.0);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Every engine against the definition, over random shapes and on every instruction set.
+
+use random::Random;
+
+use super::*;
+use crate::{Buffer, lane_map, layout::to_blocks};
+
+/// A small generator of test values, so that the tests need no dependency.
+pub(super) mod random {
+    pub struct Random(pub u64);
+    impl Random {
+        pub fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+        pub fn below(&mut self, n: usize) -> usize {
+            (self.next() >> 16) as usize % n
+        }
+        pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+            of[self.below(of.len())]
+        }
+        /// Below one of these.
+        pub fn below_any(&mut self, of: &[usize]) -> usize {
+            let n = self.pick(of);
+            self.below(n)
+        }
+        /// In -1..1.
+        pub fn unit(&mut self) -> f32 {
+            (self.next() >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        }
+        pub fn values(&mut self, n: usize) -> Vec<f32> {
+            (0..n).map(|_| self.unit()).collect()
+        }
+    }
+}
+
+pub(super) struct Case {
+    shape: ConvShape,
+    input: Extent,
+    parts: Vec<usize>,
+    weight: Vec<f32>,
+    bias: Option<Vec<f32>>,
+    activation: Activation,
+    residual: bool,
+    seed: u64,
+}
+
+impl Case {
+    pub(super) fn new(shape: ConvShape, input: Extent, parts: Vec<usize>, random: &mut Random) -> Self {
+        let weight = random.values(shape.in_channels * shape.out_channels * shape.kernel * shape.kernel);
+        let bias = (random.below(3) > 0).then(|| random.values(shape.out_channels));
+        let activation = random.pick(&[Activation::Linear, Activation::LeakyRelu(0.1), Activation::LeakyRelu(0.0)]);
+        Self { shape, input, parts, weight, bias, activation, residual: random.below(3) == 0, seed: random.next() | 1 }
+    }
+
+    pub(super) fn run(&self, options: Options) -> (String, Vec<Buffer>) {
+        let mut random = Random(self.seed);
+        let inputs: Vec<Buffer> = self
+            .parts
+            .iter()
+            .flat_map(|&c| to_blocks(&random.values(c * self.input.len() / LANES), c, self.input))
+            .collect();
+        let lanes = lane_map(&self.parts);
+        let plan = ConvPlan::new(&self.layer(&lanes), options);
+        let extent = plan.output();
+        let channels = self.shape.out_channels;
+        let residual = to_blocks(&random.values(channels * extent.len() / LANES), channels, extent);
+        // Left-over values everywhere: the kernels must write every lane and not read old scratch.
+        let mut outputs: Vec<Buffer> = vec![Buffer::zeroed(extent.len()); plan.output_blocks()];
+        outputs.iter_mut().for_each(|o| o.fill(f32::NAN));
+        let scratch = Scratch::new();
+        scratch.with(plan.scratch_len(), |s| s.fill(f32::NAN));
+        let planes: Vec<&[f32]> = inputs.iter().map(|b| &b[..]).collect();
+        let residual: Vec<&[f32]> = residual.iter().map(|b| &b[..]).collect();
+        let mut out: Vec<&mut [f32]> = outputs.iter_mut().map(|b| &mut b[..]).collect();
+        plan.run(
+            Blocks { extent: self.input, planes: &planes },
+            self.residual.then_some(Blocks { extent, planes: &residual }),
+            &mut BlocksMut { extent, planes: &mut out },
+            &scratch,
+        );
+        (plan.algorithm(), outputs)
+    }
+
+    fn layer<'a>(&'a self, lanes: &'a [Option<u32>]) -> Layer<'a> {
+        Layer {
+            shape: self.shape,
+            input: self.input,
+            lanes,
+            weight: &self.weight,
+            bias: self.bias.as_deref(),
+            activation: self.activation,
+        }
+    }
+
+    /// Whether the algorithm that `options` names can compute this.
+    pub(super) fn offers(&self, options: Options) -> bool {
+        let lanes = lane_map(&self.parts);
+        let all = ConvPlan::algorithms(&self.layer(&lanes), options);
+        all.iter().any(|name| Some(name.as_str()) == options.algorithm)
+    }
+
+    /// Products per output, with bias and residual.
+    pub(super) fn terms(&self) -> f32 {
+        (self.shape.in_channels * self.shape.kernel * self.shape.kernel + 4) as f32
+    }
+
+    /// Compares with the definition. Sums of `n` products in f32 differ from f64 by about `sqrt(n)` roundings of their
+    /// size, which for weights and inputs in -1..1 is `sqrt(n) / 3`: `n * 2^-24` leaves ample room.
+    pub(super) fn check(
+        &self,
+        expected: &[Buffer],
+        isa: Isa,
+        algorithm: Option<&'static str>,
+        threads: usize,
+        rounding: f32,
+    ) {
+        let options = Options { isa, exact: false, threads, algorithm };
+        let (name, got) = self.run(options);
+        let tolerance = rounding * self.terms() * f32::EPSILON;
+        for (block, (expected, got)) in expected.iter().zip(&got).enumerate() {
+            for (i, (e, g)) in expected.iter().zip(got.iter()).enumerate() {
+                assert!(
+                    (e - g).abs() <= tolerance,
+                    "{name} on {isa:?}: block {block} pixel {} lane {}: {g}, not {e}; {:?} {:?} parts {:?}",
+                    i / LANES,
+                    i % LANES,
+                    self.shape,
+                    self.input,
+                    self.parts,
+                );
+            }
+        }
+    }
+}
+
+/// A shape that gives at least one output, with its input split into parts.
+fn random_case(random: &mut Random, transposed: bool) -> Case {
+    loop {
+        let parts: Vec<usize> = (0..1 + random.below(3)).map(|_| 1 + random.below_any(&[3, 16, 40])).collect();
+        let kernel = if transposed { 4 } else { random.pick(&[1, 2, 3, 3, 3, 4, 5, 7]) };
+        let pad = |r: &mut Random| r.below(kernel + 2);
+        let shape = ConvShape {
+            kind: if transposed { ConvKind::Transposed } else { ConvKind::Forward },
+            in_channels: parts.iter().sum(),
+            out_channels: 1 + random.below_any(&[4, 40, 80]),
+            kernel,
+            stride: if transposed { 2 } else { random.pick(&[1, 1, 2, 3]) },
+            dilation: if transposed { 1 } else { random.pick(&[1, 1, 1, 2, 4]) },
+            padding: if transposed {
+                [1; 4]
+            } else if random.below(2) == 0 {
+                [kernel / 2; 4]
+            } else {
+                [pad(random), pad(random), pad(random), pad(random)]
+            },
+        };
+        let input = Extent { n: 1 + random.below(3), h: 1 + random.below(14), w: 1 + random.below_any(&[4, 40]) };
+        let reach = shape.dilation * (kernel - 1) + 1;
+        let [top, left, bottom, right] = shape.padding;
+        if transposed || (input.h + top + bottom >= reach && input.w + left + right >= reach) {
+            if shape.flop(input) < 4e6 {
+                return Case::new(shape, input, parts, random);
+            }
+        }
+    }
+}
+
+#[test]
+fn direct_matches_the_definition() {
+    let mut random = Random(0x1234_5678_9abc_def1);
+    for i in 0..150 {
+        let case = random_case(&mut random, i % 5 == 0);
+        let (_, expected) = case.run(Options { algorithm: Some("reference"), ..Options::default() });
+        for isa in Isa::available() {
+            case.check(&expected, isa, Some("direct"), 1 + i % 3, 1.0);
+        }
+    }
+}
+
+#[test]
+fn few_outputs_match_the_definition() {
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut count = 0;
+    while count < 60 {
+        let mut case = random_case(&mut random, count % 2 == 0);
+        case.shape.out_channels = 1 + random.below(4);
+        if case.shape.kind == ConvKind::Forward {
+            case.shape = ConvShape { kernel: 3, stride: 1, dilation: 1, padding: [1; 4], ..case.shape };
+        }
+        let case = Case::new(case.shape, case.input, case.parts, &mut random);
+        if case.shape.in_channels < 24 {
+            continue;
+        }
+        count += 1;
+        let (_, expected) = case.run(Options { algorithm: Some("reference"), ..Options::default() });
+        for isa in Isa::available() {
+            case.check(&expected, isa, Some("few outputs"), 1 + count % 3, 1.0);
+        }
+    }
+}

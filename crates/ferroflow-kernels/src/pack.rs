@@ -1,0 +1,192 @@
+//! Frames into blocks: channel order, scale, mean and concatenation of both frames in one pass.
+
+use rayon::prelude::*;
+
+use crate::{
+    BlocksMut, Isa, LANES,
+    rows::for_pixels,
+    simd::{self, Kernel, Simd},
+};
+
+/// One frame of every pair of a batch, RGB 0..=255.
+#[derive(Clone, Copy, Debug)]
+pub enum Pixels<'a> {
+    /// `[n][3][h][w]`
+    Planar(&'a [f32]),
+    /// Per image `[h][w][3]`.
+    Rgb(&'a [&'a [u8]]),
+}
+
+impl Pixels<'_> {
+    /// 16 values of one channel from pixel `first` on, repeating the last pixel past the end.
+    #[inline(always)]
+    fn run(&self, n: usize, channel: usize, pixels: usize, first: usize) -> [f32; LANES] {
+        match self {
+            Pixels::Planar(values) => {
+                let plane = &values[(n * 3 + channel) * pixels..][..pixels];
+                match plane.get(first..first + LANES) {
+                    Some(run) => std::array::from_fn(|i| run[i]),
+                    None => std::array::from_fn(|i| plane[(first + i).min(pixels - 1)]),
+                }
+            }
+            Pixels::Rgb(images) => match images[n].get(3 * first..3 * (first + LANES)) {
+                Some(run) => std::array::from_fn(|i| f32::from(run[3 * i + channel])),
+                None => std::array::from_fn(|i| f32::from(images[n][3 * (first + i).min(pixels - 1) + channel])),
+            },
+        }
+    }
+
+    /// Mean of each channel of each image, `[n][3]`.
+    pub fn means(&self, images: usize, pixels: usize) -> Vec<[f64; 3]> {
+        (0..images)
+            .map(|n| {
+                // Fixed pieces, added in their order: the result does not depend on the number of threads.
+                const PIECE: usize = 1 << 14;
+                let sums = |first: usize| -> [f64; 3] {
+                    let count = PIECE.min(pixels - first);
+                    match self {
+                        Pixels::Planar(values) => std::array::from_fn(|c| {
+                            let plane = &values[(n * 3 + c) * pixels + first..][..count];
+                            plane.chunks(256).map(|run| f64::from(run.iter().sum::<f32>())).sum()
+                        }),
+                        Pixels::Rgb(images) => {
+                            let mut sums = [0u64; 3];
+                            for pixel in images[n][3 * first..][..3 * count].chunks_exact(3) {
+                                for (sum, &v) in sums.iter_mut().zip(pixel) {
+                                    *sum += u64::from(v);
+                                }
+                            }
+                            sums.map(|s| s as f64)
+                        }
+                    }
+                };
+                let pieces: Vec<[f64; 3]> =
+                    (0..pixels.div_ceil(PIECE)).into_par_iter().map(|i| sums(i * PIECE)).collect();
+                std::array::from_fn(|c| pieces.iter().map(|p| p[c]).sum::<f64>() / pixels as f64)
+            })
+            .collect()
+    }
+}
+
+/// Where a lane comes from: `scale * frames[frame][channel] + offset`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Source {
+    /// 0 for the first frame, 1 for the second.
+    pub frame: usize,
+    /// 0, 1, 2 for R, G, B.
+    pub channel: usize,
+    /// Factor.
+    pub scale: f32,
+    /// Summand.
+    pub offset: f32,
+}
+
+/// Writes lane `l` of image `i` from `sources[i * lanes + l]`; image `i` of the output is image `i % batch` of the
+/// frames. Lanes of `None` become 0.
+pub fn pack(isa: Isa, frames: [Pixels<'_>; 2], batch: usize, sources: &[Option<Source>], out: &mut BlocksMut<'_, '_>) {
+    let lanes = LANES * out.planes.len();
+    assert_eq!(sources.len(), lanes * out.extent.n, "sources");
+    let pixels = out.extent.h * out.extent.w;
+    for frame in frames {
+        match frame {
+            Pixels::Planar(values) => assert!(values.len() >= batch * 3 * pixels, "frame"),
+            Pixels::Rgb(images) => {
+                assert!(images.len() >= batch && images.iter().all(|i| i.len() >= 3 * pixels), "frame");
+            }
+        }
+    }
+    for_pixels(out, |block, n, first, out| {
+        let sources = &sources[n * lanes + block * LANES..][..LANES];
+        simd::run(isa, Pack { frames, n: n % batch, pixels, first, sources, out });
+    });
+}
+
+struct Pack<'a> {
+    frames: [Pixels<'a>; 2],
+    n: usize,
+    pixels: usize,
+    first: usize,
+    sources: &'a [Option<Source>],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        for (i, out) in self.out.chunks_mut(LANES * LANES).enumerate() {
+            // SAFETY: called through `simd::run`; every load and store is of 16 floats.
+            unsafe {
+                let mut rows = [S::zero(); LANES];
+                for (row, source) in rows.iter_mut().zip(self.sources) {
+                    if let Some(Source { frame, channel, scale, offset }) = *source {
+                        let run = self.frames[frame].run(self.n, channel, self.pixels, self.first + i * LANES);
+                        *row = S::fma(S::load(run.as_ptr()), S::splat(scale), S::splat(offset));
+                    }
+                }
+                S::transpose(&mut rows);
+                for (pixel, row) in out.chunks_exact_mut(LANES).zip(rows) {
+                    S::store(pixel.as_mut_ptr(), row);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        Extent,
+        testing::{Random, Value},
+    };
+
+    #[test]
+    fn frames_land_in_their_lanes_scaled() {
+        let mut random = Random::new(7);
+        for (batch, h, w) in [(1, 1, 1), (2, 3, 5), (2, 37, 41)] {
+            let bytes: Vec<Vec<u8>> =
+                (0..2 * batch).map(|_| (0..3 * h * w).map(|_| random.below(256) as u8).collect()).collect();
+            let slices: Vec<&[u8]> = bytes.iter().map(|b| &b[..]).collect();
+            let at = |frame: usize, n: usize, c: usize, pixel: usize| slices[frame * batch + n][3 * pixel + c];
+            let planar: Vec<Vec<f32>> = (0..2)
+                .map(|f| {
+                    let all = (0..batch).flat_map(|n| (0..3).map(move |c| (n, c)));
+                    all.flat_map(|(n, c)| (0..h * w).map(move |p| (n, c, p)))
+                        .map(|(n, c, p)| f32::from(at(f, n, c, p)))
+                        .collect()
+                })
+                .collect();
+            // Two parts: 6 channels of both frames with the order reversed, then one channel in lane 17.
+            let mut sources = vec![None; 2 * batch * 32];
+            for n in 0..batch {
+                for c in 0..6 {
+                    let (frame, channel) = (c / 3, 2 - c % 3);
+                    sources[n * 32 + c] = Some(Source { frame, channel, scale: 0.5, offset: n as f32 - c as f32 });
+                }
+                sources[(batch + n) * 32 + 17] = Some(Source { frame: 1, channel: 0, scale: -1.0, offset: 3.0 });
+            }
+            let rgb = [Pixels::Rgb(&slices[..batch]), Pixels::Rgb(&slices[batch..])];
+            let float = [Pixels::Planar(&planar[0]), Pixels::Planar(&planar[1])];
+            for isa in Isa::available() {
+                for frames in [rgb, float] {
+                    let mut out = Value::zeroed(32, Extent { n: 2 * batch, h, w });
+                    out.write(|out| pack(isa, frames, batch, &sources, out));
+                    out.assert_close(1e-6, |c, n, y, x| {
+                        sources[n * 32 + c].map_or(0.0, |s| {
+                            f32::from(at(s.frame, n % batch, s.channel, y * w + x)) * s.scale + s.offset
+                        })
+                    });
+                }
+            }
+            for (f, frames) in [(0, rgb[0]), (1, rgb[1]), (0, float[0])] {
+                for (n, means) in frames.means(batch, h * w).into_iter().enumerate() {
+                    for (c, mean) in means.into_iter().enumerate() {
+                        let want = (0..h * w).map(|p| f64::from(at(f, n, c, p))).sum::<f64>() / (h * w) as f64;
+                        assert!((mean - want).abs() < 1e-9);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Resizing of values and of flows: nearest and bilinear on every grid.
+
+use crate::{
+    Blocks, BlocksMut, Extent, Isa, LANES,
+    rows::{RowsMut, for_ranges},
+    simd::{self, Kernel, Simd},
+};
+
+/// Interpolation and position of the samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sampling {
+    /// `source = floor(destination * in / out)`
+    Nearest,
+    /// Bilinear, `source = (destination + 0.5) * in / out - 0.5`, clamped to the image.
+    HalfPixel,
+    /// Bilinear, `source = destination * (in - 1) / (out - 1)`.
+    AlignCorners,
+    /// Bilinear, `source = destination * in / out`, clamped to the image.
+    Asymmetric,
+}
+
+/// Where one output coordinate reads: `(1 - weight) * from[low] + weight * from[high]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Tap {
+    low: usize,
+    high: usize,
+    weight: f32,
+}
+
+impl Sampling {
+    fn tap(self, destination: usize, from: usize, to: usize) -> Tap {
+        let (at, ratio) = (destination as f64, from as f64 / to as f64);
+        let source = match self {
+            Sampling::Nearest => {
+                let low = destination * from / to;
+                return Tap { low, high: low, weight: 0.0 };
+            }
+            Sampling::HalfPixel => (at + 0.5) * ratio - 0.5,
+            Sampling::AlignCorners if to > 1 => at * (from - 1) as f64 / (to - 1) as f64,
+            Sampling::AlignCorners => 0.0,
+            Sampling::Asymmetric => at * ratio,
+        };
+        let source = source.clamp(0.0, (from - 1) as f64);
+        let low = source as usize;
+        Tap { low, high: (low + 1).min(from - 1), weight: (source - low as f64) as f32 }
+    }
+}
+
+/// A resize from one extent to another, its positions computed once.
+#[derive(Clone, Debug)]
+pub struct Resize {
+    from: Extent,
+    to: Extent,
+    rows: Vec<Tap>,
+    columns: Vec<Tap>,
+}
+
+impl Resize {
+    /// Any size to any size.
+    pub fn new(from: Extent, to: Extent, sampling: Sampling) -> Self {
+        assert_eq!(from.n, to.n, "images");
+        let taps = |from: usize, to: usize| (0..to).map(|i| sampling.tap(i, from, to)).collect();
+        Self { from, to, rows: taps(from.h, to.h), columns: taps(from.w, to.w) }
+    }
+
+    /// Resizes every channel; the results are multiplied by `scale`, one factor per lane.
+    pub fn run(&self, isa: Isa, x: Blocks<'_>, scale: &[f32], out: &mut BlocksMut<'_, '_>) {
+        assert_eq!((x.extent, out.extent), (self.from, self.to), "extent");
+        assert_eq!(x.planes.len(), out.planes.len(), "blocks");
+        assert!(scale.len() >= LANES * out.planes.len(), "factors");
+        let blocks = out.planes.len();
+        let rows = RowsMut::new(out);
+        let Extent { n, h, w } = self.to;
+        for_ranges(n * h * blocks, w * LANES, |range| {
+            for i in range {
+                let (block, n, y) = (i / (n * h), i / h % n, i % h);
+                // SAFETY: each `i` is one row of one block.
+                let out = unsafe { rows.row(block, n, y) };
+                let scale = &scale[block * LANES..][..LANES];
+                simd::run(isa, Row { resize: self, plane: x.planes[block], n, y, scale, out });
+            }
+        });
+    }
+
+    /// Resizes a flow (lanes 0 and 1 of the only block) into planar `[n][2][h][w]`, u times `scale[0]`, v times
+    /// `scale[1]`.
+    pub fn run_flow(&self, flow: Blocks<'_>, scale: [f32; 2], out: &mut [f32]) {
+        use rayon::prelude::*;
+        assert_eq!(flow.extent, self.from, "extent");
+        let Extent { n, h, w } = self.to;
+        assert_eq!(out.len(), n * 2 * h * w, "output");
+        if out.is_empty() {
+            return;
+        }
+        out.par_chunks_mut(w).with_min_len(8).enumerate().for_each(|(i, out)| {
+            let (n, channel, y) = (i / (2 * h), i / h % 2, i % h);
+            let Tap { low, high, weight } = self.rows[y];
+            let row = |y: usize| &flow.planes[0][(n * self.from.h + y) * self.from.w * LANES..][..self.from.w * LANES];
+            let (top, bottom) = (row(low), row(high));
+            for (out, tap) in out.iter_mut().zip(&self.columns) {
+                let mix = |row: &[f32]| {
+                    let (a, b) = (row[tap.low * LANES + channel], row[tap.high * LANES + channel]);
+                    a + (b - a) * tap.weight
+                };
+                let (a, b) = (mix(top), mix(bottom));
+                *out = scale[channel] * (a + (b - a) * weight);
+            }
+        });
+    }
+}
+
+struct Row<'a> {
+    resize: &'a Resize,
+    plane: &'a [f32],
+    n: usize,
+    y: usize,
+    scale: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Row<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Extent { h, w, .. } = self.resize.from;
+        let Tap { low, high, weight } = self.resize.rows[self.y];
+        let row = |y: usize| &self.plane[(self.n * h + y) * w * LANES..][..w * LANES];
+        let (top, bottom) = (row(low), row(high));
+        // SAFETY: called through `simd::run`; every slice has 16 floats or more.
+        unsafe {
+            let (scale, down) = (S::load(self.scale.as_ptr()), S::splat(weight));
+            for (out, tap) in self.out.chunks_exact_mut(LANES).zip(&self.resize.columns) {
+                let right = S::splat(tap.weight);
+                let mix = |row: &[f32]| {
+                    let a = S::load(row[tap.low * LANES..][..LANES].as_ptr());
+                    let b = S::load(row[tap.high * LANES..][..LANES].as_ptr());
+                    S::fma(S::sub(b, a), right, a)
+                };
+                let (a, b) = (mix(top), mix(bottom));
+                S::store(out.as_mut_ptr(), S::mul(scale, S::fma(S::sub(b, a), down, a)));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Random, Value};
+
+    /// The definition, from the operation's documentation.
+    fn sample(v: &Value, sampling: Sampling, to: Extent, c: usize, n: usize, y: usize, x: usize) -> f32 {
+        let source = |at: usize, from: usize, to: usize| {
+            let (at, inside, outside) = (at as f64, from as f64, to as f64);
+            let s = match sampling {
+                Sampling::Nearest => (at * inside / outside + 1e-9).floor(),
+                Sampling::HalfPixel => (at + 0.5) * inside / outside - 0.5,
+                Sampling::AlignCorners => at * (inside - 1.0) / (outside - 1.0).max(1.0),
+                Sampling::Asymmetric => at * inside / outside,
+            };
+            s.clamp(0.0, inside - 1.0)
+        };
+        let (sy, sx) = (source(y, v.extent.h, to.h), source(x, v.extent.w, to.w));
+        let mut sum = 0.0;
+        for yy in 0..v.extent.h {
+            for xx in 0..v.extent.w {
+                let weight = (1.0 - (sy - yy as f64).abs()).max(0.0) * (1.0 - (sx - xx as f64).abs()).max(0.0);
+                sum += weight * f64::from(v.at(c, n, yy, xx));
+            }
+        }
+        sum as f32
+    }
+
+    #[test]
+    fn every_grid_follows_its_formula() {
+        let mut random = Random::new(3);
+        let sizes = [(1, 1, 4, 4), (3, 5, 6, 10), (2, 7, 8, 28), (6, 9, 5, 4), (4, 4, 13, 7)];
+        for (h, w, to_h, to_w) in sizes {
+            for sampling in [Sampling::Nearest, Sampling::HalfPixel, Sampling::AlignCorners, Sampling::Asymmetric] {
+                let (from, to) = (Extent { n: 2, h, w }, Extent { n: 2, h: to_h, w: to_w });
+                let resize = Resize::new(from, to, sampling);
+                let v = random.value(18, from);
+                for isa in Isa::available() {
+                    let mut out = Value::zeroed(18, to);
+                    out.write(|out| resize.run(isa, v.blocks(), &[2.0; 32], out));
+                    out.assert_close(2e-6, |c, n, y, x| 2.0 * sample(&v, sampling, to, c, n, y, x));
+                }
+                let flow = random.value(2, from);
+                let mut out = vec![f32::NAN; 2 * to.n * to.h * to.w];
+                resize.run_flow(flow.blocks(), [1.5, -1.0], &mut out);
+                for (i, got) in out.iter().enumerate() {
+                    let (n, c, y, x) = (i / (2 * to.h * to.w), i / (to.h * to.w) % 2, i / to.w % to.h, i % to.w);
+                    let want = [1.5, -1.0][c] * sample(&flow, sampling, to, c, n, y, x);
+                    assert!((got - want).abs() < 2e-6, "{sampling:?} {from:?} {to:?}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Sharing the rows of a value among threads.
+
+use std::{marker::PhantomData, ops::Range};
+
+use rayon::prelude::*;
+
+use crate::{BlocksMut, Extent, LANES};
+
+/// Runs `f` on ranges that cover `0..count`, in parallel where `work` floats per item in all make it worth while.
+pub(crate) fn for_ranges(count: usize, work: usize, f: impl Fn(Range<usize>) + Sync + Send) {
+    // Below this many floats the hand-over to another thread costs more than it saves.
+    const SMALL: usize = 1 << 14;
+    let pieces = (count * work / SMALL).min(4 * rayon::current_num_threads()).min(count);
+    if pieces <= 1 {
+        return f(0..count);
+    }
+    (0..pieces).into_par_iter().for_each(|i| f(i * count / pieces..(i + 1) * count / pieces));
+}
+
+/// The rows of an output, for kernels of which every thread writes some rows of all blocks.
+pub(crate) struct RowsMut<'a> {
+    planes: Vec<*mut f32>,
+    extent: Extent,
+    lifetime: PhantomData<&'a mut f32>,
+}
+
+// SAFETY: a row is only reached through the unsafe `row`, whose caller promises that no other thread uses it.
+unsafe impl Sync for RowsMut<'_> {}
+// SAFETY: as above; the pointers borrow the planes exclusively for `'a`.
+unsafe impl Send for RowsMut<'_> {}
+
+impl<'a> RowsMut<'a> {
+    /// Borrows every block of `out`.
+    pub fn new(out: &'a mut BlocksMut<'_, '_>) -> Self {
+        let len = out.extent.len();
+        let planes = out
+            .planes
+            .iter_mut()
+            .map(|p| {
+                assert!(p.len() >= len, "output block");
+                p.as_mut_ptr()
+            })
+            .collect();
+        Self { planes, extent: out.extent, lifetime: PhantomData }
+    }
+
+    /// Row `y` of image `n` of a block.
+    ///
+    /// # Safety
+    /// No two live slices of the same row.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn row(&self, block: usize, n: usize, y: usize) -> &mut [f32] {
+        let Extent { h, w, .. } = self.extent;
+        debug_assert!(n < self.extent.n && y < h);
+        // SAFETY: `new` checked that the block holds every row; the caller keeps the slices apart.
+        unsafe { std::slice::from_raw_parts_mut(self.planes[block].add((n * h + y) * w * LANES), w * LANES) }
+    }
+}
+
+/// Runs `f(block, image, first pixel, pixels)` over runs of pixels of every block that stay within one image.
+pub(crate) fn for_pixels(out: &mut BlocksMut<'_, '_>, f: impl Fn(usize, usize, usize, &mut [f32]) + Sync + Send) {
+    // 64 KB of output at a time: half of an L2 with the inputs, and enough pieces for every thread.
+    const PIXELS: usize = 1024;
+    let extent = out.extent;
+    let image = extent.h * extent.w * LANES;
+    if extent.is_empty() {
+        return;
+    }
+    let piece = |block: usize, n: usize, i: usize, pixels: &mut [f32]| f(block, n, i * PIXELS, pixels);
+    if extent.len() * out.planes.len() <= PIXELS * LANES {
+        for (block, plane) in out.planes.iter_mut().enumerate() {
+            for (n, image) in plane[..extent.len()].chunks_mut(image).enumerate() {
+                piece(block, n, 0, image);
+            }
+        }
+        return;
+    }
+    out.planes.par_iter_mut().enumerate().for_each(|(block, plane)| {
+        plane[..extent.len()].par_chunks_mut(image).enumerate().for_each(|(n, image)| {
+            image.par_chunks_mut(PIXELS * LANES).enumerate().for_each(|(i, pixels)| piece(block, n, i, pixels));
+        });
+    });
+}

@@ -1,0 +1,390 @@
+//! Writes a graph the way the papers' tables read: one call per layer, channels counted along the way.
+
+use super::{
+    BatchNorm, Conv, Correlation, Deconv, Filter, Frame, Graph, Grid, MomentsOver, Node, NodeId, Op, Padding, Param,
+    ParamId, ParamRole, Warp,
+};
+
+/// A graph under construction.
+///
+/// Every method that adds a node takes its name first. A layer with parameters takes a [`Label`]: one name for the node
+/// and its parameters, or a pair where the reference checkpoint says something else than the figure.
+#[derive(Debug)]
+pub struct Builder {
+    graph: Graph,
+    channels: Vec<usize>,
+    scope: String,
+    naming: Naming,
+}
+
+/// How the reference framework names a layer's parameters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// `layer.weight`, `layer.bias`; batch norm `layer.running_mean`, ... (also MindSpore's files here)
+    Dotted,
+    /// `layer/kernel`, `layer/bias`
+    Kernel,
+}
+
+/// A node's name and the checkpoint's name of its layer, both within the current scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Name of the node.
+    pub node: String,
+    /// Name of the layer in the reference checkpoint, without `.weight`.
+    pub layer: String,
+}
+
+impl From<&str> for Label {
+    fn from(name: &str) -> Self {
+        Self { node: name.into(), layer: name.into() }
+    }
+}
+
+impl From<String> for Label {
+    fn from(name: String) -> Self {
+        Self { node: name.clone(), layer: name }
+    }
+}
+
+impl<N: Into<String>, L: Into<String>> From<(N, L)> for Label {
+    fn from((node, layer): (N, L)) -> Self {
+        Self { node: node.into(), layer: layer.into() }
+    }
+}
+
+/// What a convolution does, apart from where it reads: `k(3).stride(2).out(64)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvSpec {
+    kernel: usize,
+    stride: usize,
+    dilation: usize,
+    out: Option<usize>,
+    padding: Option<Padding>,
+    bias: bool,
+}
+
+/// A square kernel: stride 1, dilation 1, as many zeros on every side as keep the size, with bias; depthwise unless
+/// [`ConvSpec::out`] says how many channels come out.
+pub const fn k(kernel: usize) -> ConvSpec {
+    ConvSpec { kernel, stride: 1, dilation: 1, out: None, padding: None, bias: true }
+}
+
+impl ConvSpec {
+    /// Channels of the output.
+    pub const fn out(self, channels: usize) -> Self {
+        Self { out: Some(channels), ..self }
+    }
+
+    /// Step between outputs.
+    pub const fn stride(self, stride: usize) -> Self {
+        Self { stride, ..self }
+    }
+
+    /// Distance between taps.
+    pub const fn dilation(self, dilation: usize) -> Self {
+        Self { dilation, ..self }
+    }
+
+    /// Zeros around the input, where they are not `dilation * (kernel - 1) / 2` on every side.
+    pub const fn padding(self, padding: Padding) -> Self {
+        Self { padding: Some(padding), ..self }
+    }
+
+    /// Without bias.
+    pub const fn no_bias(self) -> Self {
+        Self { bias: false, ..self }
+    }
+}
+
+impl Builder {
+    /// An empty graph whose parameters are named this way.
+    pub fn new(naming: Naming) -> Self {
+        Self { graph: Graph::default(), channels: Vec::new(), scope: String::new(), naming }
+    }
+
+    /// Puts `prefix` before every name that `build` gives.
+    pub fn scope<T>(&mut self, prefix: &str, build: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = self.scope.len();
+        self.scope.push_str(prefix);
+        let built = build(self);
+        self.scope.truncate(outer);
+        built
+    }
+
+    /// Channels of a node's value.
+    pub fn channels_of(&self, x: NodeId) -> usize {
+        self.channels[x.0 as usize]
+    }
+
+    /// The finished graph. `flow` is in pixels of the network input and becomes the output (an [`Op::ToOutput`] named
+    /// `flow`); `pyramid` holds what training losses read, coarse to fine.
+    pub fn finish(mut self, flow: NodeId, filter: Filter, grid: Grid, pyramid: &[NodeId]) -> Graph {
+        let flow = self.add("flow", Op::ToOutput { filter, grid }, &[flow], 2);
+        self.graph.flow = Some(flow);
+        self.graph.pyramid = pyramid.to_vec();
+        self.graph
+    }
+
+    /// Number of parameters so far: a mark for [`Builder::sort_params`].
+    pub fn param_count(&self) -> usize {
+        self.graph.params.len()
+    }
+
+    /// Brings the parameters from number `first` on into the reference checkpoint's order, where that is not the order
+    /// of execution: a stable sort by `key`, which sees names without the current scope.
+    pub fn sort_params<K: Ord>(&mut self, first: usize, key: impl Fn(&str) -> K) {
+        let mut order: Vec<usize> = (first..self.graph.params.len()).collect();
+        order.sort_by_key(|&i| key(&self.graph.params[i].name[self.scope.len()..]));
+        let mut moved = vec![0; order.len()];
+        for (to, &from) in order.iter().enumerate() {
+            moved[from - first] = to + first;
+        }
+        let sorted: Vec<Param> = order.iter().map(|&i| self.graph.params[i].clone()).collect();
+        self.graph.params[first..].clone_from_slice(&sorted);
+        for id in self.graph.nodes.iter_mut().flat_map(|n| n.op.params_mut()) {
+            if id.0 as usize >= first {
+                id.0 = moved[id.0 as usize - first] as u32;
+            }
+        }
+    }
+
+    /// One of the two frames, RGB 0..=255.
+    pub fn frame(&mut self, which: Frame) -> NodeId {
+        let name = match which {
+            Frame::First => "frame1",
+            Frame::Second => "frame2",
+        };
+        self.add(name, Op::Frame(which), &[], 3)
+    }
+
+    /// A convolution without activation.
+    pub fn conv(&mut self, label: impl Into<Label>, x: NodeId, spec: ConvSpec) -> NodeId {
+        let label = label.into();
+        let in_channels = self.channels_of(x);
+        let (out, groups) = spec.out.map_or((in_channels, in_channels), |out| (out, 1));
+        let shape = vec![out, in_channels / groups, spec.kernel, spec.kernel];
+        let weight = self.weight(&label.layer, shape, ParamRole::ConvWeight);
+        let bias = spec.bias.then(|| self.bias(&label.layer, out));
+        let conv = Conv {
+            weight,
+            bias,
+            in_channels,
+            out_channels: out,
+            kernel: spec.kernel,
+            stride: spec.stride,
+            dilation: spec.dilation,
+            groups,
+            padding: spec.padding.unwrap_or(Padding::all(spec.dilation * (spec.kernel - 1) / 2)),
+        };
+        self.add(&label.node, Op::Conv(conv), &[x], out)
+    }
+
+    /// A convolution (`NAME.conv`) and its leaky ReLU (`NAME`).
+    pub fn conv_leaky(&mut self, label: impl Into<Label>, x: NodeId, spec: ConvSpec) -> NodeId {
+        let Label { node, layer } = label.into();
+        let linear = self.conv((format!("{node}.conv"), layer), x, spec);
+        self.leaky(&node, linear)
+    }
+
+    /// A transposed convolution, kernel 4, stride 2, padding 1: twice the size.
+    pub fn deconv(&mut self, label: impl Into<Label>, x: NodeId, out: usize, bias: bool) -> NodeId {
+        let label = label.into();
+        let in_channels = self.channels_of(x);
+        let weight = self.weight(&label.layer, vec![in_channels, out, 4, 4], ParamRole::DeconvWeight);
+        let bias = bias.then(|| self.bias(&label.layer, out));
+        self.add(&label.node, Op::Deconv(Deconv { weight, bias, in_channels, out_channels: out }), &[x], out)
+    }
+
+    /// A transposed convolution that the checkpoint holds and nobody reads.
+    pub fn unused_deconv(&mut self, layer: &str, in_channels: usize, out: usize) {
+        let weight = self.weight(layer, vec![in_channels, out, 4, 4], ParamRole::DeconvWeight);
+        let bias = self.bias(layer, out);
+        for id in [weight, bias] {
+            self.graph.params[id.0 as usize].used = false;
+        }
+    }
+
+    /// Batch norm with running statistics, epsilon 1e-5.
+    pub fn batch_norm(&mut self, label: impl Into<Label>, x: NodeId) -> NodeId {
+        let label = label.into();
+        let channels = self.channels_of(x);
+        let mut param = |suffix, role| self.param(&format!("{}.{suffix}", label.layer), vec![channels], role);
+        let norm = BatchNorm {
+            scale: param("weight", ParamRole::NormScale),
+            shift: param("bias", ParamRole::NormShift),
+            mean: param("running_mean", ParamRole::NormMean),
+            variance: param("running_var", ParamRole::NormVariance),
+            epsilon: 1e-5,
+        };
+        self.add(&label.node, Op::BatchNorm(norm), &[x], channels)
+    }
+
+    /// Leaky ReLU with slope 0.1, the only one here.
+    pub fn leaky(&mut self, name: &str, x: NodeId) -> NodeId {
+        self.same(name, Op::LeakyRelu { slope: 0.1 }, &[x])
+    }
+
+    /// Joins along channels.
+    pub fn concat(&mut self, name: &str, parts: &[NodeId]) -> NodeId {
+        let channels = parts.iter().map(|&p| self.channels_of(p)).sum();
+        self.add(name, Op::Concat, parts, channels)
+    }
+
+    /// Joins along the batch.
+    pub fn stack(&mut self, name: &str, parts: &[NodeId]) -> NodeId {
+        self.same(name, Op::Stack, parts)
+    }
+
+    /// Takes one of the `of` parts of a stack.
+    pub fn part(&mut self, name: &str, x: NodeId, index: usize, of: usize) -> NodeId {
+        self.same(name, Op::Part { index, of }, &[x])
+    }
+
+    /// Picks channels in this order.
+    pub fn channels(&mut self, name: &str, x: NodeId, picked: &[u32]) -> NodeId {
+        self.add(name, Op::Channels(picked.to_vec()), &[x], picked.len())
+    }
+
+    /// Every value times `factor`.
+    pub fn scale(&mut self, name: &str, x: NodeId, factor: f32) -> NodeId {
+        self.affine(name, x, &[factor], &[0.0])
+    }
+
+    /// `scale * x + offset`, each one number or one per channel.
+    pub fn affine(&mut self, name: &str, x: NodeId, scale: &[f32], offset: &[f32]) -> NodeId {
+        self.same(name, Op::Affine { scale: scale.to_vec(), offset: offset.to_vec() }, &[x])
+    }
+
+    /// `a + b`
+    pub fn sum(&mut self, name: &str, a: NodeId, b: NodeId) -> NodeId {
+        self.same(name, Op::Add, &[a, b])
+    }
+
+    /// `a - b`, where `b` may be a mean per channel.
+    pub fn difference(&mut self, name: &str, a: NodeId, b: NodeId) -> NodeId {
+        self.same(name, Op::Sub, &[a, b])
+    }
+
+    /// Mean per channel over the pixels of all inputs.
+    pub fn channel_mean(&mut self, name: &str, inputs: &[NodeId]) -> NodeId {
+        self.same(name, Op::ChannelMean, inputs)
+    }
+
+    /// Length of the vector of channels, at each pixel.
+    pub fn channel_norm(&mut self, name: &str, x: NodeId, floor: f32) -> NodeId {
+        self.add(name, Op::ChannelNorm { floor }, &[x], 1)
+    }
+
+    /// The cost volume of two feature maps.
+    pub fn correlation(&mut self, name: &str, a: NodeId, b: NodeId, correlation: Correlation) -> NodeId {
+        let diameter = correlation.diameter();
+        self.add(name, Op::Correlation(correlation), &[a, b], diameter * diameter)
+    }
+
+    /// `image` sampled where `flow` points.
+    pub fn warp(&mut self, name: &str, image: NodeId, flow: NodeId, warp: Warp) -> NodeId {
+        self.same(name, Op::Warp(warp), &[image, flow])
+    }
+
+    /// `factor` times larger; values stay as they are.
+    pub fn resize(&mut self, name: &str, x: NodeId, factor: usize, filter: Filter, grid: Grid) -> NodeId {
+        self.same(name, Op::Resize { factor, filter, grid }, &[x])
+    }
+
+    /// `a` and `b` with their common mean taken off, over their common deviation (UFlow).
+    pub fn standardise(
+        &mut self,
+        names: [&str; 3],
+        a: NodeId,
+        b: NodeId,
+        over: MomentsOver,
+        epsilon: f32,
+    ) -> (NodeId, NodeId) {
+        let moments = self.add(names[0], Op::Moments(over), &[a, b], 2);
+        let mut apply = |name, x| self.same(name, Op::Standardise { epsilon }, &[x, moments]);
+        (apply(names[1], a), apply(names[2], b))
+    }
+
+    /// Zeros of the size of `like`.
+    pub fn zeros(&mut self, name: &str, like: NodeId, channels: usize) -> NodeId {
+        self.add(name, Op::Zeros { channels }, &[like], channels)
+    }
+
+    fn same(&mut self, name: &str, op: Op, inputs: &[NodeId]) -> NodeId {
+        let channels = self.channels_of(inputs[0]);
+        self.add(name, op, inputs, channels)
+    }
+
+    fn add(&mut self, name: &str, op: Op, inputs: &[NodeId], channels: usize) -> NodeId {
+        let id = NodeId(self.graph.nodes.len() as u32);
+        self.graph.nodes.push(Node { op, inputs: inputs.to_vec(), name: format!("{}{name}", self.scope) });
+        self.channels.push(channels);
+        id
+    }
+
+    fn weight(&mut self, layer: &str, shape: Vec<usize>, role: ParamRole) -> ParamId {
+        let name = match self.naming {
+            Naming::Dotted => format!("{layer}.weight"),
+            Naming::Kernel => format!("{layer}/kernel"),
+        };
+        self.param(&name, shape, role)
+    }
+
+    fn bias(&mut self, layer: &str, channels: usize) -> ParamId {
+        let name = match self.naming {
+            Naming::Dotted => format!("{layer}.bias"),
+            Naming::Kernel => format!("{layer}/bias"),
+        };
+        self.param(&name, vec![channels], ParamRole::Bias)
+    }
+
+    /// A parameter named twice is one parameter, read twice (UFlow's shared decoder).
+    fn param(&mut self, name: &str, shape: Vec<usize>, role: ParamRole) -> ParamId {
+        let name = format!("{}{name}", self.scope);
+        let params = &mut self.graph.params;
+        let index = params.iter().position(|p| p.name == name).unwrap_or(params.len());
+        if index == params.len() {
+            params.push(Param { name, shape, role, used: true });
+        } else {
+            assert_eq!(params[index].shape, shape, "`{name}` is shared by layers of different shape");
+        }
+        ParamId(index as u32)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorting_parameters_keeps_layers_on_their_own() {
+        let mut net = Builder::new(Naming::Dotted);
+        let x = net.frame(Frame::First);
+        let b = net.scope("s.", |net| {
+            let first = net.param_count();
+            let b = net.conv("b", x, k(3).out(4));
+            let a = net.conv("a", b, k(1).out(2).no_bias());
+            net.sort_params(first, |name| name.to_string());
+            (a, b)
+        });
+        let graph = net.finish(b.0, Filter::Bilinear, Grid::HalfPixel, &[]);
+        let names: Vec<&str> = graph.params.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names, ["s.a.weight", "s.b.bias", "s.b.weight"]);
+        for node in &graph.nodes {
+            if let Op::Conv(c) = &node.op {
+                assert_eq!(graph.param(c.weight).name, format!("{}.weight", node.name));
+            }
+        }
+    }
+
+    #[test]
+    fn a_parameter_named_twice_is_shared() {
+        let mut net = Builder::new(Naming::Kernel);
+        let x = net.frame(Frame::First);
+        let once = net.conv(("one", "decoder"), x, k(3).out(3));
+        let twice = net.conv(("two", "decoder"), once, k(3).out(3));
+        let graph = net.finish(twice, Filter::Nearest, Grid::HalfPixel, &[]);
+        assert_eq!(graph.params.len(), 2);
+    }
+}

@@ -1,0 +1,216 @@
+//! Every network by name and options: what a user types, what a weight file stores.
+
+mod registry;
+
+use std::collections::BTreeMap;
+
+use crate::graph::{Extent, Graph};
+use crate::settings::{OptionHelp, SettingError};
+
+/// A network ready to be given weights.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// `flownet2-css`, `pwcnet-lg-6-2`, ...
+    pub name: &'static str,
+    /// The options that were given, as text; name and options rebuild the model.
+    pub options: BTreeMap<String, String>,
+    /// The network.
+    pub graph: Graph,
+    /// Height and width of its input are multiples of this.
+    pub stride: usize,
+    /// Smallest input.
+    pub min_size: Extent,
+    /// How frames of another size are made to fit.
+    pub fit: Fit,
+    /// What the reference did to frames of another size when its published errors were measured.
+    pub evaluation_fit: Fit,
+    /// How the reference stores its weights.
+    pub layout: CheckpointLayout,
+    /// What the values of `graph.pyramid` are.
+    pub pyramid_unit: PyramidUnit,
+    /// Whose network it is.
+    pub paper: &'static str,
+    /// One line about it.
+    pub description: &'static str,
+}
+
+/// Frames whose size is not a multiple of the stride.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// Zeros below and to the right, the flow cut back.
+    Pad,
+    /// Resized to the next multiple, the flow resized and scaled back.
+    Resize,
+    /// The centre is cut out: the border gets no flow.
+    Crop,
+}
+
+/// How a reference checkpoint orders the values of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CheckpointLayout {
+    /// PyTorch and MindSpore: convolution `[out, in, kh, kw]`, transposed `[in, out, kh, kw]`; ours too.
+    Oihw,
+    /// TensorFlow: convolution `[kh, kw, in, out]`, transposed `[kh, kw, out, in]`.
+    Hwio,
+}
+
+/// The unit of the flows that training losses read.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PyramidUnit {
+    /// A value times this is pixels of the network input, whatever the level.
+    Pixels(f32),
+    /// Pixels of the level itself.
+    LevelPixels {
+        /// True where channel 0 is dy (UFlow).
+        row_first: bool,
+    },
+}
+
+/// A name or an option that no network has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ModelError {
+    /// No such network.
+    #[error("there is no network `{name}`; there are {}", .known.join(", "))]
+    UnknownName {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        known: Vec<&'static str>,
+    },
+    /// The network lacks this option.
+    #[error("network `{name}`: {source}")]
+    Option {
+        /// The network.
+        name: &'static str,
+        /// What is wrong.
+        source: SettingError,
+    },
+    /// Not of the form `key=value`.
+    #[error("`{text}` is not an option: write key=value")]
+    NotAnOption {
+        /// What was given.
+        text: String,
+    },
+}
+
+impl Model {
+    /// The network of this name, all options as in its reference.
+    pub fn named(name: &str) -> Result<Self, ModelError> {
+        Self::with_options(name, &BTreeMap::new())
+    }
+
+    /// The network of this name with options, as stored in weight files.
+    pub fn with_options(name: &str, options: &BTreeMap<String, String>) -> Result<Self, ModelError> {
+        registry::build(name, options)
+    }
+
+    /// The network of this name with options of the form `key=value`, as typed.
+    pub fn parse<S: AsRef<str>>(name: &str, options: impl IntoIterator<Item = S>) -> Result<Self, ModelError> {
+        let mut parsed = BTreeMap::new();
+        for option in options {
+            let text = option.as_ref();
+            let (key, value) = text.split_once('=').ok_or_else(|| ModelError::NotAnOption { text: text.into() })?;
+            parsed.insert(key.trim().to_string(), value.trim().to_string());
+        }
+        Self::with_options(name, &parsed)
+    }
+
+    /// The names of all networks, without aliases.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        registry::NETWORKS.iter().map(|n| n.name)
+    }
+
+    /// The options of a network, for help texts.
+    pub fn options_of(name: &str) -> Result<Vec<OptionHelp>, ModelError> {
+        Ok(registry::find(name)?.family.settings())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::graph::Sizes;
+
+    /// The counts of the papers' tables and of the reference implementations.
+    #[test]
+    fn parameter_counts() {
+        for (name, count) in [
+            ("flownet2", 162_518_834),
+            ("flownet2-c", 39_175_298),
+            ("flownet2-s", 38_676_506),
+            ("flownet2-sd", 45_371_666),
+            ("flownet2-cs", 77_870_620),
+            ("flownet2-css", 116_565_942),
+            ("flownet2-bn", 162_540_914),
+            ("flownet2-c-bn", 39_180_130),
+            ("flownet2-s-bn", 38_681_306),
+            ("flownet2-sd-bn", 45_378_706),
+            ("flownet2-cs-bn", 77_880_252),
+            ("flownet2-css-bn", 116_580_374),
+            ("pwcnet", 9_374_340),
+            ("pwcnet-old", 8_749_280),
+            ("pwcnet-nodc", 8_243_008),
+            ("pwcnet-sm", 4_705_064),
+            ("pwcnet-dense", 9_374_274),
+            ("pwcnet-res", 6_774_064),
+            ("pwcnet-lg-6-2", 14_079_050),
+            ("uflow", 5_718_218),
+            ("uflow-mindspore", 5_718_218),
+            ("lightflow", 2_540_390),
+            ("lightflow-0.75", 1_442_690),
+            ("lightflow-0.5", 653_406),
+        ] {
+            assert_eq!(Model::named(name).unwrap().graph.parameter_count(), count, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_network_is_well_formed() {
+        for name in Model::names() {
+            let model = Model::named(name).unwrap();
+            let graph = &model.graph;
+            let names: HashSet<&str> = graph.nodes.iter().map(|n| n.name.as_str()).collect();
+            assert_eq!(names.len(), graph.nodes.len(), "{name}: node names are unique");
+            let params: HashSet<&str> = graph.params.iter().map(|p| p.name.as_str()).collect();
+            assert_eq!(params.len(), graph.params.len(), "{name}: parameter names are unique");
+            let read: HashSet<_> = graph.nodes.iter().flat_map(|n| n.op.params()).collect();
+            assert_eq!(read.len(), graph.params.iter().filter(|p| p.used).count(), "{name}: `used` is what is read");
+            for tall in [1, 2, 3] {
+                let sizes = Sizes::new(2, tall * model.stride, model.stride);
+                let shapes = graph.shapes(&sizes).unwrap();
+                let flow = graph.flow.unwrap();
+                assert_eq!(shapes[flow.0 as usize], [2, 2, tall * model.stride, model.stride], "{name}");
+            }
+            assert!(!graph.pyramid.is_empty());
+        }
+    }
+
+    #[test]
+    fn every_option_value_builds_and_is_remembered() {
+        for name in Model::names() {
+            for option in Model::options_of(name).unwrap() {
+                for value in option.values {
+                    let value = value.split("..=").next().unwrap().to_string();
+                    let model = Model::parse(name, [format!("{}={value}", option.key)]).unwrap();
+                    let stride = model.stride;
+                    model.graph.shapes(&Sizes::new(1, stride, stride)).unwrap();
+                    assert_eq!(Model::with_options(name, &model.options).unwrap(), model);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_names_and_options_list_the_right_ones() {
+        let message = |r: Result<Model, ModelError>| r.unwrap_err().to_string();
+        assert!(message(Model::named("flownet3")).contains("flownet2-css"));
+        assert!(message(Model::parse("uflow", ["warp=1"])).contains("channel-multiplier"));
+        assert!(message(Model::parse("flownet2", ["variant=torch"])).contains("nvidia, mindspore, ascend, ptlflow"));
+        assert!(message(Model::parse("uflow", ["channel-multiplier=nan"])).contains("0.1..=4"));
+        assert!(message(Model::parse("pwcnet-sm", ["variant=x"])).contains("it has none"));
+        assert!(message(Model::parse("pwcnet", ["variant"])).contains("key=value"));
+        assert_eq!(Model::named("pwcnet-small").unwrap().name, "pwcnet-sm");
+    }
+}

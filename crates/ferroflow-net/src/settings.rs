@@ -1,0 +1,123 @@
+//! Options of a network as `key=value` text: one table per network says which there are and what they do.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+/// One option of a configuration `C`.
+pub(crate) struct Setting<C: 'static> {
+    key: &'static str,
+    help: &'static str,
+    values: Values<C>,
+}
+
+enum Values<C: 'static> {
+    Choice(&'static [(&'static str, fn(&mut C))]),
+    Number(RangeInclusive<f64>, fn(&mut C, f64)),
+}
+
+impl<C> Setting<C> {
+    /// One of a few words.
+    pub(crate) const fn choice(
+        key: &'static str,
+        help: &'static str,
+        values: &'static [(&'static str, fn(&mut C))],
+    ) -> Self {
+        Self { key, help, values: Values::Choice(values) }
+    }
+
+    /// A number in a range.
+    pub(crate) const fn number(
+        key: &'static str,
+        help: &'static str,
+        range: RangeInclusive<f64>,
+        set: fn(&mut C, f64),
+    ) -> Self {
+        Self { key, help, values: Values::Number(range, set) }
+    }
+
+    fn describe(&self) -> OptionHelp {
+        let values = match &self.values {
+            Values::Choice(values) => values.iter().map(|(word, _)| word.to_string()).collect(),
+            Values::Number(range, _) => vec![format!("{}..={}", range.start(), range.end())],
+        };
+        OptionHelp { key: self.key, values, help: self.help }
+    }
+
+    fn apply(&self, config: &mut C, value: &str) -> bool {
+        match &self.values {
+            Values::Choice(values) => match values.iter().find(|(word, _)| *word == value) {
+                Some((_, set)) => set(config),
+                None => return false,
+            },
+            Values::Number(range, set) => match value.parse::<f64>() {
+                Ok(number) if range.contains(&number) => set(config, number),
+                _ => return false,
+            },
+        }
+        true
+    }
+}
+
+/// An option, for help texts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionHelp {
+    /// Left of the equals sign.
+    pub key: &'static str,
+    /// The words it takes, or one range of numbers.
+    pub values: Vec<String>,
+    /// What it decides.
+    pub help: &'static str,
+}
+
+/// An option that a network does not have, or not with this value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    /// No such key.
+    #[error("there is no option `{key}`; {}", list(.known))]
+    UnknownKey {
+        /// What was asked for.
+        key: String,
+        /// What there is.
+        known: Vec<&'static str>,
+    },
+    /// No such value.
+    #[error("option `{key}` cannot be `{value}`; it takes {}", .known.join(", "))]
+    BadValue {
+        /// The option.
+        key: &'static str,
+        /// What was asked for.
+        value: String,
+        /// What it takes.
+        known: Vec<String>,
+    },
+}
+
+fn list(known: &[&str]) -> String {
+    if known.is_empty() { "it has none".into() } else { format!("it has {}", known.join(", ")) }
+}
+
+/// Applies `given` to `config` in the order of the table, so that `variant` comes before what refines it.
+pub(crate) fn apply<C>(
+    settings: &[Setting<C>],
+    config: &mut C,
+    given: &BTreeMap<String, String>,
+) -> Result<(), SettingError> {
+    if let Some(key) = given.keys().find(|key| !settings.iter().any(|s| s.key == **key)) {
+        let known = settings.iter().map(|s| s.key).collect();
+        return Err(SettingError::UnknownKey { key: key.clone(), known });
+    }
+    for setting in settings {
+        if let Some(value) = given.get(setting.key)
+            && !setting.apply(config, value)
+        {
+            let known = setting.describe().values;
+            return Err(SettingError::BadValue { key: setting.key, value: value.clone(), known });
+        }
+    }
+    Ok(())
+}
+
+/// The table for help texts.
+pub(crate) fn describe<C>(settings: &[Setting<C>]) -> Vec<OptionHelp> {
+    settings.iter().map(Setting::describe).collect()
+}

@@ -1,0 +1,296 @@
+//! The FlowNet2 family: S, C and SD alone, the stacks CS and CSS, and FlowNet2, which fuses CSS with SD.
+//!
+//! Ilg et al., FlowNet 2.0, CVPR 2017, figure 2. One definition; [`FlowNet2Config`] holds what the implementations do
+//! differently: NVIDIA/flownet2-pytorch, the MindSpore port, Ascend's ONNX export, ptlflow and the Caffe original.
+//! Frames are RGB 0..=255; C, S and SD predict in units of 20 pixels, fusion in pixels. FlowNet2: 162,518,834 parameters.
+
+use super::flownet::{FlowNet, Flows};
+use super::flownet_c::flownet_c;
+use super::flownet_s::flownet_s;
+use super::flownet_sd::flownet_sd;
+use super::fusion::fusion;
+use crate::graph::{Builder, Filter, FlowOrder, Frame, Graph, Grid, Naming, NodeId, Warp, WarpBorder};
+use crate::settings::Setting;
+
+/// Flows of C and S times this are pixels.
+const DIV_FLOW: f32 = 20.0;
+
+/// A member of the family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Member {
+    /// FlowNetS alone.
+    S,
+    /// FlowNetC alone.
+    C,
+    /// FlowNetSD alone.
+    Sd,
+    /// C, then S on what C left unexplained.
+    Cs,
+    /// C, S, S.
+    Css,
+    /// CSS and SD, fused.
+    FlowNet2,
+}
+
+/// What is taken off the frames before anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mean {
+    /// One mean per sample and channel, over both frames.
+    BothFrames,
+    /// The mean of each channel of each frame.
+    PerFrame,
+    /// The averages of the Caffe training set, whatever the frames.
+    Caffe,
+}
+
+/// Caffe's averages of the first and the second frame, RGB in 0..=1 (learned in training, stored in its files as BGR).
+const CAFFE_MEANS: [[f32; 3]; 2] = [[0.450141, 0.432060, 0.411451], [0.448553, 0.431021, 0.410602]];
+
+/// What the implementations of FlowNet2 do differently.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FlowNet2Config {
+    /// Batch norm after every convolution of the contracting parts.
+    pub batch_norm: bool,
+    /// What is taken off the frames.
+    pub mean: Mean,
+    /// Grid of every bilinear x4 upsampling inside.
+    pub upsample_grid: Grid,
+    /// Grid of the final resize to the output.
+    pub output_grid: Grid,
+    /// The x4 upsampling after the third network and after SD.
+    pub fusion_upsample: Filter,
+    /// The final x4 of CSS.
+    pub css_output: Filter,
+    /// What the warp reads outside the second frame.
+    pub warp_border: WarpBorder,
+    /// Smallest sum of squares in the brightness error.
+    pub norm_floor: f32,
+    /// SD's prediction times this is pixels, stand-alone.
+    pub sd_scale: f32,
+    /// SD's prediction times this is pixels, inside FlowNet2.
+    pub fusion_sd_scale: f32,
+}
+
+impl FlowNet2Config {
+    /// NVIDIA/flownet2-pytorch with torch 0.4 or later.
+    pub fn nvidia() -> Self {
+        Self {
+            batch_norm: false,
+            mean: Mean::BothFrames,
+            upsample_grid: Grid::HalfPixel,
+            output_grid: Grid::HalfPixel,
+            fusion_upsample: Filter::Nearest,
+            css_output: Filter::Nearest,
+            warp_border: WarpBorder::Replicate,
+            norm_floor: 0.0,
+            sd_scale: 20.0,
+            fusion_sd_scale: 1.0 / 20.0,
+        }
+    }
+
+    /// mindspore-ai/models research/cv/flownet2.
+    pub fn mindspore() -> Self {
+        Self { upsample_grid: Grid::Asymmetric, output_grid: Grid::Asymmetric, norm_floor: 1e-7, ..Self::nvidia() }
+    }
+
+    /// Ascend/ModelZoo-PyTorch Flownet2_for_Pytorch: NVIDIA's code patched for ONNX.
+    pub fn ascend() -> Self {
+        Self { warp_border: WarpBorder::Extrapolate, ..Self::nvidia() }
+    }
+
+    /// ptlflow 0.4.
+    pub fn ptlflow() -> Self {
+        Self {
+            mean: Mean::PerFrame,
+            fusion_upsample: Filter::Bilinear,
+            css_output: Filter::Bilinear,
+            warp_border: WarpBorder::ZerosMasked { threshold: 0.9999 },
+            sd_scale: 1.0 / 20.0,
+            fusion_sd_scale: 1.0 / 8000.0,
+            ..Self::nvidia()
+        }
+    }
+
+    /// lmb-freiburg/flownet2, the deploy networks in Caffe.
+    pub fn caffe() -> Self {
+        Self {
+            mean: Mean::Caffe,
+            upsample_grid: Grid::AlignCorners,
+            css_output: Filter::Bilinear,
+            warp_border: WarpBorder::Caffe,
+            sd_scale: 1.0 / 20.0,
+            ..Self::nvidia()
+        }
+    }
+
+    pub(crate) const SETTINGS: &'static [Setting<Self>] = &[
+        Setting::choice(
+            "variant",
+            "whose implementation, with all that it does differently",
+            &[
+                ("nvidia", |c| *c = Self { batch_norm: c.batch_norm, ..Self::nvidia() }),
+                ("mindspore", |c| *c = Self { batch_norm: c.batch_norm, ..Self::mindspore() }),
+                ("ascend", |c| *c = Self { batch_norm: c.batch_norm, ..Self::ascend() }),
+                ("ptlflow", |c| *c = Self { batch_norm: c.batch_norm, ..Self::ptlflow() }),
+                ("caffe", |c| *c = Self { batch_norm: c.batch_norm, ..Self::caffe() }),
+            ],
+        ),
+        Setting::choice(
+            "mean",
+            "what is taken off the frames",
+            &[
+                ("both-frames", |c| c.mean = Mean::BothFrames),
+                ("per-frame", |c| c.mean = Mean::PerFrame),
+                ("caffe", |c| c.mean = Mean::Caffe),
+            ],
+        ),
+        Setting::choice(
+            "upsample-grid",
+            "grid of every bilinear upsampling",
+            &[
+                ("half-pixel", |c| c.set_grid(Grid::HalfPixel)),
+                ("align-corners", |c| c.set_grid(Grid::AlignCorners)),
+                ("asymmetric", |c| c.set_grid(Grid::Asymmetric)),
+            ],
+        ),
+        Setting::choice(
+            "upsample-filter",
+            "x4 upsampling after the third network and after SD",
+            &[("nearest", |c| c.set_filter(Filter::Nearest)), ("bilinear", |c| c.set_filter(Filter::Bilinear))],
+        ),
+        Setting::choice(
+            "warp-border",
+            "what the warp reads outside the second frame",
+            &[
+                ("replicate", |c| c.warp_border = WarpBorder::Replicate),
+                ("zeros", |c| c.warp_border = WarpBorder::Zeros),
+                ("zeros-masked", |c| c.warp_border = WarpBorder::ZerosMasked { threshold: 0.9999 }),
+                ("extrapolate", |c| c.warp_border = WarpBorder::Extrapolate),
+                ("caffe", |c| c.warp_border = WarpBorder::Caffe),
+            ],
+        ),
+        Setting::number("norm-floor", "smallest sum of squares in the brightness error", 0.0..=1.0, |c, v| {
+            c.norm_floor = v as f32;
+        }),
+        Setting::number("sd-scale", "SD's prediction times this is pixels", 1e-6..=1e3, |c, v| {
+            c.sd_scale = v as f32;
+            c.fusion_sd_scale = v as f32;
+        }),
+    ];
+
+    fn set_grid(&mut self, grid: Grid) {
+        self.upsample_grid = grid;
+        self.output_grid = grid;
+    }
+
+    fn set_filter(&mut self, filter: Filter) {
+        self.fusion_upsample = filter;
+        self.css_output = filter;
+    }
+
+    /// The graph of one member of the family.
+    pub fn build(&self, member: Member) -> Graph {
+        let mut builder = Builder::new(Naming::Dotted);
+        let (x1, x2) = self.normalised_frames(&mut builder);
+        let mut net = FlowNet { net: &mut builder, batch_norm: self.batch_norm };
+        let (flow, filter, pyramid) = match member {
+            Member::S => {
+                let x6 = net.net.concat("x6", &[x1, x2]);
+                let flows = net.network("", |net| flownet_s(net, x6));
+                (net.net.scale("flow2.pixels", flows[4], DIV_FLOW), Filter::Bilinear, flows.to_vec())
+            }
+            Member::C => {
+                let flows = net.network("", |net| flownet_c(net, x1, x2));
+                (net.net.scale("flow2.pixels", flows[4], DIV_FLOW), Filter::Bilinear, flows.to_vec())
+            }
+            Member::Sd => {
+                let x6 = net.net.concat("x6", &[x1, x2]);
+                let flows = net.network("", |net| flownet_sd(net, x6));
+                (net.net.scale("flow2.pixels", flows[4], self.sd_scale), Filter::Bilinear, flows.to_vec())
+            }
+            Member::Cs => {
+                let flows = self.stack_cs(&mut net, x1, x2);
+                (net.net.scale("flownets_1.pixels", flows[4], DIV_FLOW), Filter::Bilinear, flows.to_vec())
+            }
+            Member::Css => {
+                let flows = self.stack_css(&mut net, x1, x2);
+                (net.net.scale("flownets_2.pixels", flows[4], DIV_FLOW), self.css_output, flows.to_vec())
+            }
+            Member::FlowNet2 => {
+                let flows = self.flownet2(&mut net, x1, x2);
+                (flows[2], Filter::Bilinear, flows.to_vec())
+            }
+        };
+        builder.finish(flow, filter, self.output_grid, &pyramid)
+    }
+
+    /// `(frame - mean) / 255`
+    fn normalised_frames(&self, net: &mut Builder) -> (NodeId, NodeId) {
+        let frames = [net.frame(Frame::First), net.frame(Frame::Second)];
+        let scale = 1.0 / 255.0;
+        let mut x = frames;
+        match self.mean {
+            Mean::BothFrames => {
+                let mean = net.channel_mean("mean", &frames);
+                x = [1, 2].map(|i| net.difference(&format!("frame{i}.centred"), frames[i - 1], mean));
+            }
+            Mean::PerFrame => {
+                let means = [1, 2].map(|i| net.channel_mean(&format!("mean{i}"), &[frames[i - 1]]));
+                x = [1, 2].map(|i| net.difference(&format!("frame{i}.centred"), frames[i - 1], means[i - 1]));
+            }
+            Mean::Caffe => {}
+        }
+        let offset = |i: usize| match self.mean {
+            Mean::Caffe => CAFFE_MEANS[i - 1].iter().map(|m| -m).collect(),
+            _ => vec![0.0],
+        };
+        let [x1, x2] = [1, 2].map(|i| net.affine(&format!("x{i}"), x[i - 1], &[scale], &offset(i)));
+        (x1, x2)
+    }
+
+    fn stack_cs(&self, net: &mut FlowNet<'_>, x1: NodeId, x2: NodeId) -> Flows {
+        let flows = net.network("flownetc.", |net| flownet_c(net, x1, x2));
+        let input = self.stack_input(net.net, "flownetc", flows, x1, x2);
+        net.network("flownets_1.", |net| flownet_s(net, input))
+    }
+
+    fn stack_css(&self, net: &mut FlowNet<'_>, x1: NodeId, x2: NodeId) -> Flows {
+        let flows = self.stack_cs(net, x1, x2);
+        let input = self.stack_input(net.net, "flownets_1", flows, x1, x2);
+        net.network("flownets_2.", |net| flownet_s(net, input))
+    }
+
+    /// What the next network of a stack sees: both frames, the second warped, the flow, the brightness error: 12 channels.
+    fn stack_input(&self, net: &mut Builder, before: &str, flows: Flows, x1: NodeId, x2: NodeId) -> NodeId {
+        let pixels = net.scale(&format!("{before}.pixels"), flows[4], DIV_FLOW);
+        let flow = net.resize(&format!("{before}.flow"), pixels, 4, Filter::Bilinear, self.upsample_grid);
+        let (warped, error) = self.brightness_error(net, before, x1, x2, flow);
+        let flow = net.scale(&format!("{before}.input"), flow, 1.0 / DIV_FLOW);
+        net.concat(&format!("{before}.stack"), &[x1, x2, warped, flow, error])
+    }
+
+    /// The second frame warped to the first, and how far it is from it.
+    fn brightness_error(&self, net: &mut Builder, of: &str, x1: NodeId, x2: NodeId, flow: NodeId) -> (NodeId, NodeId) {
+        let warp = Warp { border: self.warp_border, order: FlowOrder::Uv, scale: 1.0 };
+        let warped = net.warp(&format!("{of}.warped"), x2, flow, warp);
+        let difference = net.difference(&format!("{of}.difference"), x1, warped);
+        (warped, net.channel_norm(&format!("{of}.error"), difference, self.norm_floor))
+    }
+
+    /// Figure 2: large displacements from C, S, S; small ones from SD; both fused at full size.
+    fn flownet2(&self, net: &mut FlowNet<'_>, x1: NodeId, x2: NodeId) -> [NodeId; 3] {
+        let css = self.stack_css(net, x1, x2);
+        let x6 = net.net.concat("x6", &[x1, x2]);
+        let sd = net.network("flownets_d.", |net| flownet_sd(net, x6));
+        let candidates = [("flownets_d", sd, self.fusion_sd_scale), ("flownets_2", css, DIV_FLOW)];
+        let [(sd_flow, sd_norm, sd_error), (css_flow, css_norm, css_error)] = candidates.map(|(name, flows, scale)| {
+            let pixels = net.net.scale(&format!("{name}.pixels"), flows[4], scale);
+            let flow = net.net.resize(&format!("{name}.flow"), pixels, 4, self.fusion_upsample, self.upsample_grid);
+            let norm = net.net.channel_norm(&format!("{name}.norm"), flow, self.norm_floor);
+            let (_, error) = self.brightness_error(net.net, name, x1, x2, flow);
+            (flow, norm, error)
+        });
+        let input = net.net.concat("fusion.input", &[x1, sd_flow, css_flow, sd_norm, css_norm, sd_error, css_error]); // 11
+        net.network("flownetfusion.", |net| fusion(net, input))
+    }
+}
