@@ -53,8 +53,7 @@ impl Kernel for Band<'_> {
             }
             for (column, found) in matches.iter().enumerate() {
                 let x = grid.x(column);
-                let (here, there) =
-                    (patch_at(first, x, patch_y), moved_patch(second, x, patch_y, found.u, found.v));
+                let (here, there) = (patch_at(first, x, patch_y), moved_patch(second, x, patch_y, found.u, found.v));
                 let mut weights = [0.0; PIXELS];
                 for i in 0..PIXELS {
                     weights[i] = 1.0 / (there[i] - here[i]).abs().max(1.0);

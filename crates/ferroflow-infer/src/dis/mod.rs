@@ -178,3 +178,5 @@ fn isa() -> Isa {
     Isa::detect().min(Isa::Avx2)
 }
 
+#[cfg(test)]
+mod tests;

@@ -121,10 +121,10 @@ pub(super) fn assemble(
 fn smoothness(out: &mut [f32], here: Motion, right: Motion, below: Motion) {
     let count = out.len();
     let (here, right, below) = (here.part(0, count), right.part(0, count), below.part(0, count));
-    for i in 0..count {
+    for (i, link) in out.iter_mut().enumerate() {
         let (ux, uy) = (right.u[i] - here.u[i], below.u[i] - here.u[i]);
         let (vx, vy) = (right.v[i] - here.v[i], below.v[i] - here.v[i]);
-        out[i] = 0.5 * ALPHA / (ux * ux + uy * uy + vx * vx + vy * vy + EPSILON * EPSILON).sqrt();
+        *link = 0.5 * ALPHA / (ux * ux + uy * uy + vx * vx + vy * vy + EPSILON * EPSILON).sqrt();
     }
 }
 
@@ -177,14 +177,7 @@ fn data_term(
 
 /// One over-relaxed sweep over one colour of row `here` `[2, parted]`.
 #[inline(always)]
-pub(super) fn relax(
-    parted: Parted,
-    even: bool,
-    coefficients: &[f32],
-    above: Motion,
-    here: &mut [f32],
-    below: Motion,
-) {
+pub(super) fn relax(parted: Parted, even: bool, coefficients: &[f32], above: Motion, here: &mut [f32], below: Motion) {
     let Colour { own, left, count, .. } = Colour::new(parted, even);
     let [links, down, up, c11, c22, a12, b1, b2] = parted.split::<COEFFICIENTS>(coefficients);
     let half = parted.half();
