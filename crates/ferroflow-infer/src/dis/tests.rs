@@ -7,24 +7,26 @@ use ferroflow_core::{FlowField, Frame};
 
 use super::{Dis, DisError, Preset};
 
-/// A smooth texture without a period, between 0 and 255.
+/// A texture of many scales, as natural images have: noise on grids of 4 to 64 pixels, smoothly interpolated.
 fn texture(x: f32, y: f32) -> [u8; 3] {
-    const WAVES: [(f32, f32); 8] = [
-        (0.11, 0.07),
-        (-0.19, 0.23),
-        (0.37, -0.05),
-        (0.08, 0.41),
-        (0.53, 0.31),
-        (-0.29, 0.61),
-        (0.71, -0.47),
-        (0.043, -0.031),
-    ];
-    let sum: f32 = WAVES.iter().enumerate().map(|(i, (a, b))| (a * x + b * y + i as f32).sin()).sum();
-    let grey = 127.5 + 15.0 * sum;
+    let noise = |column: f32, row: f32| {
+        let mixed = (column as i32 as u32).wrapping_mul(0x9e37_79b1) ^ (row as i32 as u32).wrapping_mul(0x85eb_ca77);
+        let mixed = (mixed ^ (mixed >> 15)).wrapping_mul(0x2c1b_3c6d);
+        ((mixed ^ (mixed >> 13)) & 0xffff) as f32 / 65535.0 - 0.5
+    };
+    let mut grey = 127.5;
+    for (period, height) in [(4.0, 30.0), (8.0, 45.0), (16.0, 60.0), (32.0, 60.0), (64.0, 60.0)] {
+        let (x, y) = (x / period, y / period);
+        let (column, row) = (x.floor(), y.floor());
+        let smooth = |t: f32| t * t * (3.0 - 2.0 * t);
+        let (fx, fy) = (smooth(x - column), smooth(y - row));
+        let across = |row: f32| noise(column, row) * (1.0 - fx) + noise(column + 1.0, row) * fx;
+        grey += height * (across(row) * (1.0 - fy) + across(row + 1.0) * fy);
+    }
     [grey, 0.9 * grey, 255.0 - grey].map(|c| c.round() as u8)
 }
 
-/// The texture, and the texture seen after `flow(x, y)` from the point of view of `back(x, y)`, its inverse.
+/// The texture, and the texture moved: pixel `(x, y)` of the second frame shows point `back(x, y)` of the first.
 fn scene(width: usize, height: usize, back: impl Fn(f32, f32) -> (f32, f32)) -> (Frame, Frame) {
     let first = Frame::from_fn(width, height, |x, y| texture(x as f32, y as f32));
     let second = Frame::from_fn(width, height, |x, y| {
@@ -65,7 +67,7 @@ fn finds_a_zoom() {
     let (first, second) = scene(201, 140, |x, y| ((x - cx) / zoom + cx, (y - cy) / zoom + cy));
     let flow = Dis::new(Preset::Medium).estimate(&first, &second).unwrap();
     let error = inner_error(&flow, 16, |x, y| ((zoom - 1.0) * (x - cx), (zoom - 1.0) * (y - cy)));
-    assert!(error < 0.06, "error {error} px");
+    assert!(error < 0.1, "error {error} px");
 }
 
 #[test]
