@@ -17,7 +17,12 @@
 //! one broadcast per product still keeps 14 rows within 15 % of it. Rows are split evenly ([`groups`]): 32 rows are
 //! 11 + 11 + 10, not 14 + 14 + 4.
 
-use crate::{LANES, simd::Simd};
+use std::time::Instant;
+
+use crate::{
+    LANES,
+    simd::{self, Isa, Kernel, Simd},
+};
 
 /// A tile of zeros.
 ///
@@ -84,6 +89,57 @@ pub fn groups(rows: usize, tile: usize) -> impl Iterator<Item = (usize, usize)> 
     })
 }
 
+/// f32 operations per second that one thread reaches at this moment in the first-level cache: the yardstick beside every
+/// measurement. Takes about a millisecond.
+pub fn peak(isa: Isa) -> f64 {
+    const DEPTH: usize = 128;
+    let source = vec![0.5; (14 + 2 * LANES) * DEPTH];
+    let best = (0..5).map(|_| {
+        let start = Instant::now();
+        let flop = simd::run(isa, Peak::<DEPTH>(std::hint::black_box(&source)));
+        flop / start.elapsed().as_secs_f64()
+    });
+    best.fold(0.0, f64::max)
+}
+
+/// One tile times a panel, over and over; returns operations.
+struct Peak<'a, const DEPTH: usize>(&'a [f32]);
+
+impl<const DEPTH: usize> Kernel for Peak<'_, DEPTH> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> f64 {
+        macro_rules! tile {
+            ($t:literal, $n:literal) => {{
+                // SAFETY: 14 rows of `DEPTH` values and `DEPTH` x 2 vectors of weights are there.
+                unsafe {
+                    for _ in 0..500 {
+                        let mut tile = zero::<S, $t, $n>();
+                        accumulate::<S, $t, $n, DEPTH>(
+                            &mut tile,
+                            self.0.as_ptr(),
+                            self.0.as_ptr().add(14 * DEPTH),
+                            DEPTH,
+                        );
+                        for sum in tile.as_flattened() {
+                            let mut lanes = [0.0f32; LANES];
+                            S::store(lanes.as_mut_ptr(), *sum);
+                            std::hint::black_box(&lanes);
+                        }
+                    }
+                }
+                500.0 * (DEPTH * 2 * $t * $n * LANES) as f64
+            }};
+        }
+        match (S::TILE, S::PANEL) {
+            (14.., 2..) => tile!(14, 2),
+            (6.., _) => tile!(6, 1),
+            _ => tile!(4, 1),
+        }
+    }
+}
+
 /// Runs an expression with the run-time number of rows (1 to the instruction set's `TILE`, at most 14) as the constant `T`.
 macro_rules! rows {
     ($rows:expr, $tile:expr, $T:ident => $body:expr) => {
@@ -104,7 +160,7 @@ pub(crate) use rows;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::simd::{Isa, Kernel, run};
+    use crate::simd::run;
 
     struct Product<'a> {
         a: &'a [f32],

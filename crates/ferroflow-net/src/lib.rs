@@ -1,10 +1,13 @@
 //! The graph of an optical-flow network, and everything that reads it.
 
+pub mod dot;
 pub mod graph;
 mod model;
 mod settings;
+pub mod weights;
 pub mod zoo;
 
 pub use graph::{Graph, NodeId, Op, ParamId};
 pub use model::{CheckpointLayout, Fit, Model, ModelError, PyramidUnit};
 pub use settings::{OptionHelp, SettingError};
+pub use weights::Weights;

@@ -91,14 +91,6 @@ pub enum ModelError {
         /// What was given.
         text: String,
     },
-    /// Options that contradict each other.
-    #[error("network `{name}`: {reason}")]
-    Contradiction {
-        /// The network.
-        name: &'static str,
-        /// Which, and what to change.
-        reason: &'static str,
-    },
 }
 
 impl Model {
@@ -131,5 +123,94 @@ impl Model {
     /// The options of a network, for help texts.
     pub fn options_of(name: &str) -> Result<Vec<OptionHelp>, ModelError> {
         Ok(registry::find(name)?.family.settings())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::graph::Sizes;
+
+    /// The counts of the papers' tables and of the reference implementations.
+    #[test]
+    fn parameter_counts() {
+        for (name, count) in [
+            ("flownet2", 162_518_834),
+            ("flownet2-c", 39_175_298),
+            ("flownet2-s", 38_676_506),
+            ("flownet2-sd", 45_371_666),
+            ("flownet2-cs", 77_870_620),
+            ("flownet2-css", 116_565_942),
+            ("flownet2-bn", 162_540_914),
+            ("flownet2-c-bn", 39_180_130),
+            ("flownet2-s-bn", 38_681_306),
+            ("flownet2-sd-bn", 45_378_706),
+            ("flownet2-cs-bn", 77_880_252),
+            ("flownet2-css-bn", 116_580_374),
+            ("pwcnet", 9_374_340),
+            ("pwcnet-old", 8_749_280),
+            ("pwcnet-nodc", 8_243_008),
+            ("pwcnet-sm", 4_705_064),
+            ("pwcnet-dense", 9_374_274),
+            ("pwcnet-res", 6_774_064),
+            ("pwcnet-lg-6-2", 14_079_050),
+            ("uflow", 5_718_218),
+            ("uflow-mindspore", 5_718_218),
+            ("lightflow", 2_540_390),
+            ("lightflow-0.75", 1_442_690),
+            ("lightflow-0.5", 653_406),
+        ] {
+            assert_eq!(Model::named(name).unwrap().graph.parameter_count(), count, "{name}");
+        }
+    }
+
+    #[test]
+    fn every_network_is_well_formed() {
+        for name in Model::names() {
+            let model = Model::named(name).unwrap();
+            let graph = &model.graph;
+            let names: HashSet<&str> = graph.nodes.iter().map(|n| n.name.as_str()).collect();
+            assert_eq!(names.len(), graph.nodes.len(), "{name}: node names are unique");
+            let params: HashSet<&str> = graph.params.iter().map(|p| p.name.as_str()).collect();
+            assert_eq!(params.len(), graph.params.len(), "{name}: parameter names are unique");
+            let read: HashSet<_> = graph.nodes.iter().flat_map(|n| n.op.params()).collect();
+            assert_eq!(read.len(), graph.params.iter().filter(|p| p.used).count(), "{name}: `used` is what is read");
+            for tall in [1, 2, 3] {
+                let sizes = Sizes::new(2, tall * model.stride, model.stride);
+                let shapes = graph.shapes(&sizes).unwrap();
+                let flow = graph.flow.unwrap();
+                assert_eq!(shapes[flow.0 as usize], [2, 2, tall * model.stride, model.stride], "{name}");
+            }
+            assert!(!graph.pyramid.is_empty());
+        }
+    }
+
+    #[test]
+    fn every_option_value_builds_and_is_remembered() {
+        for name in Model::names() {
+            for option in Model::options_of(name).unwrap() {
+                for value in option.values {
+                    let value = value.split("..=").next().unwrap().to_string();
+                    let model = Model::parse(name, [format!("{}={value}", option.key)]).unwrap();
+                    let stride = model.stride;
+                    model.graph.shapes(&Sizes::new(1, stride, stride)).unwrap();
+                    assert_eq!(Model::with_options(name, &model.options).unwrap(), model);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_names_and_options_list_the_right_ones() {
+        let message = |r: Result<Model, ModelError>| r.unwrap_err().to_string();
+        assert!(message(Model::named("flownet3")).contains("flownet2-css"));
+        assert!(message(Model::parse("uflow", ["warp=1"])).contains("channel-multiplier"));
+        assert!(message(Model::parse("flownet2", ["variant=torch"])).contains("nvidia, mindspore, ascend, ptlflow"));
+        assert!(message(Model::parse("uflow", ["channel-multiplier=nan"])).contains("0.1..=4"));
+        assert!(message(Model::parse("pwcnet-sm", ["variant=x"])).contains("it has none"));
+        assert!(message(Model::parse("pwcnet", ["variant"])).contains("key=value"));
+        assert_eq!(Model::named("pwcnet-small").unwrap().name, "pwcnet-sm");
     }
 }

@@ -3,12 +3,13 @@
 //! [`ConvPlan::new`] picks the algorithm by shape, packs or transforms the weights for it, and knows its working
 //! memory; [`ConvPlan::run`] then only computes. Bias, activation and residual are applied as results are written.
 
-mod direct;
+pub(crate) mod direct;
 mod few;
 mod reference;
 mod select;
 #[cfg(test)]
 mod tests;
+mod winograd;
 
 use crate::{Blocks, BlocksMut, Extent, Isa, LANES, Scratch};
 

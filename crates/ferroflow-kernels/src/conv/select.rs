@@ -1,7 +1,7 @@
 //! Which algorithm computes a layer: every family of engines lists what it can do and what it expects it to cost; the
 //! cheapest is taken.
 
-use super::{Engine, Layer, Options, direct, few, reference};
+use super::{Engine, Layer, Options, direct, few, reference, winograd};
 use crate::Isa;
 
 /// One way to compute a layer.
@@ -18,7 +18,7 @@ pub(super) struct Candidate {
 
 /// The families of engines. Each lists its ways to compute a layer: none if the layer is not of its kind.
 const FAMILIES: &[fn(&Layer<'_>, Options) -> Vec<Candidate>] =
-    &[reference::candidates, direct::candidates, few::candidates];
+    &[reference::candidates, direct::candidates, few::candidates, winograd::candidates];
 
 /// Every way to compute `layer`, the cheapest first.
 pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> {

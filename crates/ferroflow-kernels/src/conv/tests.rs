@@ -6,7 +6,7 @@ use super::*;
 use crate::{Buffer, lane_map, layout::to_blocks};
 
 /// A small generator of test values, so that the tests need no dependency.
-mod random {
+pub(super) mod random {
     pub struct Random(pub u64);
     impl Random {
         pub fn next(&mut self) -> u64 {
@@ -36,7 +36,7 @@ mod random {
     }
 }
 
-struct Case {
+pub(super) struct Case {
     shape: ConvShape,
     input: Extent,
     parts: Vec<usize>,
@@ -48,14 +48,14 @@ struct Case {
 }
 
 impl Case {
-    fn new(shape: ConvShape, input: Extent, parts: Vec<usize>, random: &mut Random) -> Self {
+    pub(super) fn new(shape: ConvShape, input: Extent, parts: Vec<usize>, random: &mut Random) -> Self {
         let weight = random.values(shape.in_channels * shape.out_channels * shape.kernel * shape.kernel);
         let bias = (random.below(3) > 0).then(|| random.values(shape.out_channels));
         let activation = random.pick(&[Activation::Linear, Activation::LeakyRelu(0.1), Activation::LeakyRelu(0.0)]);
         Self { shape, input, parts, weight, bias, activation, residual: random.below(3) == 0, seed: random.next() | 1 }
     }
 
-    fn run(&self, options: Options) -> (String, Vec<Buffer>) {
+    pub(super) fn run(&self, options: Options) -> (String, Vec<Buffer>) {
         let mut random = Random(self.seed);
         let inputs: Vec<Buffer> = self
             .parts
@@ -63,17 +63,7 @@ impl Case {
             .flat_map(|&c| to_blocks(&random.values(c * self.input.len() / LANES), c, self.input))
             .collect();
         let lanes = lane_map(&self.parts);
-        let plan = ConvPlan::new(
-            &Layer {
-                shape: self.shape,
-                input: self.input,
-                lanes: &lanes,
-                weight: &self.weight,
-                bias: self.bias.as_deref(),
-                activation: self.activation,
-            },
-            options,
-        );
+        let plan = ConvPlan::new(&self.layer(&lanes), options);
         let extent = plan.output();
         let channels = self.shape.out_channels;
         let residual = to_blocks(&random.values(channels * extent.len() / LANES), channels, extent);
@@ -94,13 +84,42 @@ impl Case {
         (plan.algorithm(), outputs)
     }
 
+    fn layer<'a>(&'a self, lanes: &'a [Option<u32>]) -> Layer<'a> {
+        Layer {
+            shape: self.shape,
+            input: self.input,
+            lanes,
+            weight: &self.weight,
+            bias: self.bias.as_deref(),
+            activation: self.activation,
+        }
+    }
+
+    /// Whether the algorithm that `options` names can compute this.
+    pub(super) fn offers(&self, options: Options) -> bool {
+        let lanes = lane_map(&self.parts);
+        let all = ConvPlan::algorithms(&self.layer(&lanes), options);
+        all.iter().any(|name| Some(name.as_str()) == options.algorithm)
+    }
+
+    /// Products per output, with bias and residual.
+    pub(super) fn terms(&self) -> f32 {
+        (self.shape.in_channels * self.shape.kernel * self.shape.kernel + 4) as f32
+    }
+
     /// Compares with the definition. Sums of `n` products in f32 differ from f64 by about `sqrt(n)` roundings of their
     /// size, which for weights and inputs in -1..1 is `sqrt(n) / 3`: `n * 2^-24` leaves ample room.
-    fn check(&self, expected: &[Buffer], isa: Isa, algorithm: Option<&'static str>, threads: usize, rounding: f32) {
+    pub(super) fn check(
+        &self,
+        expected: &[Buffer],
+        isa: Isa,
+        algorithm: Option<&'static str>,
+        threads: usize,
+        rounding: f32,
+    ) {
         let options = Options { isa, exact: false, threads, algorithm };
         let (name, got) = self.run(options);
-        let terms = (self.shape.in_channels * self.shape.kernel * self.shape.kernel + 4) as f32;
-        let tolerance = rounding * terms * f32::EPSILON;
+        let tolerance = rounding * self.terms() * f32::EPSILON;
         for (block, (expected, got)) in expected.iter().zip(&got).enumerate() {
             for (i, (e, g)) in expected.iter().zip(got.iter()).enumerate() {
                 assert!(

@@ -6,5 +6,15 @@ mod flownet_c;
 mod flownet_s;
 mod flownet_sd;
 mod fusion;
+mod lightflow;
+mod pwcnet;
+mod tfoptflow;
+mod uflow;
+mod uflow_names;
 
 pub use flownet2::{FlowNet2Config, Mean, Member};
+pub use lightflow::LightFlowConfig;
+pub use pwcnet::PwcNetConfig;
+pub use tfoptflow::TfOptFlowConfig;
+pub use uflow::UFlowConfig;
+pub use uflow_names::UFlowNames;

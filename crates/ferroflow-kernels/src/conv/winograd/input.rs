@@ -1,0 +1,137 @@
+//! The input transform: `V = B^T d B` of one channel block and phase, for the tiles of a chunk.
+
+use super::{points::Points, scheme::Place, transform};
+use crate::{
+    Extent, Isa, LANES,
+    simd::{self, Kernel, Simd},
+};
+
+#[derive(Clone, Copy)]
+pub struct InputTransform<'a> {
+    /// The channel block.
+    pub plane: &'a [f32],
+    pub extent: Extent,
+    /// Pixels between the values of a tile.
+    pub step: usize,
+    /// Added to the places.
+    pub base: [isize; 2],
+    pub places: &'a [Place],
+    /// V at this channel block's first tile, less the points' offsets.
+    pub v: *mut f32,
+    /// Floats from `v` to each point of the phase, row by row.
+    pub points: &'a [usize],
+}
+
+/// The transform for one pair of point sets: `P` pairs; along rows and columns, whether 0 and infinity are there.
+struct Sized<'a, const P: usize, const ZY: usize, const IY: usize, const ZX: usize, const IX: usize>(
+    InputTransform<'a>,
+);
+
+/// 8 x 8 vectors.
+#[repr(align(64))]
+struct Window([f32; 64 * LANES]);
+
+impl InputTransform<'_> {
+    /// Transforms on `isa`.
+    ///
+    /// # Safety
+    /// `v` is valid for writes of `places.len()` lines at each of `points`, and no other thread touches these.
+    pub unsafe fn run(self, isa: Isa, points: [Points; 2]) {
+        let [y, x] = points;
+        macro_rules! pick {
+            ($($p:literal)*) => {
+                match (y.pairs, (y.zero, y.infinity), (x.zero, x.infinity)) {
+                    $(
+                        ($p, (true, true), (true, true)) => simd::run(isa, Sized::<$p, 1, 1, 1, 1>(self)),
+                        ($p, (true, true), (true, false)) => simd::run(isa, Sized::<$p, 1, 1, 1, 0>(self)),
+                        ($p, (true, false), (true, true)) => simd::run(isa, Sized::<$p, 1, 0, 1, 1>(self)),
+                        ($p, (true, false), (true, false)) => simd::run(isa, Sized::<$p, 1, 0, 1, 0>(self)),
+                        ($p, (true, false), (false, false)) => simd::run(isa, Sized::<$p, 1, 0, 0, 0>(self)),
+                        ($p, (false, false), (true, false)) => simd::run(isa, Sized::<$p, 0, 0, 1, 0>(self)),
+                        ($p, (false, false), (false, false)) => simd::run(isa, Sized::<$p, 0, 0, 0, 0>(self)),
+                    )*
+                    _ => unreachable!("a set and its reduction"),
+                }
+            };
+        }
+        pick!(1 2 3)
+    }
+
+    /// The image part of a window of `rows` x `columns` at (`y`, `x`), zeros elsewhere.
+    #[inline(always)]
+    unsafe fn patch<S: Simd>(
+        &self,
+        image: *const f32,
+        [y, x]: [isize; 2],
+        rows: usize,
+        columns: usize,
+        patch: &mut Window,
+    ) {
+        let at = |start: isize, i: usize, size: usize| {
+            start.checked_add_unsigned(i * self.step).filter(|&p| p >= 0 && (p as usize) < size)
+        };
+        for i in 0..rows {
+            let row = at(y, i, self.extent.h);
+            for j in 0..columns {
+                // SAFETY: the row and column are inside the image; the window has 8 x 8 vectors.
+                unsafe {
+                    let value = match (row, at(x, j, self.extent.w)) {
+                        (Some(y), Some(x)) => S::load(image.add((y as usize * self.extent.w + x as usize) * LANES)),
+                        _ => S::zero(),
+                    };
+                    S::store(patch.0.as_mut_ptr().add((i * 8 + j) * LANES), value);
+                }
+            }
+        }
+    }
+}
+
+impl<const P: usize, const ZY: usize, const IY: usize, const ZX: usize, const IX: usize> Kernel
+    for Sized<'_, P, ZY, IY, ZX, IX>
+{
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let (rows, columns) = (2 * P + ZY + IY, 2 * P + ZX + IX);
+        let InputTransform { plane, extent: Extent { h, w, .. }, step, base, places, v, points } = self.0;
+        let mut patch = Window([0.0; 64 * LANES]);
+        let mut half = Window([0.0; 64 * LANES]);
+        for (t, place) in places.iter().enumerate() {
+            let [y, x] = [place.input[0] + base[0], place.input[1] + base[1]];
+            let inside =
+                y >= 0 && x >= 0 && y as usize + step * (rows - 1) < h && x as usize + step * (columns - 1) < w;
+            // SAFETY: `plane` holds all images (asserted by `ConvPlan::run`); an inside window lies in its image, others
+            // are copied; `v` and `points` by `InputTransform::run`'s contract.
+            unsafe {
+                let image = plane.as_ptr().add(place.image * h * w * LANES);
+                let (source, row_step, column_step) = if inside {
+                    (image.add((y as usize * w + x as usize) * LANES), step * w * LANES, step * LANES)
+                } else {
+                    self.0.patch::<S>(image, [y, x], rows, columns, &mut patch);
+                    (patch.0.as_ptr(), 8 * LANES, LANES)
+                };
+                for j in 0..columns {
+                    let mut d = [S::zero(); 8];
+                    for (i, d) in d.iter_mut().enumerate().take(rows) {
+                        *d = S::load(source.add(i * row_step + j * column_step));
+                    }
+                    let d = transform::input::<S, P, ZY, IY>(&d);
+                    for (i, &d) in d.iter().enumerate().take(rows) {
+                        S::store(half.0.as_mut_ptr().add((i * 8 + j) * LANES), d);
+                    }
+                }
+                for i in 0..rows {
+                    let mut d = [S::zero(); 8];
+                    for (j, d) in d.iter_mut().enumerate().take(columns) {
+                        *d = S::load(half.0.as_ptr().add((i * 8 + j) * LANES));
+                    }
+                    let d = transform::input::<S, P, ZX, IX>(&d);
+                    for (j, &d) in d.iter().enumerate().take(columns) {
+                        S::store(v.add(points.get_unchecked(i * columns + j) + t * LANES), d);
+                    }
+                }
+            }
+        }
+    }
+}

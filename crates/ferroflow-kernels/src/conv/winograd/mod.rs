@@ -1,0 +1,338 @@
+//! Winograd convolution: fewer products for small filters (Lavin & Gray 2016, "Fast Algorithms for Convolutional Neural
+//! Networks"), for stride 1, dilated, stride 2 and transposed layers alike (see [`scheme`]).
+//!
+//! Chunk by chunk of tiles: the input transform writes V, one matrix product per point takes V and the transformed
+//! weights U to M, the inverse transform writes outputs.
+
+mod cost;
+mod input;
+mod memory;
+mod output;
+mod points;
+mod product;
+mod scheme;
+#[cfg(test)]
+mod tests;
+mod transform;
+mod weights;
+
+use rayon::prelude::*;
+
+use self::{
+    input::InputTransform,
+    memory::{Blocking, Memory},
+    output::OutputTransform,
+    product::Product,
+    scheme::{Place, Scheme, Tiles},
+};
+use super::{Engine, Layer, Options, select::Candidate};
+use crate::{
+    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
+    simd::{self, Kernel, Simd},
+};
+
+/// Tiles that one task transforms in a staged layer.
+const STAGE_TILES: usize = 32;
+/// Most tiles of a chunk.
+const MAX_TILES: usize = 256;
+
+/// Most outputs of a tile along each side: F(7, 2) rounds too much.
+const MAX_OUTPUTS: usize = 6;
+
+/// F(m, r) for every m there are points for.
+pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> {
+    let Some(taps) = Scheme::taps(&layer.shape) else { return Vec::new() };
+    let output = layer.shape.output(layer.input);
+    if layer.input.is_empty() || output.is_empty() || used_channels(layer.lanes).is_empty() {
+        return Vec::new();
+    }
+    (taps + 1..=8.min(taps + MAX_OUTPUTS - 1))
+        .filter_map(|n| {
+            let scheme = Scheme::new(&layer.shape, layer.input, n)?;
+            let (blocking, seconds) = cost::plan(layer, &scheme, options);
+            Some(Candidate {
+                name: name(scheme.m),
+                seconds,
+                exact: false,
+                build: Box::new(move |layer, options| Box::new(Winograd::new(layer, scheme, blocking, options))),
+            })
+        })
+        .collect()
+}
+
+fn name(m: usize) -> String {
+    format!("winograd F({m}x{m})")
+}
+
+/// The input blocks that hold channels: plane, lanes up to the last channel.
+fn used_channels(lanes: &[Option<u32>]) -> Vec<(usize, usize)> {
+    lanes
+        .chunks(LANES)
+        .enumerate()
+        .filter_map(|(plane, block)| block.iter().rposition(Option::is_some).map(|last| (plane, last + 1)))
+        .collect()
+}
+
+/// `PANEL` of an instruction set.
+struct PanelWidth;
+
+impl Kernel for PanelWidth {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> usize {
+        S::PANEL
+    }
+}
+
+struct Winograd {
+    isa: Isa,
+    threads: usize,
+    scheme: Scheme,
+    tiles: Tiles,
+    memory: Memory,
+    u: Buffer,
+    bias: Buffer,
+    slope: f32,
+    /// Blocks of the output.
+    blocks: usize,
+}
+
+/// One run's values, as the threads share them.
+struct Values<'a> {
+    input: Blocks<'a>,
+    residual: Option<Blocks<'a>>,
+    extent: Extent,
+    outputs: Vec<*mut f32>,
+}
+
+// SAFETY: threads write the outputs of different tiles or different blocks only (see the two runs of `Winograd`).
+unsafe impl Sync for Values<'_> {}
+
+/// Working memory that threads share, each writing its own part of it.
+#[derive(Clone, Copy)]
+struct Shared {
+    v: *mut f32,
+    m: *mut f32,
+}
+
+// SAFETY: between two barriers every task writes its own blocks, points or tiles (see `Winograd::staged`).
+unsafe impl Sync for Shared {}
+
+impl Winograd {
+    fn new(layer: &Layer<'_>, scheme: Scheme, blocking: Blocking, options: Options) -> Self {
+        let blocks = layer.shape.out_channels.div_ceil(LANES);
+        let vectors = blocks * scheme.outputs.len();
+        let panel = simd::run(options.isa, PanelWidth);
+        let memory = Memory::new(&scheme, used_channels(layer.lanes), vectors, panel, blocking);
+        let mut bias = Buffer::zeroed(blocks * LANES);
+        if let Some(values) = layer.bias {
+            bias[..values.len()].copy_from_slice(values);
+        }
+        Self {
+            isa: options.isa,
+            threads: options.threads,
+            tiles: Tiles::new(&scheme, layer.input.n),
+            u: weights::transform(layer, &scheme, &memory),
+            bias,
+            slope: layer.activation.slope(),
+            blocks,
+            scheme,
+            memory,
+        }
+    }
+
+    /// V of some tiles of a chunk for one input phase and the `block`th block of a channel chunk.
+    ///
+    /// # Safety
+    /// `v` is a V of this layer; nobody else uses these tiles of this block and phase.
+    unsafe fn input(
+        &self,
+        values: &Values<'_>,
+        v: *mut f32,
+        phase: usize,
+        chunk: usize,
+        block: usize,
+        first: usize,
+        places: &[Place],
+    ) {
+        let input = &self.scheme.inputs[phase];
+        // SAFETY: `Memory` lays these tiles out inside V.
+        unsafe {
+            InputTransform {
+                plane: values.input.planes[self.memory.chunk(chunk)[block].0],
+                extent: values.input.extent,
+                step: self.scheme.input_step,
+                base: input.base,
+                places,
+                v: v.add(block * self.memory.v_block() + first * LANES),
+                points: &self.memory.inputs[phase],
+            }
+            .run(self.isa, input.points);
+        }
+    }
+
+    /// The products of one panel at one point, for the first `tiles` tiles; `m` is where the panel's M begins.
+    ///
+    /// # Safety
+    /// `v` is a filled V of this layer and `m` valid for the panel; nobody else uses this point of M.
+    unsafe fn product(&self, v: *const f32, m: *mut f32, chunk: usize, panel: usize, point: usize, tiles: usize) {
+        let memory = &self.memory;
+        // SAFETY: `Memory` lays V, U and M out for these tiles, channels and vectors.
+        let product = unsafe {
+            Product {
+                v: v.add(memory.v_point(point)),
+                phases: memory.phases(point),
+                phase_step: memory.v_block() * memory.blocking.blocks,
+                block_step: memory.v_block(),
+                channels: memory.chunk(chunk),
+                u: self.u.as_ptr().add(memory.u(chunk, panel, point)),
+                m: m.add(point * LANES),
+                tile_step: memory.m_tile(),
+                vector_step: memory.m_vector(),
+                tiles,
+                vectors: memory.panels[panel].1,
+                add: chunk > 0,
+            }
+        };
+        simd::run(self.isa, product);
+    }
+
+    /// The outputs of some tiles of one vector; `m` is where the first tile's M begins.
+    ///
+    /// # Safety
+    /// `m` is filled; nobody else writes these tiles of this vector.
+    unsafe fn output(&self, values: &Values<'_>, m: *const f32, vector: usize, places: &[Place]) {
+        let (phase, block) = (&self.scheme.outputs[vector / self.blocks], vector % self.blocks);
+        // SAFETY: the planes have the extent (asserted by `ConvPlan::run`), the bias a vector per block.
+        unsafe {
+            OutputTransform {
+                m,
+                tile_step: self.memory.m_tile(),
+                places,
+                base: phase.base,
+                step: self.scheme.output_step,
+                output: values.outputs[block],
+                extent: values.extent,
+                residual: values.residual.map(|r| r.planes[block].as_ptr()),
+                bias: self.bias[block * LANES..].as_ptr(),
+                slope: self.slope,
+            }
+            .run(self.isa, self.scheme.points, self.scheme.m);
+        }
+    }
+
+    /// All of some tiles, in memory of one thread.
+    fn chunk(&self, values: &Values<'_>, places: &[Place], scratch: &mut [f32]) {
+        let memory = &self.memory;
+        let (v, m) = scratch.split_at_mut(memory.v_len());
+        let (v, m) = (v.as_mut_ptr(), m[..memory.m_len()].as_mut_ptr());
+        for chunk in 0..memory.chunks() {
+            for phase in 0..self.scheme.inputs.len() {
+                for block in 0..memory.chunk(chunk).len() {
+                    // SAFETY: V is this thread's own.
+                    unsafe { self.input(values, v, phase, chunk, block, 0, places) };
+                }
+            }
+            for (panel, &(first, count)) in memory.panels.iter().enumerate() {
+                // SAFETY: M is this thread's own, and whole or as large as a panel; the tiles are this task's.
+                unsafe {
+                    let m = m.add(if memory.m_whole() { first * memory.m_vector() } else { 0 });
+                    for point in 0..memory.points {
+                        self.product(v, m, chunk, panel, point, places.len());
+                    }
+                    if chunk + 1 == memory.chunks() {
+                        for vector in 0..count {
+                            self.output(values, m.add(vector * memory.m_vector()), first + vector, places);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// All of some tiles, by all threads together.
+    fn staged(&self, values: &Values<'_>, places: &[Place], shared: &Shared) {
+        let memory = &self.memory;
+        let parts = places.len().div_ceil(STAGE_TILES);
+        let part = |i: usize| i * places.len() / parts..(i + 1) * places.len() / parts;
+        for chunk in 0..memory.chunks() {
+            let blocks = memory.chunk(chunk).len();
+            self.each(self.scheme.inputs.len() * blocks * parts, |task| {
+                let (phase, block, part) = (task / parts / blocks, task / parts % blocks, part(task % parts));
+                // SAFETY: each task has its own tiles, block and phase of V.
+                unsafe { self.input(values, shared.v, phase, chunk, block, part.start, &places[part]) }
+            });
+            self.each(memory.points * memory.panels.len(), |task| {
+                let (point, panel) = (task / memory.panels.len(), task % memory.panels.len());
+                // SAFETY: each task has its own point and panel of M; V is complete.
+                unsafe {
+                    let m = shared.m.add(memory.panels[panel].0 * memory.m_vector());
+                    self.product(shared.v, m, chunk, panel, point, places.len());
+                }
+            });
+        }
+        self.each(memory.vectors * parts, |task| {
+            let (vector, part) = (task / parts, part(task % parts));
+            // SAFETY: each task has its own tiles and vector; M is complete.
+            unsafe {
+                let m = shared.m.add(vector * memory.m_vector() + part.start * memory.m_tile());
+                self.output(values, m, vector, &places[part]);
+            }
+        });
+    }
+
+    /// Runs tasks `0..count` on the layer's threads.
+    fn each(&self, count: usize, task: impl Fn(usize) + Send + Sync) {
+        if self.threads == 1 {
+            (0..count).for_each(task);
+        } else {
+            (0..count).into_par_iter().for_each(task);
+        }
+    }
+}
+
+impl Engine for Winograd {
+    fn run(&self, input: Blocks<'_>, residual: Option<Blocks<'_>>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
+        let outputs = output.planes.iter_mut().map(|plane| plane.as_mut_ptr()).collect();
+        let values = Values { input, residual, extent: output.extent, outputs };
+        let count = self.tiles.count();
+        let chunks = count.div_ceil(self.memory.blocking.tiles);
+        let range = |i: usize| i * count / chunks..(i + 1) * count / chunks;
+        let places = |i: usize, places: &mut [Place; MAX_TILES]| {
+            let range = range(i);
+            self.tiles.fill(range.start, &mut places[..range.len()]);
+            range.len()
+        };
+        let len = self.memory.v_len() + self.memory.m_len();
+        if self.memory.blocking.staged {
+            scratch.with_shared(len, |memory| {
+                let (v, m) = memory.split_at_mut(self.memory.v_len());
+                let shared = Shared { v: v.as_mut_ptr(), m: m.as_mut_ptr() };
+                let mut buffer = [Place::default(); MAX_TILES];
+                for i in 0..chunks {
+                    let len = places(i, &mut buffer);
+                    self.staged(&values, &buffer[..len], &shared);
+                }
+            });
+        } else {
+            self.each(chunks, |i| {
+                let mut buffer = [Place::default(); MAX_TILES];
+                let tiles = places(i, &mut buffer);
+                scratch.with(len, |memory| self.chunk(&values, &buffer[..tiles], memory));
+            });
+        }
+    }
+
+    fn name(&self) -> String {
+        name(self.scheme.m)
+    }
+
+    fn scratch_len(&self) -> usize {
+        if self.memory.blocking.staged { 0 } else { self.memory.v_len() + self.memory.m_len() }
+    }
+
+    fn weight_bytes(&self) -> usize {
+        4 * self.u.len()
+    }
+}

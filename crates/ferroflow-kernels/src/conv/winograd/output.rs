@@ -1,0 +1,118 @@
+//! The inverse transform: `A^T M A` of one output block, with bias, residual and activation, into the output.
+
+use super::{points::Points, scheme::Place, transform};
+use crate::{
+    Extent, Isa, LANES,
+    simd::{self, Kernel, Simd},
+};
+
+#[derive(Clone, Copy)]
+pub struct OutputTransform<'a> {
+    /// M at the first tile.
+    pub m: *const f32,
+    /// Floats from a tile of M to the next.
+    pub tile_step: usize,
+    pub places: &'a [Place],
+    /// Added to the places.
+    pub base: [isize; 2],
+    /// Pixels between the outputs of a tile.
+    pub step: usize,
+    pub output: *mut f32,
+    pub extent: Extent,
+    pub residual: Option<*const f32>,
+    /// Of this block.
+    pub bias: *const f32,
+    /// Of the negative side.
+    pub slope: f32,
+}
+
+/// The transform of the set with `P` pairs, and infinity if `I` is 1, to `M` outputs along each side.
+struct Sized<'a, const P: usize, const I: usize, const M: usize>(OutputTransform<'a>);
+
+/// 8 x 8 vectors.
+#[repr(align(64))]
+struct Window([f32; 64 * LANES]);
+
+impl OutputTransform<'_> {
+    /// Transforms on `isa`.
+    ///
+    /// # Safety
+    /// `m` is valid for reads of `places.len()` tiles, `bias` of a vector, `output` and `residual` of all of `extent`, and
+    /// no other thread touches the outputs of these tiles.
+    pub unsafe fn run(self, isa: Isa, points: Points, m: usize) {
+        macro_rules! pick {
+            ($(($p:literal, $i:literal): $($m:literal)*),*) => {
+                match (points.pairs, usize::from(points.infinity), m) {
+                    $($(($p, $i, $m) => simd::run(isa, Sized::<$p, $i, $m>(self)),)*)*
+                    _ => unreachable!("F({m}, ..) of {points:?}"),
+                }
+            };
+        }
+        // n points give n - 1, n - 2 or n - 3 outputs of 2, 3 or 4 taps.
+        pick!((1, 0): 2, (1, 1): 2 3, (2, 0): 2 3 4, (2, 1): 3 4 5, (3, 0): 4 5 6, (3, 1): 5 6 7)
+    }
+}
+
+impl<const P: usize, const I: usize, const M: usize> Kernel for Sized<'_, P, I, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let side = 2 * P + 1 + I;
+        let OutputTransform {
+            m,
+            tile_step,
+            places,
+            base,
+            step,
+            output,
+            extent: Extent { h, w, .. },
+            residual,
+            bias,
+            slope,
+        } = self.0;
+        let mut half = Window([0.0; 64 * LANES]);
+        for (t, place) in places.iter().enumerate() {
+            let [y, x] = [place.output[0] + base[0], place.output[1] + base[1]];
+            // SAFETY: M, bias, output and residual by `OutputTransform::run`'s contract; rows and columns are checked.
+            unsafe {
+                let bias = S::load(bias);
+                let slope = S::splat(slope);
+                let m = m.add(t * tile_step);
+                for j in 0..side {
+                    let mut d = [S::zero(); 8];
+                    for (i, d) in d.iter_mut().enumerate().take(side) {
+                        *d = S::load(m.add((i * side + j) * LANES));
+                    }
+                    let d = transform::output::<S, P, I, M>(&d);
+                    for (i, &d) in d.iter().enumerate().take(M) {
+                        S::store(half.0.as_mut_ptr().add((i * 8 + j) * LANES), d);
+                    }
+                }
+                for i in 0..M {
+                    let row = y + (i * step) as isize;
+                    if row < 0 || row as usize >= h {
+                        continue;
+                    }
+                    let row = (place.image * h + row as usize) * w;
+                    let mut d = [S::zero(); 8];
+                    for (j, d) in d.iter_mut().enumerate().take(side) {
+                        *d = S::load(half.0.as_ptr().add((i * 8 + j) * LANES));
+                    }
+                    let d = transform::output::<S, P, I, M>(&d);
+                    for (j, &d) in d.iter().enumerate().take(M) {
+                        let column = x + (j * step) as isize;
+                        if column >= 0 && (column as usize) < w {
+                            let at = (row + column as usize) * LANES;
+                            let mut v = S::add(d, bias);
+                            if let Some(residual) = residual {
+                                v = S::add(v, S::load(residual.add(at)));
+                            }
+                            S::store(output.add(at), S::max(v, S::mul(v, slope)));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! Every kind of layer as one Winograd form: tiles of a fine grid, input phases that add up in the Winograd domain, and
+//! output phases that share the input's transform.
+//!
+//! * Stride 1: one phase each way.
+//! * Dilation d: d x d interleaved sub-grids, each an ordinary convolution of every d-th pixel.
+//! * Stride 2: a sum of four stride-1 convolutions, of the even and odd rows and columns with every second tap. The
+//!   shorter filters take the point set without its last point, so that all four share one inverse transform.
+//! * Transposed 4x4 of stride 2: each output parity is a 2x2 convolution. Counting odd outputs from -1, all four read
+//!   the same window, so the layer is one F(m, 2) with four times the outputs.
+
+use super::points::Points;
+use crate::{
+    Extent,
+    conv::{ConvKind, ConvShape},
+};
+
+/// One summand of the outputs: a sub-grid of the input and its filter.
+#[derive(Clone, Debug)]
+pub struct InputPhase {
+    /// Row and column of tile (0, 0)'s first value.
+    pub base: [isize; 2],
+    /// Rows and columns of the filter that this phase takes.
+    pub taps: [Vec<usize>; 2],
+    /// Points along rows and columns.
+    pub points: [Points; 2],
+}
+
+/// One sub-grid of the outputs.
+#[derive(Clone, Debug)]
+pub struct OutputPhase {
+    /// Row and column of tile (0, 0)'s first output.
+    pub base: [isize; 2],
+    /// Rows and columns of the filter, where these depend on the output and not on the input.
+    pub taps: Option<[Vec<usize>; 2]>,
+}
+
+/// A layer in Winograd form.
+#[derive(Clone, Debug)]
+pub struct Scheme {
+    /// Outputs of a tile along each side.
+    pub m: usize,
+    /// All points along each side.
+    pub points: Points,
+    /// Pixels of the input between neighbouring values of a tile.
+    pub input_step: usize,
+    /// Pixels of the output between neighbouring outputs of a tile.
+    pub output_step: usize,
+    pub inputs: Vec<InputPhase>,
+    pub outputs: Vec<OutputPhase>,
+    /// Interleaved sub-grids along each side.
+    pub grids: usize,
+    /// Rows and columns of outputs, of all sub-grids (for one output phase).
+    pub size: [usize; 2],
+}
+
+impl Scheme {
+    /// The longest filter of a layer's phases, if it has a Winograd form.
+    pub fn taps(shape: &ConvShape) -> Option<usize> {
+        match (shape.kind, shape.stride, shape.kernel, shape.dilation) {
+            (ConvKind::Transposed, 2, 4, 1) => Some(2),
+            (ConvKind::Forward, 1, kernel @ 2..=4, _) => Some(kernel),
+            (ConvKind::Forward, 2, kernel @ 3..=8, 1) => Some(kernel.div_ceil(2)),
+            _ => None,
+        }
+    }
+
+    /// The form of a layer that [`Scheme::taps`] admits, with `n` points (4 to 8; 3 for two taps).
+    pub fn new(shape: &ConvShape, input: Extent, n: usize) -> Option<Self> {
+        let longest = Self::taps(shape)?;
+        let points = Points::new(n);
+        let m = n + 1 - longest;
+        let output = shape.output(input);
+        let [top, left] = [shape.padding[0] as isize, shape.padding[1] as isize];
+        let both = |a: Vec<usize>| [a.clone(), a];
+        let scheme = match shape.kind {
+            ConvKind::Transposed => Self {
+                m,
+                points,
+                input_step: 1,
+                output_step: 2,
+                inputs: vec![InputPhase { base: [-1, -1], taps: both(vec![]), points: [points; 2] }],
+                outputs: [(0, 0), (0, 1), (1, 0), (1, 1)]
+                    .map(|(y, x)| {
+                        // Output 2 q reads inputs q - 1 and q with taps 3 and 1, output 2 q - 1 with taps 2 and 0.
+                        let taps = |parity: usize| vec![3 - parity, 1 - parity];
+                        OutputPhase { base: [-(y as isize), -(x as isize)], taps: Some([taps(y), taps(x)]) }
+                    })
+                    .to_vec(),
+                grids: 1,
+                size: [input.h + 1, input.w + 1],
+            },
+            ConvKind::Forward => {
+                let phases = 0..shape.stride;
+                let one = |parity: usize| (parity..shape.kernel).step_by(shape.stride).collect::<Vec<_>>();
+                let set = |taps: &[usize]| if taps.len() == longest { points } else { points.reduced() };
+                Self {
+                    m,
+                    points,
+                    input_step: shape.stride * shape.dilation,
+                    output_step: shape.dilation,
+                    inputs: phases
+                        .clone()
+                        .flat_map(|y| phases.clone().map(move |x| (y, x)))
+                        .map(|(y, x)| InputPhase {
+                            base: [y as isize - top, x as isize - left],
+                            points: [set(&one(y)), set(&one(x))],
+                            taps: [one(y), one(x)],
+                        })
+                        .collect(),
+                    outputs: vec![OutputPhase { base: [0, 0], taps: None }],
+                    grids: shape.dilation,
+                    size: [output.h, output.w],
+                }
+            }
+        };
+        Some(scheme)
+    }
+
+    /// Rows (`axis` 0) or columns of tiles of sub-grid `grid`.
+    pub fn tiles(&self, axis: usize, grid: usize) -> usize {
+        self.size[axis].saturating_sub(grid).div_ceil(self.grids).div_ceil(self.m)
+    }
+
+    /// The filter's rows and columns that take input phase `i` to output phase `o`.
+    pub fn kernel(&self, i: usize, o: usize) -> &[Vec<usize>; 2] {
+        self.outputs[o].taps.as_ref().unwrap_or(&self.inputs[i].taps)
+    }
+
+    /// How many products a tile needs per pair of channels, over all input phases.
+    pub fn products(&self) -> usize {
+        self.inputs.iter().map(|phase| phase.points[0].len() * phase.points[1].len()).sum()
+    }
+}
+
+/// Where one tile lies.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Place {
+    pub image: usize,
+    /// Row and column in the input of its first value, less the phase's base.
+    pub input: [isize; 2],
+    /// Row and column of its first output, less the phase's base.
+    pub output: [isize; 2],
+}
+
+/// All tiles of all images and sub-grids, in order.
+#[derive(Debug)]
+pub struct Tiles {
+    /// First tile, image, sub-grid's row and column, tiles per row.
+    grids: Vec<(usize, usize, [usize; 2], usize)>,
+    count: usize,
+    m: usize,
+    steps: [usize; 2],
+}
+
+impl Tiles {
+    pub fn new(scheme: &Scheme, images: usize) -> Self {
+        let mut grids = Vec::new();
+        let mut count = 0;
+        for image in 0..images {
+            for y in 0..scheme.grids {
+                for x in 0..scheme.grids {
+                    let (rows, columns) = (scheme.tiles(0, y), scheme.tiles(1, x));
+                    if rows * columns > 0 {
+                        grids.push((count, image, [y, x], columns));
+                        count += rows * columns;
+                    }
+                }
+            }
+        }
+        Self { grids, count, m: scheme.m, steps: [scheme.input_step, scheme.output_step] }
+    }
+
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// The places of the tiles from `first` on.
+    pub fn fill(&self, first: usize, places: &mut [Place]) {
+        let mut grid = self.grids.partition_point(|g| g.0 <= first) - 1;
+        for (tile, place) in (first..).zip(places) {
+            if self.grids.get(grid + 1).is_some_and(|g| g.0 <= tile) {
+                grid += 1;
+            }
+            let (start, image, offset, columns) = self.grids[grid];
+            let at = [(tile - start) / columns * self.m, (tile - start) % columns * self.m];
+            let [input, output] = self.steps.map(|step| [0, 1].map(|axis| (at[axis] * step + offset[axis]) as isize));
+            *place = Place { image, input, output };
+        }
+    }
+}

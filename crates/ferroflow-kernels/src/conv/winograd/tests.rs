@@ -1,0 +1,71 @@
+//! Every Winograd form against the definition.
+
+use crate::{
+    Extent, Isa,
+    conv::{
+        ConvKind, ConvShape, Options,
+        tests::{Case, random::Random},
+    },
+};
+
+/// A random layer that has a Winograd form.
+fn case(random: &mut Random, round: usize) -> Case {
+    let shape = |kernel, stride, dilation| ConvShape {
+        kind: ConvKind::Forward,
+        in_channels: 0,
+        out_channels: 1 + round * 37 % 80,
+        kernel,
+        stride,
+        dilation,
+        padding: [0; 4],
+    };
+    let mut shape = match round % 5 {
+        0 => shape(3, 1, 1),
+        1 => shape(3, 1, [1, 2, 3, 4, 8, 16][random.below(6)]),
+        2 => shape(3, 2, 1),
+        3 => shape(random.pick(&[4, 5, 6, 7, 8]), 2, 1),
+        _ => ConvShape { kind: ConvKind::Transposed, padding: [1; 4], ..shape(4, 2, 1) },
+    };
+    let parts: Vec<usize> = (0..1 + random.below(3)).map(|_| 1 + random.below_any(&[6, 16, 27])).collect();
+    shape.in_channels = parts.iter().sum();
+    let reach = shape.dilation * (shape.kernel - 1);
+    if shape.kind == ConvKind::Forward {
+        // Same size, TensorFlow's uneven kind at stride 2, or anything.
+        shape.padding = match random.below(3) {
+            0 => [reach / 2; 4],
+            1 => [0, 0, 1, 1].map(|p| p + (reach - 1) / 2),
+            _ => std::array::from_fn(|_| random.below(reach + 2)),
+        };
+    }
+    let least = |before: usize, after: usize| (reach + 1).saturating_sub(before + after).max(1);
+    let [top, left, bottom, right] = shape.padding;
+    let limit = if shape.dilation > 4 { 40 } else { 20 };
+    let input = Extent {
+        n: 1 + random.below(3),
+        h: least(top, bottom) + random.below_any(&[1, limit]),
+        w: least(left, right) + random.below_any(&[1, limit]),
+    };
+    Case::new(shape, input, parts, random)
+}
+
+#[test]
+fn winograd_matches_the_definition() {
+    let mut random = Random(0x9876_5432_1fed_cba9);
+    for round in 0..60 {
+        let case = case(&mut random, round);
+        let (_, expected) = case.run(Options { algorithm: Some("reference"), ..Options::default() });
+        // The transforms enlarge what is rounded: measured errors reach 1.2e-4 of the outputs' rms (of F(6x6), over millions
+        // of outputs), and sums of n products of numbers in -1..1 have an rms of sqrt(n) / 3.
+        let rounding = 2e-4 / (3.0 * case.terms().sqrt() * f32::EPSILON);
+        for isa in Isa::available() {
+            for name in
+                ["F(2x2)", "F(3x3)", "F(4x4)", "F(5x5)", "F(6x6)"].map(|f| format!("winograd {f}").leak() as &str)
+            {
+                let options = Options { isa, exact: false, threads: 1 + round % 2, algorithm: Some(name) };
+                if case.offers(options) {
+                    case.check(&expected, isa, Some(name), options.threads, rounding);
+                }
+            }
+        }
+    }
+}

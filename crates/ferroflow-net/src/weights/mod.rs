@@ -1,0 +1,156 @@
+//! The values of a network's parameters: checked against its table, stored with their provenance.
+
+mod convert;
+pub mod export;
+pub mod formula;
+pub mod import;
+pub mod names;
+mod provenance;
+pub mod store;
+
+pub use convert::{ConvertError, convert};
+pub use provenance::Provenance;
+
+use crate::graph::{Graph, ParamId, ParamRole};
+
+/// A named array of a checkpoint, row-major, in PyTorch's order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// Dimensions.
+    pub shape: Vec<usize>,
+    /// Values.
+    pub data: Vec<f32>,
+}
+
+/// One array per parameter of a graph, in the order of [`Graph::params`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights {
+    values: Vec<Vec<f32>>,
+}
+
+/// Arrays that are not this network's.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WeightsError {
+    /// Names or shapes differ.
+    #[error("these are not the weights of this network: {}", .differences.join("; "))]
+    Mismatch {
+        /// Every difference, a line each.
+        differences: Vec<String>,
+    },
+    /// A value is infinite or not a number.
+    #[error("parameter `{name}` holds a value that is not finite; the file is damaged or training diverged")]
+    NotFinite {
+        /// The first such parameter.
+        name: String,
+    },
+}
+
+impl Weights {
+    /// Takes the arrays of a graph's parameters, in any order; the names and shapes must be exactly those of its table.
+    pub fn new(graph: &Graph, tensors: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self, WeightsError> {
+        let mut found: std::collections::BTreeMap<String, Tensor> = tensors.into_iter().collect();
+        let shapes = found.iter().map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()));
+        check(graph, shapes)?;
+        let mut values = Vec::with_capacity(graph.params.len());
+        for param in &graph.params {
+            let data = found.remove(&param.name).map(|t| t.data).unwrap_or_default();
+            if data.len() != param.len() {
+                let held = format!("`{}` holds {} values, not {}", param.name, data.len(), param.len());
+                return Err(WeightsError::Mismatch { differences: vec![held] });
+            }
+            if data.iter().any(|v| !v.is_finite()) {
+                return Err(WeightsError::NotFinite { name: param.name.clone() });
+            }
+            values.push(data);
+        }
+        Ok(Self { values })
+    }
+
+    /// Random weights for benchmarks and the start of training: He et al. 2015 for leaky ReLU of slope 0.1 (uniform,
+    /// fan in), biases 0, batch norm the identity.
+    pub fn random(graph: &Graph, seed: u64) -> Self {
+        let seed = seed.to_string();
+        let values = graph.params.iter().map(|param| match param.role {
+            ParamRole::ConvWeight | ParamRole::DeconvWeight => {
+                let spread = formula::he_bound(param.role, &param.shape);
+                formula::Stream::new(&seed, &param.name).tensor(param.len(), spread, 0.0)
+            }
+            ParamRole::NormScale | ParamRole::NormVariance => vec![1.0; param.len()],
+            ParamRole::Bias | ParamRole::NormShift | ParamRole::NormMean => vec![0.0; param.len()],
+        });
+        Self { values: values.collect() }
+    }
+
+    /// The values of a parameter, row-major.
+    pub fn get(&self, id: ParamId) -> &[f32] {
+        &self.values[id.0 as usize]
+    }
+
+    /// The values of a parameter, to change them.
+    pub fn get_mut(&mut self, id: ParamId) -> &mut [f32] {
+        &mut self.values[id.0 as usize]
+    }
+
+    /// All parameters, in the order of the graph's table.
+    pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
+        self.values.iter().map(Vec::as_slice)
+    }
+}
+
+/// Compares the names and shapes of arrays with a graph's table; lists every difference.
+pub fn check<'a>(graph: &Graph, found: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> Result<(), WeightsError> {
+    let mut found: std::collections::BTreeMap<&str, &[usize]> = found.into_iter().collect();
+    let mut differences = Vec::new();
+    for param in &graph.params {
+        match found.remove(param.name.as_str()) {
+            None => differences.push(format!("`{}` is missing", param.name)),
+            Some(shape) if shape != param.shape => {
+                differences.push(format!("`{}` is {shape:?}, not {:?}", param.name, param.shape));
+            }
+            Some(_) => {}
+        }
+    }
+    differences.extend(found.keys().map(|name| format!("`{name}` is not a parameter of it")));
+    if differences.is_empty() { Ok(()) } else { Err(WeightsError::Mismatch { differences }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Model;
+
+    #[test]
+    fn one_error_lists_every_difference() {
+        let graph = Model::named("lightflow-0.5").unwrap().graph;
+        let mut tensors: Vec<(String, Tensor)> = graph
+            .params
+            .iter()
+            .map(|p| (p.name.clone(), Tensor { shape: p.shape.clone(), data: vec![0.5; p.len()] }))
+            .collect();
+        assert!(Weights::new(&graph, tensors.clone()).is_ok());
+        tensors[0].0 = "conv0.0.weight".into();
+        tensors[1].1.shape = vec![7];
+        let message = Weights::new(&graph, tensors.clone()).unwrap_err().to_string();
+        for part in ["`conv1.0.weight` is missing", "`conv1.1.weight` is [7], not [6]", "`conv0.0.weight` is not a"] {
+            assert!(message.contains(part), "{message}");
+        }
+    }
+
+    #[test]
+    fn values_that_are_not_finite_are_refused() {
+        let graph = Model::named("lightflow-0.5").unwrap().graph;
+        let tensors = graph.params.iter().map(|p| {
+            let value = if p.name == "conv3.4.bias" { f32::NAN } else { 0.0 };
+            (p.name.clone(), Tensor { shape: p.shape.clone(), data: vec![value; p.len()] })
+        });
+        let error = Weights::new(&graph, tensors).unwrap_err();
+        assert_eq!(error, WeightsError::NotFinite { name: "conv3.4.bias".into() });
+    }
+
+    #[test]
+    fn random_weights_depend_on_the_seed_alone() {
+        let graph = Model::named("lightflow-0.5").unwrap().graph;
+        assert_eq!(Weights::random(&graph, 1), Weights::random(&graph, 1));
+        assert_ne!(Weights::random(&graph, 1), Weights::random(&graph, 2));
+    }
+}

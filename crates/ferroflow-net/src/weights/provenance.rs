@@ -1,0 +1,59 @@
+//! Where weights come from: kept in the file, so that a checkpoint cannot be separated from its story.
+
+use std::collections::BTreeMap;
+
+/// What is known about weights. Stored as text in the metadata of a safetensors file.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Provenance {
+    /// The file or the recipe they were made from.
+    pub source: Option<String>,
+    /// SHA-256 of the source file, hexadecimal.
+    pub source_sha256: Option<String>,
+    /// Under which licence they may be used.
+    pub license: Option<String>,
+    /// On which data they were trained.
+    pub training_data: Option<String>,
+    /// How they were trained.
+    pub recipe: Option<String>,
+    /// Measured errors by data set and measure: `sintel-clean/epe` 2.15.
+    pub metrics: BTreeMap<String, f64>,
+    /// Anything else, by key.
+    pub notes: BTreeMap<String, String>,
+}
+
+const METRIC: &str = "metric.";
+const NOTE: &str = "note.";
+
+impl Provenance {
+    /// As entries of the metadata.
+    pub(super) fn entries(&self) -> BTreeMap<String, String> {
+        let plain = [
+            ("source", &self.source),
+            ("source_sha256", &self.source_sha256),
+            ("license", &self.license),
+            ("training_data", &self.training_data),
+            ("recipe", &self.recipe),
+        ];
+        let plain = plain.into_iter().filter_map(|(key, value)| Some((key.to_string(), value.clone()?)));
+        let metrics = self.metrics.iter().map(|(key, value)| (format!("{METRIC}{key}"), value.to_string()));
+        let notes = self.notes.iter().map(|(key, value)| (format!("{NOTE}{key}"), value.clone()));
+        plain.chain(metrics).chain(notes).collect()
+    }
+
+    /// From the entries of the metadata; unknown ones belong to somebody else.
+    pub(super) fn from_entries(entries: &BTreeMap<String, String>) -> Self {
+        let plain = |key: &str| entries.get(key).cloned();
+        let under = |prefix: &'static str| {
+            entries.iter().filter_map(move |(key, value)| Some((key.strip_prefix(prefix)?.to_string(), value)))
+        };
+        Self {
+            source: plain("source"),
+            source_sha256: plain("source_sha256"),
+            license: plain("license"),
+            training_data: plain("training_data"),
+            recipe: plain("recipe"),
+            metrics: under(METRIC).filter_map(|(key, value)| Some((key, value.parse().ok()?))).collect(),
+            notes: under(NOTE).map(|(key, value)| (key, value.clone())).collect(),
+        }
+    }
+}

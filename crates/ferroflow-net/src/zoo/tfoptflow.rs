@@ -1,0 +1,131 @@
+//! PWC-Net as philferriere/tfoptflow trained it in TensorFlow: with or without dense connections, with the context
+//! network at the finest level or at every one.
+//!
+//! Sun et al., PWC-Net, CVPR 2018; code: tfoptflow `model_pwcnet.py`, also Ascend/ModelZoo-TensorFlow PWCNet. Frames are
+//! RGB in 0..=1; flows are in pixels of their level. TensorFlow's `same` padding puts the one zero of a stride-2
+//! convolution below and to the right, and the warp reads channel 0 as rows, subtracted: the learned upsampling swaps and
+//! negates. Parameters: small 4,705,064; dense 9,374,274; residual 6,774,064; large (both) 14,079,050.
+
+use super::pwcnet::{CONTEXT, CORRELATION, ESTIMATOR, PYRAMID};
+use crate::graph::{Builder, Filter, FlowOrder, Frame, Graph, Grid, Naming, NodeId, Padding, Warp, WarpBorder, k};
+
+/// Flows in a warp are multiplied by `20 / 2^level`, as in the original, although they are level pixels here.
+const DIV_FLOW: f32 = 20.0;
+
+/// The four variants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TfOptFlowConfig {
+    /// Every convolution of an estimator sees all before it (`use_dense_cx`).
+    pub dense: bool,
+    /// The context network refines every level (`use_res_cx`), not the finest alone.
+    pub residual: bool,
+}
+
+impl TfOptFlowConfig {
+    /// `pwcnet-sm-6-2`
+    pub const fn sm_6_2() -> Self {
+        Self { dense: false, residual: false }
+    }
+
+    /// `pwcnet-lg-6-2`
+    pub const fn lg_6_2() -> Self {
+        Self { dense: true, residual: true }
+    }
+
+    /// `pwcnet-dense-6-2`
+    pub const fn dense_6_2() -> Self {
+        Self { dense: true, residual: false }
+    }
+
+    /// `pwcnet-res-6-2`
+    pub const fn res_6_2() -> Self {
+        Self { dense: false, residual: true }
+    }
+
+    /// The graph.
+    pub fn build(&self) -> Graph {
+        let mut net = Builder::new(Naming::Kernel);
+        let frames = [net.frame(Frame::First), net.frame(Frame::Second)];
+        let x = net.stack("frames", &frames);
+        let x = net.scale("frames.unit", x, 1.0 / 255.0);
+        let pyramid = feature_pyramid(&mut net, x);
+
+        let mut flows: Vec<NodeId> = Vec::new();
+        let mut up: Option<(NodeId, NodeId)> = None;
+        for level in (2..=6).rev() {
+            let c1 = net.part(&format!("c1_{level}"), pyramid[level - 1], 0, 2);
+            let c2 = net.part(&format!("c2_{level}"), pyramid[level - 1], 1, 2);
+            let features = self.predict_flow(&mut net, level, c1, c2, up);
+            let refines = self.residual || level == 2;
+            let name = if refines { format!("flow{level}_raw") } else { format!("flow{level}") };
+            let mut flow = net.conv((name, format!("pwcnet/predict_flow/flow{level}")), features, k(3).out(2));
+            if refines {
+                let correction = refine_flow(&mut net, level, features);
+                flow = net.sum(&format!("flow{level}"), flow, correction);
+            }
+            flows.push(flow);
+            if level > 2 {
+                let mut upsample =
+                    |name: String, x| net.deconv((name.clone(), format!("pwcnet/upsample/{name}")), x, 2, true);
+                up = Some((upsample(format!("up_flow{level}"), flow), upsample(format!("up_feat{level}"), features)));
+            }
+        }
+        let finest = flows[flows.len() - 1];
+        let pixels = net.scale("flow2.pixels", finest, 4.0);
+        net.finish(pixels, Filter::Bilinear, Grid::Asymmetric, &flows)
+    }
+
+    /// Warp, cost volume and estimator of one level; returns what the flow is predicted from.
+    fn predict_flow(
+        &self,
+        net: &mut Builder,
+        level: usize,
+        c1: NodeId,
+        c2: NodeId,
+        up: Option<(NodeId, NodeId)>,
+    ) -> NodeId {
+        let second = match up {
+            None => c2,
+            Some((flow, _)) => {
+                let scale = DIV_FLOW / (1 << level) as f32;
+                let warp = Warp { border: WarpBorder::Replicate, order: FlowOrder::NegatedVu, scale };
+                net.warp(&format!("warp{level}"), c2, flow, warp)
+            }
+        };
+        let corr = net.correlation(&format!("corr{level}"), c1, second, CORRELATION);
+        let cost = net.leaky(&format!("cost{level}"), corr);
+        let mut x = match up {
+            None => cost,
+            Some((flow, features)) => net.concat(&format!("input{level}"), &[cost, c1, flow, features]),
+        };
+        for (i, out) in ESTIMATOR.into_iter().enumerate() {
+            let name = format!("conv{level}_{i}");
+            let new = net.conv_leaky((name.clone(), format!("pwcnet/predict_flow/{name}")), x, k(3).out(out));
+            x = if self.dense { net.concat(&format!("dense{level}_{i}"), &[new, x]) } else { new };
+        }
+        x
+    }
+}
+
+/// Features of both frames at levels 1..=6.
+fn feature_pyramid(net: &mut Builder, mut x: NodeId) -> Vec<NodeId> {
+    let mut levels = Vec::new();
+    for (level, out) in (1..).zip(PYRAMID) {
+        let halve = k(3).stride(2).padding(Padding::before_after(0, 1)).out(out);
+        for (name, spec) in [("a", halve), ("aa", k(3).out(out)), ("b", k(3).out(out))] {
+            let name = format!("conv{level}{name}");
+            x = net.conv_leaky((name.clone(), format!("pwcnet/featpyr/{name}")), x, spec);
+        }
+        levels.push(x);
+    }
+    levels
+}
+
+/// The context network of one level: a correction of its flow.
+fn refine_flow(net: &mut Builder, level: usize, mut x: NodeId) -> NodeId {
+    for (i, (out, dilation)) in (1..).zip(CONTEXT) {
+        let name = format!("dc_conv{level}{i}");
+        x = net.conv_leaky((name.clone(), format!("pwcnet/ctxt/{name}")), x, k(3).dilation(dilation).out(out));
+    }
+    net.conv((format!("dc_conv{level}7"), format!("pwcnet/ctxt/dc_conv{level}7")), x, k(3).out(2))
+}
