@@ -46,10 +46,15 @@ pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> 
     if layer.input.is_empty() || output.is_empty() || used_channels(layer.lanes).is_empty() {
         return Vec::new();
     }
+    let (tile, panel) = simd::run(options.isa, RegisterTile);
     (taps + 1..=8.min(taps + MAX_OUTPUTS - 1))
         .filter_map(|n| {
             let scheme = Scheme::new(&layer.shape, layer.input, n)?;
-            let (blocking, seconds) = cost::plan(layer, &scheme, options);
+            let (blocking, seconds) = cost::plan(layer, &scheme, options, tile, panel);
+            let blocking = tuned(layer).unwrap_or(blocking);
+            if std::env::var("WINO_SHOW").is_ok() {
+                eprintln!("F{} {blocking:?} {:.2} ms", scheme.m, seconds * 1e3);
+            }
             Some(Candidate {
                 name: name(scheme.m),
                 seconds,
@@ -73,15 +78,15 @@ fn used_channels(lanes: &[Option<u32>]) -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// `PANEL` of an instruction set.
-struct PanelWidth;
+/// `TILE` and `PANEL` of an instruction set.
+struct RegisterTile;
 
-impl Kernel for PanelWidth {
-    type Output = usize;
+impl Kernel for RegisterTile {
+    type Output = (usize, usize);
 
     #[inline(always)]
-    fn run<S: Simd>(self) -> usize {
-        S::PANEL
+    fn run<S: Simd>(self) -> (usize, usize) {
+        (S::TILE, S::PANEL)
     }
 }
 
@@ -123,7 +128,7 @@ impl Winograd {
     fn new(layer: &Layer<'_>, scheme: Scheme, blocking: Blocking, options: Options) -> Self {
         let blocks = layer.shape.out_channels.div_ceil(LANES);
         let vectors = blocks * scheme.outputs.len();
-        let panel = simd::run(options.isa, PanelWidth);
+        let (_, panel) = simd::run(options.isa, RegisterTile);
         let memory = Memory::new(&scheme, used_channels(layer.lanes), vectors, panel, blocking);
         let mut bias = Buffer::zeroed(blocks * LANES);
         if let Some(values) = layer.bias {
@@ -335,4 +340,10 @@ impl Engine for Winograd {
     fn weight_bytes(&self) -> usize {
         4 * self.u.len()
     }
+}
+
+fn tuned(layer: &Layer<'_>) -> Option<Blocking> {
+    let value = std::env::var("WINO").ok()?;
+    let mut n = value.split(',').map(|v| v.parse::<usize>().unwrap());
+    Some(Blocking { tiles: n.next()?, blocks: n.next()?.min(used_channels(layer.lanes).len()), staged: n.next()? > 0 })
 }
