@@ -1,1 +1,5 @@
-//! See the crate description.
+//! Runs the graph of a network on the CPU.
+
+pub mod plan;
+
+pub use plan::{Options, Pixels, Plan, PlanError, Profile};

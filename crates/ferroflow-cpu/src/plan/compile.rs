@@ -1,0 +1,385 @@
+//! From the graph to steps: what is fused, what is only a view, what is computed by which kernel.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ferroflow_kernels::{
+    Extent, LANES, LaneMap,
+    conv::{Activation, ConvPlan, ConvShape},
+    correlation::Correlation,
+    lane_map,
+    resize::{Resize, Sampling},
+    warp::{Axes, Border},
+};
+use ferroflow_net::{
+    Graph, NodeId, Op, ParamId,
+    graph::{Filter, FlowOrder, Grid, MomentsOver, Shape, Sizes, WarpBorder},
+};
+
+use super::{
+    Options, PlanError,
+    fuse::{Chain, Uses, chain, compose},
+    step::{Kernel, Step},
+    value::{Content, Pixel, Plane, Value},
+};
+
+/// Steps and the buffers they use, each buffer still its own.
+pub(super) struct Compiled {
+    pub steps: Vec<Step>,
+    /// Lengths in floats.
+    pub buffers: Vec<usize>,
+    pub kept: Vec<(NodeId, Value)>,
+    pub weight_bytes: usize,
+}
+
+/// What makes two convolutions the same prepared layer.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct LayerKey {
+    pub weight: ParamId,
+    pub maps: Vec<NodeId>,
+    pub shape: ConvShape,
+    pub input: Extent,
+    pub lanes: LaneMap,
+    pub slope: u32,
+}
+
+pub(super) struct Compiler<'a, W> {
+    pub(super) graph: &'a Graph,
+    weights: &'a [W],
+    shapes: Vec<Shape>,
+    sizes: Sizes,
+    pub(super) options: &'a Options,
+    pub(super) uses: Uses,
+    pub(super) contents: Vec<Option<Content>>,
+    steps: Vec<Step>,
+    buffers: Vec<usize>,
+    pub(super) layers: HashMap<LayerKey, Arc<ConvPlan>>,
+    pub(super) weight_bytes: usize,
+    /// The pixel nodes' channels, also after blocks have been written.
+    pub(super) described: Vec<Vec<Vec<Pixel>>>,
+}
+
+impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
+    pub fn new(graph: &'a Graph, weights: &'a [W], sizes: Sizes, options: &'a Options) -> Result<Self, PlanError> {
+        let flow = graph.flow.ok_or(PlanError::NoFlow)?;
+        let shapes = graph.shapes(&sizes)?;
+        Ok(Self {
+            graph,
+            weights,
+            sizes,
+            options,
+            uses: Uses::new(graph, flow, &options.keep),
+            contents: vec![None; shapes.len()],
+            described: vec![Vec::new(); shapes.len()],
+            shapes,
+            steps: Vec::new(),
+            buffers: Vec::new(),
+            layers: HashMap::new(),
+            weight_bytes: 0,
+        })
+    }
+
+    pub fn compile(mut self) -> Result<Compiled, PlanError> {
+        self.check_weights()?;
+        let pixels = self.pixel_nodes();
+        // A chain is computed where its last node stands: by then everything it reads exists.
+        let mut chains: HashMap<NodeId, Chain> = HashMap::new();
+        let mut claimed = vec![false; self.graph.nodes.len()];
+        for i in 0..self.graph.nodes.len() {
+            let head = NodeId(i as u32);
+            if claimed[i] || pixels[i] || !self.uses.is_needed(head) {
+                continue;
+            }
+            let chain = chain(self.graph, &self.uses, &claimed, head);
+            let mut node = head;
+            claimed[i] = true;
+            while node != chain.tail {
+                node = self.uses.only_reader(node).unwrap_or(chain.tail);
+                claimed[node.0 as usize] = true;
+            }
+            chains.insert(chain.tail, chain);
+        }
+        for i in 0..self.graph.nodes.len() {
+            let id = NodeId(i as u32);
+            if pixels[i] && self.uses.is_needed(id) {
+                self.described[i] = self.pixels(id);
+                self.contents[i] = Some(Content::Pixels);
+            } else if let Some(chain) = chains.remove(&id) {
+                self.contents[i] = self.compute(&chain)?;
+            }
+        }
+        let mut kept = Vec::new();
+        for &id in &self.options.keep {
+            if self.contents[id.0 as usize].is_some() {
+                kept.push((id, self.blocks(id)));
+            }
+        }
+        Ok(Compiled { steps: self.steps, buffers: self.buffers, kept, weight_bytes: self.weight_bytes })
+    }
+
+    fn check_weights(&self) -> Result<(), PlanError> {
+        for (i, param) in self.graph.params.iter().enumerate().filter(|(_, p)| p.used) {
+            let len = self.weights.get(i).map_or(0, |w| w.as_ref().len());
+            if len != param.len() {
+                return Err(PlanError::Weights { name: param.name.clone(), expected: param.len(), got: len });
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn weight(&self, id: ParamId) -> &'a [f32] {
+        self.weights[id.0 as usize].as_ref()
+    }
+
+    fn shape(&self, id: NodeId) -> Shape {
+        self.shapes[id.0 as usize]
+    }
+
+    pub(super) fn extent(&self, id: NodeId) -> Extent {
+        let [n, _, h, w] = self.shape(id);
+        Extent { n, h, w }
+    }
+
+    pub(super) fn channels(&self, id: NodeId) -> usize {
+        self.shape(id)[1]
+    }
+
+    /// A buffer of its own with `len` floats.
+    fn buffer(&mut self, len: usize) -> Plane {
+        self.buffers.push(len);
+        Plane { buffer: self.buffers.len() - 1, start: 0 }
+    }
+
+    /// A value in buffers of its own, channel `c` in lane `c`.
+    pub(super) fn fresh(&mut self, extent: Extent, channels: usize) -> Value {
+        let planes = (0..channels.div_ceil(LANES)).map(|_| self.buffer(extent.len())).collect();
+        Value { extent, planes, lanes: lane_map(&[channels]) }
+    }
+
+    pub(super) fn push(&mut self, node: NodeId, kernel: Kernel, flop: f64, inputs: Vec<Value>, output: &Value) {
+        let name = self.graph.node(node).name.clone();
+        self.steps.push(Step { name, kernel, flop, inputs, output: Some(output.clone()), work: None });
+    }
+
+    /// The value of a node in blocks, written now if it is still pixels.
+    pub(super) fn blocks(&mut self, id: NodeId) -> Value {
+        match &self.contents[id.0 as usize] {
+            Some(Content::Blocks(value)) => value.clone(),
+            Some(Content::Pixels) => {
+                let parts = self.described[id.0 as usize].clone();
+                let value = self.fresh(self.extent(id), self.channels(id));
+                self.push(id, Kernel::Pack(parts), 0.0, Vec::new(), &value);
+                self.contents[id.0 as usize] = Some(Content::Blocks(value.clone()));
+                value
+            }
+            None => unreachable!("node {id:?} is read before it is computed"),
+        }
+    }
+
+    /// The same with channel `c` in lane `c`.
+    pub(super) fn dense(&mut self, id: NodeId) -> Value {
+        let value = self.blocks(id);
+        if value.is_dense(self.channels(id)) {
+            return value;
+        }
+        let picked: Vec<u32> = (0..self.channels(id) as u32).collect();
+        let dense = self.pick(id, &value, &picked);
+        self.contents[id.0 as usize] = Some(Content::Blocks(dense.clone()));
+        dense
+    }
+
+    /// Copies channels of a value, in this order, into blocks of their own.
+    fn pick(&mut self, node: NodeId, from: &Value, picked: &[u32]) -> Value {
+        let to = self.fresh(from.extent, picked.len());
+        let lane = |l: &Option<u32>| l.and_then(|c| from.lane_of(picked[c as usize])).map(|lane| lane as u32);
+        let lanes = to.lanes.iter().map(lane).collect();
+        self.push(node, Kernel::Channels(lanes), 0.0, vec![from.clone()], &to);
+        to
+    }
+
+    fn compute(&mut self, chain: &Chain) -> Result<Option<Content>, PlanError> {
+        let (head, tail) = (chain.head, chain.tail);
+        let node = self.graph.node(head);
+        let inputs = &node.inputs;
+        let extent = self.extent(tail);
+        let channels = self.channels(tail);
+        let value = match &node.op {
+            Op::Conv(_) | Op::Deconv(_) => self.convolution(chain)?,
+            Op::BatchNorm(_) | Op::Affine { .. } | Op::LeakyRelu { .. } => {
+                let x = self.dense(inputs[0]);
+                let (maps, activation) = match node.op {
+                    Op::LeakyRelu { slope } if (0.0..=1.0).contains(&slope) => {
+                        (Vec::new(), Activation::LeakyRelu(slope))
+                    }
+                    Op::LeakyRelu { .. } => return Err(self.unsupported(head, "a slope outside 0..=1")),
+                    _ => ([&[head], &chain.maps[..]].concat(), chain.activation),
+                };
+                let (scale, offset) = compose(self.graph, &maps, channels, |id| self.weight(id));
+                let lanes = |v: Vec<f64>| -> Vec<f32> {
+                    let mut lanes: Vec<f32> = v.into_iter().map(|v| v as f32).collect();
+                    lanes.resize(channels.next_multiple_of(LANES), 0.0);
+                    lanes
+                };
+                let kernel = Kernel::Affine { scale: lanes(scale), offset: lanes(offset), activation };
+                let out = self.fresh(extent, channels);
+                self.push(tail, kernel, 0.0, vec![x], &out);
+                out
+            }
+            Op::Add | Op::Sub => {
+                let (a, b) = (self.dense(inputs[0]), self.dense(inputs[1]));
+                let factor = if node.op == Op::Add { 1.0 } else { -1.0 };
+                let out = self.fresh(extent, channels);
+                self.push(tail, Kernel::Combine { factor, activation: chain.activation }, 0.0, vec![a, b], &out);
+                out
+            }
+            Op::Concat => self.concat(head),
+            Op::Stack => {
+                let parts: Vec<Value> = inputs.iter().map(|&i| self.dense(i)).collect();
+                let out = self.fresh(extent, channels);
+                self.push(head, Kernel::Stack, 0.0, parts, &out);
+                out
+            }
+            Op::Part { index, .. } => self.blocks(inputs[0]).part(*index, extent.n),
+            Op::Channels(picked) => {
+                let from = self.blocks(inputs[0]);
+                match whole_planes(&from, picked) {
+                    Some(view) => view,
+                    None => self.pick(head, &from, picked),
+                }
+            }
+            Op::ChannelMean => {
+                let out = self.fresh(extent, channels);
+                match self.frame_means(inputs) {
+                    Some(means) => self.push(head, Kernel::PixelMean(means), 0.0, Vec::new(), &out),
+                    None => {
+                        let inputs = inputs.iter().map(|&i| self.dense(i)).collect();
+                        self.push(head, Kernel::ChannelMean, 0.0, inputs, &out);
+                    }
+                }
+                out
+            }
+            Op::ChannelNorm { floor } => {
+                let x = self.blocks(inputs[0]);
+                let out = self.fresh(extent, channels);
+                self.push(head, Kernel::ChannelNorm { floor: *floor }, 0.0, vec![x], &out);
+                out
+            }
+            Op::Correlation(c) => {
+                let features = vec![self.dense(inputs[0]), self.dense(inputs[1])];
+                let in_channels = self.channels(inputs[0]);
+                let plan = Correlation::new(extent, in_channels, c.max_displacement, c.stride, chain.activation);
+                let out = self.fresh(extent, channels);
+                let work = self.buffer(plan.work_len());
+                self.push(tail, Kernel::Correlation(plan), plan.flop(), features, &out);
+                if let Some(step) = self.steps.last_mut() {
+                    step.work = Some((work, plan.work_len()));
+                }
+                out
+            }
+            Op::Warp(w) => {
+                let image = self.dense(inputs[0]);
+                let (flow, lanes) = self.flow(inputs[1]);
+                let (x, y, scale) = match w.order {
+                    FlowOrder::Uv => (0, 1, w.scale),
+                    FlowOrder::Vu => (1, 0, w.scale),
+                    FlowOrder::NegatedVu => (1, 0, -w.scale),
+                };
+                let axes = Axes { x_lane: lanes[x], y_lane: lanes[y], scale };
+                let border = match w.border {
+                    WarpBorder::Replicate => Border::Replicate,
+                    WarpBorder::Zeros => Border::Zeros,
+                    WarpBorder::ZerosMasked { threshold } => Border::ZerosMasked(threshold),
+                    WarpBorder::Extrapolate => Border::Extrapolate,
+                    WarpBorder::Caffe => Border::Caffe,
+                };
+                let out = self.fresh(extent, channels);
+                self.push(head, Kernel::Warp { axes, border }, 0.0, vec![image, flow], &out);
+                out
+            }
+            Op::Resize { filter, grid, .. } => {
+                let x = self.dense(inputs[0]);
+                let resize = Resize::new(x.extent, extent, sampling(*filter, *grid));
+                let (scale, _) = compose(self.graph, &chain.maps, channels, |id| self.weight(id));
+                let mut scale: Vec<f32> = scale.into_iter().map(|s| s as f32).collect();
+                scale.resize(channels.next_multiple_of(LANES), 0.0);
+                let out = self.fresh(extent, channels);
+                self.push(tail, Kernel::Resize { resize, scale }, 0.0, vec![x], &out);
+                out
+            }
+            Op::ToOutput { filter, grid } => {
+                let flow = self.dense(inputs[0]);
+                let resize = Resize::new(flow.extent, extent, sampling(*filter, *grid));
+                let scale = [
+                    self.sizes.output.width as f32 / self.sizes.input.width as f32,
+                    self.sizes.output.height as f32 / self.sizes.input.height as f32,
+                ];
+                let name = node.name.clone();
+                let kernel = Kernel::Output { resize, scale };
+                self.steps.push(Step { name, kernel, flop: 0.0, inputs: vec![flow], output: None, work: None });
+                return Ok(None);
+            }
+            Op::Moments(over) => {
+                let pair = vec![self.dense(inputs[0]), self.dense(inputs[1])];
+                let kernel = Kernel::Moments { channels: self.channels(inputs[0]), batch: *over == MomentsOver::Batch };
+                let out = self.fresh(extent, channels);
+                self.push(head, kernel, 0.0, pair, &out);
+                out
+            }
+            Op::Standardise { epsilon } => {
+                let inputs = vec![self.dense(inputs[0]), self.dense(inputs[1])];
+                let out = self.fresh(extent, channels);
+                self.push(head, Kernel::Standardise { channels, epsilon: *epsilon }, 0.0, inputs, &out);
+                out
+            }
+            Op::Zeros { .. } => {
+                let out = self.fresh(extent, channels);
+                self.push(head, Kernel::Zeros, 0.0, Vec::new(), &out);
+                out
+            }
+            Op::Frame(_) => return Err(self.unsupported(head, "a frame that is not pixels")),
+        };
+        Ok(Some(Content::Blocks(value)))
+    }
+
+    pub(super) fn unsupported(&self, node: NodeId, reason: &'static str) -> PlanError {
+        PlanError::Unsupported { node: self.graph.node(node).name.clone(), reason }
+    }
+
+    /// The block of a flow that holds both of its channels, and their lanes within it.
+    fn flow(&mut self, id: NodeId) -> (Value, [usize; 2]) {
+        let value = self.blocks(id);
+        let lanes = [0, 1].map(|c| value.lane_of(c).unwrap_or(usize::MAX));
+        if lanes[0] / LANES == lanes[1] / LANES && lanes[0] != usize::MAX {
+            let block = lanes[0] / LANES;
+            let planes = vec![value.planes[block]];
+            let map = value.lanes[block * LANES..][..LANES].to_vec();
+            return (Value { extent: value.extent, planes, lanes: map }, lanes.map(|l| l % LANES));
+        }
+        (self.dense(id), [0, 1])
+    }
+}
+
+fn sampling(filter: Filter, grid: Grid) -> Sampling {
+    match (filter, grid) {
+        (Filter::Nearest, _) => Sampling::Nearest,
+        (Filter::Bilinear, Grid::HalfPixel) => Sampling::HalfPixel,
+        (Filter::Bilinear, Grid::AlignCorners) => Sampling::AlignCorners,
+        (Filter::Bilinear, Grid::Asymmetric) => Sampling::Asymmetric,
+    }
+}
+
+/// Picked channels as a list of whole planes, if each plane is taken entirely or not at all.
+fn whole_planes(from: &Value, picked: &[u32]) -> Option<Value> {
+    let mut view = Value { extent: from.extent, planes: Vec::new(), lanes: Vec::new() };
+    for (plane, lanes) in from.blocks() {
+        let places = |c: &Option<u32>| c.map(|c| picked.iter().position(|&p| p == c));
+        let taken: Vec<Option<Option<usize>>> = lanes.iter().map(places).collect();
+        if taken.iter().flatten().all(Option::is_some) {
+            view.planes.push(plane);
+            view.lanes.extend(taken.into_iter().map(|l| l.flatten().map(|i| i as u32)));
+        } else if taken.iter().flatten().any(Option::is_some) {
+            return None;
+        }
+    }
+    // A channel picked twice is in one lane only.
+    (view.lanes.iter().flatten().count() == picked.len()).then_some(view)
+}

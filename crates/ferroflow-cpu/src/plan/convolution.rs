@@ -1,0 +1,127 @@
+//! Convolutions with everything that is folded into them.
+
+use std::sync::Arc;
+
+use ferroflow_kernels::conv::{self, ConvKind, ConvPlan, ConvShape, Layer};
+use ferroflow_net::{Op, ParamId, graph::Conv};
+
+use super::{
+    PlanError,
+    compile::{Compiler, LayerKey},
+    fuse::{Chain, compose},
+    step::Kernel,
+    value::Value,
+};
+
+impl<W: AsRef<[f32]>> Compiler<'_, W> {
+    /// A convolution or transposed convolution with its batch norm, scale, residual and activation.
+    pub(super) fn convolution(&mut self, chain: &Chain) -> Result<Value, PlanError> {
+        let node = self.graph.node(chain.head);
+        let (shape, weight, bias) = match &node.op {
+            Op::Conv(c) => (conv_shape(c), c.weight, c.bias),
+            Op::Deconv(d) => {
+                let shape = ConvShape {
+                    kind: ConvKind::Transposed,
+                    in_channels: d.in_channels,
+                    out_channels: d.out_channels,
+                    kernel: 4,
+                    stride: 2,
+                    dilation: 1,
+                    padding: [1; 4],
+                };
+                (shape, d.weight, d.bias)
+            }
+            _ => return Err(self.unsupported(chain.head, "not a convolution")),
+        };
+        let groups = if let Op::Conv(c) = &node.op { c.groups } else { 1 };
+        if groups != 1 && (groups != shape.in_channels || groups != shape.out_channels) {
+            return Err(self.unsupported(chain.head, "groups that are neither one nor depthwise"));
+        }
+        let x = self.blocks(node.inputs[0]);
+        let key = LayerKey {
+            weight,
+            maps: chain.maps.clone(),
+            shape,
+            input: x.extent,
+            lanes: x.lanes.clone(),
+            slope: chain.activation.slope().to_bits(),
+        };
+        let plan = match self.layers.get(&key) {
+            Some(plan) => plan.clone(),
+            None => {
+                let (weight, bias) = self.folded(&shape, groups, weight, bias, chain);
+                let layer = Layer {
+                    shape,
+                    input: x.extent,
+                    lanes: &x.lanes,
+                    weight: &weight,
+                    bias: Some(&bias),
+                    activation: chain.activation,
+                };
+                let options = conv::Options {
+                    isa: self.options.isa,
+                    exact: self.options.exact,
+                    threads: rayon::current_num_threads(),
+                    algorithm: None,
+                };
+                let plan = Arc::new(ConvPlan::new(&layer, options));
+                self.weight_bytes += plan.weight_bytes();
+                self.layers.insert(key, plan.clone());
+                plan
+            }
+        };
+        let flop = shape.flop(x.extent) / groups as f64;
+        let mut inputs = vec![x];
+        if let Some(residual) = chain.residual {
+            inputs.push(self.dense(residual));
+        }
+        let out = self.fresh(self.extent(chain.tail), shape.out_channels);
+        self.push(chain.tail, Kernel::Conv(plan), flop, inputs, &out);
+        Ok(out)
+    }
+
+    /// Weights and bias with the chain's maps multiplied in, in f64 and rounded once.
+    fn folded(
+        &self,
+        shape: &ConvShape,
+        groups: usize,
+        weight: ParamId,
+        bias: Option<ParamId>,
+        chain: &Chain,
+    ) -> (Vec<f32>, Vec<f32>) {
+        let (scale, offset) = compose(self.graph, &chain.maps, shape.out_channels, |id| self.weight(id));
+        let raw = self.weight(weight);
+        let taps = shape.kernel * shape.kernel;
+        let output = |i: usize| match shape.kind {
+            ConvKind::Forward => i / (raw.len() / shape.out_channels),
+            ConvKind::Transposed => i / taps % shape.out_channels,
+        };
+        let mut weight: Vec<f32> =
+            raw.iter().enumerate().map(|(i, &w)| (f64::from(w) * scale[output(i)]) as f32).collect();
+        if groups != 1 {
+            // Depthwise as a dense layer with zeros elsewhere.
+            let mut dense = vec![0.0; shape.out_channels * shape.in_channels * taps];
+            for (c, kernel) in weight.chunks(taps).enumerate() {
+                dense[(c * shape.in_channels + c) * taps..][..taps].copy_from_slice(kernel);
+            }
+            weight = dense;
+        }
+        let bias = (0..shape.out_channels)
+            .map(|c| (bias.map_or(0.0, |b| f64::from(self.weight(b)[c])) * scale[c] + offset[c]) as f32)
+            .collect();
+        (weight, bias)
+    }
+}
+
+fn conv_shape(c: &Conv) -> ConvShape {
+    let p = c.padding;
+    ConvShape {
+        kind: ConvKind::Forward,
+        in_channels: c.in_channels,
+        out_channels: c.out_channels,
+        kernel: c.kernel,
+        stride: c.stride,
+        dilation: c.dilation,
+        padding: [p.top, p.left, p.bottom, p.right],
+    }
+}

@@ -1,0 +1,146 @@
+//! Which nodes one kernel computes together.
+
+use ferroflow_kernels::conv::Activation;
+use ferroflow_net::{Graph, NodeId, Op, ParamId};
+
+/// A kernel and the nodes after it that it absorbs.
+#[derive(Clone, Debug)]
+pub(super) struct Chain {
+    /// Where it starts: a convolution, a correlation, a resize, an affine map.
+    pub head: NodeId,
+    /// Per-channel maps applied to the result, first one first.
+    pub maps: Vec<NodeId>,
+    /// Added before the activation.
+    pub residual: Option<NodeId>,
+    pub activation: Activation,
+    /// The node whose value comes out.
+    pub tail: NodeId,
+}
+
+/// What may follow a head.
+struct Absorbs {
+    batch_norm: bool,
+    affine: bool,
+    residual: bool,
+    activation: bool,
+}
+
+/// How often each node is read, and which of them have to exist.
+pub(super) struct Uses {
+    /// Nodes that read it.
+    readers: Vec<Vec<NodeId>>,
+    needed: Vec<bool>,
+    kept: Vec<bool>,
+}
+
+impl Uses {
+    pub fn new(graph: &Graph, flow: NodeId, keep: &[NodeId]) -> Self {
+        let count = graph.nodes.len();
+        let (mut needed, mut kept, mut readers) = (vec![false; count], vec![false; count], vec![Vec::new(); count]);
+        for &NodeId(id) in keep {
+            kept[id as usize] = true;
+            needed[id as usize] = true;
+        }
+        needed[flow.0 as usize] = true;
+        for (i, node) in graph.nodes.iter().enumerate().rev() {
+            if needed[i] {
+                for input in &node.inputs {
+                    needed[input.0 as usize] = true;
+                    readers[input.0 as usize].push(NodeId(i as u32));
+                }
+            }
+        }
+        Self { readers, needed, kept }
+    }
+
+    pub fn is_needed(&self, id: NodeId) -> bool {
+        self.needed[id.0 as usize]
+    }
+
+    pub fn is_kept(&self, id: NodeId) -> bool {
+        self.kept[id.0 as usize]
+    }
+
+    pub fn readers(&self, id: NodeId) -> &[NodeId] {
+        &self.readers[id.0 as usize]
+    }
+
+    /// The node that alone reads `id`, if nothing else wants its value.
+    pub fn only_reader(&self, id: NodeId) -> Option<NodeId> {
+        match self.readers(id) {
+            [reader] if !self.is_kept(id) => Some(*reader),
+            _ => None,
+        }
+    }
+}
+
+/// The chain that starts at `head`, of nodes that no other chain has claimed.
+pub(super) fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId) -> Chain {
+    let mut chain = Chain { head, maps: Vec::new(), residual: None, activation: Activation::Linear, tail: head };
+    let absorbs = match graph.node(head).op {
+        Op::Conv(ref c) if c.groups == 1 => {
+            Absorbs { batch_norm: true, affine: true, residual: true, activation: true }
+        }
+        Op::Conv(_) => Absorbs { batch_norm: true, affine: true, residual: false, activation: true },
+        Op::Deconv(_) => Absorbs { batch_norm: true, affine: true, residual: true, activation: true },
+        Op::Add | Op::Sub | Op::Correlation(_) => {
+            Absorbs { batch_norm: false, affine: false, residual: false, activation: true }
+        }
+        Op::Affine { .. } | Op::BatchNorm(_) => {
+            Absorbs { batch_norm: true, affine: true, residual: false, activation: true }
+        }
+        Op::Resize { .. } => Absorbs { batch_norm: false, affine: true, residual: false, activation: false },
+        _ => return chain,
+    };
+    while let Some(next) = uses.only_reader(chain.tail).filter(|n| !claimed[n.0 as usize]) {
+        let node = graph.node(next);
+        let linear = chain.activation == Activation::Linear;
+        match &node.op {
+            Op::BatchNorm(_) if absorbs.batch_norm && linear && chain.residual.is_none() => chain.maps.push(next),
+            Op::Affine { offset, .. } if absorbs.affine && linear && chain.residual.is_none() => {
+                if matches!(graph.node(head).op, Op::Resize { .. }) && offset.iter().any(|&o| o != 0.0) {
+                    break;
+                }
+                chain.maps.push(next);
+            }
+            Op::Add if absorbs.residual && linear && chain.residual.is_none() => {
+                chain.residual = Some(node.inputs[usize::from(node.inputs[0] == chain.tail)]);
+            }
+            Op::LeakyRelu { slope } if absorbs.activation && linear && (0.0..=1.0).contains(slope) => {
+                chain.activation = Activation::LeakyRelu(*slope);
+            }
+            _ => break,
+        }
+        chain.tail = next;
+    }
+    chain
+}
+
+/// The per-channel map `scale * x + offset` that a list of affine and batch-norm nodes comes to.
+pub(super) fn compose<'w>(
+    graph: &Graph,
+    maps: &[NodeId],
+    channels: usize,
+    weight: impl Fn(ParamId) -> &'w [f32],
+) -> (Vec<f64>, Vec<f64>) {
+    let (mut scale, mut offset) = (vec![1.0f64; channels], vec![0.0f64; channels]);
+    for &map in maps {
+        for c in 0..channels {
+            let (s, o) = match &graph.node(map).op {
+                Op::Affine { scale, offset } => {
+                    let at = |v: &[f32]| f64::from(if v.len() == 1 { v[0] } else { v[c] });
+                    (at(scale), at(offset))
+                }
+                Op::BatchNorm(b) => {
+                    let at = |id: ParamId| f64::from(weight(id)[c]);
+                    let s = at(b.scale) / (at(b.variance) + f64::from(b.epsilon)).sqrt();
+                    (s, at(b.shift) - at(b.mean) * s)
+                }
+                _ => (1.0, 0.0),
+            };
+            scale[c] *= s;
+            offset[c] = offset[c] * s + o;
+        }
+    }
+    (scale, offset)
+}

@@ -1,0 +1,251 @@
+//! The inference plan: a graph prepared once for weights, sizes and a machine, then run frame after frame.
+//!
+//! Planning folds batch norm and constant factors into convolutions, lets one kernel compute convolution, sum and
+//! activation, turns concatenation, stacking and slicing into lists of blocks, writes the frames to blocks in one pass
+//! whatever the network does to them first, prepares the weights of each layer for its size, and lays out memory so
+//! that values share buffers. Running allocates nothing after the first time.
+
+mod compile;
+mod concat;
+mod convolution;
+mod fuse;
+mod memory;
+mod pixels;
+mod profile;
+mod step;
+mod value;
+
+use std::time::Instant;
+
+pub use ferroflow_kernels::pack::Pixels;
+use ferroflow_kernels::{Buffer, Extent, Isa, LANES, Scratch};
+use ferroflow_net::{
+    Graph, NodeId,
+    graph::{ShapeError, Sizes},
+};
+
+pub use self::profile::{LayerProfile, Memory, Profile};
+use self::{
+    compile::{Compiled, Compiler},
+    step::{Context, Step, slices},
+    value::Value,
+};
+
+/// How to plan.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Instruction set of the kernels.
+    pub isa: Isa,
+    /// Only sums of products of the given numbers: no Winograd.
+    pub exact: bool,
+    /// Threads of a pool of the plan's own; `None` uses the pool of the caller (rayon's global one by default).
+    pub threads: Option<usize>,
+    /// Measures every step of every run ([`Plan::profile`]).
+    pub profile: bool,
+    /// Nodes whose values [`Plan::value`] shall give; they are neither fused away nor overwritten.
+    pub keep: Vec<NodeId>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { isa: Isa::detect(), exact: false, threads: None, profile: false, keep: Vec::new() }
+    }
+}
+
+/// A graph that cannot be planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The frames do not suit the network.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// A weight is missing or has another size than the graph says.
+    #[error("parameter `{name}` needs {expected} values and has {got}: these are weights of another network")]
+    Weights {
+        /// Name of the parameter.
+        name: String,
+        /// Values the graph asks for.
+        expected: usize,
+        /// Values there are.
+        got: usize,
+    },
+    /// The graph has no output.
+    #[error("the graph has no flow: finish it with an output node")]
+    NoFlow,
+    /// An operation with settings that no kernel has.
+    #[error("node `{node}` cannot run on the CPU: {reason}")]
+    Unsupported {
+        /// Name of the node.
+        node: String,
+        /// What is not there.
+        reason: &'static str,
+    },
+    /// The operating system gave no threads.
+    #[error("cannot start {threads} threads: {reason}")]
+    Threads {
+        /// How many were asked for.
+        threads: usize,
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// Frames or a result that the plan was not made for.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the plan is for {what} of {expected} values and was given {got}: plan again for another size")]
+pub struct RunError {
+    /// Which argument.
+    pub what: &'static str,
+    /// Values expected.
+    pub expected: usize,
+    /// Values given.
+    pub got: usize,
+}
+
+/// A network ready to run on frames of one size.
+pub struct Plan {
+    steps: Vec<Step>,
+    pool: Vec<Buffer>,
+    scratch: Scratch,
+    kept: Vec<(NodeId, Value)>,
+    channels: Vec<usize>,
+    weight_bytes: usize,
+    sizes: Sizes,
+    isa: Isa,
+    threads: Option<rayon::ThreadPool>,
+    seconds: Option<Vec<f64>>,
+    runs: usize,
+}
+
+impl Plan {
+    /// Prepares `graph` for pairs of `sizes`. `weights` are in the order of `graph.params`, in PyTorch's layout; those
+    /// of parameters that the graph does not use may be empty.
+    pub fn new<W: AsRef<[f32]> + Sync>(
+        graph: &Graph,
+        weights: &[W],
+        sizes: Sizes,
+        options: &Options,
+    ) -> Result<Self, PlanError> {
+        let threads = match options.threads {
+            None => None,
+            Some(threads) => Some(
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(threads)
+                    .build()
+                    .map_err(|e| PlanError::Threads { threads, reason: e.to_string() })?,
+            ),
+        };
+        let prepare = || Self::prepare(graph, weights, sizes, options);
+        let mut plan = match &threads {
+            Some(pool) => pool.install(prepare),
+            None => prepare(),
+        }?;
+        plan.threads = threads;
+        Ok(plan)
+    }
+
+    fn prepare<W: AsRef<[f32]> + Sync>(
+        graph: &Graph,
+        weights: &[W],
+        sizes: Sizes,
+        options: &Options,
+    ) -> Result<Self, PlanError> {
+        let Compiled { mut steps, buffers, mut kept, weight_bytes } =
+            Compiler::new(graph, weights, sizes, options)?.compile()?;
+        let held: Vec<usize> = kept.iter().flat_map(|(_, v)| v.planes.iter().map(|p| p.buffer)).collect();
+        let (pool, place) = memory::lay_out(&mut steps, &buffers, &held);
+        for plane in kept.iter_mut().flat_map(|(_, v)| &mut v.planes) {
+            plane.buffer = place[plane.buffer];
+        }
+        let shapes = graph.shapes(&sizes)?;
+        Ok(Self {
+            seconds: options.profile.then(|| vec![0.0; steps.len()]),
+            steps,
+            pool: pool.into_iter().map(Buffer::zeroed).collect(),
+            scratch: Scratch::new(),
+            kept,
+            channels: shapes.iter().map(|s| s[1]).collect(),
+            weight_bytes,
+            sizes,
+            isa: options.isa,
+            threads: None,
+            runs: 0,
+        })
+    }
+
+    /// What the plan is for.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
+    /// The flow from `first` to `second`, RGB 0..=255 of the planned size and batch, into `flow`, planar
+    /// `[batch, 2, height, width]` of the output size: u, then v, in pixels of the output.
+    pub fn run(&mut self, first: Pixels<'_>, second: Pixels<'_>, flow: &mut [f32]) -> Result<(), RunError> {
+        let (input, output, batch) = (self.sizes.input, self.sizes.output, self.sizes.batch);
+        let values = 3 * input.height * input.width;
+        for (what, frame) in [("a first frame", first), ("a second frame", second)] {
+            match frame {
+                Pixels::Planar(all) => check(what, batch * values, all.len())?,
+                Pixels::Rgb(images) => {
+                    check(what, batch * values, images.len() * values)?;
+                    images.iter().try_for_each(|image| check(what, values, image.len()))?;
+                }
+            }
+        }
+        check("a flow", batch * 2 * output.height * output.width, flow.len())?;
+        let context = Context { isa: self.isa, batch, frames: [first, second], scratch: &self.scratch };
+        let (steps, pool, seconds) = (&self.steps, &mut self.pool, &mut self.seconds);
+        let mut all = || {
+            for (i, step) in steps.iter().enumerate() {
+                let start = seconds.is_some().then(Instant::now);
+                step.run(pool, flow, &context);
+                if let (Some(seconds), Some(start)) = (seconds.as_mut(), start) {
+                    seconds[i] += start.elapsed().as_secs_f64();
+                }
+            }
+        };
+        match &self.threads {
+            Some(pool) => pool.install(all),
+            None => all(),
+        }
+        self.runs += 1;
+        Ok(())
+    }
+
+    /// The value of a node of [`Options::keep`] after the last run, planar `[N, C, H, W]`; `None` for other nodes and
+    /// for the output.
+    pub fn value(&self, node: NodeId) -> Option<Vec<f32>> {
+        let (_, value) = self.kept.iter().find(|(id, _)| *id == node)?;
+        let channels = self.channels[node.0 as usize];
+        let planes = slices(value, &self.pool);
+        let Extent { n, h, w } = value.extent;
+        let mut planar = vec![0.0; n * channels * h * w];
+        for (lane, channel) in value.lanes.iter().enumerate() {
+            let Some(channel) = channel else { continue };
+            let plane = planes[lane / LANES];
+            for image in 0..n {
+                let to = &mut planar[(image * channels + *channel as usize) * h * w..][..h * w];
+                let from = plane[image * h * w * LANES..].chunks_exact(LANES);
+                to.iter_mut().zip(from).for_each(|(to, pixel)| *to = pixel[lane % LANES]);
+            }
+        }
+        Some(planar)
+    }
+
+    /// Bytes held.
+    pub fn memory(&self) -> Memory {
+        Memory {
+            weights: self.weight_bytes,
+            activations: self.pool.iter().map(|b| 4 * b.len()).sum(),
+            scratch: self.scratch.bytes(),
+        }
+    }
+
+    /// Times of all steps, if [`Options::profile`] was set: means over the runs so far. Without it the seconds are 0.
+    pub fn profile(&self) -> Profile {
+        Profile::new(&self.steps, self.seconds.as_deref(), self.runs, self.memory())
+    }
+}
+
+fn check(what: &'static str, expected: usize, got: usize) -> Result<(), RunError> {
+    if expected == got { Ok(()) } else { Err(RunError { what, expected, got }) }
+}

@@ -1,0 +1,236 @@
+//! One step of a plan: a kernel, what it reads, what it writes.
+
+use std::sync::Arc;
+
+use ferroflow_kernels::{
+    Blocks, BlocksMut, Buffer, Isa, LANES, Scratch,
+    conv::{Activation, ConvPlan},
+    correlation::Correlation,
+    elementwise, norm,
+    pack::{self, Pixels, Source},
+    resize::Resize,
+    warp::{self, Axes, Border},
+};
+
+use super::value::{Pixel, Plane, Value};
+
+/// A kernel ready to run.
+pub(super) enum Kernel {
+    /// Reads the input and, with `residual`, what is added.
+    Conv(Arc<ConvPlan>),
+    /// Frames to blocks: the parts of a stack, each a list of channels.
+    Pack(Vec<Vec<Pixel>>),
+    /// Means of the frames: per output channel, the frames' channels it averages.
+    PixelMean(Vec<Vec<Pixel>>),
+    /// Per lane.
+    Affine {
+        scale: Vec<f32>,
+        offset: Vec<f32>,
+        activation: Activation,
+    },
+    /// `a + factor * b`
+    Combine {
+        factor: f32,
+        activation: Activation,
+    },
+    /// Where each lane comes from.
+    Channels(Vec<Option<u32>>),
+    /// Images of all inputs in order.
+    Stack,
+    ChannelMean,
+    ChannelNorm {
+        floor: f32,
+    },
+    Moments {
+        channels: usize,
+        batch: bool,
+    },
+    Standardise {
+        channels: usize,
+        epsilon: f32,
+    },
+    Correlation(Correlation),
+    Warp {
+        axes: Axes,
+        border: Border,
+    },
+    Resize {
+        resize: Resize,
+        scale: Vec<f32>,
+    },
+    /// The flow, planar, to the caller.
+    Output {
+        resize: Resize,
+        scale: [f32; 2],
+    },
+    Zeros,
+}
+
+impl Kernel {
+    /// What profiles print.
+    pub fn algorithm(&self) -> String {
+        match self {
+            Kernel::Conv(plan) => plan.algorithm(),
+            Kernel::Pack(_) => "pack".into(),
+            Kernel::PixelMean(_) | Kernel::ChannelMean => "mean".into(),
+            Kernel::Affine { .. } => "affine".into(),
+            Kernel::Combine { .. } => "sum".into(),
+            Kernel::Channels(_) => "channels".into(),
+            Kernel::Stack => "copy".into(),
+            Kernel::ChannelNorm { .. } => "norm".into(),
+            Kernel::Moments { .. } => "moments".into(),
+            Kernel::Standardise { .. } => "standardise".into(),
+            Kernel::Correlation(_) => "correlation".into(),
+            Kernel::Warp { .. } => "warp".into(),
+            Kernel::Resize { .. } | Kernel::Output { .. } => "resize".into(),
+            Kernel::Zeros => "zeros".into(),
+        }
+    }
+}
+
+/// A kernel with its operands.
+pub(super) struct Step {
+    /// The name of the node whose value it computes.
+    pub name: String,
+    pub kernel: Kernel,
+    pub flop: f64,
+    pub inputs: Vec<Value>,
+    /// `None` for the flow, which goes to the caller.
+    pub output: Option<Value>,
+    /// Working memory, in floats from the plane's start.
+    pub work: Option<(Plane, usize)>,
+}
+
+/// What every step of a run shares.
+pub(super) struct Context<'a> {
+    pub isa: Isa,
+    pub batch: usize,
+    pub frames: [Pixels<'a>; 2],
+    pub scratch: &'a Scratch,
+}
+
+impl Step {
+    /// Calls `f` with every plane that the step reads or writes.
+    pub fn for_planes(&mut self, mut f: impl FnMut(&mut Plane)) {
+        self.inputs.iter_mut().chain(&mut self.output).flat_map(|v| &mut v.planes).for_each(&mut f);
+        if let Some((plane, _)) = &mut self.work {
+            f(plane);
+        }
+        if let Kernel::Pack(parts) = &mut self.kernel {
+            parts.iter_mut().flatten().filter_map(|p| p.mean.as_mut()).for_each(|(plane, ..)| f(plane));
+        }
+    }
+
+    /// Computes the step. Buffers it writes leave the pool meanwhile.
+    pub fn run(&self, pool: &mut [Buffer], flow: &mut [f32], context: &Context<'_>) {
+        let mut work = self.work.map(|(plane, _)| std::mem::take(&mut pool[plane.buffer]));
+        let Some(output) = &self.output else {
+            return self.run_output(pool, flow);
+        };
+        let mut buffers: Vec<Buffer> = output.planes.iter().map(|p| std::mem::take(&mut pool[p.buffer])).collect();
+        let len = output.extent.len();
+        {
+            let mut planes: Vec<&mut [f32]> =
+                buffers.iter_mut().zip(&output.planes).map(|(b, p)| &mut b[p.start..][..len]).collect();
+            let mut out = BlocksMut { extent: output.extent, planes: &mut planes };
+            let reads: Vec<Vec<&[f32]>> = self.inputs.iter().map(|v| slices(v, pool)).collect();
+            let inputs: Vec<Blocks<'_>> =
+                self.inputs.iter().zip(&reads).map(|(v, planes)| Blocks { extent: v.extent, planes }).collect();
+            let work = work.as_deref_mut().unwrap_or(&mut []);
+            self.compute(&inputs, &mut out, work, pool, context);
+        }
+        for (buffer, plane) in buffers.into_iter().zip(&output.planes) {
+            pool[plane.buffer] = buffer;
+        }
+        if let (Some(work), Some((plane, _))) = (work, self.work) {
+            pool[plane.buffer] = work;
+        }
+    }
+
+    fn run_output(&self, pool: &[Buffer], flow: &mut [f32]) {
+        if let Kernel::Output { resize, scale } = &self.kernel {
+            let planes = slices(&self.inputs[0], pool);
+            resize.run_flow(Blocks { extent: self.inputs[0].extent, planes: &planes }, *scale, flow);
+        }
+    }
+
+    fn compute(
+        &self,
+        inputs: &[Blocks<'_>],
+        out: &mut BlocksMut<'_, '_>,
+        work: &mut [f32],
+        pool: &[Buffer],
+        context: &Context<'_>,
+    ) {
+        let Context { isa, batch, frames, scratch } = *context;
+        match &self.kernel {
+            Kernel::Conv(plan) => plan.run(inputs[0], inputs.get(1).copied(), out, scratch),
+            Kernel::Pack(parts) => {
+                let lanes = LANES * out.planes.len();
+                let mut sources = vec![None; lanes * out.extent.n];
+                for (image, sources) in sources.chunks_mut(lanes).enumerate() {
+                    for (pixel, source) in parts[image / batch].iter().zip(sources) {
+                        let mean = pixel.mean.map_or(0.0, |(plane, lane, factor)| {
+                            factor * pool[plane.buffer][plane.start + image % batch * LANES + lane]
+                        });
+                        let Pixel { frame, channel, scale, offset, .. } = *pixel;
+                        *source = Some(Source { frame, channel, scale, offset: offset + mean });
+                    }
+                }
+                pack::pack(isa, frames, batch, &sources, out);
+            }
+            Kernel::PixelMean(channels) => {
+                let pixels = self.pixels(context);
+                let means = frames.map(|f| f.means(batch, pixels));
+                for n in 0..batch {
+                    for (c, averaged) in channels.iter().enumerate() {
+                        let of = |p: &Pixel| f64::from(p.scale) * means[p.frame][n][p.channel] + f64::from(p.offset);
+                        let mean = averaged.iter().map(of).sum::<f64>() / averaged.len() as f64;
+                        out.planes[c / LANES][n * LANES + c % LANES] = mean as f32;
+                    }
+                    for lane in channels.len()..LANES * out.planes.len() {
+                        out.planes[lane / LANES][n * LANES + lane % LANES] = 0.0;
+                    }
+                }
+            }
+            Kernel::Affine { scale, offset, activation } => {
+                elementwise::affine(isa, inputs[0], scale, offset, *activation, out);
+            }
+            Kernel::Combine { factor, activation } => {
+                elementwise::combine(isa, inputs[0], *factor, inputs[1], *activation, out);
+            }
+            Kernel::Channels(lanes) => elementwise::channels(inputs[0], lanes, out),
+            Kernel::Stack => {
+                for (i, x) in inputs.iter().enumerate() {
+                    elementwise::copy_images(*x, i * x.extent.n, out);
+                }
+            }
+            Kernel::ChannelMean => norm::channel_mean(isa, inputs, out),
+            Kernel::ChannelNorm { floor } => norm::channel_norm(isa, inputs[0], *floor, out),
+            Kernel::Moments { channels, batch } => {
+                norm::moments(isa, [inputs[0], inputs[1]], *channels, *batch, out);
+            }
+            Kernel::Standardise { channels, epsilon } => {
+                norm::standardise(isa, inputs[0], *channels, inputs[1], *epsilon, out);
+            }
+            Kernel::Correlation(plan) => plan.run(isa, [inputs[0], inputs[1]], out, work, scratch),
+            Kernel::Warp { axes, border } => warp::warp(isa, inputs[0], inputs[1], *axes, *border, out),
+            Kernel::Resize { resize, scale } => resize.run(isa, inputs[0], scale, out),
+            Kernel::Zeros => out.planes.iter_mut().for_each(|p| p.fill(0.0)),
+            Kernel::Output { .. } => {}
+        }
+    }
+
+    fn pixels(&self, context: &Context<'_>) -> usize {
+        match context.frames[0] {
+            Pixels::Planar(values) => values.len() / (3 * context.batch),
+            Pixels::Rgb(images) => images[0].len() / 3,
+        }
+    }
+}
+
+/// The planes of a value.
+pub(super) fn slices<'a>(value: &Value, pool: &'a [Buffer]) -> Vec<&'a [f32]> {
+    let len = value.extent.len();
+    value.planes.iter().map(|p| &pool[p.buffer][p.start..][..len]).collect()
+}

@@ -1,0 +1,95 @@
+//! Values of a plan: blocks that lie in shared buffers, and pixels that no kernel has touched yet.
+
+use ferroflow_kernels::{Extent, LANES, LaneMap, lane_map};
+
+/// One block of 16 channels within a buffer of the plan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Plane {
+    /// Index of the buffer: before memory is laid out each buffer is its own, afterwards they are reused.
+    pub buffer: usize,
+    /// First float.
+    pub start: usize,
+}
+
+/// A value: a list of planes, and which channel each of their lanes holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Value {
+    pub extent: Extent,
+    pub planes: Vec<Plane>,
+    pub lanes: LaneMap,
+}
+
+impl Value {
+    /// Whether channel `c` is lane `c`, as every kernel but convolution wants it.
+    pub fn is_dense(&self, channels: usize) -> bool {
+        self.lanes == lane_map(&[channels])
+    }
+
+    /// The lane that holds a channel.
+    pub fn lane_of(&self, channel: u32) -> Option<usize> {
+        self.lanes.iter().position(|&l| l == Some(channel))
+    }
+
+    /// Plane `i` with its 16 lanes.
+    pub fn blocks(&self) -> impl Iterator<Item = (Plane, &[Option<u32>])> {
+        self.planes.iter().copied().zip(self.lanes.chunks(LANES))
+    }
+
+    /// Images `index * count ..` of every plane, `count` of them.
+    pub fn part(&self, index: usize, count: usize) -> Self {
+        let extent = Extent { n: count, ..self.extent };
+        let shift = index * extent.len();
+        let planes = self.planes.iter().map(|p| Plane { start: p.start + shift, ..*p }).collect();
+        Self { extent, planes, lanes: self.lanes.clone() }
+    }
+
+    /// Values joined along channels, which are renumbered.
+    pub fn concat(parts: &[(&Value, usize)]) -> Self {
+        let mut whole = Self { extent: parts[0].0.extent, planes: Vec::new(), lanes: Vec::new() };
+        let mut before = 0;
+        for (part, channels) in parts {
+            whole.planes.extend(&part.planes);
+            whole.lanes.extend(part.lanes.iter().map(|l| l.map(|c| c + before)));
+            before += *channels as u32;
+        }
+        whole
+    }
+}
+
+/// A channel of a value that is still an affine function of the frames: `scale * frame[channel] + offset`, minus a
+/// multiple of a mean that is only known when the plan runs.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Pixel {
+    /// 0 or 1.
+    pub frame: usize,
+    /// 0, 1, 2.
+    pub channel: usize,
+    pub scale: f32,
+    pub offset: f32,
+    /// `factor * mean`, with the lane of the mean in a value of one pixel per image.
+    pub mean: Option<(Plane, usize, f32)>,
+}
+
+impl Pixel {
+    pub fn raw(frame: usize, channel: usize) -> Self {
+        Self { frame, channel, scale: 1.0, offset: 0.0, mean: None }
+    }
+
+    pub fn affine(&self, scale: f32, offset: f32) -> Self {
+        Self {
+            scale: self.scale * scale,
+            offset: self.offset * scale + offset,
+            mean: self.mean.map(|(plane, lane, factor)| (plane, lane, factor * scale)),
+            ..self.clone()
+        }
+    }
+}
+
+/// What a node of the graph has become.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// Computed by a step.
+    Blocks(Value),
+    /// An affine function of the frames, written to blocks when a kernel wants them.
+    Pixels,
+}
