@@ -37,9 +37,9 @@ pub(super) mod random {
 }
 
 pub(super) struct Case {
-    shape: ConvShape,
+    pub(super) shape: ConvShape,
     input: Extent,
-    parts: Vec<usize>,
+    pub(super) parts: Vec<usize>,
     weight: Vec<f32>,
     bias: Option<Vec<f32>>,
     activation: Activation,
@@ -56,14 +56,18 @@ impl Case {
     }
 
     pub(super) fn run(&self, options: Options) -> (String, Vec<Buffer>) {
+        let plan = ConvPlan::new(&self.layer(&lane_map(&self.parts)), options);
+        (plan.algorithm(), self.run_plan(&plan))
+    }
+
+    /// What a plan for this computes.
+    pub(super) fn run_plan(&self, plan: &ConvPlan) -> Vec<Buffer> {
         let mut random = Random(self.seed);
         let inputs: Vec<Buffer> = self
             .parts
             .iter()
             .flat_map(|&c| to_blocks(&random.values(c * self.input.len() / LANES), c, self.input))
             .collect();
-        let lanes = lane_map(&self.parts);
-        let plan = ConvPlan::new(&self.layer(&lanes), options);
         let extent = plan.output();
         let channels = self.shape.out_channels;
         let residual = to_blocks(&random.values(channels * extent.len() / LANES), channels, extent);
@@ -81,10 +85,10 @@ impl Case {
             &mut BlocksMut { extent, planes: &mut out },
             &scratch,
         );
-        (plan.algorithm(), outputs)
+        outputs
     }
 
-    fn layer<'a>(&'a self, lanes: &'a [Option<u32>]) -> Layer<'a> {
+    pub(super) fn layer<'a>(&'a self, lanes: &'a [Option<u32>]) -> Layer<'a> {
         Layer {
             shape: self.shape,
             input: self.input,
@@ -93,13 +97,6 @@ impl Case {
             bias: self.bias.as_deref(),
             activation: self.activation,
         }
-    }
-
-    /// Whether the algorithm that `options` names can compute this.
-    pub(super) fn offers(&self, options: Options) -> bool {
-        let lanes = lane_map(&self.parts);
-        let all = ConvPlan::algorithms(&self.layer(&lanes), options);
-        all.iter().any(|name| Some(name.as_str()) == options.algorithm)
     }
 
     /// Products per output, with bias and residual.
@@ -119,12 +116,17 @@ impl Case {
     ) {
         let options = Options { isa, exact: false, threads, algorithm };
         let (name, got) = self.run(options);
+        self.compare(expected, &got, &format!("{name} on {isa:?}"), rounding);
+    }
+
+    /// See [`Case::check`].
+    pub(super) fn compare(&self, expected: &[Buffer], got: &[Buffer], name: &str, rounding: f32) {
         let tolerance = rounding * self.terms() * f32::EPSILON;
-        for (block, (expected, got)) in expected.iter().zip(&got).enumerate() {
+        for (block, (expected, got)) in expected.iter().zip(got).enumerate() {
             for (i, (e, g)) in expected.iter().zip(got.iter()).enumerate() {
                 assert!(
                     (e - g).abs() <= tolerance,
-                    "{name} on {isa:?}: block {block} pixel {} lane {}: {g}, not {e}; {:?} {:?} parts {:?}",
+                    "{name}: block {block} pixel {} lane {}: {g}, not {e}; {:?} {:?} parts {:?}",
                     i / LANES,
                     i % LANES,
                     self.shape,

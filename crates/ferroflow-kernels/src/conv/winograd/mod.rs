@@ -51,10 +51,6 @@ pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> 
         .filter_map(|n| {
             let scheme = Scheme::new(&layer.shape, layer.input, n)?;
             let (blocking, seconds) = cost::plan(layer, &scheme, options, tile, panel);
-            let blocking = tuned(layer).unwrap_or(blocking);
-            if std::env::var("WINO_SHOW").is_ok() {
-                eprintln!("F{} {blocking:?} {:.2} ms", scheme.m, seconds * 1e3);
-            }
             Some(Candidate {
                 name: name(scheme.m),
                 seconds,
@@ -138,7 +134,7 @@ impl Winograd {
             isa: options.isa,
             threads: options.threads,
             tiles: Tiles::new(&scheme, layer.input.n),
-            u: weights::transform(layer, &scheme, &memory),
+            u: weights::transform(layer, &scheme, &memory, options.isa),
             bias,
             slope: layer.activation.slope(),
             blocks,
@@ -340,10 +336,4 @@ impl Engine for Winograd {
     fn weight_bytes(&self) -> usize {
         4 * self.u.len()
     }
-}
-
-fn tuned(layer: &Layer<'_>) -> Option<Blocking> {
-    let value = std::env::var("WINO").ok()?;
-    let mut n = value.split(',').map(|v| v.parse::<usize>().unwrap());
-    Some(Blocking { tiles: n.next()?, blocks: n.next()?.min(used_channels(layer.lanes).len()), staged: n.next()? > 0 })
 }
