@@ -2,6 +2,7 @@
 
 pub mod graph;
 mod model;
+pub mod onnx;
 mod settings;
 pub mod weights;
 pub mod zoo;
