@@ -1,8 +1,8 @@
 //! The cost volume in standard operators, of any size.
 
+use super::CorrelationForm;
 use super::emit::Emit;
 use super::proto::Attribute;
-use super::CorrelationForm;
 use crate::graph::Correlation;
 
 /// A bound of a slice that means "to the end".

@@ -31,7 +31,8 @@ pub(super) fn cut(graph: &Graph) -> Result<Cut, OnnxError> {
     let is_used = |i: usize| {
         graph.nodes.iter().zip(&before).any(|(n, &b)| !b && n.inputs.iter().any(|input| input.0 as usize == i))
     };
-    let values: Vec<NodeId> = (0..before.len()).filter(|&i| before[i] && is_used(i)).map(|i| NodeId(i as u32)).collect();
+    let values: Vec<NodeId> =
+        (0..before.len()).filter(|&i| before[i] && is_used(i)).map(|i| NodeId(i as u32)).collect();
     match values[..] {
         [_, _] => Ok(Cut { values, before }),
         [one] if is_stacked(graph, one) => Ok(Cut { values, before }),

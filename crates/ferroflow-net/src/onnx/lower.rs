@@ -60,11 +60,7 @@ pub(super) fn lower<'w>(
         let dim = |d: Result<i64, &str>| proto::Dim { value: d.ok(), param: d.err().map(str::to_string) };
         let shape = proto::Shape { dim: vec![dim(n), dim(Ok(channels)), dim(h), dim(w)] };
         let tensor = proto::TensorType { element: kind::FLOAT, shape: Some(shape) };
-        proto::ValueInfo {
-            name: name.into(),
-            kind: Some(proto::Type { tensor: Some(tensor) }),
-            doc_string: doc.into(),
-        }
+        proto::ValueInfo { name: name.into(), kind: Some(proto::Type { tensor: Some(tensor) }), doc_string: doc.into() }
     };
     let doc = match options.inputs {
         Inputs::Images => "RGB, 0 to 255",
@@ -119,11 +115,8 @@ impl<'w> Lower<'w> {
     }
 
     fn set(&mut self, id: NodeId, name: String, half: bool) {
-        let value = if half {
-            Value { half: Some(name), single: None }
-        } else {
-            Value { single: Some(name), half: None }
-        };
+        let value =
+            if half { Value { half: Some(name), single: None } } else { Value { single: Some(name), half: None } };
         self.values.insert(id, value);
     }
 
@@ -233,7 +226,8 @@ impl<'w> Lower<'w> {
                     Attribute::int("group", c.groups as i64),
                     Attribute::ints("pads", &[p.top, p.left, p.bottom, p.right].map(|v| v as i64)),
                 ];
-                let inputs: Vec<&str> = [Some(&x), Some(&weight), bias.as_ref()].into_iter().flatten().map(String::as_str).collect();
+                let inputs: Vec<&str> =
+                    [Some(&x), Some(&weight), bias.as_ref()].into_iter().flatten().map(String::as_str).collect();
                 self.emit.op("Conv", &inputs, attributes);
             }
             Op::Deconv(d) => {
@@ -246,7 +240,8 @@ impl<'w> Lower<'w> {
                     Attribute::ints("strides", &[2, 2]),
                     Attribute::ints("pads", &[1, 1, 1, 1]),
                 ];
-                let inputs: Vec<&str> = [Some(&x), Some(&weight), bias.as_ref()].into_iter().flatten().map(String::as_str).collect();
+                let inputs: Vec<&str> =
+                    [Some(&x), Some(&weight), bias.as_ref()].into_iter().flatten().map(String::as_str).collect();
                 self.emit.op("ConvTranspose", &inputs, attributes);
             }
             Op::BatchNorm(b) => {
@@ -320,8 +315,8 @@ impl<'w> Lower<'w> {
                     ..16 => WarpForm::Gather,
                     _ => WarpForm::GridSample,
                 });
-                let is_sampled = form == WarpForm::GridSample
-                    && warp::grid_sample(&mut self.emit, *w, [&image, &flow], geometry);
+                let is_sampled =
+                    form == WarpForm::GridSample && warp::grid_sample(&mut self.emit, *w, [&image, &flow], geometry);
                 if !is_sampled {
                     warp::gather(&mut self.emit, *w, [&image, &flow], geometry);
                 }

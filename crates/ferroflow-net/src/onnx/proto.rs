@@ -82,7 +82,8 @@ pub(super) struct Attribute {
     pub i: Option<i64>,
     #[prost(bytes = "vec", optional, tag = "4")]
     pub s: Option<Vec<u8>>,
-    #[prost(int64, repeated, tag = "8")]
+    // ONNX is of protobuf 2, which does not pack lists.
+    #[prost(int64, repeated, packed = "false", tag = "8")]
     pub ints: Vec<i64>,
     #[prost(int32, tag = "20")]
     pub kind: i32,
@@ -147,7 +148,7 @@ pub(super) struct Dim {
 /// `TensorProto` without its values (`raw_data`, field 9).
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct TensorHead {
-    #[prost(int64, repeated, tag = "1")]
+    #[prost(int64, repeated, packed = "false", tag = "1")]
     pub dims: Vec<i64>,
     #[prost(int32, tag = "2")]
     pub kind: i32,
@@ -178,9 +179,9 @@ impl Values<'_> {
         const STEP: usize = 1 << 14;
         match self {
             Self::Own(v) => out.write_all(v),
-            Self::F32(v) => v.chunks(STEP).try_for_each(|part| {
-                out.write_all(&part.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
-            }),
+            Self::F32(v) => v
+                .chunks(STEP)
+                .try_for_each(|part| out.write_all(&part.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())),
             Self::F16(v) => v.chunks(STEP).try_for_each(|part| {
                 let halves = part.iter().flat_map(|&x| half::f16::from_f32(x).to_le_bytes());
                 out.write_all(&halves.collect::<Vec<u8>>())
