@@ -20,18 +20,20 @@ pub enum Pixels<'a> {
 impl Pixels<'_> {
     /// 16 values of one channel from pixel `first` on, repeating the last pixel past the end.
     #[inline(always)]
-    fn run(&self, n: usize, channel: usize, pixels: usize, first: usize) -> [f32; LANES] {
+    fn run(&self, n: usize, channel: usize, pixels: usize, first: usize, to: &mut [f32; LANES]) {
         match self {
             Pixels::Planar(values) => {
                 let plane = &values[(n * 3 + channel) * pixels..][..pixels];
                 match plane.get(first..first + LANES) {
-                    Some(run) => std::array::from_fn(|i| run[i]),
-                    None => std::array::from_fn(|i| plane[(first + i).min(pixels - 1)]),
+                    Some(run) => to.copy_from_slice(run),
+                    None => to.iter_mut().enumerate().for_each(|(i, to)| *to = plane[(first + i).min(pixels - 1)]),
                 }
             }
             Pixels::Rgb(images) => match images[n].get(3 * first..3 * (first + LANES)) {
-                Some(run) => std::array::from_fn(|i| f32::from(run[3 * i + channel])),
-                None => std::array::from_fn(|i| f32::from(images[n][3 * (first + i).min(pixels - 1) + channel])),
+                Some(run) => to.iter_mut().zip(run.chunks_exact(3)).for_each(|(to, p)| *to = f32::from(p[channel])),
+                None => to.iter_mut().enumerate().for_each(|(i, to)| {
+                    *to = f32::from(images[n][3 * (first + i).min(pixels - 1) + channel]);
+                }),
             },
         }
     }
@@ -120,7 +122,8 @@ impl Kernel for Pack<'_> {
                 let mut rows = [S::zero(); LANES];
                 for (row, source) in rows.iter_mut().zip(self.sources) {
                     if let Some(Source { frame, channel, scale, offset }) = *source {
-                        let run = self.frames[frame].run(self.n, channel, self.pixels, self.first + i * LANES);
+                        let mut run = [0.0; LANES];
+                        self.frames[frame].run(self.n, channel, self.pixels, self.first + i * LANES, &mut run);
                         *row = S::fma(S::load(run.as_ptr()), S::splat(scale), S::splat(offset));
                     }
                 }

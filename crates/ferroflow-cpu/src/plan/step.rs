@@ -125,7 +125,7 @@ impl Step {
     pub fn run(&self, pool: &mut [Buffer], flow: &mut [f32], context: &Context<'_>) {
         let mut work = self.work.map(|(plane, _)| std::mem::take(&mut pool[plane.buffer]));
         let Some(output) = &self.output else {
-            return self.run_output(pool, flow);
+            return self.run_output(pool, flow, context.scratch);
         };
         let mut buffers: Vec<Buffer> = output.planes.iter().map(|p| std::mem::take(&mut pool[p.buffer])).collect();
         let len = output.extent.len();
@@ -147,10 +147,10 @@ impl Step {
         }
     }
 
-    fn run_output(&self, pool: &[Buffer], flow: &mut [f32]) {
+    fn run_output(&self, pool: &[Buffer], flow: &mut [f32], scratch: &Scratch) {
         if let Kernel::Output { resize, scale } = &self.kernel {
             let planes = slices(&self.inputs[0], pool);
-            resize.run_flow(Blocks { extent: self.inputs[0].extent, planes: &planes }, *scale, flow);
+            resize.run_flow(Blocks { extent: self.inputs[0].extent, planes: &planes }, *scale, flow, scratch);
         }
     }
 
