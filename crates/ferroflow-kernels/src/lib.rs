@@ -10,6 +10,7 @@
 
 pub mod conv;
 pub mod correlation;
+pub mod depthwise;
 pub mod elementwise;
 pub mod gemm;
 pub mod layout;

@@ -1,8 +1,10 @@
-//! Layers of 1 to 4 outputs, the flow predictors: 3x3 stride 1, and the transposed 4x4.
+//! Layers of 1 to 4 outputs, the flow predictors and flow upsamplings: 3x3 stride 1, and the transposed 4x4.
 //!
 //! With outputs in the lanes, 14 of 16 would be idle. Here the lanes are *input* channels: one accumulator per output and
-//! point, one horizontal sum at the end. Columns go in blocks of 64, so that three rows of hundreds of channels stay in
-//! the second-level cache; only tiles at the image's border are copied.
+//! point, one horizontal sum at the end. The input is walked a few blocks at a time, so that three rows of them stay in
+//! the cache; the accumulators of a band of rows wait in the working memory. Only tiles at a border copy their input.
+
+use std::ops::Range;
 
 use rayon::prelude::*;
 
@@ -22,10 +24,12 @@ use crate::{
     simd::{self, Kernel, Simd},
 };
 
-/// Columns of a task.
+/// Accumulators of a band: 128 KB, a tenth of a second-level cache.
+const BAND_SUMS: usize = 2048;
+/// Columns of a band of a convolution.
 const COLUMNS: usize = 64;
-/// Input channels below which the horizontal sums cost more than idle lanes.
-const MIN_CHANNELS: usize = 24;
+/// Input blocks walked together: three rows of each stay in the cache even where the planes' distance is a power of two.
+const GROUP: usize = 8;
 /// Points of the largest tile.
 const MAX_TILE: usize = 8;
 
@@ -35,28 +39,30 @@ pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> 
         return Vec::new();
     }
     let machine = Machine::of(options.isa);
+    let idle = (layer.lanes.len() / layer.shape.in_channels) as f64;
     vec![Candidate {
         name: "few outputs".into(),
-        seconds: layer.shape.flop(layer.input) / (0.6 * machine.flops * options.threads as f64),
+        seconds: idle * layer.shape.flop(layer.input) / (0.6 * machine.flops * options.threads as f64),
         exact: true,
         build: Box::new(|layer, options| Box::new(Few::new(layer, options))),
     }]
 }
 
-/// Whether lanes over input channels pay.
+/// Whether this engine can compute the layer.
 fn takes(shape: &ConvShape) -> bool {
     let square = shape.kind == ConvKind::Transposed || (shape.kernel == 3 && shape.stride == 1 && shape.dilation == 1);
-    square && shape.out_channels <= 4 && shape.in_channels >= MIN_CHANNELS
+    square && shape.out_channels <= 4
 }
 
 pub(super) struct Few {
     isa: Isa,
     shape: ConvShape,
-    channels: Channels,
+    used: Vec<usize>,
     phases: Vec<Phase>,
     bias: Vec<f32>,
     activation: Activation,
-    threads: usize,
+    /// Rows and columns of a band.
+    band: [usize; 2],
 }
 
 struct Phase {
@@ -69,29 +75,44 @@ struct Phase {
 }
 
 impl Few {
-    pub fn new(layer: &Layer<'_>, options: Options) -> Self {
+    fn new(layer: &Layer<'_>, options: Options) -> Self {
         let s = layer.shape;
-        let mut channels = Channels::new(layer.lanes, 3);
-        channels.packed = None;
         let mut bias = layer.bias.map_or(vec![0.0; s.out_channels], <[f32]>::to_vec);
         bias.resize(outputs(s.out_channels), 0.0);
-        Self {
+        let phases: Vec<Phase> = phases(layer)
+            .into_iter()
+            .map(|(first, rows, columns)| Phase {
+                first,
+                rows: rows.iter().map(|r| r.0).collect(),
+                column: columns[0].0,
+                weights: pack(layer, &rows, &columns),
+            })
+            .collect();
+        let mut few = Self {
             isa: options.isa,
             shape: s,
-            phases: phases(layer)
-                .into_iter()
-                .map(|(first, rows, columns)| Phase {
-                    first,
-                    rows: rows.iter().map(|r| r.0).collect(),
-                    column: columns[0].0,
-                    weights: pack(layer, &rows, &columns),
-                })
-                .collect(),
-            channels,
+            used: Channels::new(layer.lanes, 1).used,
+            phases,
             bias,
             activation: layer.activation,
-            threads: options.threads,
-        }
+            band: [1, 1],
+        };
+        let output = s.output(layer.input);
+        let [height, width] = few.grid(output.h, output.w);
+        let points = BAND_SUMS / (few.phases.len() * outputs(s.out_channels));
+        let columns = width.min(if few.spread() == 1 { COLUMNS } else { COLUMNS / 2 });
+        let bands = (3 * options.threads).div_ceil(layer.input.n * width.div_ceil(columns));
+        few.band = [(points / columns).min(height.div_ceil(bands)).max(1), columns];
+        few
+    }
+
+    /// Output columns between neighbouring points.
+    fn spread(&self) -> usize {
+        if self.shape.kind == ConvKind::Transposed { 2 } else { 1 }
+    }
+
+    fn grid(&self, height: usize, width: usize) -> [usize; 2] {
+        [height / self.spread(), width / self.spread()]
     }
 
     /// Zeros above and left of the grid of windows.
@@ -105,6 +126,10 @@ impl Few {
     fn pitch(&self) -> Pitch {
         let columns = MAX_TILE + 2;
         Pitch { source: 0, patch: columns, patch_plane: (3 * columns + 1) * LANES }
+    }
+
+    fn patch_len(&self) -> usize {
+        GROUP.min(self.used.len()) * self.pitch().patch_plane
     }
 }
 
@@ -137,28 +162,25 @@ fn pack(layer: &Layer<'_>, rows: &Taps, columns: &Taps) -> Buffer {
 
 impl Engine for Few {
     fn run(&self, input: Blocks<'_>, residual: Option<Blocks<'_>>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
-        let spread = if self.shape.kind == ConvKind::Transposed { 2 } else { 1 };
-        let grid = [output.extent.h / spread, output.extent.w / spread];
-        let columns = grid[1].div_ceil(COLUMNS);
-        // A task's first rows are read twice; two tasks of more than 8 rows per thread balance well enough.
-        let bands = grid[0].div_ceil(8).min((4 * self.threads).div_ceil(columns)).max(1);
-        let out = Output(output.planes[0].as_mut_ptr());
         let extent = output.extent;
+        let [height, width] = self.grid(extent.h, extent.w);
+        let (bands, columns) = (height.div_ceil(self.band[0]), width.div_ceil(self.band[1]));
+        let out = Output(output.planes[0].as_mut_ptr());
         (0..input.extent.n * bands * columns).into_par_iter().with_max_len(1).for_each(|task| {
             let (column, band) = (task % columns, task / columns % bands);
             scratch.with(self.scratch_len(), |scratch| {
+                let (patch, sums) = scratch.split_at_mut(self.patch_len());
                 let band = Band {
                     engine: self,
                     input,
                     residual: residual.map(|r| r.planes[0]),
                     output: out,
-                    width: extent.w,
-                    height: extent.h,
-                    spread,
+                    size: [extent.h, extent.w],
                     image: task / columns / bands,
-                    rows: share(grid[0], band, bands),
-                    columns: column * COLUMNS..grid[1].min((column + 1) * COLUMNS),
-                    scratch,
+                    rows: share(height, band, bands),
+                    columns: share(width, column, columns),
+                    patch,
+                    sums,
                 };
                 simd::run(self.isa, band);
             });
@@ -170,7 +192,8 @@ impl Engine for Few {
     }
 
     fn scratch_len(&self) -> usize {
-        self.channels.used.len() * self.pitch().patch_plane
+        let sums = self.band[0] * (self.band[1] + MAX_TILE) * self.phases.len() * outputs(self.shape.out_channels);
+        self.patch_len() + (sums + LANES) * LANES
     }
 
     fn weight_bytes(&self) -> usize {
@@ -184,13 +207,14 @@ struct Band<'a> {
     input: Blocks<'a>,
     residual: Option<&'a [f32]>,
     output: Output,
-    width: usize,
-    height: usize,
-    spread: usize,
+    /// Height and width of the output.
+    size: [usize; 2],
     image: usize,
-    rows: std::ops::Range<usize>,
-    columns: std::ops::Range<usize>,
-    scratch: &'a mut [f32],
+    rows: Range<usize>,
+    columns: Range<usize>,
+    patch: &'a mut [f32],
+    /// `[phase][row][column][output][16]`, columns rounded up to whole tiles.
+    sums: &'a mut [f32],
 }
 
 impl Kernel for Band<'_> {
@@ -199,20 +223,20 @@ impl Kernel for Band<'_> {
     #[inline(always)]
     fn run<S: Simd>(mut self) {
         // Accumulators (outputs times points, 16 lanes each) fill the registers that inputs and weights leave.
-        let wide = S::ISA == Isa::Avx512;
-        match (outputs(self.engine.shape.out_channels), self.engine.shape.kind, wide) {
-            (1, ConvKind::Forward, true) => self.tiles::<S, 1, 8, 3>(),
-            (2, ConvKind::Forward, true) => self.tiles::<S, 2, 8, 3>(),
-            (_, ConvKind::Forward, true) => self.tiles::<S, 4, 4, 3>(),
-            (1, ConvKind::Transposed, true) => self.tiles::<S, 1, 8, 2>(),
-            (2, ConvKind::Transposed, true) => self.tiles::<S, 2, 8, 2>(),
-            (_, ConvKind::Transposed, true) => self.tiles::<S, 4, 4, 2>(),
-            (1, ConvKind::Forward, false) => self.tiles::<S, 1, 4, 3>(),
-            (2, ConvKind::Forward, false) => self.tiles::<S, 2, 3, 3>(),
-            (_, ConvKind::Forward, false) => self.tiles::<S, 4, 1, 3>(),
-            (1, ConvKind::Transposed, false) => self.tiles::<S, 1, 4, 2>(),
-            (2, ConvKind::Transposed, false) => self.tiles::<S, 2, 3, 2>(),
-            (_, ConvKind::Transposed, false) => self.tiles::<S, 4, 1, 2>(),
+        macro_rules! tiles {
+            ($outputs:literal, $wide:literal, $narrow:literal) => {
+                match (S::ISA, self.engine.shape.kind) {
+                    (Isa::Avx512, ConvKind::Forward) => self.tiles::<S, $outputs, $wide, 3>(),
+                    (Isa::Avx512, ConvKind::Transposed) => self.tiles::<S, $outputs, $wide, 2>(),
+                    (_, ConvKind::Forward) => self.tiles::<S, $outputs, $narrow, 3>(),
+                    (_, ConvKind::Transposed) => self.tiles::<S, $outputs, $narrow, 2>(),
+                }
+            };
+        }
+        match outputs(self.engine.shape.out_channels) {
+            1 => tiles!(1, 8, 4),
+            2 => tiles!(2, 8, 3),
+            _ => tiles!(4, 4, 1),
         }
     }
 }
@@ -220,56 +244,121 @@ impl Kernel for Band<'_> {
 impl Band<'_> {
     #[inline(always)]
     fn tiles<S: Simd, const O: usize, const T: usize, const KX: usize>(&mut self) {
+        let planes = self.input.planes.len();
+        for first in (0..planes).step_by(GROUP) {
+            let group = first..planes.min(first + GROUP);
+            for y in self.rows.clone() {
+                for x in self.columns.clone().step_by(T) {
+                    self.tile::<S, O, T, KX>(group.clone(), y, x);
+                }
+            }
+        }
+        self.finish::<S, O, T>();
+    }
+
+    /// The first accumulator of a row.
+    #[inline(always)]
+    fn row<const O: usize, const T: usize>(&self, phase: usize, y: usize) -> usize {
+        let columns = self.columns.len().next_multiple_of(T);
+        (phase * self.rows.len() + y - self.rows.start) * columns * O * LANES
+    }
+
+    /// Adds a group of blocks to the accumulators of one tile.
+    #[inline(always)]
+    fn tile<S: Simd, const O: usize, const T: usize, const KX: usize>(
+        &mut self,
+        group: Range<usize>,
+        y: usize,
+        x: usize,
+    ) {
         let e = self.engine;
         let (pitch, before) = (e.pitch(), e.before());
-        for y in self.rows.clone() {
-            for x in self.columns.clone().step_by(T) {
-                let span = Patch {
-                    image: self.input.extent,
-                    n: self.image,
-                    top: y as isize - before[0] as isize,
-                    left: x as isize - before[1] as isize,
-                    rows: 3,
-                    columns: T + 2,
-                    pitch,
-                    channels: &e.channels,
-                };
-                let inside = span.in_place();
-                if inside.is_none() {
-                    // SAFETY: inside a kernel; the scratch holds `scratch_len` floats.
-                    unsafe { span.copy::<S>(self.input.planes, self.scratch) };
-                }
-                let count = T.min(self.columns.end - x);
-                for phase in &e.phases {
-                    // SAFETY: inside a kernel.
-                    let mut sums = unsafe { [[S::zero(); T]; O] };
-                    let mut weights = phase.weights.as_ptr();
-                    for plane in 0..self.input.planes.len() {
-                        let (from, row_pitch) = match inside {
-                            Some(at) => (self.input.planes[plane][at..].as_ptr(), self.input.extent.w * LANES),
-                            None => (self.scratch[plane * pitch.patch_plane..].as_ptr(), pitch.patch * LANES),
-                        };
-                        for &row in &phase.rows {
-                            // SAFETY: three rows of `T + 2` pixels are there, in the image or in the patch; the weights
-                            // were packed in this order.
-                            unsafe {
-                                let from = from.add(row * row_pitch + phase.column * LANES);
-                                row_sums::<S, O, T, KX>(from, weights, &mut sums);
-                                weights = weights.add(O * KX * LANES);
-                            }
+        let span = Patch {
+            image: self.input.extent,
+            n: self.image,
+            top: y as isize - before[0] as isize,
+            left: x as isize - before[1] as isize,
+            rows: 3,
+            columns: T + 2,
+            pitch,
+            used: &e.used[group.clone()],
+            packed: None,
+        };
+        let inside = span.in_place();
+        if inside.is_none() {
+            // SAFETY: inside a kernel; the patch holds a group of blocks.
+            unsafe { span.copy::<S>(&self.input.planes[group.clone()], self.patch) };
+        }
+        for (p, phase) in e.phases.iter().enumerate() {
+            let at = self.row::<O, T>(p, y) + (x - self.columns.start) * O * LANES;
+            let waiting = &mut self.sums[at..][..T * O * LANES];
+            let mut weights = phase.weights[group.start * phase.rows.len() * O * KX * LANES..].as_ptr();
+            // SAFETY: inside a kernel. Three rows of `T + 2` pixels are there, in the image or in the patch; the weights
+            // were packed in this order; `T * O` accumulators wait.
+            unsafe {
+                let mut sums = [[S::zero(); T]; O];
+                if group.start > 0 {
+                    for t in 0..T {
+                        for o in 0..O {
+                            sums[o][t] = S::load(waiting.as_ptr().add((t * O + o) * LANES));
                         }
                     }
-                    let at = ((self.image * self.height + y * self.spread + phase.first[0]) * self.width
-                        + x * self.spread
-                        + phase.first[1])
-                        * LANES;
-                    for t in 0..count {
-                        let at = at + t * self.spread * LANES;
+                }
+                for plane in group.clone() {
+                    let (from, row_pitch) = match inside {
+                        Some(at) => (self.input.planes[plane][at..].as_ptr(), self.input.extent.w * LANES),
+                        None => (self.patch[(plane - group.start) * pitch.patch_plane..].as_ptr(), pitch.patch * LANES),
+                    };
+                    if e.used[plane] == 0 {
+                        weights = weights.add(phase.rows.len() * O * KX * LANES);
+                        continue;
+                    }
+                    for &row in &phase.rows {
+                        let from = from.add(row * row_pitch + phase.column * LANES);
+                        row_sums::<S, O, T, KX>(from, weights, &mut sums);
+                        weights = weights.add(O * KX * LANES);
+                    }
+                }
+                for t in 0..T {
+                    for o in 0..O {
+                        S::store(waiting.as_mut_ptr().add((t * O + o) * LANES), sums[o][t]);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sums the lanes and writes the outputs.
+    #[inline(always)]
+    fn finish<S: Simd, const O: usize, const T: usize>(&mut self) {
+        let e = self.engine;
+        let spread = e.spread();
+        for (p, phase) in e.phases.iter().enumerate() {
+            for y in self.rows.clone() {
+                let row = self.row::<O, T>(p, y);
+                let line = (self.image * self.size[0] + y * spread + phase.first[0]) * self.size[1];
+                for x in self.columns.clone().step_by(LANES / O) {
+                    let mut sums = [0.0f32; LANES];
+                    // SAFETY: inside a kernel; 16 accumulators follow each other, in the last tile of the last row
+                    // those of the working memory's reserve.
+                    unsafe {
+                        let from = self.sums[row + (x - self.columns.start) * O * LANES..][..LANES * LANES].as_ptr();
+                        let mut rows = [S::zero(); LANES];
+                        for i in 0..LANES {
+                            rows[i] = S::load(from.add(i * LANES));
+                        }
+                        S::transpose(&mut rows);
+                        let mut sum = rows[0];
+                        for i in 1..LANES {
+                            sum = S::add(sum, rows[i]);
+                        }
+                        S::store(sums.as_mut_ptr(), sum);
+                    }
+                    for (t, sums) in sums.chunks_exact(O).take(self.columns.end - x).enumerate() {
+                        let at = (line + (x + t) * spread + phase.first[1]) * LANES;
                         let mut point = [0.0f32; LANES];
                         for o in 0..O.min(e.shape.out_channels) {
-                            // SAFETY: inside a kernel.
-                            let sum = unsafe { S::sum(sums[o][t]) };
-                            let v = sum + e.bias[o] + self.residual.map_or(0.0, |r| r[at + o]);
+                            let v = sums[o] + e.bias[o] + self.residual.map_or(0.0, |r| r[at + o]);
                             point[o] = v.max(v * e.activation.slope());
                         }
                         // SAFETY: `ConvPlan::run` checked the output's extent, and no other task has this point.

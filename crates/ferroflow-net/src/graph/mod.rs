@@ -4,10 +4,12 @@
 //! image, so an executor needs to know nothing else about a network.
 
 mod builder;
+mod cost;
 mod op;
 mod shape;
 
 pub use builder::{Builder, ConvSpec, Label, Naming, k};
+pub use cost::Cost;
 pub use op::{
     BatchNorm, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, Grid, MomentsOver, Op, Padding, Warp, WarpBorder,
 };

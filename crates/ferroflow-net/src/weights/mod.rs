@@ -1,9 +1,14 @@
 //! The values of a network's parameters: checked against its table, stored with their provenance.
 
+mod convert;
+pub mod export;
 pub mod formula;
+pub mod import;
+pub mod names;
 mod provenance;
 pub mod store;
 
+pub use convert::{ConvertError, convert};
 pub use provenance::Provenance;
 
 use crate::graph::{Graph, ParamId, ParamRole};

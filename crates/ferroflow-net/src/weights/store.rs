@@ -19,8 +19,8 @@ use crate::model::{Model, ModelError};
 /// Longest header that is read; that of FlowNet2 has 30 kB.
 const MAX_HEADER: u64 = 16 << 20;
 
-const MODEL: &str = "ferroflow.model";
-const OPTIONS: &str = "ferroflow.options";
+pub(super) const MODEL: &str = "ferroflow.model";
+pub(super) const OPTIONS: &str = "ferroflow.options";
 
 /// How values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,15 +6,15 @@
 //! A 1x1 layer has no borders and sees the images as one row of pixels.
 
 pub(super) mod patch;
-pub(super) mod runs;
-mod tile;
+pub(crate) mod runs;
+pub(crate) mod tile;
 
 use rayon::prelude::*;
 
 use self::{
     patch::Patch,
     runs::{Channels, Phase, Pitch, Taps},
-    tile::{Finish, Source, Tile},
+    tile::{Finish, Source, Tile, register_tile},
 };
 use super::{
     Activation, ConvKind, Engine, Layer, Options,
@@ -73,21 +73,10 @@ pub(super) struct Direct {
     pitch: Pitch,
 }
 
-/// `TILE` and `PANEL` of an instruction set.
-struct Shape;
-
-impl Kernel for Shape {
-    type Output = (usize, usize);
-    #[inline(always)]
-    fn run<S: Simd>(self) -> Self::Output {
-        (S::TILE, S::PANEL)
-    }
-}
-
 impl Direct {
     pub fn new(layer: &Layer<'_>, options: Options) -> Self {
         let s = &layer.shape;
-        let (tile, panel) = simd::run(options.isa, Shape);
+        let (tile, panel) = register_tile(options.isa);
         let output = s.output(layer.input);
         let pointwise = s.kind == ConvKind::Forward && s.kernel == 1 && s.stride == 1 && s.padding == [0; 4];
         let image = if pointwise {
@@ -257,13 +246,13 @@ impl Engine for Direct {
 
 /// The `i`-th of `parts` nearly equal parts of `size`.
 #[inline(always)]
-pub(super) fn share(size: usize, i: usize, parts: usize) -> std::ops::Range<usize> {
+pub(crate) fn share(size: usize, i: usize, parts: usize) -> std::ops::Range<usize> {
     size * i / parts..size * (i + 1) / parts
 }
 
 /// One output block, written at different places by different threads.
 #[derive(Clone, Copy)]
-pub(super) struct Output(pub *mut f32);
+pub(crate) struct Output(pub *mut f32);
 
 // SAFETY: tasks write disjoint points or disjoint blocks.
 unsafe impl Send for Output {}
@@ -303,7 +292,8 @@ impl Kernel for Strip<'_> {
             rows: (self.rows.len() - 1) * e.stride + e.window[0],
             columns: (self.columns.len() - 1) * e.stride + e.window[1],
             pitch: e.pitch,
-            channels: &e.channels,
+            used: &e.channels.used,
+            packed: e.channels.packed,
         };
         let (source, pitch) = match span.in_place() {
             Some(at) => (Source::Blocks(self.input, at), e.image.w * LANES),

@@ -1,6 +1,6 @@
 //! The input of a strip, copied with zeros where the windows leave the image.
 
-use super::runs::{Channels, Pitch};
+use super::runs::Pitch;
 use crate::{Extent, LANES, simd::Simd};
 
 /// What a strip's windows span.
@@ -13,7 +13,9 @@ pub struct Patch<'a> {
     pub rows: usize,
     pub columns: usize,
     pub pitch: Pitch,
-    pub channels: &'a Channels,
+    /// Lanes in use of each block, and whether only those are copied, side by side.
+    pub used: &'a [usize],
+    pub packed: Option<usize>,
 }
 
 impl Patch<'_> {
@@ -21,8 +23,7 @@ impl Patch<'_> {
     pub fn in_place(&self) -> Option<usize> {
         let (top, left) = (usize::try_from(self.top).ok()?, usize::try_from(self.left).ok()?);
         let inside = top + self.rows <= self.image.h && left + self.columns <= self.image.w;
-        (inside && self.channels.packed.is_none())
-            .then_some(((self.n * self.image.h + top) * self.image.w + left) * LANES)
+        (inside && self.packed.is_none()).then_some(((self.n * self.image.h + top) * self.image.w + left) * LANES)
     }
 
     /// Copies the span.
@@ -44,9 +45,9 @@ impl Patch<'_> {
                 0
             };
             let count = end - begin;
-            match self.channels.packed {
+            match self.packed {
                 None => {
-                    for (plane, input) in input.iter().enumerate().filter(|(p, _)| self.channels.used[*p] > 0) {
+                    for (plane, input) in input.iter().enumerate().filter(|(p, _)| self.used[*p] > 0) {
                         let at = plane * self.pitch.patch_plane + row * self.pitch.patch * LANES;
                         let to = &mut patch[at..][..self.columns * LANES];
                         to[..begin * LANES].fill(0.0);
@@ -60,7 +61,7 @@ impl Patch<'_> {
                     // Whole vectors: the surplus of each is overwritten by the next.
                     for x in 0..count {
                         let mut at = (begin + x) * pixel;
-                        for (input, &used) in input.iter().zip(&self.channels.used).filter(|(_, used)| **used > 0) {
+                        for (input, &used) in input.iter().zip(self.used).filter(|(_, used)| **used > 0) {
                             let (from, to) = (&input[from + x * LANES..][..LANES], &mut to[at..][..LANES]);
                             // SAFETY: both are 16 floats.
                             unsafe { S::store(to.as_mut_ptr(), S::load(from.as_ptr())) };

@@ -4,7 +4,24 @@
 //! of the next output `step` floats further. Weights are vectors read once in order; inputs are broadcast.
 
 use super::runs::Run;
-use crate::{LANES, conv::Activation, simd::Simd};
+use crate::{
+    Isa, LANES,
+    conv::Activation,
+    simd::{self, Kernel, Simd},
+};
+
+/// Points and output blocks of the largest tile.
+pub fn register_tile(isa: Isa) -> (usize, usize) {
+    struct Size;
+    impl Kernel for Size {
+        type Output = (usize, usize);
+        #[inline(always)]
+        fn run<S: Simd>(self) -> Self::Output {
+            (S::TILE, S::PANEL)
+        }
+    }
+    simd::run(isa, Size)
+}
 
 /// Where a tile's inputs are.
 #[derive(Clone, Copy)]
@@ -143,9 +160,6 @@ impl Tile<'_> {
                     let mut w = [S::zero(); P];
                     for p in 0..P {
                         w[p] = S::load(weights.add(p * LANES));
-                        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
-                            weights.wrapping_add(p * LANES + 512).cast(),
-                        );
                     }
                     for t in 0..T {
                         let x = S::splat(*input.add(t * step));

@@ -1,0 +1,215 @@
+//! Depthwise 3x3 convolution, alone and fused with the 1x1 convolution that follows it ([`SeparablePlan`]).
+//!
+//! Every channel has its own 3x3 filter, so a block of 16 channels is filtered as one vector: nine multiply-adds per
+//! output against nine or more loads. It runs at the speed of the cache, which is why the fused form matters.
+
+mod row;
+mod separable;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+pub use self::separable::{Pointwise, SeparablePlan};
+use crate::{
+    Blocks, BlocksMut, Buffer, Extent, Isa, LANES,
+    conv::Activation,
+    simd::{self, Kernel, Simd},
+};
+
+/// A depthwise layer and the size it runs at.
+#[derive(Clone, Copy)]
+pub struct Depthwise<'a> {
+    /// Of the input, after any doubling.
+    pub input: Extent,
+    /// Which channel each lane of the input blocks holds ([`crate::lane_map`]).
+    pub lanes: &'a [Option<u32>],
+    /// Step between outputs, 1 or 2.
+    pub stride: usize,
+    /// Zeros above, left, below, right.
+    pub padding: [usize; 4],
+    /// `[channels, 3, 3]`, PyTorch's order.
+    pub weight: &'a [f32],
+    /// `[channels]`
+    pub bias: Option<&'a [f32]>,
+    /// Applied last.
+    pub activation: Activation,
+    /// Blocks that hold half the rows and columns and are read doubled (nearest neighbour); empty for none. They have
+    /// `n * h / 2 * w / 2` pixels, and `h` and `w` are even.
+    pub doubled: &'a [bool],
+    /// Floats from pixel to pixel of the input: 16, or fewer for one block of a first layer without padding lanes, which
+    /// then must be followed by 16 floats of any value.
+    pub pixel: usize,
+}
+
+impl Depthwise<'_> {
+    /// The output's extent.
+    pub fn output(&self) -> Extent {
+        let [top, left, bottom, right] = self.padding;
+        let out = |size: usize, pad: usize| (size + pad - 3) / self.stride + 1;
+        Extent { n: self.input.n, h: out(self.input.h, top + bottom), w: out(self.input.w, left + right) }
+    }
+}
+
+/// The filters of all blocks, and where their inputs are.
+struct Filters {
+    isa: Isa,
+    input: Extent,
+    output: Extent,
+    stride: usize,
+    before: [usize; 2],
+    /// `[block][bias, then 9 taps][16]`
+    weights: Buffer,
+    activation: Activation,
+    doubled: Vec<bool>,
+    pixel: usize,
+    /// A row of the input outside the image.
+    zeros: Buffer,
+}
+
+impl Filters {
+    fn new(layer: &Depthwise<'_>, isa: Isa) -> Self {
+        assert!(matches!(layer.stride, 1 | 2), "a depthwise layer has stride 1 or 2");
+        let blocks = layer.lanes.len().div_ceil(LANES);
+        let mut doubled = layer.doubled.to_vec();
+        doubled.resize(blocks, false);
+        let even = layer.input.h.is_multiple_of(2) && layer.input.w.is_multiple_of(2);
+        assert!(even || !doubled.contains(&true), "a doubled input has even sizes");
+        assert!(layer.pixel == LANES || (blocks == 1 && layer.pixel < LANES), "a first layer has one block");
+        let mut weights = Buffer::zeroed(blocks * 10 * LANES);
+        for (lane, channel) in layer.lanes.iter().enumerate() {
+            let Some(channel) = *channel else { continue };
+            let (to, channel) = (lane / LANES * 10 * LANES + lane % LANES, channel as usize);
+            weights[to] = layer.bias.map_or(0.0, |b| b[channel]);
+            for tap in 0..9 {
+                weights[to + (1 + tap) * LANES] = layer.weight[channel * 9 + tap];
+            }
+        }
+        Self {
+            isa,
+            input: layer.input,
+            output: layer.output(),
+            stride: layer.stride,
+            before: [layer.padding[0], layer.padding[1]],
+            weights,
+            activation: layer.activation,
+            doubled,
+            pixel: layer.pixel,
+            zeros: Buffer::zeroed((layer.input.w + 1) * LANES),
+        }
+    }
+
+    fn blocks(&self) -> usize {
+        self.doubled.len()
+    }
+
+    fn check(&self, input: Blocks<'_>) {
+        assert_eq!(input.extent, self.input, "input extent");
+        assert_eq!(input.planes.len(), self.blocks(), "input blocks");
+        for (plane, &doubled) in input.planes.iter().zip(&self.doubled) {
+            let pixels = self.input.len() / LANES / if doubled { 4 } else { 1 };
+            let reserve = if self.pixel < LANES { LANES } else { 0 };
+            assert!(plane.len() >= pixels * self.pixel + reserve, "input block");
+        }
+    }
+}
+
+/// A depthwise layer ready to run. Its output has the lanes of its input.
+pub struct DepthwisePlan {
+    filters: Filters,
+}
+
+impl DepthwisePlan {
+    /// Packs the weights.
+    ///
+    /// # Panics
+    /// If the input's pixels are narrower than 16 floats.
+    pub fn new(layer: &Depthwise<'_>, isa: Isa) -> Self {
+        assert_eq!(layer.pixel, LANES, "a narrow input is for a separable layer");
+        Self { filters: Filters::new(layer, isa) }
+    }
+
+    /// Extent of the output.
+    pub fn output(&self) -> Extent {
+        self.filters.output
+    }
+
+    /// Computes the layer.
+    ///
+    /// # Panics
+    /// If a value does not have the extent and the number of blocks that the layer was prepared for.
+    pub fn run(&self, input: Blocks<'_>, output: &mut BlocksMut<'_, '_>) {
+        // Rows of one task: 64 KB of output or more.
+        let rows = 1024usize.div_ceil(self.filters.output.w).min(self.filters.output.h.max(1));
+        self.filters.check(input);
+        let extent = self.filters.output;
+        assert_eq!(output.extent, extent, "output extent");
+        assert_eq!(output.planes.len(), self.filters.blocks(), "output blocks");
+        if extent.is_empty() {
+            return;
+        }
+        output.planes.par_iter_mut().enumerate().for_each(|(block, plane)| {
+            let images = plane[..extent.len()].par_chunks_mut(extent.h * extent.w * LANES);
+            images.enumerate().for_each(|(n, image)| {
+                image.par_chunks_mut(rows * extent.w * LANES).enumerate().for_each(|(i, to)| {
+                    let first = i * rows;
+                    let last = first + to.len() / (extent.w * LANES);
+                    let band =
+                        Band { filters: &self.filters, input, n, block, rows: first..last, columns: 0..extent.w, to };
+                    simd::run(self.filters.isa, band);
+                });
+            });
+        });
+    }
+}
+
+/// Some rows and columns of one block of one image, written without gaps.
+struct Band<'a> {
+    filters: &'a Filters,
+    input: Blocks<'a>,
+    n: usize,
+    block: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    to: &'a mut [f32],
+}
+
+impl Kernel for Band<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let f = self.filters;
+        let half = usize::from(f.doubled[self.block]);
+        let (height, width) = (f.input.h >> half, f.input.w >> half);
+        let plane = self.input.planes[self.block];
+        for (row, y) in self.rows.clone().enumerate() {
+            let rows = [0, 1, 2].map(|ky| match (y * f.stride + ky).checked_sub(f.before[0]) {
+                Some(at) if at < f.input.h => plane[(self.n * height + (at >> half)) * width * f.pixel..].as_ptr(),
+                _ => f.zeros.as_ptr(),
+            });
+            let to = &mut self.to[row * self.columns.len() * LANES..][..self.columns.len() * LANES];
+            let row = row::Row {
+                rows,
+                half,
+                pixel: f.pixel,
+                width: f.input.w,
+                before: f.before[1],
+                weights: f.weights[self.block * 10 * LANES..][..10 * LANES].as_ptr(),
+                activation: f.activation,
+                columns: self.columns.clone(),
+                to,
+            };
+            // SAFETY: inside a kernel; the three rows hold `width >> half` pixels (`Filters::check`, `zeros`), and 16
+            // floats can be read from the last.
+            unsafe {
+                match f.stride {
+                    1 => row.run::<S, 1>(),
+                    _ => row.run::<S, 2>(),
+                }
+            }
+        }
+    }
+}

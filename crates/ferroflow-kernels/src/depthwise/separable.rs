@@ -1,0 +1,266 @@
+//! Depthwise 3x3 and 1x1 convolution in one pass: the intermediate of a strip stays in the second-level cache.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{Band, Depthwise, Filters};
+use crate::{
+    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
+    conv::{
+        Activation, ConvKind, ConvShape, Layer,
+        direct::{
+            Output,
+            runs::{Channels, Phase, Pitch},
+            share,
+            tile::{Finish, Source, Tile, register_tile},
+        },
+    },
+    simd::{self, Kernel, Simd},
+};
+
+/// Bytes of the intermediate: 64 KB to 1 MB are within 5 % of each other.
+const CHUNK_BYTES: usize = 192 << 10;
+/// Maps of fewer points are one chunk, so that the weights are read once.
+const SMALL_MAP: usize = 500;
+
+/// The 1x1 convolution after a depthwise layer.
+#[derive(Clone, Copy)]
+pub struct Pointwise<'a> {
+    /// Channels of the output.
+    pub out_channels: usize,
+    /// `[out, channels]`
+    pub weight: &'a [f32],
+    /// `[out]`
+    pub bias: Option<&'a [f32]>,
+    /// Applied last.
+    pub activation: Activation,
+}
+
+/// A depthwise separable layer ready to run.
+pub struct SeparablePlan {
+    filters: Filters,
+    product: Phase,
+    bias: Buffer,
+    activation: Activation,
+    blocks: usize,
+    /// Rows and columns of a strip, and the output blocks of a task.
+    strip: [usize; 2],
+    task_blocks: usize,
+    /// Floats from block to block of the intermediate.
+    pitch: usize,
+}
+
+impl SeparablePlan {
+    /// Packs the weights of both, for `threads` threads.
+    pub fn new(depthwise: &Depthwise<'_>, pointwise: &Pointwise<'_>, isa: Isa, threads: usize) -> Self {
+        let filters = Filters::new(depthwise, isa);
+        let (_, panel) = register_tile(isa);
+        let (output, planes) = (filters.output, filters.blocks());
+        let blocks = pointwise.out_channels.div_ceil(LANES);
+
+        let points = output.h * output.w;
+        let share = |size: usize, limit: usize| size.div_ceil(size.div_ceil(limit.max(1)).max(1)).max(1);
+        let strip = if points <= SMALL_MAP {
+            [output.h.max(1), output.w.max(1)]
+        } else {
+            let limit = CHUNK_BYTES / (4 * LANES * planes);
+            let columns = share(output.w, limit.max(28));
+            // Two strips per thread at least.
+            let rows = (limit / columns).min(output.n * output.h / (2 * threads));
+            [share(output.h, rows), columns]
+        };
+        let strips = output.n * output.h.div_ceil(strip[0]) * output.w.div_ceil(strip[1]);
+        let panels = blocks.div_ceil(panel);
+        // Few strips: share the output channels; every task then filters its strip anew, which is the smaller part.
+        let parts = threads.div_ceil(strips.max(1)).min(panels);
+
+        let pitch = (strip[0] * strip[1] | 1) * LANES;
+        let in_channels = depthwise.lanes.iter().flatten().count();
+        let layer = Layer {
+            shape: ConvShape {
+                kind: ConvKind::Forward,
+                in_channels,
+                out_channels: pointwise.out_channels,
+                kernel: 1,
+                stride: 1,
+                dilation: 1,
+                padding: [0; 4],
+            },
+            input: output,
+            lanes: depthwise.lanes,
+            weight: pointwise.weight,
+            bias: pointwise.bias,
+            activation: pointwise.activation,
+        };
+        let channels = Channels::new(depthwise.lanes, 1);
+        let tap = vec![(0, 0)];
+        let product = Phase::new(
+            &layer,
+            &channels,
+            [0, 0],
+            [&tap, &tap],
+            Pitch { source: 0, patch: 0, patch_plane: pitch },
+            panel,
+        );
+        let mut bias = Buffer::zeroed(blocks * LANES);
+        if let Some(values) = pointwise.bias {
+            bias[..values.len()].copy_from_slice(values);
+        }
+        Self {
+            filters,
+            product,
+            bias,
+            activation: pointwise.activation,
+            blocks,
+            strip,
+            task_blocks: panels.div_ceil(parts) * panel,
+            pitch,
+        }
+    }
+
+    /// Extent of the output.
+    pub fn output(&self) -> Extent {
+        self.filters.output
+    }
+
+    /// Blocks of the output.
+    pub fn output_blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Floats of working memory per thread.
+    pub fn scratch_len(&self) -> usize {
+        self.pitch * self.filters.blocks()
+    }
+
+    /// Bytes of prepared weights.
+    pub fn weight_bytes(&self) -> usize {
+        4 * (self.filters.weights.len() + self.product.weights.len())
+    }
+
+    /// Computes the layer: `activation(pointwise(activation(depthwise(input))))`, each with its bias.
+    ///
+    /// # Panics
+    /// If a value does not have the extent and the number of blocks that the layer was prepared for.
+    pub fn run(&self, input: Blocks<'_>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
+        let extent = self.filters.output;
+        self.filters.check(input);
+        assert_eq!(output.extent, extent, "output extent");
+        assert_eq!(output.planes.len(), self.blocks, "output blocks");
+        assert!(output.planes.iter().all(|p| p.len() >= extent.len()), "output blocks");
+        let outputs: Vec<Output> = output.planes.iter_mut().map(|p| Output(p.as_mut_ptr())).collect();
+        let strips = [extent.n, extent.h.div_ceil(self.strip[0]), extent.w.div_ceil(self.strip[1])];
+        let parts = self.blocks.div_ceil(self.task_blocks);
+        (0..strips.iter().product::<usize>() * parts).into_par_iter().with_max_len(1).for_each(|task| {
+            let (strip, part) = (task / parts, task % parts);
+            scratch.with(self.scratch_len(), |scratch| {
+                let strip = Strip {
+                    plan: self,
+                    input,
+                    outputs: &outputs,
+                    n: strip / strips[2] / strips[1],
+                    rows: share(extent.h, strip / strips[2] % strips[1], strips[1]),
+                    columns: share(extent.w, strip % strips[2], strips[2]),
+                    blocks: part * self.task_blocks..self.blocks.min((part + 1) * self.task_blocks),
+                    scratch,
+                };
+                simd::run(self.filters.isa, strip);
+            });
+        });
+    }
+}
+
+/// One task: some points of one image, some output blocks.
+struct Strip<'a> {
+    plan: &'a SeparablePlan,
+    input: Blocks<'a>,
+    outputs: &'a [Output],
+    n: usize,
+    rows: Range<usize>,
+    columns: Range<usize>,
+    blocks: Range<usize>,
+    scratch: &'a mut [f32],
+}
+
+impl Kernel for Strip<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let (plan, extent) = (self.plan, self.plan.filters.output);
+        let filters = &plan.filters;
+        for block in 0..filters.blocks() {
+            let band = Band {
+                filters,
+                input: self.input,
+                n: self.n,
+                block,
+                rows: self.rows.clone(),
+                columns: self.columns.clone(),
+                to: &mut self.scratch[block * plan.pitch..],
+            };
+            band.run::<S>();
+        }
+        // Whole rows of the output lie one after the other, as those of the strip do.
+        let whole = self.columns.len() == extent.w;
+        let (lines, points) =
+            if whole { (1, self.rows.len() * extent.w) } else { (self.rows.len(), self.columns.len()) };
+        let tiles = points.div_ceil(S::TILE);
+        for first in self.blocks.clone().step_by(S::PANEL) {
+            let blocks = S::PANEL.min(self.blocks.end - first);
+            let mut sums = Sums([0.0; 2 * 14 * LANES]);
+            for line in 0..lines {
+                for t in 0..tiles {
+                    let range = share(points, t, tiles);
+                    let at = (self.n * extent.h + self.rows.start + line) * extent.w + self.columns.start + range.start;
+                    let mut output = [std::ptr::null_mut(); 2];
+                    for b in 0..blocks {
+                        output[b] = self.outputs[first + b].0.wrapping_add(at * LANES);
+                    }
+                    let finish = Finish {
+                        output: &output,
+                        residual: None,
+                        bias: plan.bias[first * LANES..].as_ptr(),
+                        step: LANES,
+                        activation: plan.activation,
+                    };
+                    let from = (line * self.columns.len() + range.start) * LANES;
+                    for (c, (runs, before)) in plan.product.chunks.iter().enumerate() {
+                        let weights = &plan.product.weights[(first * plan.product.depth + blocks * before) * LANES..];
+                        let tile = Tile {
+                            runs: &plan.product.runs[runs.clone()],
+                            source: Source::Patch(self.scratch[from..].as_ptr()),
+                            step: LANES,
+                            weights: weights.as_ptr(),
+                            before: (c > 0).then_some(sums.0.as_ptr()),
+                            sums: sums.0.as_mut_ptr(),
+                            finish: (c + 1 == plan.product.chunks.len()).then_some(finish),
+                        };
+                        // SAFETY: inside a kernel; the strip's intermediate holds the tile's points of every block, the
+                        // weights were packed for these runs, `run` checked the output, and no other task has these
+                        // points and blocks.
+                        unsafe { tile.run::<S>(range.len(), blocks) };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A register tile in memory.
+#[repr(align(64))]
+struct Sums([f32; 2 * 14 * LANES]);
+
+#[cfg(test)]
+mod tests {
+    use super::Isa;
+
+    #[test]
+    fn a_tile_fits_its_memory() {
+        for isa in Isa::available() {
+            let (tile, panel) = super::register_tile(isa);
+            assert!(tile * panel <= 2 * 14);
+        }
+    }
+}

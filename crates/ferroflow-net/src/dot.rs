@@ -1,0 +1,97 @@
+//! A network as a Graphviz drawing: `dot -Tpdf net.dot`.
+
+use std::fmt::Write as _;
+
+use crate::graph::{Graph, Node, NodeId, Op};
+
+/// The text of a `.dot` file: one box a layer, activations drawn with the layer they follow, weights' shapes named.
+pub fn dot(graph: &Graph) -> String {
+    let mut text = String::from(
+        "digraph network {\n  rankdir=TB;\n  node [shape=box, style=\"rounded,filled\", fillcolor=white, fontname=\"sans\", \
+         fontsize=10];\n",
+    );
+    for (i, node) in graph.nodes.iter().enumerate() {
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "  n{i} [label=\"{}\\n{}\", fillcolor=\"{}\"];",
+            escape(&node.name),
+            escape(&describe(node)),
+            colour(&node.op)
+        );
+        for NodeId(input) in &node.inputs {
+            let _ = writeln!(text, "  n{input} -> n{i};");
+        }
+    }
+    text.push_str("}\n");
+    text
+}
+
+/// The operation in a few words.
+pub fn describe(node: &Node) -> String {
+    match &node.op {
+        Op::Frame(frame) => format!("{frame:?} frame").to_lowercase(),
+        Op::Conv(c) => {
+            let mut text = format!("conv {}x{} {} to {}", c.kernel, c.kernel, c.in_channels, c.out_channels);
+            for (what, value) in [("stride", c.stride), ("dilation", c.dilation), ("groups", c.groups)] {
+                if value > 1 {
+                    // Writing to a string cannot fail.
+                    let _ = write!(text, ", {what} {value}");
+                }
+            }
+            text
+        }
+        Op::Deconv(d) => format!("transposed conv 4x4 {} to {}, stride 2", d.in_channels, d.out_channels),
+        Op::BatchNorm(_) => "batch norm".into(),
+        Op::LeakyRelu { slope } => format!("leaky ReLU {slope}"),
+        Op::Concat => "concatenate".into(),
+        Op::Stack => "stack as a batch".into(),
+        Op::Part { index, of } => format!("part {} of {of}", index + 1),
+        Op::Channels(picked) => format!("{} channels", picked.len()),
+        Op::Affine { .. } => "scale and offset".into(),
+        Op::Add => "add".into(),
+        Op::Sub => "subtract".into(),
+        Op::ChannelMean => "mean of each channel".into(),
+        Op::ChannelNorm { .. } => "norm over channels".into(),
+        Op::Correlation(c) => format!("correlation, displacement {}, step {}", c.max_displacement, c.stride),
+        Op::Warp(_) => "warp".into(),
+        Op::Resize { factor, filter, .. } => format!("{filter:?} x{factor}").to_lowercase(),
+        Op::ToOutput { filter, .. } => format!("{filter:?} to the output").to_lowercase(),
+        Op::Moments(_) => "mean and variance".into(),
+        Op::Standardise { .. } => "standardise".into(),
+        Op::Zeros { .. } => "zeros".into(),
+    }
+}
+
+/// A fill by kind of operation: what has weights, what moves pixels, what only rearranges.
+pub fn colour(op: &Op) -> &'static str {
+    match op {
+        Op::Conv(_) | Op::BatchNorm(_) => "#dbe9f6",
+        Op::Deconv(_) => "#d9f0e3",
+        Op::Correlation(_) | Op::Warp(_) => "#fde3cf",
+        Op::Resize { .. } | Op::ToOutput { .. } => "#efe3f7",
+        Op::Frame(_) => "#f7f2c8",
+        _ => "#f4f4f4",
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Model;
+
+    #[test]
+    fn every_node_and_edge_is_drawn() {
+        for name in Model::names() {
+            let graph = Model::named(name).unwrap().graph;
+            let text = dot(&graph);
+            let edges: usize = graph.nodes.iter().map(|n| n.inputs.len()).sum();
+            assert_eq!(text.matches(" -> ").count(), edges, "{name}");
+            assert_eq!(text.matches("label=").count(), graph.nodes.len(), "{name}");
+        }
+    }
+}

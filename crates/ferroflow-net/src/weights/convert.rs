@@ -1,0 +1,88 @@
+//! A foreign checkpoint -> weights of a network here, with where they come from.
+
+use std::collections::BTreeMap;
+
+use super::import::{ImportError, Imported};
+use super::names::{self, MatchError};
+use super::store::Stored;
+use super::{Provenance, Weights, WeightsError};
+use crate::model::Model;
+
+/// A checkpoint that gives no weights.
+#[derive(Debug, thiserror::Error)]
+pub enum ConvertError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    /// Its tensors are not the network's.
+    #[error(transparent)]
+    Match(#[from] MatchError),
+    /// Its values cannot be used.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+}
+
+/// Gives a checkpoint's tensors to a network: the one named, or the one whose parameters they are.
+///
+/// Of a named network, options that are not given are taken from the checkpoint (MindSpore's and ptlflow's
+/// networks compute other things than NVIDIA's with the same parameters). Reading the result needs
+/// no more than [`super::store::write`]; [`super::import::import`] makes the first argument.
+pub fn convert(file: Imported, network: Option<(&str, &BTreeMap<String, String>)>) -> Result<Stored, ConvertError> {
+    if file.contents.tensors.is_empty() {
+        return Err(ImportError::Empty { format: file.format }.into());
+    }
+    let model: Model = match network {
+        Some((name, options)) => names::network(&file, name, options)?,
+        None => names::recognise(&file)?,
+    };
+    let provenance = provenance(&file);
+    let weights = Weights::new(&model.graph, names::assign(file, &model)?)?;
+    Ok(Stored { model, weights, provenance })
+}
+
+/// What the file says about itself.
+fn provenance(file: &Imported) -> Provenance {
+    let mut notes = BTreeMap::from([("format".to_string(), file.format.to_string())]);
+    let counters = [("epoch", file.epoch()), ("step", file.step())];
+    notes.extend(counters.into_iter().filter_map(|(name, count)| Some((name.to_string(), count?.to_string()))));
+    if let Some(arch) = file.contents.words.get("arch") {
+        notes.insert("arch".to_string(), arch.clone());
+    }
+    Provenance {
+        source: Some(file.source.clone()),
+        source_sha256: Some(file.sha256.clone()),
+        license: file.contents.words.get("license").cloned(),
+        metrics: file.metrics(),
+        notes,
+        ..Provenance::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::weights::import::import;
+    use crate::weights::import::tests::shared;
+
+    #[test]
+    fn a_golden_file_becomes_weights_with_provenance() {
+        let Some(path) = shared("golden/checkpoints/lightflow.legacy.pth.tar") else { return };
+        let stored = convert(import(&path).unwrap(), None).unwrap();
+        assert_eq!((stored.model.name, stored.model.options["div-flow"].as_str()), ("lightflow", "20"));
+        assert_eq!(stored.weights, Weights::formula(&Model::named("lightflow").unwrap(), "ferroflow-golden"));
+        let p = stored.provenance;
+        assert_eq!(p.source.as_deref(), Some("lightflow.legacy.pth.tar"));
+        assert_eq!(p.source_sha256.map(|h| h.len()), Some(64));
+        assert_eq!(
+            (p.notes["epoch"].as_str(), p.notes["arch"].as_str(), p.metrics["best_EPE"]),
+            ("7", "flownetl", 3.25)
+        );
+    }
+
+    #[test]
+    fn part_of_a_network_is_refused_with_a_list() {
+        let Some(path) = shared("golden/checkpoints/uflow_mindspore_part.ckpt") else { return };
+        let error = convert(import(&path).unwrap(), None).unwrap_err().to_string();
+        assert!(error.contains("uflow-mindspore") && error.contains("70 missing"), "{error}");
+    }
+}

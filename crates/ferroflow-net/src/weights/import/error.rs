@@ -1,0 +1,83 @@
+//! What can be wrong with a foreign checkpoint, by cause.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Format;
+
+/// A checkpoint that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ImportError {
+    /// The file system said no.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No reader knows these bytes.
+    #[error(
+        "{}: not a checkpoint of a known format (PyTorch .pth/.pt/.tar, TensorFlow .index, MindSpore .ckpt, safetensors)",
+        path.display()
+    )]
+    UnknownFormat {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file breaks its own format: truncated, overwritten, or made up.
+    #[error("damaged {format} file: {reason}; fetch it again")]
+    Damaged {
+        /// The format it claims to have.
+        format: Format,
+        /// What does not fit.
+        reason: String,
+    },
+    /// A well-formed file that uses something no flow network's checkpoint does.
+    #[error("unsupported {format} file: {reason}")]
+    Unsupported {
+        /// Its format.
+        format: Format,
+        /// What it uses.
+        reason: String,
+    },
+    /// A tensor that claims more values than its file can hold.
+    #[error("damaged {format} file: tensor `{name}` claims the shape {shape:?}, more than the file can hold")]
+    TooLarge {
+        /// Its format.
+        format: Format,
+        /// The tensor.
+        name: String,
+        /// What it claims.
+        shape: Vec<usize>,
+    },
+    /// A pickle that asks for code outside the libraries that checkpoints are made of.
+    #[error(
+        "the pickle names `{name}`, which no checkpoint of weights needs; nothing was executed. \
+         If you trust its author, load the file in its framework and save the state_dict alone"
+    )]
+    ForeignCode {
+        /// The callable or class.
+        name: String,
+    },
+    /// No weights at all.
+    #[error("the {format} file holds no floating-point tensors")]
+    Empty {
+        /// Its format.
+        format: Format,
+    },
+}
+
+impl ImportError {
+    pub(super) fn io(path: &Path, source: io::Error) -> Self {
+        Self::Io { path: path.to_path_buf(), source }
+    }
+
+    pub(super) fn damaged(format: Format, reason: impl Into<String>) -> Self {
+        Self::Damaged { format, reason: reason.into() }
+    }
+
+    pub(super) fn unsupported(format: Format, reason: impl Into<String>) -> Self {
+        Self::Unsupported { format, reason: reason.into() }
+    }
+}

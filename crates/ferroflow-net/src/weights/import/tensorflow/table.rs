@@ -1,0 +1,140 @@
+//! LevelDB's sorted string table, as far as a bundle's index uses it.
+//!
+//! Footer (48 bytes): handles of the meta index and of the index block, padding, magic. A block: entries that share
+//! prefixes with the one before, restart offsets, their count; then a compression byte and a masked CRC-32C. The index
+//! block's values are handles of the data blocks.
+
+use super::super::{Format, ImportError};
+use super::crc32c;
+
+/// Last eight bytes of every table.
+pub(super) const MAGIC: u64 = 0xdb47_7524_8b80_fb57;
+
+const FOOTER: usize = 48;
+const TRAILER: usize = 5;
+
+type Pair = (Vec<u8>, Vec<u8>);
+
+fn damaged(reason: impl Into<String>) -> ImportError {
+    ImportError::damaged(Format::TensorflowBundle, reason)
+}
+
+/// Keys and values of the whole table, in order.
+pub(super) fn entries(file: &[u8]) -> Result<Vec<Pair>, ImportError> {
+    let footer =
+        file.len().checked_sub(FOOTER).map(|at| &file[at..]).ok_or_else(|| damaged("the index is too short"))?;
+    if footer[FOOTER - 8..] != MAGIC.to_le_bytes() {
+        return Err(damaged("the index does not end in its magic number"));
+    }
+    let mut handles = &footer[..FOOTER - 8];
+    for _ in 0..2 {
+        varint(&mut handles)?; // the meta index: bundles keep nothing there
+    }
+    let mut all: Vec<Pair> = Vec::new();
+    let mut stored = 0usize;
+    for (_, handle) in block(file, &mut handles)? {
+        for pair in block(file, &mut handle.as_slice())? {
+            // Keys are sorted, so two handles of one block (a loop in a made-up file) end here.
+            if all.last().is_some_and(|last| last.0 >= pair.0) {
+                return Err(damaged("the index is not sorted"));
+            }
+            // Prefix compression shrinks keys, hardly values: a limit for tables that claim otherwise.
+            stored += pair.0.len() + pair.1.len();
+            if stored > file.len().saturating_mul(64) {
+                return Err(damaged("the index unfolds to more than 64 times its size"));
+            }
+            all.push(pair);
+        }
+    }
+    Ok(all)
+}
+
+/// The entries of the block behind a handle.
+fn block(file: &[u8], handle: &mut &[u8]) -> Result<Vec<Pair>, ImportError> {
+    let (offset, size) = (varint(handle)?, varint(handle)?);
+    let range = |from: u64, size: u64| {
+        let (from, to) = (usize::try_from(from).ok()?, usize::try_from(from.checked_add(size)?).ok()?);
+        file.get(from..to)
+    };
+    let whole = size.checked_add(TRAILER as u64).and_then(|size| range(offset, size));
+    let whole = whole.ok_or_else(|| damaged("a block of the index lies outside the file"))?;
+    let (checked, crc) = whole.split_at(whole.len() - 4);
+    if crc32c::masked(checked).to_le_bytes() != crc {
+        return Err(damaged("a block of the index does not match its checksum"));
+    }
+    let (&compression, contents) = checked.split_last().ok_or_else(|| damaged("an empty block"))?;
+    if compression != 0 {
+        return Err(ImportError::unsupported(
+            Format::TensorflowBundle,
+            "a compressed index, which TensorFlow never writes",
+        ));
+    }
+    let short = || damaged("a block of the index is too short");
+    let (rest, restarts) = contents.split_last_chunk::<4>().ok_or_else(short)?;
+    let restarts = (u32::from_le_bytes(*restarts) as usize).checked_mul(4).ok_or_else(short)?;
+    let mut rest = rest.len().checked_sub(restarts).map(|n| &rest[..n]).ok_or_else(short)?;
+
+    let mut pairs: Vec<Pair> = Vec::new();
+    let mut stored = 0usize;
+    while !rest.is_empty() {
+        let (shared, own, value) = (varint(&mut rest)?, varint(&mut rest)?, varint(&mut rest)?);
+        let mut take = |n: u64| {
+            let (taken, left) = rest.split_at_checked(usize::try_from(n).ok()?)?;
+            rest = left;
+            Some(taken)
+        };
+        let (own, value) = take(own).zip(take(value)).ok_or_else(short)?;
+        let before = pairs.last().map_or(&[][..], |p| &p.0);
+        let shared = usize::try_from(shared).ok().and_then(|n| before.get(..n));
+        let key = [shared.ok_or_else(|| damaged("a key shares more than there is"))?, own].concat();
+        stored += key.len() + value.len();
+        if stored > file.len().saturating_mul(64) {
+            return Err(damaged("the index unfolds to more than 64 times its size"));
+        }
+        pairs.push((key, value.to_vec()));
+    }
+    Ok(pairs)
+}
+
+fn varint(bytes: &mut &[u8]) -> Result<u64, ImportError> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first().ok_or_else(|| damaged("a number of the index is cut off"))?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Ok(value);
+        }
+    }
+    Err(damaged("a number of the index is longer than 64 bits"))
+}
+
+/// A table of one block for tests; keys sorted.
+#[cfg(test)]
+pub(super) fn sample(pairs: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let mut file = Vec::new();
+    let mut put = |entries: &[(&[u8], &[u8])]| {
+        let at = file.len();
+        for (key, value) in entries {
+            file.extend([0, key.len() as u8, value.len() as u8]);
+            file.extend_from_slice(key);
+            file.extend_from_slice(value);
+        }
+        file.extend([0, 0, 0, 0, 1, 0, 0, 0]); // one restart, at 0
+        let size = file.len() - at;
+        file.push(0);
+        let crc = crc32c::masked(&file[at..]);
+        file.extend(crc.to_le_bytes());
+        assert!(at < 1 << 14 && size < 1 << 14);
+        [at, size].iter().flat_map(|&n| [n as u8 | 0x80, (n >> 7) as u8]).collect::<Vec<u8>>()
+    };
+    let entries: Vec<(&[u8], &[u8])> = pairs.iter().map(|(k, v)| (k.as_bytes(), v.as_slice())).collect();
+    let data = put(&entries);
+    let meta = put(&[]);
+    let index = put(&[(b"~", &data)]);
+    let mut footer = [meta, index].concat();
+    footer.resize(FOOTER - 8, 0);
+    file.extend(footer);
+    file.extend(MAGIC.to_le_bytes());
+    file
+}

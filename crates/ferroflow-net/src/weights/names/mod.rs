@@ -1,0 +1,281 @@
+//! Which network a checkpoint belongs to, and which parameter each of its tensors is.
+//!
+//! Found from names and shapes alone: a file fits a network when every parameter has its tensor, of the right shape in
+//! the reference's element order, and none is left over. Wrappers that training frameworks put around a network's names are
+//! taken off first; names of other implementations are translated.
+
+mod sniklaus;
+mod uflow;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+
+use crate::model::{CheckpointLayout, Model, ModelError};
+use crate::weights::import::{Format, Imported, Tensor};
+
+/// Prefixes that frameworks and training scripts put before every name.
+const WRAPPERS: [&str; 7] = ["module.", "model.", "network.", "net.", "_orig_mod.", "_backbone.", "fp32_vars/"];
+
+/// Why a checkpoint is no network's.
+#[derive(Debug, thiserror::Error)]
+pub enum MatchError {
+    /// Not of the network that was asked for.
+    #[error("these are not the weights of `{name}`: {difference}")]
+    NotThese {
+        /// The network.
+        name: String,
+        /// What differs.
+        difference: Difference,
+    },
+    /// Of no network at all.
+    #[error("these are the weights of no network known here; closest is `{closest}`: {difference}")]
+    Unknown {
+        /// The network with most tensors in common.
+        closest: String,
+        /// What differs from it.
+        difference: Difference,
+    },
+    /// There is no such network, or it lacks the option.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// What keeps a checkpoint from fitting a network.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Parameters without a tensor.
+    pub missing: Vec<String>,
+    /// Tensors that are no parameter, by the file's names.
+    pub extra: Vec<String>,
+    /// Parameters whose tensor has another shape: name, shape in the file, shape wanted.
+    pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
+}
+
+impl Difference {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn len(&self) -> usize {
+        self.missing.len() + self.extra.len() + self.misshapen.len()
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fn list(f: &mut fmt::Formatter<'_>, what: &str, items: &[String]) -> fmt::Result {
+            const SHOWN: usize = 8;
+            if items.is_empty() {
+                return Ok(());
+            }
+            write!(f, "\n  {} {what}: {}", items.len(), items[..items.len().min(SHOWN)].join(", "))?;
+            if items.len() > SHOWN { write!(f, " and {} more", items.len() - SHOWN) } else { Ok(()) }
+        }
+        list(f, "missing", &self.missing)?;
+        list(f, "extra", &self.extra)?;
+        let misshapen = self.misshapen.iter().map(|(name, has, wants)| format!("{name} {has:?} instead of {wants:?}"));
+        list(f, "misshapen", &misshapen.collect::<Vec<_>>())
+    }
+}
+
+/// The network a checkpoint belongs to, its options as the file's origin asks.
+pub fn recognise(file: &Imported) -> Result<Model, MatchError> {
+    if let Some(name) = file.contents.words.get(super::store::MODEL) {
+        let options = file.contents.words.get(super::store::OPTIONS);
+        let options = options.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+        return Ok(Model::with_options(name, &options)?);
+    }
+    let origin = Origin::of(file);
+    let tensors = by_parameter(file);
+    let mut closest: Option<(&'static str, Difference)> = None;
+    let mut fits = |model: &Model| {
+        let difference = compare(model, &tensors);
+        let fits = difference.is_empty();
+        if closest.as_ref().is_none_or(|(_, d)| difference.len() < d.len()) {
+            closest = Some((model.name, difference));
+        }
+        fits
+    };
+    // Networks as their references build them; then with one option changed, since some change the shapes.
+    for name in Model::names() {
+        let model = Model::with_options(name, &origin.options(name, file))?;
+        if fits(&model) {
+            return Ok(model);
+        }
+    }
+    for name in Model::names() {
+        for option in Model::options_of(name)? {
+            for value in option.values.iter().filter(|v| !v.contains("..=")) {
+                let mut options = origin.options(name, file);
+                options.insert(option.key.to_string(), value.clone());
+                let model = Model::with_options(name, &options)?;
+                if fits(&model) {
+                    return Ok(model);
+                }
+            }
+        }
+    }
+    let (closest, difference) = closest.unwrap_or_default();
+    Err(MatchError::Unknown { closest: closest.to_string(), difference })
+}
+
+/// The network of this name for a checkpoint; what `options` leaves open is taken from the file's origin.
+pub fn network(file: &Imported, name: &str, options: &BTreeMap<String, String>) -> Result<Model, MatchError> {
+    let mut all = Origin::of(file).options(Model::named(name)?.name, file);
+    all.extend(options.clone());
+    Ok(Model::with_options(name, &all)?)
+}
+
+/// A checkpoint's tensors as the parameters of `model`, by name, in PyTorch's element order.
+pub fn assign(file: Imported, model: &Model) -> Result<Vec<(String, super::Tensor)>, MatchError> {
+    let difference = compare(model, &by_parameter(&file));
+    if !difference.is_empty() {
+        return Err(MatchError::NotThese { name: model.name.to_string(), difference });
+    }
+    let shapes: HashMap<&str, &[usize]> =
+        model.graph.params.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
+    let names = parameter_names(&file);
+    let tensors = names.into_iter().zip(file.contents.tensors).map(|(name, tensor)| {
+        let shape = shapes.get(name.as_str()).map_or(tensor.shape, |s| s.to_vec());
+        let data = from_stored(model.layout, &shape, tensor.data);
+        (name, super::Tensor { shape, data })
+    });
+    Ok(tensors.collect())
+}
+
+/// Whose file it is, as far as that decides what the network computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Sniklaus,
+    Ptlflow,
+    MindSpore,
+    Other,
+}
+
+impl Origin {
+    fn of(file: &Imported) -> Self {
+        let contents = &file.contents;
+        if contents.tensors.iter().any(|t| sniklaus::is_name(&t.name)) {
+            return Self::Sniklaus;
+        }
+        // ptlflow saves through Lightning, which leaves its version and the hyper-parameters.
+        let lightning = |key: &String| key == "pytorch-lightning_version" || key.starts_with("hyper_parameters.");
+        if contents.words.keys().chain(contents.numbers.keys()).any(lightning) {
+            return Self::Ptlflow;
+        }
+        if file.format == Format::Mindspore { Self::MindSpore } else { Self::Other }
+    }
+
+    /// The options that make `network` compute what this origin's code does.
+    fn options(self, network: &str, file: &Imported) -> BTreeMap<String, String> {
+        let variant = match self {
+            Self::Sniklaus => "sniklaus",
+            Self::Ptlflow => "ptlflow",
+            Self::MindSpore => "mindspore",
+            Self::Other => "",
+        };
+        let mut options = BTreeMap::new();
+        for option in Model::options_of(network).unwrap_or_default() {
+            if option.key == "variant" && option.values.iter().any(|v| v == variant) {
+                options.insert(option.key.to_string(), variant.to_string());
+            }
+            // LightFlow keeps the unit of its flow beside its weights.
+            if let ("div-flow", Some(value)) = (option.key, file.contents.numbers.get("div_flow")) {
+                options.insert(option.key.to_string(), value.to_string());
+            }
+        }
+        options
+    }
+}
+
+/// The name of the parameter that each of the file's tensors would be, in the file's order.
+fn parameter_names(file: &Imported) -> Vec<String> {
+    let origin = Origin::of(file);
+    let mut bare: Vec<&str> = file.contents.tensors.iter().map(|t| t.name.as_str()).collect();
+    while let Some(wrapper) = WRAPPERS.iter().find(|w| !bare.is_empty() && bare.iter().all(|n| n.starts_with(**w))) {
+        bare.iter_mut().for_each(|n| *n = &n[wrapper.len()..]);
+    }
+    let translate = |name: &str| match origin {
+        Origin::Sniklaus => sniklaus::to_nvlabs(name),
+        _ => uflow::canonical(name).or_else(|| batch_norm(name)),
+    };
+    bare.iter().map(|name| translate(name).unwrap_or_else(|| name.to_string())).collect()
+}
+
+fn by_parameter(file: &Imported) -> HashMap<String, &Tensor> {
+    parameter_names(file).into_iter().zip(&file.contents.tensors).collect()
+}
+
+/// MindSpore's names of batch norm's parameters, as PyTorch's.
+fn batch_norm(name: &str) -> Option<String> {
+    let (layer, last) = name.rsplit_once('.')?;
+    let last = match last {
+        "gamma" => "weight",
+        "beta" => "bias",
+        "moving_mean" => "running_mean",
+        "moving_variance" => "running_var",
+        _ => return None,
+    };
+    Some(format!("{layer}.{last}"))
+}
+
+/// What keeps these tensors from being the model's.
+fn compare(model: &Model, tensors: &HashMap<String, &Tensor>) -> Difference {
+    let mut difference = Difference::default();
+    let mut known = 0;
+    for param in &model.graph.params {
+        let Some(tensor) = tensors.get(&param.name) else {
+            difference.missing.push(param.name.clone());
+            continue;
+        };
+        known += 1;
+        let wanted = stored_shape(model.layout, &param.shape);
+        if tensor.shape != wanted {
+            difference.misshapen.push((param.name.clone(), tensor.shape.clone(), wanted));
+        }
+    }
+    if known < tensors.len() {
+        let known: HashMap<&str, ()> = model.graph.params.iter().map(|p| (p.name.as_str(), ())).collect();
+        let extra = tensors.iter().filter(|(name, _)| !known.contains_key(name.as_str())).map(|(_, t)| t.name.clone());
+        difference.extra = extra.collect();
+        difference.extra.sort();
+    }
+    difference
+}
+
+/// The shape in the reference's file of a parameter whose shape here is `shape`.
+pub(super) fn stored_shape(layout: CheckpointLayout, shape: &[usize]) -> Vec<usize> {
+    match (layout, shape) {
+        // [kh, kw, in, out] of [out, in, kh, kw], and [kh, kw, out, in] of [in, out, kh, kw].
+        (CheckpointLayout::Hwio, &[a, b, h, w]) => vec![h, w, b, a],
+        _ => shape.to_vec(),
+    }
+}
+
+/// Values in the reference's order -> PyTorch's order. `shape` is PyTorch's.
+fn from_stored(layout: CheckpointLayout, shape: &[usize], stored: Vec<f32>) -> Vec<f32> {
+    let (CheckpointLayout::Hwio, &[a, b, h, w]) = (layout, shape) else { return stored };
+    let mut values = Vec::with_capacity(stored.len());
+    for i in 0..a {
+        for j in 0..b {
+            values.extend((0..h * w).map(|tap| stored[(tap * b + j) * a + i]));
+        }
+    }
+    values
+}
+
+/// Values in PyTorch's order -> the reference's order. `shape` is PyTorch's.
+pub(super) fn to_stored(layout: CheckpointLayout, shape: &[usize], values: &[f32]) -> Vec<f32> {
+    let (CheckpointLayout::Hwio, &[a, b, h, w]) = (layout, shape) else { return values.to_vec() };
+    let mut stored = Vec::with_capacity(values.len());
+    for tap in 0..h * w {
+        for j in 0..b {
+            stored.extend((0..a).map(|i| values[(i * b + j) * h * w + tap]));
+        }
+    }
+    stored
+}
+
+#[cfg(test)]
+mod tests;

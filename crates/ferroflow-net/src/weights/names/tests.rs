@@ -1,0 +1,160 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::weights::Weights;
+use crate::weights::formula::Stream;
+use crate::weights::import::tests::table;
+use crate::weights::import::{Contents, Tensor};
+
+fn file(format: Format, tensors: Vec<Tensor>) -> Imported {
+    let contents = Contents { tensors, ..Contents::default() };
+    Imported { format, source: String::new(), sha256: String::new(), contents }
+}
+
+/// A golden table's names and shapes, without values.
+fn hollow(format: Format, model: &str) -> Option<Imported> {
+    let tensors = table(model)?.into_iter().map(|(name, shape, ..)| Tensor { name, shape, data: Vec::new() });
+    Some(file(format, tensors.collect()))
+}
+
+const TABLES: [(&str, &str, Format, &[(&str, &str)]); 25] = [
+    ("FlowNet2", "flownet2", Format::PytorchZip, &[]),
+    ("FlowNet2", "flownet2", Format::Mindspore, &[("variant", "mindspore")]),
+    ("FlowNet2C", "flownet2-c", Format::PytorchTar, &[]),
+    ("FlowNet2C_bn", "flownet2-c-bn", Format::PytorchZip, &[]),
+    ("FlowNet2CS", "flownet2-cs", Format::PytorchLegacy, &[]),
+    ("FlowNet2CSS", "flownet2-css", Format::PytorchZip, &[]),
+    ("FlowNet2S", "flownet2-s", Format::PytorchZip, &[]),
+    ("FlowNet2SD", "flownet2-sd", Format::PytorchZip, &[]),
+    ("FlowNet2S_bn", "flownet2-s-bn", Format::PytorchZip, &[]),
+    ("lightflow", "lightflow", Format::PytorchLegacy, &[]),
+    ("pwcdcnet", "pwcnet", Format::PytorchZip, &[]),
+    ("pwcdcnet_old", "pwcnet-old", Format::PytorchZip, &[]),
+    ("pwcnet_nodc", "pwcnet-nodc", Format::PytorchZip, &[]),
+    ("tfoptflow_dense", "pwcnet-dense", Format::TensorflowBundle, &[]),
+    ("tfoptflow_lg", "pwcnet-lg-6-2", Format::TensorflowBundle, &[]),
+    ("tfoptflow_res", "pwcnet-res", Format::TensorflowBundle, &[]),
+    ("tfoptflow_sm", "pwcnet-sm", Format::TensorflowBundle, &[]),
+    ("uflow_default", "uflow", Format::TensorflowBundle, &[]),
+    ("uflow_mindspore", "uflow-mindspore", Format::Mindspore, &[]),
+    ("uflow_no_cost_volume", "uflow", Format::TensorflowBundle, &[("cost-volume", "off")]),
+    ("uflow_original_sizes", "uflow", Format::TensorflowBundle, &[("layer-sizes", "original")]),
+    ("uflow_shared_decoder", "uflow", Format::TensorflowBundle, &[("shared-decoder", "on")]),
+    // These compute something else with the same parameters: only the user can tell.
+    ("uflow_no_accumulate", "uflow", Format::TensorflowBundle, &[]),
+    ("uflow_no_normalize", "uflow", Format::TensorflowBundle, &[]),
+    ("uflow_no_warp", "uflow", Format::TensorflowBundle, &[]),
+];
+
+#[test]
+fn every_reference_table_is_recognised() {
+    for (table, name, format, options) in TABLES {
+        let Some(file) = hollow(format, table) else { return };
+        let model = recognise(&file).unwrap_or_else(|e| panic!("{table}: {e}"));
+        let options: BTreeMap<String, String> = options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        assert_eq!((model.name, &model.options), (name, &options), "{table}");
+    }
+}
+
+#[test]
+fn options_given_by_hand_decide_shapes_too() {
+    for (table, option) in
+        [("uflow_half_channels", ("channel-multiplier", "0.5")), ("uflow_level1_1x1", ("level1-1x1", "1"))]
+    {
+        let Some(file) = hollow(Format::TensorflowBundle, table) else { return };
+        let model = network(&file, "uflow", &BTreeMap::from([(option.0.to_string(), option.1.to_string())])).unwrap();
+        let difference = compare(&model, &by_parameter(&file));
+        assert!(difference.is_empty(), "{table}: {difference}");
+    }
+}
+
+#[test]
+fn wrappers_and_foreign_names_are_taken_off() {
+    let Some(mut wrapped) = hollow(Format::PytorchZip, "pwcnet_nodc") else { return };
+    wrapped.contents.tensors.iter_mut().for_each(|t| t.name.insert_str(0, "module.model."));
+    wrapped.contents.words.insert("pytorch-lightning_version".into(), "2.0".into());
+    assert_eq!(recognise(&wrapped).unwrap().name, "pwcnet-nodc");
+
+    let Some(mut light) = hollow(Format::PytorchZip, "lightflow") else { return };
+    light.contents.numbers.insert("div_flow".into(), 10.0);
+    assert_eq!(recognise(&light).unwrap().options["div-flow"], "10");
+
+    let Some(mut norms) = hollow(Format::Mindspore, "FlowNet2S_bn") else { return };
+    for t in &mut norms.contents.tensors {
+        let (layer, last) = t.name.rsplit_once('.').unwrap();
+        let last = match last {
+            "running_mean" => "moving_mean",
+            "running_var" => "moving_variance",
+            "weight" if layer.ends_with(".1") => "gamma",
+            "bias" if layer.ends_with(".1") => "beta",
+            other => other,
+        };
+        t.name = format!("{layer}.{last}");
+    }
+    assert_eq!(recognise(&norms).unwrap().name, "flownet2-s-bn");
+}
+
+#[test]
+fn sniklaus_names_are_nvlabs_parameters() {
+    for (theirs, ours) in [
+        ("moduleExtractor.moduleOne.0.weight", "conv1a.0.weight"),
+        ("moduleExtractor.moduleThr.2.bias", "conv3aa.0.bias"),
+        ("netExtractor.netSix.0.weight", "conv6aa.0.weight"),
+        ("netExtractor.netSix.2.weight", "conv6a.0.weight"),
+        ("moduleSix.moduleOne.0.weight", "conv6_0.0.weight"),
+        ("moduleTwo.moduleFiv.0.bias", "conv2_4.0.bias"),
+        ("moduleFou.moduleSix.0.weight", "predict_flow4.weight"),
+        ("moduleFiv.moduleUpflow.weight", "deconv6.weight"),
+        ("moduleTwo.moduleUpfeat.bias", "upfeat3.bias"),
+        ("moduleRefiner.moduleMain.0.weight", "dc_conv1.0.weight"),
+        ("moduleRefiner.moduleMain.12.bias", "dc_conv7.bias"),
+    ] {
+        assert_eq!(sniklaus::to_nvlabs(theirs).as_deref(), Some(ours), "{theirs}");
+    }
+}
+
+#[test]
+fn uflow_cells_have_one_canonical_name() {
+    for name in ["_feature_model._conv1.weight", "_conv1.weight", "network._teacher_feature_model._conv1.weight"] {
+        assert_eq!(uflow::canonical(name).as_deref(), Some("_teacher_feature_model._conv1.weight"));
+    }
+    assert_eq!(uflow::canonical("feature_model/_convs/0/0/kernel"), None);
+    assert_eq!(uflow::canonical("conv1.0.weight"), None);
+}
+
+#[test]
+fn tensorflow_values_are_transposed_both_ways() {
+    let Some(rows) = table("tfoptflow_sm") else { return };
+    let tensors = rows.iter().map(|(name, shape, scale, offset)| Tensor {
+        name: name.clone(),
+        shape: shape.clone(),
+        data: Stream::new("ferroflow-golden", name).tensor(shape.iter().product(), *scale, *offset),
+    });
+    let file = file(Format::TensorflowBundle, tensors.collect());
+    let model = recognise(&file).unwrap();
+    let weights = Weights::new(&model.graph, assign(file.clone(), &model).unwrap()).unwrap();
+    for (param, values) in model.graph.params.iter().zip(weights.iter()) {
+        let tensor = file.contents.tensors.iter().find(|t| t.name == param.name).unwrap();
+        if let (&[kh, kw, c, d], &[x, y, ..]) = (&tensor.shape[..], &param.shape[..]) {
+            assert_eq!((x, y), (d, c), "{}", param.name);
+            // The value at row 1, column 2, first channel index 0, second 1.
+            let (r, s, i, j) = (1, 2, c - 1, 1);
+            assert_eq!(values[((j * c + i) * kh + r) * kw + s], tensor.data[((r * kw + s) * c + i) * d + j]);
+        }
+        assert_eq!(to_stored(model.layout, &param.shape, values), tensor.data);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_listed() {
+    let Some(mut file) = hollow(Format::PytorchZip, "lightflow") else { return };
+    file.contents.tensors[0].shape = vec![1, 2, 3];
+    let gone = file.contents.tensors.remove(7).name;
+    file.contents.tensors.push(Tensor { name: "stray".into(), shape: vec![1], data: vec![0.0] });
+    let error = recognise(&file).unwrap_err().to_string();
+    for word in ["lightflow", gone.as_str(), "stray", "[1, 2, 3] instead of"] {
+        assert!(error.contains(word), "{word}: {error}");
+    }
+    let model = network(&file, "lightflow", &BTreeMap::new()).unwrap();
+    assert!(matches!(assign(file, &model), Err(MatchError::NotThese { .. })));
+}
