@@ -24,8 +24,7 @@ use crate::{
 pub struct Depthwise<'a> {
     /// Of the input, after any doubling.
     pub input: Extent,
-    /// Which channel each lane of the input blocks holds ([`crate::lane_map`]). Fewer than 16 lanes are one block without
-    /// padding, `[n][h][w][lanes]`, followed by 16 floats of any value; only for a [`SeparablePlan`].
+    /// Which channel each lane of the input blocks holds ([`crate::lane_map`]).
     pub lanes: &'a [Option<u32>],
     /// Step between outputs, 1 or 2.
     pub stride: usize,
@@ -40,6 +39,9 @@ pub struct Depthwise<'a> {
     /// Blocks that hold half the rows and columns and are read doubled (nearest neighbour); empty for none. They have
     /// `n * h / 2 * w / 2` pixels, and `h` and `w` are even.
     pub doubled: &'a [bool],
+    /// Floats from pixel to pixel of the input: 16, or fewer for one block of a first layer without padding lanes, which
+    /// then must be followed by 16 floats of any value.
+    pub pixel: usize,
 }
 
 impl Depthwise<'_> {
@@ -75,6 +77,7 @@ impl Filters {
         doubled.resize(blocks, false);
         let even = layer.input.h.is_multiple_of(2) && layer.input.w.is_multiple_of(2);
         assert!(even || !doubled.contains(&true), "a doubled input has even sizes");
+        assert!(layer.pixel == LANES || (blocks == 1 && layer.pixel < LANES), "a first layer has one block");
         let mut weights = Buffer::zeroed(blocks * 10 * LANES);
         for (lane, channel) in layer.lanes.iter().enumerate() {
             let Some(channel) = *channel else { continue };
@@ -93,7 +96,7 @@ impl Filters {
             weights,
             activation: layer.activation,
             doubled,
-            pixel: layer.lanes.len().min(LANES),
+            pixel: layer.pixel,
             zeros: Buffer::zeroed((layer.input.w + 1) * LANES),
         }
     }
@@ -122,9 +125,9 @@ impl DepthwisePlan {
     /// Packs the weights.
     ///
     /// # Panics
-    /// If the input has fewer than 16 lanes.
+    /// If the input's pixels are narrower than 16 floats.
     pub fn new(layer: &Depthwise<'_>, isa: Isa) -> Self {
-        assert!(layer.lanes.len() >= LANES, "fewer than 16 lanes are for a separable layer");
+        assert_eq!(layer.pixel, LANES, "a narrow input is for a separable layer");
         Self { filters: Filters::new(layer, isa) }
     }
 

@@ -86,6 +86,7 @@ impl Case {
             bias: self.bias.as_deref(),
             activation: Activation::LeakyRelu(self.slope),
             doubled: &doubled,
+            pixel: LANES,
         };
         f(&layer, Blocks { extent: self.input, planes: &planes })
     }
@@ -189,12 +190,7 @@ fn a_first_layer_reads_pixels_without_padding() {
         narrow.extend([f32::NAN; LANES]);
         for isa in Isa::available() {
             let out = case.with(|layer, _| {
-                let plan = SeparablePlan::new(
-                    &Depthwise { lanes: &layer.lanes[..channels], ..*layer },
-                    &product.layer(),
-                    isa,
-                    2,
-                );
+                let plan = SeparablePlan::new(&Depthwise { pixel: channels, ..*layer }, &product.layer(), isa, 2);
                 let mut out = Value::zeroed(product.out, plan.output());
                 let input = Blocks { extent: case.input, planes: &[&narrow] };
                 out.write(|out| plan.run(input, out, &Scratch::new()));
