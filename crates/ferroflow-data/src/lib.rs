@@ -1,3 +1,12 @@
-//! Data sets, shards, augmentation and the synthetic generator.
+//! Data for optical flow: readers of the public data sets, shards, augmentation, an endless synthetic data set, and the
+//! loader that feeds training.
 
+mod error;
+pub mod math;
+pub mod random;
+mod sample;
 pub mod sequence;
+pub mod synth;
+
+pub use error::DataError;
+pub use sample::{Sample, Source};

@@ -1,0 +1,37 @@
+//! What every data set delivers.
+
+use ferroflow_core::{FlowField, Frame, Mask};
+
+use crate::DataError;
+
+/// Two frames and what is known of the motion between them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Frame 1.
+    pub first: Frame,
+    /// Frame 2, of the same size.
+    pub second: Frame,
+    /// Motion from frame 1 to frame 2, of the same size; `None` where there is no ground truth (test splits, videos).
+    pub flow: Option<FlowField>,
+    /// Pixels of frame 1 that cannot be seen in frame 2; `None` where unknown.
+    pub occlusion: Option<Mask>,
+    /// Name of the pair, unique within its data set and the same on every system.
+    pub id: String,
+}
+
+/// A data set: samples by index.
+pub trait Source: Send + Sync {
+    /// How the data set is spelled on the command line.
+    fn name(&self) -> String;
+
+    /// How many samples there are; `None` for an endless one, which takes any index.
+    fn len(&self) -> Option<usize>;
+
+    /// Whether there is nothing in it.
+    fn is_empty(&self) -> bool {
+        self.len() == Some(0)
+    }
+
+    /// Sample `index`, below [`Source::len`]. A pure function: the same index gives the same sample.
+    fn get(&self, index: usize) -> Result<Sample, DataError>;
+}

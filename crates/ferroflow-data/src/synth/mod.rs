@@ -1,0 +1,82 @@
+//! An endless supply of image pairs with exact flow and occlusion.
+//!
+//! A scene is a background and textured objects, layer over layer ([`scene`]); each layer moves by its own map
+//! ([`motion`]) and is painted with anti-aliased edges into both frames ([`render`]). The layers' own coordinates are the
+//! pixels of frame 1, so the flow is known exactly. Sample `i` depends on the preset, the seed, the size and `i` alone,
+//! and only `+ - * /` and square roots are used: the same bytes on every machine and for any number of threads.
+
+pub mod coverage;
+pub mod motion;
+mod preset;
+mod render;
+mod scene;
+mod shape;
+mod texture;
+
+use std::sync::Arc;
+
+pub use preset::{Effects, Movement, PRESETS, Preset};
+use texture::Bank;
+
+use crate::DataError;
+use crate::sample::{Sample, Source};
+
+/// The generator: a preset, a seed and a size.
+#[derive(Clone, Debug)]
+pub struct Synth {
+    preset: Preset,
+    seed: u64,
+    width: usize,
+    height: usize,
+    count: Option<usize>,
+    bank: Arc<Bank>,
+}
+
+impl Synth {
+    /// Pairs of `width` x `height` pixels.
+    pub fn new(preset: Preset, seed: u64, width: usize, height: usize) -> Self {
+        Self { preset, seed, width, height, count: None, bank: Arc::new(Bank::new(seed, Vec::new())) }
+    }
+
+    /// The same generator ended after `count` pairs, for evaluation.
+    pub fn take(mut self, count: usize) -> Self {
+        self.count = Some(count);
+        self
+    }
+
+    /// The preset in use.
+    pub fn preset(&self) -> &Preset {
+        &self.preset
+    }
+
+    /// Pair number `index`; any index, in any order.
+    pub fn sample(&self, index: u64) -> Sample {
+        let scene = scene::Scene::draw(&self.preset, &self.bank, self.seed, index, self.width, self.height);
+        let rendered = render::render(&scene, self.width, self.height);
+        let [first, second] = rendered.frames;
+        Sample {
+            first,
+            second,
+            flow: Some(rendered.flow),
+            occlusion: Some(rendered.occlusion),
+            id: format!("{}/{index:07}", self.preset.name),
+        }
+    }
+}
+
+impl Source for Synth {
+    fn name(&self) -> String {
+        format!("synth:{}", self.preset.name)
+    }
+
+    fn len(&self) -> Option<usize> {
+        self.count
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        Ok(self.sample(index as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests;

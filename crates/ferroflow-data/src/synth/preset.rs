@@ -1,0 +1,210 @@
+//! The families of scenes, by name, and every number that makes them.
+//!
+//! `chairs` follows the construction of FlyingChairs (Fischer et al. 2015): many chairs over a photograph, each moved by
+//! its own affine map on top of the background's, parameters drawn as a clipped power of a normal variable, which gives
+//! a peak at no motion and a heavy tail. `sdhom` has the small displacements of ChairsSDHom (Ilg et al. 2017), `things`
+//! the large ones of FlyingThings3D (Mayer et al. 2016), `auto` mixes all scales in the manner of AutoFlow (Sun et al. 2021).
+
+/// A family of scenes. Lengths are pixels of the frames made, whatever their size: a larger frame is a wider window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preset {
+    /// The name that selects it.
+    pub name: &'static str,
+    /// Fewest and most objects per 512x384 pixels; the number follows the frame's area.
+    pub objects: (f32, f32),
+    /// Diameter of objects: mean and spread of a normal, then the bounds it is clipped to.
+    pub diameter: [f32; 4],
+    /// Share of objects that are chairs.
+    pub chairs: f32,
+    /// Motion of the background.
+    pub background: Movement,
+    /// Motion of an object relative to the background.
+    pub object: Movement,
+    /// All motion is multiplied by a factor drawn log-uniformly between these.
+    pub speed: (f32, f32),
+    /// What the camera and the air do to the pictures.
+    pub effects: Effects,
+}
+
+/// Bounds of one layer's random motion; each parameter is `bound * clip(sign(g) |g|^power / at)`, g normal.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Movement {
+    /// Largest shift along each axis, pixels.
+    pub shift: f32,
+    /// Exponent: higher means more layers that hardly move and a heavier tail.
+    pub power: i32,
+    /// Value of `|g|^power` that reaches the bound.
+    pub at: f32,
+    /// Largest rotation, radians.
+    pub rotation: f32,
+    /// Largest logarithm (base 2) of the zoom; half of it applies to each axis alone.
+    pub zoom: f32,
+    /// Largest perspective tilt: relative change of scale over 100 pixels.
+    pub tilt: f32,
+    /// Chance of non-rigid motion.
+    pub bend_chance: f32,
+    /// Largest gradient of a shear wave (displacement per pixel).
+    pub bend: f32,
+}
+
+/// Effects that break brightness constancy, all off in [`Effects::NONE`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Effects {
+    /// Chance that the shutter stays open.
+    pub blur_chance: f32,
+    /// Longest exposure as a share of the time between frames.
+    pub shutter: f32,
+    /// Strength of the change of light between the frames (gain, tint, gradient).
+    pub lighting: f32,
+    /// Largest standard deviation of the noise, grey levels.
+    pub noise: f32,
+    /// Chance of fog.
+    pub fog_chance: f32,
+}
+
+impl Effects {
+    /// Brightness constancy up to sampling.
+    pub const NONE: Self = Self { blur_chance: 0.0, shutter: 0.0, lighting: 0.0, noise: 0.0, fog_chance: 0.0 };
+}
+
+/// Names accepted by [`Preset::named`].
+pub const PRESETS: [&str; 4] = ["chairs", "sdhom", "things", "auto"];
+
+impl Preset {
+    /// The preset of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "chairs" => Some(Self::chairs()),
+            "sdhom" => Some(Self::sdhom()),
+            "things" => Some(Self::things()),
+            "auto" => Some(Self::auto()),
+            _ => None,
+        }
+    }
+
+    /// Many chairs, affine motion, the displacements of FlyingChairs (mean near 11 px).
+    pub fn chairs() -> Self {
+        Self {
+            name: "chairs",
+            objects: (10.0, 20.0),
+            diameter: [130.0, 110.0, 40.0, 480.0],
+            chairs: 0.7,
+            background: Movement {
+                shift: 38.0,
+                power: 4,
+                at: 4.0,
+                rotation: 0.17,
+                zoom: 0.1,
+                tilt: 0.0,
+                bend_chance: 0.15,
+                bend: 0.06,
+            },
+            object: Movement {
+                shift: 120.0,
+                power: 4,
+                at: 16.0,
+                rotation: 0.5,
+                zoom: 0.26,
+                tilt: 0.0,
+                bend_chance: 0.2,
+                bend: 0.15,
+            },
+            speed: (1.0, 1.0),
+            effects: Effects { blur_chance: 0.1, shutter: 0.5, lighting: 0.05, noise: 3.0, fog_chance: 0.05 },
+        }
+    }
+
+    /// Small displacements by homographies, a third of the backgrounds without texture.
+    pub fn sdhom() -> Self {
+        let movement = Movement {
+            shift: 5.0,
+            power: 2,
+            at: 4.0,
+            rotation: 0.02,
+            zoom: 0.02,
+            tilt: 0.012,
+            bend_chance: 0.3,
+            bend: 0.03,
+        };
+        Self {
+            name: "sdhom",
+            objects: (8.0, 16.0),
+            diameter: [130.0, 110.0, 40.0, 480.0],
+            chairs: 0.6,
+            background: movement,
+            object: Movement { shift: 8.0, ..movement },
+            speed: (0.1, 1.0),
+            effects: Effects { blur_chance: 0.1, shutter: 0.5, lighting: 0.05, noise: 3.0, fog_chance: 0.05 },
+        }
+    }
+
+    /// Objects of every kind and size, perspective, large displacements.
+    pub fn things() -> Self {
+        Self {
+            name: "things",
+            objects: (7.0, 20.0),
+            diameter: [150.0, 140.0, 20.0, 560.0],
+            chairs: 0.15,
+            background: Movement {
+                shift: 60.0,
+                power: 2,
+                at: 3.0,
+                rotation: 0.12,
+                zoom: 0.2,
+                tilt: 0.06,
+                bend_chance: 0.3,
+                bend: 0.1,
+            },
+            object: Movement {
+                shift: 170.0,
+                power: 2,
+                at: 4.0,
+                rotation: 0.6,
+                zoom: 0.35,
+                tilt: 0.15,
+                bend_chance: 0.4,
+                bend: 0.25,
+            },
+            speed: (0.4, 1.2),
+            effects: Effects { blur_chance: 0.25, shutter: 0.6, lighting: 0.08, noise: 3.0, fog_chance: 0.1 },
+        }
+    }
+
+    /// A wide mixture: any speed from sub-pixel to violent, every effect.
+    pub fn auto() -> Self {
+        Self {
+            name: "auto",
+            objects: (3.0, 18.0),
+            diameter: [140.0, 120.0, 16.0, 560.0],
+            chairs: 0.25,
+            background: Movement {
+                shift: 60.0,
+                power: 2,
+                at: 3.0,
+                rotation: 0.15,
+                zoom: 0.2,
+                tilt: 0.05,
+                bend_chance: 0.5,
+                bend: 0.12,
+            },
+            object: Movement {
+                shift: 130.0,
+                power: 3,
+                at: 8.0,
+                rotation: 0.6,
+                zoom: 0.3,
+                tilt: 0.12,
+                bend_chance: 0.5,
+                bend: 0.25,
+            },
+            speed: (0.05, 1.2),
+            effects: Effects { blur_chance: 0.25, shutter: 0.7, lighting: 0.15, noise: 5.0, fog_chance: 0.15 },
+        }
+    }
+
+    /// The same scenes without noise, blur, fog and changes of light.
+    pub fn without_effects(mut self) -> Self {
+        self.effects = Effects::NONE;
+        self
+    }
+}

@@ -1,0 +1,318 @@
+//! Paints a scene's layers, back to front, into both frames; records flow and owners on the way.
+
+use ferroflow_core::{FlowField, Frame, Mask};
+
+use super::coverage::{Coverage, Point};
+use super::motion::Motion;
+use super::scene::{Layer, Light, Paint, Scene};
+use crate::random::mix;
+
+/// What a scene looks like and how it moves.
+#[derive(Clone, Debug)]
+pub struct Rendered {
+    /// Both frames.
+    pub frames: [Frame; 2],
+    /// Exact flow of every pixel of frame 1, also where it leaves the frame or is covered.
+    pub flow: FlowField,
+    /// Pixels of frame 1 that are covered or outside in frame 2.
+    pub occlusion: Mask,
+}
+
+/// One frame being painted.
+struct Canvas {
+    width: usize,
+    height: usize,
+    color: Vec<[f32; 4]>,
+    /// Which layer's surface a pixel shows (the one covering at least half of it).
+    owner: Vec<u8>,
+}
+
+/// Buffers for one row.
+struct Row {
+    alpha: Vec<f32>,
+    x: Vec<f32>,
+    y: Vec<f32>,
+    dx: Vec<f32>,
+    dy: Vec<f32>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Moment {
+    First,
+    Second,
+}
+
+/// Renders both frames with flow and occlusion.
+pub fn render(scene: &Scene, width: usize, height: usize) -> Rendered {
+    let (mut u, mut v) = (vec![0.0; width * height], vec![0.0; width * height]);
+    let mut painter = Painter {
+        shutter: scene.shutter,
+        coverage: Coverage::default(),
+        row: Row {
+            alpha: vec![0.0; width],
+            x: vec![0.0; width],
+            y: vec![0.0; width],
+            dx: vec![0.0; width],
+            dy: vec![0.0; width],
+        },
+    };
+    let mut paint = |moment: Moment| {
+        let mut canvas =
+            Canvas { width, height, color: vec![[0.0; 4]; width * height], owner: vec![0; width * height] };
+        for (index, layer) in scene.layers.iter().enumerate() {
+            painter.layer(&mut canvas, layer, index as u8, moment, &mut u, &mut v);
+        }
+        canvas
+    };
+    let first = paint(Moment::First);
+    let second = paint(Moment::Second);
+    let occlusion = occlusion(&first, &second, &u, &v);
+    let noise = |frame: u64| (scene.noise, mix(scene.noise_key ^ frame));
+    Rendered {
+        frames: [develop(&first, scene.light[0], noise(1)), develop(&second, scene.light[1], noise(2))],
+        flow: FlowField::new(width, height, u, v).expect("both planes were made width * height long"),
+        occlusion,
+    }
+}
+
+struct Painter {
+    shutter: f32,
+    coverage: Coverage,
+    row: Row,
+}
+
+impl Painter {
+    fn layer(&mut self, canvas: &mut Canvas, layer: &Layer, index: u8, moment: Moment, u: &mut [f32], v: &mut [f32]) {
+        for (order, part) in layer.parts.iter().enumerate() {
+            let owns = order == 0;
+            let motion = &layer.motion;
+            let taps = self.taps(&part.contours, motion, canvas);
+            if part.contours.is_empty() {
+                self.row.alpha.fill(1.0);
+                for y in 0..canvas.height {
+                    self.fill(canvas, &part.paint, motion, index, owns, moment, taps, (0, canvas.width), 0, y, u, v);
+                }
+                continue;
+            }
+            if !self.cover(&part.contours, motion, moment, taps, canvas) {
+                continue;
+            }
+            let (x0, y0) = self.coverage.origin;
+            for y in 0..self.coverage.size.1 {
+                if let Some((from, to)) = self.coverage.row(y, &mut self.row.alpha) {
+                    self.fill(canvas, &part.paint, motion, index, owns, moment, taps, (from, to), x0, y0 + y, u, v);
+                }
+            }
+        }
+    }
+
+    /// Moments of the exposure to average, from how far the part moves while the shutter is open.
+    fn taps(&self, contours: &[Vec<Point>], motion: &Motion, canvas: &Canvas) -> usize {
+        if self.shutter == 0.0 {
+            return 1;
+        }
+        let corners = [(0.0, 0.0), (canvas.width as f32, 0.0), (0.0, canvas.height as f32)];
+        let points = contours.first().map_or(&corners[..], |c| c);
+        let travel = |p: &Point| {
+            let q = motion.forward(p.0, p.1);
+            (q.0 - p.0).abs().max((q.1 - p.1).abs())
+        };
+        let farthest = points.iter().map(travel).fold(0.0, f32::max) * self.shutter;
+        ((farthest * 0.6) as usize + 1).min(9)
+    }
+
+    /// Accumulates the outline at every moment of the exposure.
+    fn cover(
+        &mut self,
+        contours: &[Vec<Point>],
+        motion: &Motion,
+        moment: Moment,
+        taps: usize,
+        canvas: &Canvas,
+    ) -> bool {
+        let still = moment == Moment::First && taps == 1;
+        let moved: Vec<Vec<(Point, Point)>> = contours
+            .iter()
+            .map(|contour| {
+                let step = |&p: &Point| {
+                    if still {
+                        return (p, (0.0, 0.0));
+                    }
+                    let q = motion.forward(p.0, p.1);
+                    (if moment == Moment::First { p } else { q }, (q.0 - p.0, q.1 - p.1))
+                };
+                contour.iter().map(step).collect()
+            })
+            .collect();
+        let reach = 0.5 * self.shutter;
+        let (mut low, mut high) = ((f32::MAX, f32::MAX), (f32::MIN, f32::MIN));
+        for (p, d) in moved.iter().flatten() {
+            let (rx, ry) = ((d.0 * reach).abs(), (d.1 * reach).abs());
+            low = (low.0.min(p.0 - rx), low.1.min(p.1 - ry));
+            high = (high.0.max(p.0 + rx), high.1.max(p.1 + ry));
+        }
+        if !self.coverage.begin(low, high, canvas.width, canvas.height) {
+            return false;
+        }
+        let mut points = Vec::new();
+        for contour in &moved {
+            for tap in 0..taps {
+                let t = self.time(tap, taps);
+                points.clear();
+                points.extend(contour.iter().map(|(p, d)| (p.0 + t * d.0, p.1 + t * d.1)));
+                self.coverage.add(&points, 1.0 / taps as f32);
+            }
+        }
+        true
+    }
+
+    /// When in the exposure a tap lies, in units of the time between frames, centred on the frame.
+    fn time(&self, tap: usize, taps: usize) -> f32 {
+        self.shutter * ((tap as f32 + 0.5) / taps as f32 - 0.5)
+    }
+
+    /// Colours the columns `from..to` (relative to `x0`) of row `y`.
+    fn fill(
+        &mut self,
+        canvas: &mut Canvas,
+        paint: &Paint,
+        motion: &Motion,
+        index: u8,
+        owns: bool,
+        moment: Moment,
+        taps: usize,
+        (from, to): (usize, usize),
+        x0: usize,
+        y: usize,
+        u: &mut [f32],
+        v: &mut [f32],
+    ) {
+        let n = to - from;
+        let Row { alpha, x, y: rows, dx, dy } = &mut self.row;
+        let (alpha, xs, ys) = (&alpha[from..to], &mut x[..n], &mut rows[..n]);
+        let (dx, dy) = (&mut dx[..n], &mut dy[..n]);
+        let start = y * canvas.width + x0 + from;
+        for (i, (px, py)) in xs.iter_mut().zip(ys.iter_mut()).enumerate() {
+            (*px, *py) = ((x0 + from + i) as f32, y as f32);
+        }
+        // Afterwards (xs, ys) is the point of frame 1 seen here and (dx, dy) its flow.
+        match moment {
+            Moment::First if owns || taps > 1 => {
+                dx.copy_from_slice(xs);
+                dy.copy_from_slice(ys);
+                motion.forward_row(dx, dy);
+                for i in 0..n {
+                    dx[i] -= xs[i];
+                    dy[i] -= ys[i];
+                }
+                if owns {
+                    let (u, v) = (&mut u[start..start + n], &mut v[start..start + n]);
+                    for i in 0..n {
+                        let own = alpha[i] >= 0.5;
+                        u[i] = if own { dx[i] } else { u[i] };
+                        v[i] = if own { dy[i] } else { v[i] };
+                    }
+                }
+            }
+            Moment::First => {}
+            Moment::Second => {
+                dx.copy_from_slice(xs);
+                dy.copy_from_slice(ys);
+                motion.inverse_row(xs, ys);
+                for i in 0..n {
+                    dx[i] -= xs[i];
+                    dy[i] -= ys[i];
+                }
+            }
+        }
+        if owns {
+            for (owner, &a) in canvas.owner[start..start + n].iter_mut().zip(alpha) {
+                *owner = if a >= 0.5 { index } else { *owner };
+            }
+        }
+        let sampler = paint.tile.sampler(paint.density);
+        let map = paint.map.map(|m| m * sampler.factor);
+        let pixels = &mut canvas.color[start..start + n];
+        let times: [f32; 9] = std::array::from_fn(|tap| self.shutter * ((tap as f32 + 0.5) / taps as f32 - 0.5));
+        let weight = 1.0 / taps as f32;
+        for i in 0..n {
+            if alpha[i] == 0.0 {
+                continue;
+            }
+            let (x, y) = (xs[i], ys[i]);
+            let (tu, tv) = (map[0] * x + map[1] * y + map[2], map[3] * x + map[4] * y + map[5]);
+            let texel = if taps == 1 {
+                sampler.at(tu, tv)
+            } else {
+                let (du, dv) = (map[0] * dx[i] + map[1] * dy[i], map[3] * dx[i] + map[4] * dy[i]);
+                let mut sum = [0.0; 4];
+                for &t in &times[..taps] {
+                    let c = sampler.at(tu - t * du, tv - t * dv);
+                    for k in 0..4 {
+                        sum[k] += c[k];
+                    }
+                }
+                sum.map(|s| s * weight)
+            };
+            let shade = (paint.shade.0 + paint.shade.1 * x + paint.shade.2 * y).clamp(0.4, 1.6);
+            let cover = alpha[i] * texel[3] * (1.0 / 255.0);
+            for k in 0..3 {
+                let color = (texel[k] * paint.gain[k] + paint.bias[k]) * shade;
+                pixels[i][k] += (color - pixels[i][k]) * cover;
+            }
+        }
+    }
+}
+
+/// A pixel is occluded where its surface lies outside frame 2 or under a nearer layer there.
+fn occlusion(first: &Canvas, second: &Canvas, u: &[f32], v: &[f32]) -> Mask {
+    let (w, h) = (first.width, first.height);
+    let mut mask = Mask::filled(w, h, false);
+    let (right, bottom) = ((w - 1) as f32, (h - 1) as f32);
+    for (i, hidden) in mask.data_mut().iter_mut().enumerate() {
+        let (x, y) = ((i % w) as f32 + u[i], (i / w) as f32 + v[i]);
+        if !(x >= 0.0 && y >= 0.0 && x <= right && y <= bottom) {
+            *hidden = true;
+            continue;
+        }
+        let (x0, y0) = (x as usize, y as usize);
+        let (x1, y1) = ((x0 + 1).min(w - 1), (y0 + 1).min(h - 1));
+        let (fx, fy) = (x - x0 as f32, y - y0 as f32);
+        // Only layers in front can hide; by bilinear weight, so that a surface's own edge does not count.
+        let above = |x: usize, y: usize, weight: f32| {
+            if second.owner[y * w + x] > first.owner[i] { weight } else { 0.0 }
+        };
+        let hiding = above(x0, y0, (1.0 - fx) * (1.0 - fy))
+            + above(x1, y0, fx * (1.0 - fy))
+            + above(x0, y1, (1.0 - fx) * fy)
+            + above(x1, y1, fx * fy);
+        *hidden = hiding >= 0.5;
+    }
+    mask
+}
+
+/// Light, noise and rounding to 8 bits.
+fn develop(canvas: &Canvas, light: Light, (noise, key): (f32, u64)) -> Frame {
+    let (w, h) = (canvas.width, canvas.height);
+    let mut rgb = vec![0u8; w * h * 3];
+    // A sum of two uniform bytes has variance (256^2 - 1) / 6; two such sums are added, one shared by the channels.
+    let amplitude = noise / (65_535.0f32 / 3.0).sqrt();
+    for (y, (out, row)) in rgb.chunks_exact_mut(w * 3).zip(canvas.color.chunks_exact(w)).enumerate() {
+        let down = 1.0 + light.slope.1 * (y as f32 - h as f32 * 0.5);
+        for (x, (out, color)) in out.chunks_exact_mut(3).zip(row).enumerate() {
+            let shade = down + light.slope.0 * (x as f32 - w as f32 * 0.5);
+            let mut value: [f32; 3] = std::array::from_fn(|k| color[k] * light.gain[k] * shade);
+            if noise > 0.0 {
+                let bytes = mix(key.wrapping_add((y * w + x) as u64)).to_le_bytes().map(i32::from);
+                let shared = bytes[6] + bytes[7] - 510;
+                for k in 0..3 {
+                    value[k] += amplitude * (bytes[2 * k] + bytes[2 * k + 1] + shared) as f32;
+                }
+            }
+            for k in 0..3 {
+                out[k] = (value[k] + 0.5).clamp(0.0, 255.0) as u8;
+            }
+        }
+    }
+    Frame::new(w, h, rgb).expect("the buffer was made width * height * 3 long")
+}

@@ -1,0 +1,252 @@
+//! Draws the layers of one scene: what they look like and how each moves.
+
+use std::sync::Arc;
+
+use super::coverage::Point;
+use super::motion::{Homography, Motion, Wave};
+use super::preset::{Movement, Preset};
+use super::shape::{self, Piece};
+use super::texture::{Bank, Tile};
+use crate::math::{cos_turns, exp2, sin_turns};
+use crate::random::Random;
+
+/// How a part is coloured: a tile under an affine map, then `color * gain + bias`, shaded across the object.
+#[derive(Clone, Debug)]
+pub struct Paint {
+    /// The texture.
+    pub tile: Arc<Tile>,
+    /// Pixels of frame 1 to texels: `[a, b, c, d, e, f]`, `u = a x + b y + c`, `v = d x + e y + f`.
+    pub map: [f32; 6],
+    /// Texels per pixel.
+    pub density: f32,
+    /// Factor per channel.
+    pub gain: [f32; 3],
+    /// Added per channel, grey levels.
+    pub bias: [f32; 3],
+    /// Brightness at the origin and its slope per pixel.
+    pub shade: (f32, f32, f32),
+}
+
+/// One painted region of a layer, in pixels of frame 1.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Closed contours; none means everywhere.
+    pub contours: Vec<Vec<Point>>,
+    /// Its colours.
+    pub paint: Paint,
+}
+
+/// Everything that moves together. The first part owns the pixels; the others only colour them.
+#[derive(Clone, Debug)]
+pub struct Layer {
+    /// Parts, painted in order.
+    pub parts: Vec<Part>,
+    /// Frame 1 to frame 2.
+    pub motion: Motion,
+}
+
+/// Change of light in one frame: `(color * gain + bias) * (1 + slope . (p - center))`.
+#[derive(Clone, Copy, Debug)]
+pub struct Light {
+    /// Factor per channel.
+    pub gain: [f32; 3],
+    /// Relative change per pixel, right and down.
+    pub slope: (f32, f32),
+}
+
+/// One pair of frames before rendering, layers from back to front.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    /// Background first.
+    pub layers: Vec<Layer>,
+    /// Exposure as a share of the time between the frames; 0 = no motion blur.
+    pub shutter: f32,
+    /// Light of each frame.
+    pub light: [Light; 2],
+    /// Standard deviation of the noise, grey levels.
+    pub noise: f32,
+    /// Key of the noise.
+    pub noise_key: u64,
+}
+
+struct Fog {
+    color: [f32; 3],
+    /// Share of fog at the background.
+    depth: f32,
+}
+
+impl Scene {
+    /// The scene number `index` of a preset and a seed, `width` x `height` pixels.
+    pub fn draw(preset: &Preset, bank: &Bank, seed: u64, index: u64, width: usize, height: usize) -> Self {
+        let mut random = Random::new(seed, &[0x5CE7E, index]);
+        let (w, h) = (width as f32, height as f32);
+        let effects = preset.effects;
+        let shutter = if random.chance(effects.blur_chance) { effects.shutter * random.range(0.2, 1.0) } else { 0.0 };
+        let speed = random.log_range(preset.speed.0, preset.speed.1 * 1.0001);
+        let fog = random.chance(effects.fog_chance).then(|| {
+            let grey = random.range(120.0, 250.0);
+            Fog { color: [grey, grey + random.spread(12.0), grey + random.spread(20.0)], depth: random.range(0.1, 0.7) }
+        });
+        let haze = |depth: f32| fog.as_ref().map(|f| (f.color, f.depth * depth));
+        // A scene uses few tiles: real scenes repeat their materials, and few tiles stay in cache.
+        let choices: Vec<u64> = (0..6).map(|_| random.bits() >> 8).collect();
+
+        let center = (w / 2.0, h / 2.0);
+        let (map, waves) = movement(&mut random, &preset.background, speed, center);
+        let backdrop = Motion::new(waves, map);
+        let density = random.log_range(0.7, 1.7);
+        let paint = Paint::draw(&mut random, bank.tile(index, choices[0]), density, center, 1.0, haze(1.0));
+        let mut layers = vec![Layer { parts: vec![Part { contours: Vec::new(), paint }], motion: backdrop }];
+
+        let area = (w * h / (512.0 * 384.0)).clamp(0.02, 12.0);
+        let count = (random.range(preset.objects.0, preset.objects.1) * area + 0.5) as usize;
+        // The owner of a pixel is stored in a byte.
+        let count = count.clamp(1, 250);
+        for i in 0..count {
+            let nearness = i as f32 / count as f32;
+            layers.push(object(
+                &mut random,
+                preset,
+                bank,
+                index,
+                &choices,
+                speed,
+                (w, h),
+                map,
+                haze(0.9 - 0.9 * nearness),
+            ));
+        }
+        let light = |random: &mut Random, strength: f32| {
+            let gain = 1.0 + random.normal() * strength;
+            Light {
+                gain: std::array::from_fn(|_| gain * (1.0 + 0.3 * random.normal() * strength)),
+                slope: (random.normal() * strength / w, random.normal() * strength / h),
+            }
+        };
+        let light = [light(&mut random, 0.0), light(&mut random, effects.lighting)];
+        let noise = effects.noise * random.unit() * random.unit();
+        Self { layers, shutter, light, noise, noise_key: random.bits() }
+    }
+}
+
+/// A clipped power of a normal variable, in `-1..1`.
+fn heavy(random: &mut Random, movement: &Movement) -> f32 {
+    let g = random.normal();
+    (g.abs().powi(movement.power) / movement.at).min(1.0).copysign(g)
+}
+
+/// Homography about `center` and shear waves of one layer.
+fn movement(random: &mut Random, m: &Movement, speed: f32, center: Point) -> (Homography, Vec<Wave>) {
+    let shift = (m.shift * speed * heavy(random, m), m.shift * speed * heavy(random, m));
+    let some =
+        |random: &mut Random, bound: f32| if random.chance(0.6) { bound * speed * heavy(random, m) } else { 0.0 };
+    let rotation = some(random, m.rotation);
+    let (zoom, squeeze) = (some(random, m.zoom), some(random, m.zoom * 0.5));
+    let mut map = Homography::similarity(center, rotation, (exp2(zoom + squeeze), exp2(zoom - squeeze)), shift);
+    if m.tilt > 0.0 && random.chance(0.5) {
+        let bound = m.tilt * speed.min(1.0) * 0.01;
+        map = Homography::tilt(center, (random.spread(bound), random.spread(bound))).before(map);
+    }
+    let mut waves = Vec::new();
+    if random.chance(m.bend_chance) {
+        for _ in 0..random.between(1, 3) {
+            let (turn, length) = (random.unit(), random.log_range(90.0, 500.0));
+            let slope = m.bend * speed.min(1.0) * random.unit();
+            waves.push(Wave {
+                normal: (cos_turns(turn), sin_turns(turn)),
+                amplitude: slope * length / std::f32::consts::TAU,
+                frequency: 1.0 / length,
+                phase: random.unit(),
+            });
+        }
+    }
+    (map, waves)
+}
+
+fn object(
+    random: &mut Random,
+    preset: &Preset,
+    bank: &Bank,
+    index: u64,
+    choices: &[u64],
+    speed: f32,
+    (w, h): Point,
+    backdrop: Homography,
+    haze: Option<([f32; 3], f32)>,
+) -> Layer {
+    let [mean, spread, low, high] = preset.diameter;
+    let diameter = (mean + spread * random.normal()).clamp(low, high);
+    let is_chair = random.chance(preset.chairs);
+    let pieces = if is_chair { shape::chair(random) } else { shape::thing(random) };
+    let center = (random.range(-0.1, 1.1) * w, random.range(-0.1, 1.1) * h);
+    // Chairs stand; other things lie anyhow.
+    let turn = if is_chair { random.spread(0.04) } else { random.unit() };
+    let flip = if random.chance(0.5) { -1.0 } else { 1.0 };
+    let aspect = random.log_range(0.8, 1.25);
+    let (c, s) = (cos_turns(turn) * diameter, sin_turns(turn) * diameter);
+    let place = |p: Point| {
+        let (x, y) = (p.0 * aspect, p.1 / aspect * flip);
+        let (x, y) = if is_chair { (x, y * flip) } else { (x, y) };
+        (center.0 + c * x - s * y, center.1 + s * x + c * y)
+    };
+    let (own, waves) = movement(random, &preset.object, speed, center);
+    let motion = Motion::new(waves, own.before(backdrop));
+    let paints: Vec<Paint> = (0..3)
+        .map(|k| {
+            let tile = bank.tile(index, choices[(1 + random.below(choices.len() - 1) + k) % choices.len()]);
+            let density = random.log_range(0.7, 3.0);
+            // Painted metal and cloth: many surfaces of furniture are nearly plain.
+            let contrast =
+                if is_chair && random.chance(0.55) { random.range(0.05, 0.4) } else { random.range(0.5, 1.2) };
+            Paint::draw(random, tile, density, center, contrast, haze)
+        })
+        .collect();
+    // Straight motion keeps straight edges; bending motion needs short ones.
+    let step = if motion.bends() { 8.0 } else { f32::MAX };
+    let part = |piece: &Piece| Part {
+        contours: piece
+            .contours
+            .iter()
+            .map(|contour| shape::subdivide(&contour.iter().map(|&p| place(p)).collect::<Vec<_>>(), step))
+            .collect(),
+        paint: paints[piece.paint % paints.len()].clone().shaded(piece.shade),
+    };
+    Layer { parts: pieces.iter().map(part).collect(), motion }
+}
+
+impl Paint {
+    fn draw(
+        random: &mut Random,
+        tile: Arc<Tile>,
+        density: f32,
+        center: Point,
+        contrast: f32,
+        haze: Option<([f32; 3], f32)>,
+    ) -> Self {
+        let turn = random.unit();
+        let (c, s) = (cos_turns(turn) * density, sin_turns(turn) * density);
+        let offset = (random.range(0.0, 512.0), random.range(0.0, 512.0));
+        let mean = tile.mean();
+        let brightness = random.log_range(0.7, 1.3);
+        let mut gain = [0.0; 3];
+        let mut bias = [0.0; 3];
+        for k in 0..3 {
+            let target = mean[k] * brightness * random.range(0.85, 1.15) + random.spread(12.0);
+            gain[k] = contrast * brightness;
+            bias[k] = target - mean[k] * gain[k];
+            if let Some((color, amount)) = haze {
+                gain[k] *= 1.0 - amount;
+                bias[k] = bias[k] * (1.0 - amount) + color[k] * amount;
+            }
+        }
+        let (gx, gy) = (random.normal() * 0.0006, random.normal() * 0.0006);
+        let shade = (1.0 - gx * center.0 - gy * center.1, gx, gy);
+        Self { tile, map: [c, -s, offset.0, s, c, offset.1], density, gain, bias, shade }
+    }
+
+    fn shaded(mut self, factor: f32) -> Self {
+        self.gain = self.gain.map(|g| g * factor);
+        self.bias = self.bias.map(|b| b * factor);
+        self
+    }
+}

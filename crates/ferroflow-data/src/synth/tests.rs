@@ -1,0 +1,91 @@
+use super::*;
+
+/// Bilinear sample of one channel, `None` outside.
+fn bilinear(frame: &ferroflow_core::Frame, x: f32, y: f32, channel: usize) -> Option<f32> {
+    let (w, h) = (frame.width(), frame.height());
+    if !(x >= 0.0 && y >= 0.0 && x <= (w - 1) as f32 && y <= (h - 1) as f32) {
+        return None;
+    }
+    let (x0, y0) = (x as usize, y as usize);
+    let (x1, y1) = ((x0 + 1).min(w - 1), (y0 + 1).min(h - 1));
+    let (fx, fy) = (x - x0 as f32, y - y0 as f32);
+    let at = |x: usize, y: usize| f32::from(frame.pixel(x, y)[channel]);
+    Some((at(x0, y0) * (1.0 - fx) + at(x1, y0) * fx) * (1.0 - fy) + (at(x0, y1) * (1.0 - fx) + at(x1, y1) * fx) * fy)
+}
+
+/// Absolute differences between frame 1 and frame 2 warped by the flow, where visible and away from layer edges.
+fn warp_errors(sample: &Sample) -> Vec<f32> {
+    let (flow, occlusion) = (sample.flow.as_ref().unwrap(), sample.occlusion.as_ref().unwrap());
+    let (w, h) = (flow.width(), flow.height());
+    // Away from edges: the flow is smooth and nothing is occluded within two pixels.
+    let smooth = |x: usize, y: usize| {
+        let (u, v) = flow.get(x, y);
+        (y - 2..=y + 2).all(|b| {
+            (x - 2..=x + 2).all(|a| {
+                let f = flow.get(a, b);
+                (f.0 - u).abs() + (f.1 - v).abs() < 1.5 && !occlusion.get(a, b)
+            })
+        })
+    };
+    let mut errors = Vec::new();
+    for y in 2..h - 2 {
+        for x in 2..w - 2 {
+            if smooth(x, y) {
+                let (u, v) = flow.get(x, y);
+                for channel in 0..3 {
+                    if let Some(value) = bilinear(&sample.second, x as f32 + u, y as f32 + v, channel) {
+                        errors.push((value - f32::from(sample.first.pixel(x, y)[channel])).abs());
+                    }
+                }
+            }
+        }
+    }
+    errors
+}
+
+#[test]
+fn warping_frame_2_by_the_flow_gives_frame_1() {
+    for preset in PRESETS {
+        let synth = Synth::new(Preset::named(preset).unwrap().without_effects(), 3, 448, 320);
+        let mut errors = Vec::new();
+        for index in 0..4 {
+            errors.append(&mut warp_errors(&synth.sample(index * 5)));
+        }
+        errors.sort_by(f32::total_cmp);
+        let mean = errors.iter().map(|&e| f64::from(e)).sum::<f64>() / errors.len() as f64;
+        let p99 = errors[errors.len() * 99 / 100];
+        println!("{preset}: {} values, mean {mean:.3}, 99th percentile {p99:.2} grey levels", errors.len());
+        assert!(errors.len() > 200_000, "{preset}: too little of the scene is visible in both frames");
+        assert!(mean < 1.5 && p99 < 12.0, "{preset}: mean {mean}, p99 {p99}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_in_any_order() {
+    let make = || Synth::new(Preset::auto(), 11, 96, 64);
+    let (a, b) = (make(), make());
+    let forward: Vec<Sample> = (0..6).map(|i| a.sample(i)).collect();
+    let backward: Vec<Sample> = std::thread::scope(|s| {
+        let handles: Vec<_> = (0..6)
+            .rev()
+            .map(|i| {
+                s.spawn({
+                    let b = &b;
+                    move || b.sample(i)
+                })
+            })
+            .collect();
+        handles.into_iter().rev().map(|h| h.join().unwrap()).collect()
+    });
+    assert_eq!(forward, backward);
+    assert_ne!(forward[0].first, forward[1].first);
+    assert_ne!(Synth::new(Preset::auto(), 12, 96, 64).sample(0).first, forward[0].first);
+}
+
+#[test]
+fn any_size_works() {
+    for (w, h) in [(1, 1), (7, 3), (65, 33)] {
+        let sample = Synth::new(Preset::things(), 5, w, h).sample(2);
+        assert_eq!((sample.first.width(), sample.first.height()), (w, h));
+    }
+}

@@ -1,0 +1,111 @@
+//! Textures: periodic RGBA tiles with their coarser levels, sampled bilinearly.
+
+mod bank;
+mod field;
+mod procedural;
+
+pub use bank::Bank;
+
+use crate::math::floor;
+
+/// A periodic square image, 8 bits a channel, red green blue alpha, with coarser levels.
+#[derive(Debug)]
+pub struct Tile {
+    levels: Vec<Level>,
+}
+
+#[derive(Debug)]
+struct Level {
+    mask: i32,
+    shift: u32,
+    texels: Vec<[u8; 4]>,
+}
+
+/// One level of a tile, with the factor from the tile's texels to its own.
+#[derive(Clone, Copy)]
+pub struct Sampler<'a> {
+    level: &'a Level,
+    /// Texels of this level per texel of the finest one: 1, 1/2, 1/4, ...
+    pub factor: f32,
+}
+
+impl Tile {
+    /// A tile from `size * size` texels; `size` is a power of two.
+    pub fn new(size: usize, texels: Vec<[u8; 4]>) -> Self {
+        debug_assert!(size.is_power_of_two() && texels.len() == size * size);
+        let mut levels = vec![Level { mask: size as i32 - 1, shift: size.trailing_zeros(), texels }];
+        while levels.len() < 5 && levels[levels.len() - 1].mask > 31 {
+            let fine = &levels[levels.len() - 1];
+            let half = (fine.mask as usize + 1) / 2;
+            let mut texels = Vec::with_capacity(half * half);
+            for y in 0..half {
+                for x in 0..half {
+                    let at = |dx: usize, dy: usize| fine.texels[(2 * y + dy) * half * 2 + 2 * x + dx];
+                    let (a, b, c, d) = (at(0, 0), at(1, 0), at(0, 1), at(1, 1));
+                    texels.push(std::array::from_fn(|k| {
+                        ((u32::from(a[k]) + u32::from(b[k]) + u32::from(c[k]) + u32::from(d[k]) + 2) / 4) as u8
+                    }));
+                }
+            }
+            levels.push(Level { mask: half as i32 - 1, shift: half.trailing_zeros(), texels });
+        }
+        Self { levels }
+    }
+
+    /// The level whose texels are nearest to pixels when a pixel spans `texels_per_pixel` texels of the finest.
+    pub fn sampler(&self, texels_per_pixel: f32) -> Sampler<'_> {
+        let mut level = 0;
+        while level + 1 < self.levels.len() && texels_per_pixel > 1.45 * (1u32 << level) as f32 {
+            level += 1;
+        }
+        Sampler { level: &self.levels[level], factor: 1.0 / (1u32 << level) as f32 }
+    }
+
+    /// Mean colour and mean absolute deviation from it, from the coarsest level.
+    pub fn mean(&self) -> [f32; 4] {
+        let texels = &self.levels[self.levels.len() - 1].texels;
+        let mut sum = [0.0; 4];
+        for t in texels {
+            for k in 0..4 {
+                sum[k] += f32::from(t[k]);
+            }
+        }
+        sum.map(|s| s / texels.len() as f32)
+    }
+}
+
+impl Sampler<'_> {
+    /// Red, green, blue, alpha at `(u, v)` in this level's texels, 0..255.
+    #[inline(always)]
+    pub fn at(&self, u: f32, v: f32) -> [f32; 4] {
+        let (x, y) = (floor(u), floor(v));
+        let (fx, fy) = (u - x as f32, v - y as f32);
+        let Level { mask, shift, texels } = self.level;
+        let (x0, x1) = ((x & mask) as usize, ((x + 1) & mask) as usize);
+        let (y0, y1) = (((y & mask) << shift) as usize, (((y + 1) & mask) << shift) as usize);
+        let (a, b, c, d) = (texels[y0 | x0], texels[y0 | x1], texels[y1 | x0], texels[y1 | x1]);
+        let (w11, w10) = (fx * fy, (1.0 - fx) * fy);
+        let (w01, w00) = (fx - w11, 1.0 - fx - w10);
+        let mut out = [0.0; 4];
+        for k in 0..4 {
+            out[k] = f32::from(a[k]) * w00 + f32::from(b[k]) * w01 + f32::from(c[k]) * w10 + f32::from(d[k]) * w11;
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sampling_is_bilinear_and_periodic() {
+        let texels = (0..32 * 32).map(|i| [(i % 32 * 8) as u8, (i / 32 * 8) as u8, 7, 255]).collect();
+        let tile = Tile::new(32, texels);
+        let s = tile.sampler(1.0);
+        assert_eq!(s.at(3.25, 4.5)[..3], [26.0, 36.0, 7.0]);
+        assert_eq!(s.at(31.5, 0.0)[0], 124.0);
+        assert_eq!(s.at(3.25 - 64.0, 4.5 + 96.0), s.at(3.25, 4.5));
+        assert_eq!(tile.sampler(2.0).factor, 1.0);
+    }
+}
