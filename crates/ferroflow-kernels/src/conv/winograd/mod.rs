@@ -42,6 +42,9 @@ const MAX_OUTPUTS: usize = 6;
 /// F(m, r) for every m there are points for.
 pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> {
     let Some(taps) = Scheme::taps(&layer.shape) else { return Vec::new() };
+    if layer.lanes.len() < crate::LANES {
+        return Vec::new();
+    }
     let output = layer.shape.output(layer.input);
     if layer.input.is_empty() || output.is_empty() || used_channels(layer.lanes).is_empty() {
         return Vec::new();
