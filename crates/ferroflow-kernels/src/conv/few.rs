@@ -35,7 +35,7 @@ const MAX_TILE: usize = 8;
 
 /// Computes the layers of [`takes`].
 pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> {
-    if !takes(&layer.shape) {
+    if !takes(&layer.shape) || layer.lanes.len() < LANES {
         return Vec::new();
     }
     let machine = Machine::of(options.isa);
@@ -283,6 +283,7 @@ impl Band<'_> {
             pitch,
             used: &e.used[group.clone()],
             packed: None,
+            source: LANES,
         };
         let inside = span.in_place();
         if inside.is_none() {

@@ -60,14 +60,28 @@ impl Case {
         (plan.algorithm(), self.run_plan(&plan))
     }
 
-    /// What a plan for this computes.
+    /// The same without the padding lanes of its one part.
+    fn run_narrow(&self, options: Options) -> (String, Vec<Buffer>) {
+        let plan = ConvPlan::new(&self.layer(&lane_map(&self.parts)[..self.parts[0]]), options);
+        (plan.algorithm(), self.run_plan(&plan))
+    }
+
+    /// What a plan for this computes, from an input without padding lanes if the plan is for that.
     pub(super) fn run_plan(&self, plan: &ConvPlan) -> Vec<Buffer> {
         let mut random = Random(self.seed);
-        let inputs: Vec<Buffer> = self
+        let mut inputs: Vec<Buffer> = self
             .parts
             .iter()
             .flat_map(|&c| to_blocks(&random.values(c * self.input.len() / LANES), c, self.input))
             .collect();
+        if plan.input_blocks.1 < self.input.len() {
+            let channels = self.parts[0];
+            let mut narrow = Buffer::zeroed(channels * self.input.len() / LANES);
+            for (to, from) in narrow.chunks_exact_mut(channels).zip(inputs[0].chunks(LANES)) {
+                to.copy_from_slice(&from[..channels]);
+            }
+            inputs = vec![narrow];
+        }
         let extent = plan.output();
         let channels = self.shape.out_channels;
         let residual = to_blocks(&random.values(channels * extent.len() / LANES), channels, extent);
@@ -200,6 +214,29 @@ fn few_outputs_match_the_definition() {
         let (_, expected) = case.run(Options { algorithm: Some("reference"), ..Options::default() });
         for isa in Isa::available() {
             case.check(&expected, isa, Some("few outputs"), 1 + count % 3, 1.0);
+        }
+    }
+}
+
+#[test]
+fn a_first_layer_reads_pixels_without_padding() {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for i in 0..60 {
+        let mut case = random_case(&mut random, i % 5 == 0);
+        let channels = 1 + random.below(12);
+        case.shape.in_channels = channels;
+        let case = Case::new(case.shape, case.input, vec![channels], &mut random);
+        let reference = Options { algorithm: Some("reference"), ..Options::default() };
+        let (_, expected) = case.run(reference);
+        let (_, narrow) = case.run_narrow(reference);
+        for isa in Isa::available() {
+            let options = Options { isa, exact: false, threads: 1 + i % 3, algorithm: Some("direct") };
+            let (_, got) = case.run_narrow(options);
+            for ((expected, narrow), got) in expected.iter().zip(&narrow).zip(&got) {
+                assert_eq!(expected[..], narrow[..]);
+                let tolerance = case.terms() * f32::EPSILON;
+                assert!(expected.iter().zip(got.iter()).all(|(e, g)| (e - g).abs() <= tolerance), "{:?}", case.shape);
+            }
         }
     }
 }

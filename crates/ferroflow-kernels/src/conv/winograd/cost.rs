@@ -39,7 +39,7 @@ struct Model<'a> {
 
 /// The blocking for a layer, and the seconds expected with it. `tile` and `panel` are the instruction set's.
 pub fn plan(layer: &Layer<'_>, scheme: &Scheme, options: Options, tile: usize, panel: usize) -> (Blocking, f64) {
-    let channels = used_channels(layer.lanes);
+    let channels = used_channels(layer.lanes, scheme);
     let model = Model {
         machine: Machine::of(options.isa),
         threads: options.threads.max(1) as f64,

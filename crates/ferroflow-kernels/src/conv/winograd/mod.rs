@@ -42,14 +42,17 @@ const MAX_OUTPUTS: usize = 6;
 /// F(m, r) for every m there are points for.
 pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> {
     let Some(taps) = Scheme::taps(&layer.shape) else { return Vec::new() };
+    if layer.lanes.len() < crate::LANES {
+        return Vec::new();
+    }
     let output = layer.shape.output(layer.input);
-    if layer.input.is_empty() || output.is_empty() || used_channels(layer.lanes).is_empty() {
+    if layer.input.is_empty() || output.is_empty() || layer.lanes.iter().all(Option::is_none) {
         return Vec::new();
     }
     let (tile, panel) = simd::run(options.isa, RegisterTile);
     (taps + 1..=8.min(taps + MAX_OUTPUTS - 1))
         .filter_map(|n| {
-            let scheme = Scheme::new(&layer.shape, layer.input, n)?;
+            let scheme = Scheme::new(&layer.shape, layer.input, layer.lanes.len(), n)?;
             let (blocking, seconds) = cost::plan(layer, &scheme, options, tile, panel);
             Some(Candidate {
                 name: name(scheme.m),
@@ -66,7 +69,10 @@ fn name(m: usize) -> String {
 }
 
 /// The input blocks that hold channels: plane, lanes up to the last channel.
-fn used_channels(lanes: &[Option<u32>]) -> Vec<(usize, usize)> {
+fn used_channels(lanes: &[Option<u32>], scheme: &Scheme) -> Vec<(usize, usize)> {
+    if lanes.len() < LANES {
+        return vec![(0, lanes.len() * scheme.merged)];
+    }
     lanes
         .chunks(LANES)
         .enumerate()
@@ -95,6 +101,8 @@ struct Winograd {
     u: Buffer,
     bias: Buffer,
     slope: f32,
+    /// Floats per pixel of an input block.
+    pixel: usize,
     /// Blocks of the output.
     blocks: usize,
 }
@@ -125,7 +133,7 @@ impl Winograd {
         let blocks = layer.shape.out_channels.div_ceil(LANES);
         let vectors = blocks * scheme.outputs.len();
         let (_, panel) = simd::run(options.isa, RegisterTile);
-        let memory = Memory::new(&scheme, used_channels(layer.lanes), vectors, panel, blocking);
+        let memory = Memory::new(&scheme, used_channels(layer.lanes, &scheme), vectors, panel, blocking);
         let mut bias = Buffer::zeroed(blocks * LANES);
         if let Some(values) = layer.bias {
             bias[..values.len()].copy_from_slice(values);
@@ -137,6 +145,7 @@ impl Winograd {
             u: weights::transform(layer, &scheme, &memory, options.isa),
             bias,
             slope: layer.activation.slope(),
+            pixel: layer.lanes.len().min(LANES),
             blocks,
             scheme,
             memory,
@@ -163,6 +172,8 @@ impl Winograd {
             InputTransform {
                 plane: values.input.planes[self.memory.chunk(chunk)[block].0],
                 extent: values.input.extent,
+                pixel: self.pixel,
+                merged: self.scheme.merged,
                 step: self.scheme.input_step,
                 base: input.base,
                 places,

@@ -52,10 +52,16 @@ impl Kernel for Vector<'_> {
                 let mut before = 0;
                 for &(plane, depth) in channels {
                     for lane in 0..depth {
-                        let Some(channel) = layer.lanes[plane * LANES + lane] else {
+                        // Lanes after the first pixel's are the next pixel's.
+                        let (pixel, lane_of_pixel) = match layer.lanes.len() {
+                            narrow @ ..LANES => (lane / narrow, lane % narrow),
+                            _ => (0, plane * LANES + lane),
+                        };
+                        let Some(channel) = layer.lanes[lane_of_pixel] else {
                             continue;
                         };
-                        let tap = |y: usize, x: usize| taps(layer, block, channel as usize, rows[y], columns[x]);
+                        let tap =
+                            |y: usize, x: usize| taps(layer, block, channel as usize, rows[y], columns[x] + pixel);
                         filtered(&filter, tap, |y, x, values| {
                             let point = (y0 + y) * side + x0 + x;
                             let k = rank[point] * lanes + before + lane;
@@ -82,7 +88,7 @@ fn taps(layer: &Layer<'_>, block: usize, channel: usize, y: usize, x: usize) -> 
     let s = &layer.shape;
     std::array::from_fn(|lane| {
         let out = block * LANES + lane;
-        if out >= s.out_channels {
+        if out >= s.out_channels || x >= s.kernel {
             return 0.0;
         }
         f64::from(layer.weight[s.weight_index(out, channel, y, x)])
