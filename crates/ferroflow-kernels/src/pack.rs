@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::{
-    BlocksMut, Isa, LANES,
+    BlocksMut, Extent, Isa, LANES,
     rows::for_pixels,
     simd::{self, Kernel, Simd},
 };
@@ -20,19 +20,28 @@ pub enum Pixels<'a> {
 impl Pixels<'_> {
     /// 16 values of one channel from pixel `first` on, repeating the last pixel past the end.
     #[inline(always)]
-    fn run(&self, n: usize, channel: usize, pixels: usize, first: usize) -> [f32; LANES] {
+    fn run(&self, n: usize, channel: usize, pixels: usize, first: usize, to: &mut [f32; LANES]) {
         match self {
             Pixels::Planar(values) => {
                 let plane = &values[(n * 3 + channel) * pixels..][..pixels];
                 match plane.get(first..first + LANES) {
-                    Some(run) => std::array::from_fn(|i| run[i]),
-                    None => std::array::from_fn(|i| plane[(first + i).min(pixels - 1)]),
+                    Some(run) => to.copy_from_slice(run),
+                    None => to.iter_mut().enumerate().for_each(|(i, to)| *to = plane[(first + i).min(pixels - 1)]),
                 }
             }
             Pixels::Rgb(images) => match images[n].get(3 * first..3 * (first + LANES)) {
-                Some(run) => std::array::from_fn(|i| f32::from(run[3 * i + channel])),
-                None => std::array::from_fn(|i| f32::from(images[n][3 * (first + i).min(pixels - 1) + channel])),
+                Some(run) => to.iter_mut().zip(run.chunks_exact(3)).for_each(|(to, p)| *to = f32::from(p[channel])),
+                None => to.iter_mut().enumerate().for_each(|(i, to)| {
+                    *to = f32::from(images[n][3 * (first + i).min(pixels - 1) + channel]);
+                }),
             },
+        }
+    }
+
+    fn check(&self, images: usize, pixels: usize) {
+        match self {
+            Pixels::Planar(values) => assert!(values.len() >= images * 3 * pixels, "frame"),
+            Pixels::Rgb(all) => assert!(all.len() >= images && all.iter().all(|i| i.len() >= 3 * pixels), "frame"),
         }
     }
 
@@ -87,17 +96,38 @@ pub fn pack(isa: Isa, frames: [Pixels<'_>; 2], batch: usize, sources: &[Option<S
     let lanes = LANES * out.planes.len();
     assert_eq!(sources.len(), lanes * out.extent.n, "sources");
     let pixels = out.extent.h * out.extent.w;
-    for frame in frames {
-        match frame {
-            Pixels::Planar(values) => assert!(values.len() >= batch * 3 * pixels, "frame"),
-            Pixels::Rgb(images) => {
-                assert!(images.len() >= batch && images.iter().all(|i| i.len() >= 3 * pixels), "frame");
-            }
-        }
-    }
+    frames.iter().for_each(|f| f.check(batch, pixels));
     for_pixels(out, |block, n, first, out| {
         let sources = &sources[n * lanes + block * LANES..][..LANES];
-        simd::run(isa, Pack { frames, n: n % batch, pixels, first, sources, out });
+        simd::run(isa, Pack { frames, n: n % batch, pixels, first, sources, channels: LANES, out });
+    });
+}
+
+/// The same for one block with only `channels` floats per pixel, followed by 16 of any value: less to write and to read
+/// for a first layer.
+pub fn pack_narrow(
+    isa: Isa,
+    frames: [Pixels<'_>; 2],
+    extent: Extent,
+    channels: usize,
+    sources: &[Option<Source>],
+    out: &mut [f32],
+) {
+    // As many pixels at a time as fill some 48 KB.
+    const PIXELS: usize = 2048;
+    let pixels = extent.h * extent.w;
+    assert_eq!(sources.len(), LANES * extent.n, "sources");
+    assert!((1..=LANES).contains(&channels) && out.len() >= extent.n * pixels * channels, "output");
+    frames.iter().for_each(|f| f.check(extent.n, pixels));
+    if pixels == 0 {
+        return;
+    }
+    let images = out[..extent.n * pixels * channels].par_chunks_mut(pixels * channels);
+    images.enumerate().for_each(|(n, image)| {
+        image.par_chunks_mut(PIXELS * channels).enumerate().for_each(|(i, out)| {
+            let sources = &sources[n * LANES..][..LANES];
+            simd::run(isa, Pack { frames, n, pixels, first: i * PIXELS, sources, channels, out });
+        });
     });
 }
 
@@ -107,6 +137,8 @@ struct Pack<'a> {
     pixels: usize,
     first: usize,
     sources: &'a [Option<Source>],
+    /// Floats from pixel to pixel of `out`.
+    channels: usize,
     out: &'a mut [f32],
 }
 
@@ -114,19 +146,29 @@ impl Kernel for Pack<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        for (i, out) in self.out.chunks_mut(LANES * LANES).enumerate() {
-            // SAFETY: called through `simd::run`; every load and store is of 16 floats.
+        let channels = self.channels;
+        for (i, out) in self.out.chunks_mut(LANES * channels).enumerate() {
+            // SAFETY: called through `simd::run`; every load is of 16 floats, every store lies within `out`.
             unsafe {
                 let mut rows = [S::zero(); LANES];
                 for (row, source) in rows.iter_mut().zip(self.sources) {
                     if let Some(Source { frame, channel, scale, offset }) = *source {
-                        let run = self.frames[frame].run(self.n, channel, self.pixels, self.first + i * LANES);
+                        let mut run = [0.0; LANES];
+                        self.frames[frame].run(self.n, channel, self.pixels, self.first + i * LANES, &mut run);
                         *row = S::fma(S::load(run.as_ptr()), S::splat(scale), S::splat(offset));
                     }
                 }
                 S::transpose(&mut rows);
-                for (pixel, row) in out.chunks_exact_mut(LANES).zip(rows) {
-                    S::store(pixel.as_mut_ptr(), row);
+                for (pixel, row) in rows.into_iter().enumerate().take(out.len() / channels) {
+                    let at = pixel * channels;
+                    if at + LANES <= out.len() {
+                        // Past the pixel's channels this writes zeros, which the next pixel overwrites.
+                        S::store(out[at..].as_mut_ptr(), row);
+                    } else {
+                        let mut last = [0.0; LANES];
+                        S::store(last.as_mut_ptr(), row);
+                        out[at..][..channels].copy_from_slice(&last[..channels]);
+                    }
                 }
             }
         }
@@ -136,10 +178,7 @@ impl Kernel for Pack<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        Extent,
-        testing::{Random, Value},
-    };
+    use crate::testing::{Random, Value};
 
     #[test]
     fn frames_land_in_their_lanes_scaled() {
@@ -177,6 +216,13 @@ mod tests {
                             f32::from(at(s.frame, n % batch, s.channel, y * w + x)) * s.scale + s.offset
                         })
                     });
+                    let extent = Extent { n: batch, h, w };
+                    let first: Vec<_> = sources.chunks(32).take(batch).flat_map(|s| s[..LANES].to_vec()).collect();
+                    let mut narrow = vec![f32::NAN; batch * h * w * 6 + LANES];
+                    pack_narrow(isa, frames, extent, 6, &first, &mut narrow);
+                    for (i, got) in narrow[..batch * h * w * 6].iter().enumerate() {
+                        assert_eq!(*got, out.at(i % 6, i / (6 * h * w), i / (6 * w) % h, i / 6 % w));
+                    }
                 }
             }
             for (f, frames) in [(0, rgb[0]), (1, rgb[1]), (0, float[0])] {

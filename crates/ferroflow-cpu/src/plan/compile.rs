@@ -17,7 +17,8 @@ use ferroflow_net::{
 
 use super::{
     Options, PlanError,
-    fuse::{Chain, Uses, chain, compose},
+    depthwise::is_depthwise,
+    fuse::{Chain, Uses, compose, fused},
     step::{Kernel, Step},
     value::{Content, Pixel, Plane, Value},
 };
@@ -89,7 +90,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
             if claimed[i] || pixels[i] || !self.uses.is_needed(head) {
                 continue;
             }
-            let chain = chain(self.graph, &self.uses, &claimed, head);
+            let chain = fused(self.graph, &self.uses, &claimed, head);
             let mut node = head;
             claimed[i] = true;
             while node != chain.tail {
@@ -144,9 +145,9 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
     }
 
     /// A buffer of its own with `len` floats.
-    fn buffer(&mut self, len: usize) -> Plane {
+    pub(super) fn buffer(&mut self, len: usize) -> Plane {
         self.buffers.push(len);
-        Plane { buffer: self.buffers.len() - 1, start: 0 }
+        Plane { buffer: self.buffers.len() - 1, start: 0, len }
     }
 
     /// A value in buffers of its own, channel `c` in lane `c`.
@@ -203,6 +204,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
         let extent = self.extent(tail);
         let channels = self.channels(tail);
         let value = match &node.op {
+            Op::Conv(c) if chain.pointwise.is_some() || is_depthwise(c) => self.depthwise(chain, c),
             Op::Conv(_) | Op::Deconv(_) => self.convolution(chain)?,
             Op::BatchNorm(_) | Op::Affine { .. } | Op::LeakyRelu { .. } => {
                 let x = self.dense(inputs[0]);
@@ -294,6 +296,11 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
                 let out = self.fresh(extent, channels);
                 self.push(head, Kernel::Warp { axes, border }, 0.0, vec![image, flow], &out);
                 out
+            }
+            Op::Resize { .. } if self.reads_doubled(head) => {
+                let mut x = self.dense(inputs[0]);
+                x.extent = extent;
+                x
             }
             Op::Resize { filter, grid, .. } => {
                 let x = self.dense(inputs[0]);

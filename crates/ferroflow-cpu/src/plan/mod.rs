@@ -8,6 +8,7 @@
 mod compile;
 mod concat;
 mod convolution;
+mod depthwise;
 mod fuse;
 mod memory;
 mod pixels;
