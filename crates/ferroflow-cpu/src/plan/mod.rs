@@ -242,6 +242,12 @@ impl Plan {
         }
     }
 
+    /// Forgets the times so far: those of the first runs, say, which also touch new memory.
+    pub fn reset_profile(&mut self) {
+        self.runs = 0;
+        self.seconds.iter_mut().flatten().for_each(|s| *s = 0.0);
+    }
+
     /// Times of all steps, if [`Options::profile`] was set: means over the runs so far. Without it the seconds are 0.
     pub fn profile(&self) -> Profile {
         Profile::new(&self.steps, self.seconds.as_deref(), self.runs, self.memory())
