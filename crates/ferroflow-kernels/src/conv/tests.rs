@@ -176,10 +176,9 @@ fn random_case(random: &mut Random, transposed: bool) -> Case {
         let input = Extent { n: 1 + random.below(3), h: 1 + random.below(14), w: 1 + random.below_any(&[4, 40]) };
         let reach = shape.dilation * (kernel - 1) + 1;
         let [top, left, bottom, right] = shape.padding;
-        if transposed || (input.h + top + bottom >= reach && input.w + left + right >= reach) {
-            if shape.flop(input) < 4e6 {
-                return Case::new(shape, input, parts, random);
-            }
+        let reached = transposed || (input.h + top + bottom >= reach && input.w + left + right >= reach);
+        if reached && shape.flop(input) < 4e6 {
+            return Case::new(shape, input, parts, random);
         }
     }
 }
