@@ -18,27 +18,29 @@ pub enum Pixels<'a> {
 }
 
 impl Pixels<'_> {
-    /// 16 values of one channel from pixel `first` on, repeating the last pixel past the end.
+    /// One channel of pixels `first ..` of an image, as many as `to` takes.
     #[inline(always)]
-    fn run(&self, n: usize, channel: usize, pixels: usize, first: usize, to: &mut [f32; LANES]) {
+    pub(crate) fn row(&self, n: usize, channel: usize, pixels: usize, first: usize, to: &mut [f32]) {
         match self {
-            Pixels::Planar(values) => {
-                let plane = &values[(n * 3 + channel) * pixels..][..pixels];
-                match plane.get(first..first + LANES) {
-                    Some(run) => to.copy_from_slice(run),
-                    None => to.iter_mut().enumerate().for_each(|(i, to)| *to = plane[(first + i).min(pixels - 1)]),
-                }
+            Pixels::Planar(values) => to.copy_from_slice(&values[(n * 3 + channel) * pixels + first..][..to.len()]),
+            Pixels::Rgb(images) => {
+                let row = images[n][3 * first..][..3 * to.len()].chunks_exact(3);
+                to.iter_mut().zip(row).for_each(|(to, pixel)| *to = f32::from(pixel[channel]));
             }
-            Pixels::Rgb(images) => match images[n].get(3 * first..3 * (first + LANES)) {
-                Some(run) => to.iter_mut().zip(run.chunks_exact(3)).for_each(|(to, p)| *to = f32::from(p[channel])),
-                None => to.iter_mut().enumerate().for_each(|(i, to)| {
-                    *to = f32::from(images[n][3 * (first + i).min(pixels - 1) + channel]);
-                }),
-            },
         }
     }
 
-    fn check(&self, images: usize, pixels: usize) {
+    /// The weighted sum of one channel of four pixels.
+    #[inline(always)]
+    pub(crate) fn sample(&self, n: usize, channel: usize, pixels: usize, at: [u32; 4], weight: [f32; 4]) -> f32 {
+        let value = |at: u32| match self {
+            Pixels::Planar(values) => values[(n * 3 + channel) * pixels + at as usize],
+            Pixels::Rgb(images) => f32::from(images[n][3 * at as usize + channel]),
+        };
+        (0..4).map(|i| weight[i] * value(at[i])).sum()
+    }
+
+    pub(crate) fn check(&self, images: usize, pixels: usize) {
         match self {
             Pixels::Planar(values) => assert!(values.len() >= images * 3 * pixels, "frame"),
             Pixels::Rgb(all) => assert!(all.len() >= images && all.iter().all(|i| i.len() >= 3 * pixels), "frame"),
@@ -146,28 +148,38 @@ impl Kernel for Pack<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
+        // Pixels at a time: their channels stay in L1.
+        const RUN: usize = 128;
         let channels = self.channels;
-        for (i, out) in self.out.chunks_mut(LANES * channels).enumerate() {
-            // SAFETY: called through `simd::run`; every load is of 16 floats, every store lies within `out`.
-            unsafe {
-                let mut rows = [S::zero(); LANES];
-                for (row, source) in rows.iter_mut().zip(self.sources) {
-                    if let Some(Source { frame, channel, scale, offset }) = *source {
-                        let mut run = [0.0; LANES];
-                        self.frames[frame].run(self.n, channel, self.pixels, self.first + i * LANES, &mut run);
-                        *row = S::fma(S::load(run.as_ptr()), S::splat(scale), S::splat(offset));
-                    }
+        let mut values = [[0.0f32; RUN]; LANES];
+        for (i, out) in self.out.chunks_mut(RUN * channels).enumerate() {
+            let (first, count) = (self.first + i * RUN, out.len() / channels);
+            for (values, source) in values.iter_mut().zip(self.sources) {
+                if let Some(Source { frame, channel, .. }) = *source {
+                    self.frames[frame].row(self.n, channel, self.pixels, first, &mut values[..count]);
                 }
-                S::transpose(&mut rows);
-                for (pixel, row) in rows.into_iter().enumerate().take(out.len() / channels) {
-                    let at = pixel * channels;
-                    if at + LANES <= out.len() {
-                        // Past the pixel's channels this writes zeros, which the next pixel overwrites.
-                        S::store(out[at..].as_mut_ptr(), row);
-                    } else {
-                        let mut last = [0.0; LANES];
-                        S::store(last.as_mut_ptr(), row);
-                        out[at..][..channels].copy_from_slice(&last[..channels]);
+            }
+            for (group, out) in out.chunks_mut(LANES * channels).enumerate() {
+                // SAFETY: called through `simd::run`; every load is of 16 floats, every store lies within `out`.
+                unsafe {
+                    let mut rows = [S::zero(); LANES];
+                    for ((row, values), source) in rows.iter_mut().zip(&values).zip(self.sources) {
+                        if let Some(Source { scale, offset, .. }) = *source {
+                            let v = S::load(values[group * LANES..][..LANES].as_ptr());
+                            *row = S::fma(v, S::splat(scale), S::splat(offset));
+                        }
+                    }
+                    S::transpose(&mut rows);
+                    for (pixel, row) in rows.into_iter().enumerate().take(out.len() / channels) {
+                        let at = pixel * channels;
+                        if at + LANES <= out.len() {
+                            // Past the pixel's channels this writes zeros, which the next pixel overwrites.
+                            S::store(out[at..].as_mut_ptr(), row);
+                        } else {
+                            let mut last = [0.0; LANES];
+                            S::store(last.as_mut_ptr(), row);
+                            out[at..][..channels].copy_from_slice(&last[..channels]);
+                        }
                     }
                 }
             }

@@ -83,7 +83,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
     fn narrow(&mut self, id: NodeId) -> Option<Value> {
         let channels = self.channels(id);
         let [part] = &self.described[id.0 as usize][..] else { return None };
-        if !matches!(self.contents[id.0 as usize], Some(Content::Pixels)) || channels > NARROW {
+        if !matches!(self.contents[id.0 as usize], Some(Content::Deferred)) || channels > NARROW {
             return None;
         }
         let part = part.clone();

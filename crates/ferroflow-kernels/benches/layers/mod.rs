@@ -83,7 +83,7 @@ pub fn layers(filter: &str) -> impl Iterator<Item = Bench> {
             let mut source = vec![Buffer::zeroed(input.len()); cin.div_ceil(16)];
             for (block, buffer) in source.iter_mut().enumerate() {
                 for (i, value) in buffer.iter_mut().enumerate() {
-                    *value = if block * 16 + i % 16 < cin { random() } else { 0.0 };
+                    *value = if block * 16 + i % pixel < cin { random() } else { 0.0 };
                 }
             }
             Bench { name, shape, input, lanes, weight, source }
