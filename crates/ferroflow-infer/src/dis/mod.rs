@@ -13,7 +13,7 @@
 //!   the way back unless a neighbour's motion fits it better;
 //! * patches lie closer together on the coarse levels, which are cheap and decide large motion, than on the finest;
 //! * the images are linearised two or three times a level, not once, with four fixed-point iterations each;
-//! * levels halve exactly and stay in floating point; smooth edges are repeated, and frames smaller than a patch too.
+//! * levels halve exactly and stay in floating point; frames smaller than a patch are extended by their edges.
 //!
 //! The flow is the same, bit for bit, for any number of threads and every instruction set.
 
@@ -42,7 +42,7 @@ const PATCH: usize = 8;
 pub enum Preset {
     /// Down to a quarter of the frames' width and height.
     Fast,
-    /// Down to half of the frames' width and height: about four times the work.
+    /// Down to half of the frames' width and height: about three times the work.
     Medium,
 }
 

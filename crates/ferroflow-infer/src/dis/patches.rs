@@ -9,7 +9,7 @@ use super::{PATCH, isa};
 
 /// Pixels of a patch.
 pub(super) const PIXELS: usize = PATCH * PATCH;
-/// Gauss-Newton steps of a patch and pass at most. Four in five patches need fewer.
+/// Gauss-Newton steps of a patch and pass at most.
 const STEPS: usize = 5;
 /// A step shorter than this, in pixels of the level, is the last.
 const SHORT_STEP: f32 = 0.05;
@@ -99,7 +99,7 @@ pub(super) fn moved_patch(image: &Plane, x: usize, y: usize, u: f32, v: f32) -> 
 /// Floats that sums are kept in, apart from each other, so that their order is the same on every machine.
 const LANES: usize = 16;
 
-/// Sum over a patch of the values that `term` adds to its lanes.
+/// Sum of the lanes, by halves.
 #[inline(always)]
 fn sum(lanes: [f32; LANES]) -> f32 {
     let mut lanes = lanes;
