@@ -239,3 +239,18 @@ fn a_first_layer_reads_pixels_without_padding() {
         }
     }
 }
+
+#[test]
+fn sums_longer_than_a_chunk_of_weights_are_carried_on() {
+    let mut random = Random(0x853c_49e6_748f_ea9b);
+    for kind in [ConvKind::Forward, ConvKind::Transposed] {
+        let (kernel, in_channels) = if kind == ConvKind::Forward { (3, 500) } else { (4, 1100) };
+        let shape =
+            ConvShape { kind, in_channels, out_channels: 40, kernel, stride: kernel / 2, dilation: 1, padding: [1; 4] };
+        let case = Case::new(shape, Extent { n: 1, h: 3, w: 17 }, vec![in_channels - 2, 2], &mut random);
+        let (_, expected) = case.run(Options { algorithm: Some("reference"), ..Options::default() });
+        for isa in Isa::available() {
+            case.check(&expected, isa, Some("direct"), 2, 1.0);
+        }
+    }
+}
