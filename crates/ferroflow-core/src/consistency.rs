@@ -56,8 +56,10 @@ impl Sundaram {
             })
             .collect();
         Ok(Consistency {
-            // Written so that NaN is inconsistent.
-            occluded: Mask::from_fn(width, forward.height(), |x, y| !(pixels[y * width + x].1 <= 1.0)),
+            occluded: Mask::from_fn(width, forward.height(), |x, y| {
+                let relative = pixels[y * width + x].1;
+                relative > 1.0 || relative.is_nan()
+            }),
             error: pixels.iter().map(|p| p.0).collect(),
             confidence: pixels.iter().map(|p| if p.1.is_nan() { 0.0 } else { (-p.1).exp() }).collect(),
         })
@@ -189,8 +191,8 @@ mod tests {
         let still = FlowField::zeros(1, 1);
         let off = |error: f32| FlowField::from_fn(1, 1, move |_, _| (error, 0.0));
         let check = |error: f32| Sundaram { alpha1: 0.0, alpha2: 0.5 }.check(&still, &off(error)).unwrap();
-        assert!(!check(0.7071).occluded.get(0, 0) && check(0.7072).occluded.get(0, 0));
-        assert!((check(0.707_106_77).confidence[0] - (-1f32).exp()).abs() < 1e-5);
+        assert!(!check(0.707).occluded.get(0, 0) && check(0.708).occluded.get(0, 0));
+        assert!((check(0.5f32.sqrt()).confidence[0] - (-1f32).exp()).abs() < 1e-5);
         assert!(check(f32::NAN).occluded.get(0, 0) && check(f32::NAN).confidence[0] == 0.0);
         assert!(Sundaram::default().check(&still, &FlowField::zeros(2, 1)).is_err());
     }

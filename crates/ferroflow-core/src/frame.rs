@@ -1,5 +1,7 @@
 //! One image of a sequence.
 
+use rayon::prelude::*;
+
 use crate::{SizeError, check_len};
 
 /// An RGB image of 8 bits a channel, rows top to bottom, `[height, width, 3]`.
@@ -25,6 +27,17 @@ impl Frame {
                 rgb.extend_from_slice(&f(x, y));
             }
         }
+        Self { width, height, rgb }
+    }
+
+    /// As [`Frame::from_fn`], rows in parallel.
+    pub fn par_from_fn(width: usize, height: usize, f: impl Fn(usize, usize) -> [u8; 3] + Sync) -> Self {
+        let mut rgb = vec![0; width * height * 3];
+        rgb.par_chunks_exact_mut((width * 3).max(1)).enumerate().for_each(|(y, row)| {
+            for (x, pixel) in row.as_chunks_mut::<3>().0.iter_mut().enumerate() {
+                *pixel = f(x, y);
+            }
+        });
         Self { width, height, rgb }
     }
 

@@ -1,6 +1,16 @@
 //! What an optical flow is: frames, flow fields and masks, with their file formats, metrics and pictures.
 //!
 //! The public unit is the pixel of the input image: `flow(x)` says where pixel `x` of frame 1 went in frame 2.
+//!
+//! ```no_run
+//! use ferroflow_core::{io, metrics::{Metrics, Tally, Truth}, viz::{Colours, Normalisation, Scaler, picture}};
+//!
+//! let flow = io::read_flow("estimate.flo")?;
+//! io::write_frame("estimate.png", &picture(&flow, Colours::default(), &mut Scaler::new(Normalisation::Frame)))?;
+//! let truth = io::read_flow("truth.png")?;
+//! println!("{:?} px", Metrics::of(&Tally::of(&flow, &Truth::new(&truth))?).epe);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod consistency;
 pub mod field;

@@ -1,5 +1,6 @@
 //! Runs the graph of a network on the CPU.
 
 pub mod plan;
+pub mod reference;
 
 pub use plan::{Options, Pixels, Plan, PlanError, Profile};

@@ -58,8 +58,8 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 
 #[test]
 fn fused_equals_unfused_and_a_batch_its_pairs() {
-    // One network of each kind: batch norm, a shared encoder with correlation, depthwise blocks, dense decoders.
-    let small = ["flownet2-s-bn", "flownet2-c", "lightflow", "pwcnet", "uflow"];
+    // One network of each kind: batch norm, a stack with a shared encoder and correlation, depthwise blocks, dense decoders.
+    let small = ["flownet2-s-bn", "flownet2-cs", "lightflow", "pwcnet", "uflow"];
     for name in Model::names().filter(|n| small.contains(n)) {
         let model = Model::named(name).unwrap();
         let (graph, weights) = (&model.graph, weights(&model.graph));

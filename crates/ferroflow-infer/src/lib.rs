@@ -1,1 +1,7 @@
-//! See the crate description.
+//! Frames in, flow out: the estimator over every method, and its evaluation.
+
+pub mod dis;
+mod estimator;
+pub mod evaluate;
+
+pub use estimator::{Bidirectional, EstimateError, Estimator, NetworkOptions, memory_estimate};

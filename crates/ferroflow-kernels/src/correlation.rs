@@ -246,52 +246,29 @@ impl Sum<'_, '_> {
                 continue;
             };
             let second = &self.features[1][(n * h + row) * row_len + start..];
+            let whole = diameter / STEPS * STEPS;
             for channels in (0..plan.channels).step_by(CHANNELS) {
                 let count = CHANNELS.min(plan.channels - channels);
-                for step in (0..diameter).step_by(STEPS) {
-                    let last = (channels + count - 1) * channel_len;
-                    let steps = STEPS.min(diameter - step);
-                    assert!(second.len() >= last + step + steps - 1 + LANES);
-                    assert!(first.iter().all(|f| f.len() >= last + LANES));
-                    // SAFETY: `S` by the caller; the assertions cover the last vector of the last channel.
-                    unsafe {
-                        let mut sum = [[S::zero(); STEPS]; ROWS];
-                        let f1: [*const f32; ROWS] =
-                            std::array::from_fn(|k| first[k].as_ptr().add(channels * channel_len));
-                        let f2 = second.as_ptr().add(channels * channel_len + step);
-                        if steps == STEPS {
-                            for c in 0..count {
-                                let a: [S::V; ROWS] = std::array::from_fn(|k| S::load(f1[k].add(c * channel_len)));
-                                for i in 0..STEPS {
-                                    let b = S::load(f2.add(c * channel_len + i));
-                                    for k in 0..ROWS {
-                                        sum[k][i] = S::fma(a[k], b, sum[k][i]);
-                                    }
-                                }
-                            }
-                        } else {
-                            for c in 0..count {
-                                for i in 0..STEPS {
-                                    if i < steps {
-                                        let b = S::load(f2.add(c * channel_len + i));
-                                        for k in 0..ROWS {
-                                            sum[k][i] = S::fma(S::load(f1[k].add(c * channel_len)), b, sum[k][i]);
-                                        }
-                                    }
-                                }
-                            }
-                        }
-                        for k in 0..ROWS {
-                            let Some(dy) = j.checked_sub(k).filter(|&dy| dy < diameter) else { continue };
-                            for i in 0..STEPS {
-                                if i < steps {
-                                    let at = ((dy * diameter + step + i) * ROWS + k) * LANES;
-                                    let to = self.sums[at..][..LANES].as_mut_ptr();
-                                    let before = if channels == 0 { S::zero() } else { S::load(to) };
-                                    S::store(to, S::add(before, sum[k][i]));
-                                }
-                            }
-                        }
+                let last = (channels + count - 1) * channel_len;
+                assert!(second.len() >= last + diameter - 1 + LANES);
+                assert!(first.iter().all(|f| f.len() >= last + LANES));
+                let mut products = Products::<ROWS> {
+                    f1: first.map(|f| f[channels * channel_len..].as_ptr()),
+                    f2: second[channels * channel_len..].as_ptr(),
+                    channel_len,
+                    count,
+                    add: channels > 0,
+                    j,
+                    diameter,
+                    sums: self.sums,
+                };
+                // SAFETY: `S` by the caller; the assertions cover the last vector of the last channel.
+                unsafe {
+                    for step in (0..whole).step_by(STEPS) {
+                        products.run::<S, STEPS>(step);
+                    }
+                    for step in whole..diameter {
+                        products.run::<S, 1>(step);
                     }
                 }
             }
@@ -326,6 +303,60 @@ impl Sum<'_, '_> {
                     for (i, v) in pixels.into_iter().enumerate().take(count - x) {
                         S::store(out[((x + i) * plan.stride + phase) * LANES..][..LANES].as_mut_ptr(), v);
                     }
+                }
+            }
+        }
+    }
+}
+
+/// Sums over some channels for one row of the second feature.
+struct Products<'a, const ROWS: usize> {
+    f1: [*const f32; ROWS],
+    f2: *const f32,
+    channel_len: usize,
+    count: usize,
+    /// Whether there are sums of earlier channels.
+    add: bool,
+    /// Displacement of row 0.
+    j: usize,
+    diameter: usize,
+    sums: &'a mut [f32],
+}
+
+impl<const ROWS: usize> Products<'_, ROWS> {
+    /// `STEPS` displacements along x from `step` on.
+    ///
+    /// # Safety
+    /// Only inside `simd::run` for `S`; `f1` and `f2` must reach 16 floats past the last channel and displacement.
+    #[inline(always)]
+    unsafe fn run<S: Simd, const STEPS: usize>(&mut self, step: usize) {
+        // SAFETY: the caller's.
+        unsafe {
+            // Loops of constant length over plain arrays: anything else keeps the sums out of the registers.
+            let mut sum = [[S::zero(); STEPS]; ROWS];
+            let (mut f1, mut f2) = (self.f1, self.f2.add(step));
+            for _ in 0..self.count {
+                let mut a = [S::zero(); ROWS];
+                for k in 0..ROWS {
+                    a[k] = S::load(f1[k]);
+                    f1[k] = f1[k].wrapping_add(self.channel_len);
+                }
+                for i in 0..STEPS {
+                    let b = S::load(f2.add(i));
+                    for k in 0..ROWS {
+                        sum[k][i] = S::fma(a[k], b, sum[k][i]);
+                    }
+                }
+                f2 = f2.wrapping_add(self.channel_len);
+            }
+            for k in 0..ROWS {
+                let Some(dy) = self.j.checked_sub(k).filter(|&dy| dy < self.diameter) else { continue };
+                let to = self.sums[((dy * self.diameter + step) * ROWS + k) * LANES..].as_mut_ptr();
+                debug_assert!(self.sums.len() >= ((dy * self.diameter + step + STEPS - 1) * ROWS + k + 1) * LANES);
+                for i in 0..STEPS {
+                    let to = to.add(i * ROWS * LANES);
+                    let value = if self.add { S::add(S::load(to), sum[k][i]) } else { sum[k][i] };
+                    S::store(to, value);
                 }
             }
         }

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::{
-    BlocksMut, Isa, LANES,
+    BlocksMut, Extent, Isa, LANES,
     rows::for_pixels,
     simd::{self, Kernel, Simd},
 };
@@ -18,21 +18,32 @@ pub enum Pixels<'a> {
 }
 
 impl Pixels<'_> {
-    /// 16 values of one channel from pixel `first` on, repeating the last pixel past the end.
+    /// One channel of pixels `first ..` of an image, as many as `to` takes.
     #[inline(always)]
-    fn run(&self, n: usize, channel: usize, pixels: usize, first: usize) -> [f32; LANES] {
+    pub(crate) fn row(&self, n: usize, channel: usize, pixels: usize, first: usize, to: &mut [f32]) {
         match self {
-            Pixels::Planar(values) => {
-                let plane = &values[(n * 3 + channel) * pixels..][..pixels];
-                match plane.get(first..first + LANES) {
-                    Some(run) => std::array::from_fn(|i| run[i]),
-                    None => std::array::from_fn(|i| plane[(first + i).min(pixels - 1)]),
-                }
+            Pixels::Planar(values) => to.copy_from_slice(&values[(n * 3 + channel) * pixels + first..][..to.len()]),
+            Pixels::Rgb(images) => {
+                let row = images[n][3 * first..][..3 * to.len()].chunks_exact(3);
+                to.iter_mut().zip(row).for_each(|(to, pixel)| *to = f32::from(pixel[channel]));
             }
-            Pixels::Rgb(images) => match images[n].get(3 * first..3 * (first + LANES)) {
-                Some(run) => std::array::from_fn(|i| f32::from(run[3 * i + channel])),
-                None => std::array::from_fn(|i| f32::from(images[n][3 * (first + i).min(pixels - 1) + channel])),
-            },
+        }
+    }
+
+    /// The weighted sum of one channel of four pixels.
+    #[inline(always)]
+    pub(crate) fn sample(&self, n: usize, channel: usize, pixels: usize, at: [u32; 4], weight: [f32; 4]) -> f32 {
+        let value = |at: u32| match self {
+            Pixels::Planar(values) => values[(n * 3 + channel) * pixels + at as usize],
+            Pixels::Rgb(images) => f32::from(images[n][3 * at as usize + channel]),
+        };
+        (0..4).map(|i| weight[i] * value(at[i])).sum()
+    }
+
+    pub(crate) fn check(&self, images: usize, pixels: usize) {
+        match self {
+            Pixels::Planar(values) => assert!(values.len() >= images * 3 * pixels, "frame"),
+            Pixels::Rgb(all) => assert!(all.len() >= images && all.iter().all(|i| i.len() >= 3 * pixels), "frame"),
         }
     }
 
@@ -87,17 +98,38 @@ pub fn pack(isa: Isa, frames: [Pixels<'_>; 2], batch: usize, sources: &[Option<S
     let lanes = LANES * out.planes.len();
     assert_eq!(sources.len(), lanes * out.extent.n, "sources");
     let pixels = out.extent.h * out.extent.w;
-    for frame in frames {
-        match frame {
-            Pixels::Planar(values) => assert!(values.len() >= batch * 3 * pixels, "frame"),
-            Pixels::Rgb(images) => {
-                assert!(images.len() >= batch && images.iter().all(|i| i.len() >= 3 * pixels), "frame");
-            }
-        }
-    }
+    frames.iter().for_each(|f| f.check(batch, pixels));
     for_pixels(out, |block, n, first, out| {
         let sources = &sources[n * lanes + block * LANES..][..LANES];
-        simd::run(isa, Pack { frames, n: n % batch, pixels, first, sources, out });
+        simd::run(isa, Pack { frames, n: n % batch, pixels, first, sources, channels: LANES, out });
+    });
+}
+
+/// The same for one block with only `channels` floats per pixel, followed by 16 of any value: less to write and to read
+/// for a first layer.
+pub fn pack_narrow(
+    isa: Isa,
+    frames: [Pixels<'_>; 2],
+    extent: Extent,
+    channels: usize,
+    sources: &[Option<Source>],
+    out: &mut [f32],
+) {
+    // As many pixels at a time as fill some 48 KB.
+    const PIXELS: usize = 2048;
+    let pixels = extent.h * extent.w;
+    assert_eq!(sources.len(), LANES * extent.n, "sources");
+    assert!((1..=LANES).contains(&channels) && out.len() >= extent.n * pixels * channels, "output");
+    frames.iter().for_each(|f| f.check(extent.n, pixels));
+    if pixels == 0 {
+        return;
+    }
+    let images = out[..extent.n * pixels * channels].par_chunks_mut(pixels * channels);
+    images.enumerate().for_each(|(n, image)| {
+        image.par_chunks_mut(PIXELS * channels).enumerate().for_each(|(i, out)| {
+            let sources = &sources[n * LANES..][..LANES];
+            simd::run(isa, Pack { frames, n, pixels, first: i * PIXELS, sources, channels, out });
+        });
     });
 }
 
@@ -107,6 +139,8 @@ struct Pack<'a> {
     pixels: usize,
     first: usize,
     sources: &'a [Option<Source>],
+    /// Floats from pixel to pixel of `out`.
+    channels: usize,
     out: &'a mut [f32],
 }
 
@@ -114,19 +148,39 @@ impl Kernel for Pack<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        for (i, out) in self.out.chunks_mut(LANES * LANES).enumerate() {
-            // SAFETY: called through `simd::run`; every load and store is of 16 floats.
-            unsafe {
-                let mut rows = [S::zero(); LANES];
-                for (row, source) in rows.iter_mut().zip(self.sources) {
-                    if let Some(Source { frame, channel, scale, offset }) = *source {
-                        let run = self.frames[frame].run(self.n, channel, self.pixels, self.first + i * LANES);
-                        *row = S::fma(S::load(run.as_ptr()), S::splat(scale), S::splat(offset));
-                    }
+        // Pixels at a time: their channels stay in L1.
+        const RUN: usize = 128;
+        let channels = self.channels;
+        let mut values = [[0.0f32; RUN]; LANES];
+        for (i, out) in self.out.chunks_mut(RUN * channels).enumerate() {
+            let (first, count) = (self.first + i * RUN, out.len() / channels);
+            for (values, source) in values.iter_mut().zip(self.sources) {
+                if let Some(Source { frame, channel, .. }) = *source {
+                    self.frames[frame].row(self.n, channel, self.pixels, first, &mut values[..count]);
                 }
-                S::transpose(&mut rows);
-                for (pixel, row) in out.chunks_exact_mut(LANES).zip(rows) {
-                    S::store(pixel.as_mut_ptr(), row);
+            }
+            for (group, out) in out.chunks_mut(LANES * channels).enumerate() {
+                // SAFETY: called through `simd::run`; every load is of 16 floats, every store lies within `out`.
+                unsafe {
+                    let mut rows = [S::zero(); LANES];
+                    for ((row, values), source) in rows.iter_mut().zip(&values).zip(self.sources) {
+                        if let Some(Source { scale, offset, .. }) = *source {
+                            let v = S::load(values[group * LANES..][..LANES].as_ptr());
+                            *row = S::fma(v, S::splat(scale), S::splat(offset));
+                        }
+                    }
+                    S::transpose(&mut rows);
+                    for (pixel, row) in rows.into_iter().enumerate().take(out.len() / channels) {
+                        let at = pixel * channels;
+                        if at + LANES <= out.len() {
+                            // Past the pixel's channels this writes zeros, which the next pixel overwrites.
+                            S::store(out[at..].as_mut_ptr(), row);
+                        } else {
+                            let mut last = [0.0; LANES];
+                            S::store(last.as_mut_ptr(), row);
+                            out[at..][..channels].copy_from_slice(&last[..channels]);
+                        }
+                    }
                 }
             }
         }
@@ -136,10 +190,7 @@ impl Kernel for Pack<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        Extent,
-        testing::{Random, Value},
-    };
+    use crate::testing::{Random, Value};
 
     #[test]
     fn frames_land_in_their_lanes_scaled() {
@@ -177,6 +228,13 @@ mod tests {
                             f32::from(at(s.frame, n % batch, s.channel, y * w + x)) * s.scale + s.offset
                         })
                     });
+                    let extent = Extent { n: batch, h, w };
+                    let first: Vec<_> = sources.chunks(32).take(batch).flat_map(|s| s[..LANES].to_vec()).collect();
+                    let mut narrow = vec![f32::NAN; batch * h * w * 6 + LANES];
+                    pack_narrow(isa, frames, extent, 6, &first, &mut narrow);
+                    for (i, got) in narrow[..batch * h * w * 6].iter().enumerate() {
+                        assert_eq!(*got, out.at(i % 6, i / (6 * h * w), i / (6 * w) % h, i / 6 % w));
+                    }
                 }
             }
             for (f, frames) in [(0, rgb[0]), (1, rgb[1]), (0, float[0])] {

@@ -1,7 +1,7 @@
 //! Resizing of values and of flows: nearest and bilinear on every grid.
 
 use crate::{
-    Blocks, BlocksMut, Extent, Isa, LANES,
+    Blocks, BlocksMut, Extent, Isa, LANES, Scratch,
     rows::{RowsMut, for_ranges},
     simd::{self, Kernel, Simd},
 };
@@ -53,6 +53,7 @@ pub struct Resize {
     to: Extent,
     rows: Vec<Tap>,
     columns: Vec<Tap>,
+    nearest: bool,
 }
 
 impl Resize {
@@ -60,7 +61,38 @@ impl Resize {
     pub fn new(from: Extent, to: Extent, sampling: Sampling) -> Self {
         assert_eq!(from.n, to.n, "images");
         let taps = |from: usize, to: usize| (0..to).map(|i| sampling.tap(i, from, to)).collect();
-        Self { from, to, rows: taps(from.h, to.h), columns: taps(from.w, to.w) }
+        let nearest = sampling == Sampling::Nearest;
+        Self { from, to, rows: taps(from.h, to.h), columns: taps(from.w, to.w), nearest }
+    }
+
+    /// Extent of the input.
+    pub fn from(&self) -> Extent {
+        self.from
+    }
+
+    /// Extent of the output.
+    pub fn to(&self) -> Extent {
+        self.to
+    }
+
+    /// Some pixels of row `y` of one lane, from column `first` on.
+    #[inline(always)]
+    pub(crate) fn lane_row(&self, x: Blocks<'_>, lane: usize, n: usize, y: usize, first: usize, to: &mut [f32]) {
+        let Tap { low, high, weight } = self.rows[y];
+        let Extent { h, w, .. } = self.from;
+        let row = |y: usize| &x.planes[lane / LANES][(n * h + y) * w * LANES..][..w * LANES];
+        let (top, bottom) = (row(low), row(high));
+        let at = |row: &[f32], x: usize| row[x * LANES + lane % LANES];
+        let columns = &self.columns[first..][..to.len()];
+        if self.nearest {
+            to.iter_mut().zip(columns).for_each(|(to, tap)| *to = at(top, tap.low));
+            return;
+        }
+        for (to, tap) in to.iter_mut().zip(columns) {
+            let mix = |row: &[f32]| at(row, tap.low) + (at(row, tap.high) - at(row, tap.low)) * tap.weight;
+            let (a, b) = (mix(top), mix(bottom));
+            *to = a + (b - a) * weight;
+        }
     }
 
     /// Resizes every channel; the results are multiplied by `scale`, one factor per lane.
@@ -84,7 +116,7 @@ impl Resize {
 
     /// Resizes a flow (lanes 0 and 1 of the only block) into planar `[n][2][h][w]`, u times `scale[0]`, v times
     /// `scale[1]`.
-    pub fn run_flow(&self, flow: Blocks<'_>, scale: [f32; 2], out: &mut [f32]) {
+    pub fn run_flow(&self, flow: Blocks<'_>, scale: [f32; 2], out: &mut [f32], scratch: &Scratch) {
         use rayon::prelude::*;
         assert_eq!(flow.extent, self.from, "extent");
         let Extent { n, h, w } = self.to;
@@ -92,19 +124,24 @@ impl Resize {
         if out.is_empty() {
             return;
         }
-        out.par_chunks_mut(w).with_min_len(8).enumerate().for_each(|(i, out)| {
+        let wide = self.from.w;
+        out.par_chunks_mut(w).with_min_len(16).enumerate().for_each(|(i, out)| {
             let (n, channel, y) = (i / (2 * h), i / h % 2, i % h);
             let Tap { low, high, weight } = self.rows[y];
-            let row = |y: usize| &flow.planes[0][(n * self.from.h + y) * self.from.w * LANES..][..self.from.w * LANES];
-            let (top, bottom) = (row(low), row(high));
-            for (out, tap) in out.iter_mut().zip(&self.columns) {
-                let mix = |row: &[f32]| {
-                    let (a, b) = (row[tap.low * LANES + channel], row[tap.high * LANES + channel]);
-                    a + (b - a) * tap.weight
-                };
-                let (a, b) = (mix(top), mix(bottom));
-                *out = scale[channel] * (a + (b - a) * weight);
-            }
+            let row =
+                |y: usize| flow.planes[0][(n * self.from.h + y) * wide * LANES..][..wide * LANES].chunks_exact(LANES);
+            // First down, then along: the row between has one value more than the image, so that every pixel has a
+            // right neighbour.
+            scratch.with(wide + 1, |mixed| {
+                for ((mixed, a), b) in mixed.iter_mut().zip(row(low)).zip(row(high)) {
+                    *mixed = scale[channel] * (a[channel] + (b[channel] - a[channel]) * weight);
+                }
+                mixed[wide] = mixed[wide - 1];
+                for (out, tap) in out.iter_mut().zip(&self.columns) {
+                    let (a, b) = (mixed[tap.low], mixed[tap.low + 1]);
+                    *out = a + (b - a) * tap.weight;
+                }
+            });
         });
     }
 }
@@ -187,7 +224,7 @@ mod tests {
                 }
                 let flow = random.value(2, from);
                 let mut out = vec![f32::NAN; 2 * to.n * to.h * to.w];
-                resize.run_flow(flow.blocks(), [1.5, -1.0], &mut out);
+                resize.run_flow(flow.blocks(), [1.5, -1.0], &mut out, &Scratch::new());
                 for (i, got) in out.iter().enumerate() {
                     let (n, c, y, x) = (i / (2 * to.h * to.w), i / (to.h * to.w) % 2, i / to.w % to.h, i % to.w);
                     let want = [1.5, -1.0][c] * sample(&flow, sampling, to, c, n, y, x);

@@ -102,6 +102,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     /// Asks for the cache line of `p` (any address) in the second-level cache.
     #[inline(always)]
     unsafe fn prefetch(_p: *const f32) {}
+    /// Asks for the cache line of `p` (any address) in the first-level cache.
+    #[inline(always)]
+    unsafe fn prefetch_near(_p: *const f32) {}
 }
 
 /// A computation to be compiled for every instruction set. `run` and all it calls must be `#[inline(always)]`.
@@ -323,6 +326,10 @@ mod x86 {
             unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
         }
         #[inline(always)]
+        unsafe fn prefetch_near(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+        }
+        #[inline(always)]
         unsafe fn transpose(rows: &mut [Self::V; 16]) {
             unsafe {
                 let quarter = |first: usize, half: usize| {
@@ -392,6 +399,10 @@ mod x86 {
         #[inline(always)]
         unsafe fn prefetch(p: *const f32) {
             unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+        }
+        #[inline(always)]
+        unsafe fn prefetch_near(p: *const f32) {
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
         }
         #[inline(always)]
         unsafe fn transpose(rows: &mut [Self::V; 16]) {

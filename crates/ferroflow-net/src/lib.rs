@@ -3,6 +3,7 @@
 pub mod dot;
 pub mod graph;
 mod model;
+pub mod onnx;
 mod settings;
 pub mod weights;
 pub mod zoo;

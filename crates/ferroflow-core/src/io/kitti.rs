@@ -8,6 +8,9 @@ use crate::FlowField;
 
 const FORMAT: &str = "KITTI flow PNG";
 
+/// The largest component that can be written, px.
+const LARGEST: f32 = 512.0 - 1.0 / 64.0;
+
 /// Flow from the bytes of a 16-bit PNG.
 pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
     let mut reader = png::Decoder::new(Cursor::new(bytes)).read_info().map_err(refused)?;
@@ -66,7 +69,7 @@ pub fn encode(flow: &FlowField) -> Result<Vec<u8>, FormatError> {
 
 /// How many known pixels lie beyond what the format can hold, and so change when written.
 pub fn out_of_range(flow: &FlowField) -> usize {
-    let beyond = |c: f32| !(-512.0..=511.984_375).contains(&c);
+    let beyond = |c: f32| !(-512.0..=LARGEST).contains(&c);
     flow.u().iter().zip(flow.v()).filter(|&(&u, &v)| beyond(u) || beyond(v)).count()
 }
 
@@ -92,8 +95,8 @@ mod tests {
         assert_eq!(decode(&encode(&flow).unwrap()).unwrap(), flow);
         let fine = FlowField::from_fn(4, 1, |x, _| ([0.01, -0.01, 0.007, 511.999][x], [600.0, -600.0, 0.0, -512.0][x]));
         let back = decode(&encode(&fine).unwrap()).unwrap();
-        assert_eq!(back.u(), [1.0 / 64.0, -1.0 / 64.0, 0.0, 511.984_375]);
-        assert_eq!(back.v(), [511.984_375, -512.0, 0.0, -512.0]);
+        assert_eq!(back.u(), [1.0 / 64.0, -1.0 / 64.0, 0.0, LARGEST]);
+        assert_eq!(back.v(), [LARGEST, -512.0, 0.0, -512.0]);
         assert_eq!(out_of_range(&fine), 3);
     }
 

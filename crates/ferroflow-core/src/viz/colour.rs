@@ -84,7 +84,7 @@ impl Colours {
 
     /// Paints a flow; unknown pixels are black.
     pub fn paint(self, flow: &FlowField, scale: Scale) -> Frame {
-        Frame::from_fn(flow.width(), flow.height(), |x, y| {
+        Frame::par_from_fn(flow.width(), flow.height(), |x, y| {
             flow.known(x, y).map_or([0; 3], |(u, v)| self.of(u, v, scale))
         })
     }

@@ -9,7 +9,7 @@ pub(super) const COLOURS: [(f64, [u8; 3]); 10] = [
     (0.375 / 3.0, [69, 117, 180]),
     (0.75 / 3.0, [116, 173, 209]),
     (1.5 / 3.0, [171, 217, 233]),
-    (3.0 / 3.0, [224, 243, 248]),
+    (1.0, [224, 243, 248]),
     (6.0 / 3.0, [254, 224, 144]),
     (12.0 / 3.0, [253, 174, 97]),
     (24.0 / 3.0, [244, 109, 67]),
@@ -58,7 +58,7 @@ pub fn error_map(
             return Err(MetricError::Size { what, expected, found });
         }
     }
-    Ok(Frame::from_fn(expected.0, expected.1, |x, y| {
+    Ok(Frame::par_from_fn(expected.0, expected.1, |x, y| {
         let (Some((u, v)), Some((p, q))) = (estimate.known(x, y), truth.known(x, y)) else { return [0; 3] };
         let error = f64::from(u - p).hypot(f64::from(v - q));
         if !error.is_finite() {

@@ -16,22 +16,30 @@ pub struct WarpPicture {
 
 /// Frame 2 sampled along the flow, bilinear, and where that is possible (the target lies between pixel centres of frame 2).
 pub fn warp(frame2: &Frame, flow: &FlowField) -> (Frame, Mask) {
-    let mut seen = Mask::filled(flow.width(), flow.height(), false);
-    let warped = Frame::from_fn(flow.width(), flow.height(), |x, y| {
-        let colour = flow.known(x, y).and_then(|(u, v)| sample(frame2, x as f32 + u, y as f32 + v));
-        seen.data_mut()[y * flow.width() + x] = colour.is_some();
-        colour.unwrap_or([0; 3])
+    let target = |x, y| {
+        let (u, v) = flow.known(x, y)?;
+        Some((x as f32 + u, y as f32 + v))
+    };
+    let warped = Frame::par_from_fn(flow.width(), flow.height(), |x, y| {
+        target(x, y).and_then(|(x, y)| sample(frame2, x, y)).unwrap_or([0; 3])
     });
+    let seen =
+        Mask::from_fn(flow.width(), flow.height(), |x, y| target(x, y).is_some_and(|(x, y)| inside(frame2, x, y)));
     (warped, seen)
 }
 
+/// Whether a place lies between pixel centres of the frame. NaN does not.
+fn inside(frame: &Frame, x: f32, y: f32) -> bool {
+    let within = |at: f32, side: usize| side > 0 && at >= 0.0 && at <= (side - 1) as f32;
+    within(x, frame.width()) && within(y, frame.height())
+}
+
 fn sample(frame: &Frame, x: f32, y: f32) -> Option<[u8; 3]> {
-    let (last_x, last_y) = (frame.width().checked_sub(1)?, frame.height().checked_sub(1)?);
-    if !((0.0..=last_x as f32).contains(&x) && (0.0..=last_y as f32).contains(&y)) {
+    if !inside(frame, x, y) {
         return None;
     }
     let (left, top) = (x as usize, y as usize);
-    let (right, bottom) = ((left + 1).min(last_x), (top + 1).min(last_y));
+    let (right, bottom) = ((left + 1).min(frame.width() - 1), (top + 1).min(frame.height() - 1));
     let (a, b) = (x - left as f32, y - top as f32);
     let corner = |x, y| frame.pixel(x, y).map(f32::from);
     let (tl, tr, bl, br) = (corner(left, top), corner(right, top), corner(left, bottom), corner(right, bottom));

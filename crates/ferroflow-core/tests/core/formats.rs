@@ -114,6 +114,30 @@ fn every_image_format_cut_at_every_length_is_refused_or_whole() {
     }
 }
 
+#[test]
+fn damaged_files_never_panic() {
+    use image::ImageFormat::{Bmp, Jpeg, Png, Pnm, Tiff, WebP};
+    let mut files: Vec<Vec<u8>> = FlowFormat::ALL.iter().map(|f| f.encode(&sparse_flow()).unwrap()).collect();
+    files.extend([Png, Jpeg, Pnm, Bmp, Tiff, WebP].map(|f| io::frame::encode(&gradient_frame(), f).unwrap()));
+    // A linear congruential generator: the same damage every time.
+    let mut state = 1u64;
+    let mut below = |n: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (state >> 33) as usize % n
+    };
+    for file in &files {
+        for _ in 0..1500 {
+            let mut damaged = file.clone();
+            for _ in 0..1 + below(3) {
+                let at = below(file.len());
+                damaged[at] = [0, 255, damaged[at] ^ (1 << below(8)), below(256) as u8][below(4)];
+            }
+            let _ = io::decode_flow(&damaged);
+            let _ = io::frame::decode(&damaged);
+        }
+    }
+}
+
 /// Peak of the address space in KiB: counts memory that was asked for and never touched.
 fn peak_address_space() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -27,7 +27,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
         let mut bin_of = vec![None; whole.planes.len()];
         for (i, (_, lanes)) in whole.blocks().enumerate() {
             let filled = lanes.iter().flatten().count();
-            if filled == LANES {
+            if filled == LANES || whole.is_doubled(i) {
                 continue;
             }
             let bin = match bins.iter().position(|(used, _)| used + filled <= LANES) {

@@ -33,9 +33,8 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
             }
             _ => return Err(self.unsupported(chain.head, "not a convolution")),
         };
-        let groups = if let Op::Conv(c) = &node.op { c.groups } else { 1 };
-        if groups != 1 && (groups != shape.in_channels || groups != shape.out_channels) {
-            return Err(self.unsupported(chain.head, "groups that are neither one nor depthwise"));
+        if matches!(&node.op, Op::Conv(c) if c.groups != 1) {
+            return Err(self.unsupported(chain.head, "groups that are not a depthwise 3x3 with stride 1 or 2"));
         }
         let x = self.blocks(node.inputs[0]);
         let key = LayerKey {
@@ -49,7 +48,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
         let plan = match self.layers.get(&key) {
             Some(plan) => plan.clone(),
             None => {
-                let (weight, bias) = self.folded(&shape, groups, weight, bias, chain);
+                let (weight, bias) = self.folded(&shape, weight, bias, chain);
                 let layer = Layer {
                     shape,
                     input: x.extent,
@@ -70,7 +69,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
                 plan
             }
         };
-        let flop = shape.flop(x.extent) / groups as f64;
+        let flop = shape.flop(x.extent);
         let mut inputs = vec![x];
         if let Some(residual) = chain.residual {
             inputs.push(self.dense(residual));
@@ -81,10 +80,9 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
     }
 
     /// Weights and bias with the chain's maps multiplied in, in f64 and rounded once.
-    fn folded(
+    pub(super) fn folded(
         &self,
         shape: &ConvShape,
-        groups: usize,
         weight: ParamId,
         bias: Option<ParamId>,
         chain: &Chain,
@@ -96,16 +94,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
             ConvKind::Forward => i / (raw.len() / shape.out_channels),
             ConvKind::Transposed => i / taps % shape.out_channels,
         };
-        let mut weight: Vec<f32> =
-            raw.iter().enumerate().map(|(i, &w)| (f64::from(w) * scale[output(i)]) as f32).collect();
-        if groups != 1 {
-            // Depthwise as a dense layer with zeros elsewhere.
-            let mut dense = vec![0.0; shape.out_channels * shape.in_channels * taps];
-            for (c, kernel) in weight.chunks(taps).enumerate() {
-                dense[(c * shape.in_channels + c) * taps..][..taps].copy_from_slice(kernel);
-            }
-            weight = dense;
-        }
+        let weight = raw.iter().enumerate().map(|(i, &w)| (f64::from(w) * scale[output(i)]) as f32).collect();
         let bias = (0..shape.out_channels)
             .map(|c| (bias.map_or(0.0, |b| f64::from(self.weight(b)[c])) * scale[c] + offset[c]) as f32)
             .collect();
@@ -113,7 +102,8 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
     }
 }
 
-fn conv_shape(c: &Conv) -> ConvShape {
+/// The layer without its parameters.
+pub(super) fn conv_shape(c: &Conv) -> ConvShape {
     let p = c.padding;
     ConvShape {
         kind: ConvKind::Forward,

@@ -1,7 +1,9 @@
 //! Which nodes one kernel computes together.
 
 use ferroflow_kernels::conv::Activation;
-use ferroflow_net::{Graph, NodeId, Op, ParamId};
+use ferroflow_net::{Graph, NodeId, Op, ParamId, graph::Padding};
+
+use super::depthwise::is_depthwise;
 
 /// A kernel and the nodes after it that it absorbs.
 #[derive(Clone, Debug)]
@@ -15,6 +17,8 @@ pub(super) struct Chain {
     pub activation: Activation,
     /// The node whose value comes out.
     pub tail: NodeId,
+    /// The 1x1 convolution, with its own chain up to the same tail, that reads a depthwise one.
+    pub pointwise: Option<Box<Chain>>,
 }
 
 /// What may follow a head.
@@ -74,9 +78,28 @@ impl Uses {
     }
 }
 
-/// The chain that starts at `head`, of nodes that no other chain has claimed.
-pub(super) fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId) -> Chain {
-    let mut chain = Chain { head, maps: Vec::new(), residual: None, activation: Activation::Linear, tail: head };
+/// The chain that starts at `head`, of nodes that no other chain has claimed; for a depthwise convolution with the 1x1
+/// convolution that alone reads it, so that what lies between never leaves the cache.
+pub(super) fn fused(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId) -> Chain {
+    let mut first = chain(graph, uses, claimed, head);
+    let Op::Conv(depthwise) = &graph.node(head).op else { return first };
+    let Some(next) = uses.only_reader(first.tail).filter(|n| !claimed[n.0 as usize]) else { return first };
+    if let Op::Conv(c) = &graph.node(next).op
+        && is_depthwise(depthwise)
+        && (c.kernel, c.stride, c.groups, c.padding) == (1, 1, 1, Padding::all(0))
+    {
+        let second = chain(graph, uses, claimed, next);
+        if second.residual.is_none() {
+            first.tail = second.tail;
+            first.pointwise = Some(Box::new(second));
+        }
+    }
+    first
+}
+
+fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId) -> Chain {
+    let mut chain =
+        Chain { head, maps: Vec::new(), residual: None, activation: Activation::Linear, tail: head, pointwise: None };
     let absorbs = match graph.node(head).op {
         Op::Conv(ref c) if c.groups == 1 => {
             Absorbs { batch_norm: true, affine: true, residual: true, activation: true }

@@ -8,6 +8,8 @@
 mod compile;
 mod concat;
 mod convolution;
+mod depthwise;
+mod fields;
 mod fuse;
 mod memory;
 mod pixels;
@@ -238,6 +240,12 @@ impl Plan {
             activations: self.pool.iter().map(|b| 4 * b.len()).sum(),
             scratch: self.scratch.bytes(),
         }
+    }
+
+    /// Forgets the times so far: those of the first runs, say, which also touch new memory.
+    pub fn reset_profile(&mut self) {
+        self.runs = 0;
+        self.seconds.iter_mut().flatten().for_each(|s| *s = 0.0);
     }
 
     /// Times of all steps, if [`Options::profile`] was set: means over the runs so far. Without it the seconds are 0.

@@ -6,8 +6,10 @@ use ferroflow_kernels::{
     Blocks, BlocksMut, Buffer, Isa, LANES, Scratch,
     conv::{Activation, ConvPlan},
     correlation::Correlation,
+    depthwise::{DepthwisePlan, SeparablePlan},
     elementwise, norm,
     pack::{self, Pixels, Source},
+    pixelwise::Program,
     resize::Resize,
     warp::{self, Axes, Border},
 };
@@ -18,8 +20,17 @@ use super::value::{Pixel, Plane, Value};
 pub(super) enum Kernel {
     /// Reads the input and, with `residual`, what is added.
     Conv(Arc<ConvPlan>),
+    Depthwise(Arc<DepthwisePlan>),
+    Separable(Arc<SeparablePlan>),
     /// Frames to blocks: the parts of a stack, each a list of channels.
     Pack(Vec<Vec<Pixel>>),
+    /// Several operations per pixel, some of them on channels of the frames.
+    Pixelwise {
+        program: Program,
+        sources: Vec<Pixel>,
+    },
+    /// The same into a single block of fewer floats per pixel.
+    PackNarrow(Vec<Pixel>),
     /// Means of the frames: per output channel, the frames' channels it averages.
     PixelMean(Vec<Vec<Pixel>>),
     /// Per lane.
@@ -71,7 +82,10 @@ impl Kernel {
     pub fn algorithm(&self) -> String {
         match self {
             Kernel::Conv(plan) => plan.algorithm(),
-            Kernel::Pack(_) => "pack".into(),
+            Kernel::Depthwise(_) => "depthwise".into(),
+            Kernel::Separable(_) => "separable".into(),
+            Kernel::Pack(_) | Kernel::PackNarrow(_) => "pack".into(),
+            Kernel::Pixelwise { .. } => "pixelwise".into(),
             Kernel::PixelMean(_) | Kernel::ChannelMean => "mean".into(),
             Kernel::Affine { .. } => "affine".into(),
             Kernel::Combine { .. } => "sum".into(),
@@ -116,22 +130,24 @@ impl Step {
         if let Some((plane, _)) = &mut self.work {
             f(plane);
         }
-        if let Kernel::Pack(parts) = &mut self.kernel {
-            parts.iter_mut().flatten().filter_map(|p| p.mean.as_mut()).for_each(|(plane, ..)| f(plane));
-        }
+        let pixels: &mut dyn Iterator<Item = &mut Pixel> = match &mut self.kernel {
+            Kernel::Pack(parts) => &mut parts.iter_mut().flatten(),
+            Kernel::PackNarrow(channels) | Kernel::Pixelwise { sources: channels, .. } => &mut channels.iter_mut(),
+            _ => return,
+        };
+        pixels.filter_map(|p| p.mean.as_mut()).for_each(|(plane, ..)| f(plane));
     }
 
     /// Computes the step. Buffers it writes leave the pool meanwhile.
     pub fn run(&self, pool: &mut [Buffer], flow: &mut [f32], context: &Context<'_>) {
         let mut work = self.work.map(|(plane, _)| std::mem::take(&mut pool[plane.buffer]));
         let Some(output) = &self.output else {
-            return self.run_output(pool, flow);
+            return self.run_output(pool, flow, context.scratch);
         };
         let mut buffers: Vec<Buffer> = output.planes.iter().map(|p| std::mem::take(&mut pool[p.buffer])).collect();
-        let len = output.extent.len();
         {
             let mut planes: Vec<&mut [f32]> =
-                buffers.iter_mut().zip(&output.planes).map(|(b, p)| &mut b[p.start..][..len]).collect();
+                buffers.iter_mut().zip(&output.planes).map(|(b, p)| &mut b[p.start..][..p.len]).collect();
             let mut out = BlocksMut { extent: output.extent, planes: &mut planes };
             let reads: Vec<Vec<&[f32]>> = self.inputs.iter().map(|v| slices(v, pool)).collect();
             let inputs: Vec<Blocks<'_>> =
@@ -147,10 +163,10 @@ impl Step {
         }
     }
 
-    fn run_output(&self, pool: &[Buffer], flow: &mut [f32]) {
+    fn run_output(&self, pool: &[Buffer], flow: &mut [f32], scratch: &Scratch) {
         if let Kernel::Output { resize, scale } = &self.kernel {
             let planes = slices(&self.inputs[0], pool);
-            resize.run_flow(Blocks { extent: self.inputs[0].extent, planes: &planes }, *scale, flow);
+            resize.run_flow(Blocks { extent: self.inputs[0].extent, planes: &planes }, *scale, flow, scratch);
         }
     }
 
@@ -165,19 +181,20 @@ impl Step {
         let Context { isa, batch, frames, scratch } = *context;
         match &self.kernel {
             Kernel::Conv(plan) => plan.run(inputs[0], inputs.get(1).copied(), out, scratch),
+            Kernel::Depthwise(plan) => plan.run(inputs[0], out),
+            Kernel::Separable(plan) => plan.run(inputs[0], out, scratch),
             Kernel::Pack(parts) => {
-                let lanes = LANES * out.planes.len();
-                let mut sources = vec![None; lanes * out.extent.n];
-                for (image, sources) in sources.chunks_mut(lanes).enumerate() {
-                    for (pixel, source) in parts[image / batch].iter().zip(sources) {
-                        let mean = pixel.mean.map_or(0.0, |(plane, lane, factor)| {
-                            factor * pool[plane.buffer][plane.start + image % batch * LANES + lane]
-                        });
-                        let Pixel { frame, channel, scale, offset, .. } = *pixel;
-                        *source = Some(Source { frame, channel, scale, offset: offset + mean });
-                    }
-                }
+                let sources = sources(parts, LANES * out.planes.len(), batch, pool);
                 pack::pack(isa, frames, batch, &sources, out);
+            }
+            Kernel::PackNarrow(channels) => {
+                let sources = sources(std::slice::from_ref(channels), LANES, batch, pool);
+                pack::pack_narrow(isa, frames, out.extent, channels.len(), &sources, out.planes[0]);
+            }
+            Kernel::Pixelwise { program, sources: channels } => {
+                let sources = sources(std::slice::from_ref(channels), channels.len(), batch, pool);
+                let sources: Vec<Source> = sources.into_iter().flatten().collect();
+                program.run(isa, frames, &sources, inputs, out, scratch);
             }
             Kernel::PixelMean(channels) => {
                 let pixels = self.pixels(context);
@@ -229,8 +246,22 @@ impl Step {
     }
 }
 
+/// What each lane of each image is made of; image `i` of a stack belongs to part `i / batch`.
+fn sources(parts: &[Vec<Pixel>], lanes: usize, batch: usize, pool: &[Buffer]) -> Vec<Option<Source>> {
+    let mut sources = vec![None; lanes * parts.len() * batch];
+    for (image, sources) in sources.chunks_mut(lanes.max(1)).enumerate() {
+        for (pixel, source) in parts[image / batch].iter().zip(sources) {
+            let mean = pixel.mean.map_or(0.0, |(plane, lane, factor)| {
+                factor * pool[plane.buffer][plane.start + image % batch * LANES + lane]
+            });
+            let Pixel { frame, channel, scale, offset, .. } = *pixel;
+            *source = Some(Source { frame, channel, scale, offset: offset + mean });
+        }
+    }
+    sources
+}
+
 /// The planes of a value.
 pub(super) fn slices<'a>(value: &Value, pool: &'a [Buffer]) -> Vec<&'a [f32]> {
-    let len = value.extent.len();
-    value.planes.iter().map(|p| &pool[p.buffer][p.start..][..len]).collect()
+    value.planes.iter().map(|p| &pool[p.buffer][p.start..][..p.len]).collect()
 }

@@ -9,6 +9,9 @@ pub(super) struct Plane {
     pub buffer: usize,
     /// First float.
     pub start: usize,
+    /// Floats: those of the value's extent, a quarter where the block is to be read doubled (nearest neighbour), or
+    /// fewer per pixel where only a first layer reads it.
+    pub len: usize,
 }
 
 /// A value: a list of planes, and which channel each of their lanes holds.
@@ -25,6 +28,11 @@ impl Value {
         self.lanes == lane_map(&[channels])
     }
 
+    /// Whether block `i` has half the rows and columns and is to be read doubled.
+    pub fn is_doubled(&self, block: usize) -> bool {
+        4 * self.planes[block].len == self.extent.len()
+    }
+
     /// The lane that holds a channel.
     pub fn lane_of(&self, channel: u32) -> Option<usize> {
         self.lanes.iter().position(|&l| l == Some(channel))
@@ -38,8 +46,8 @@ impl Value {
     /// Images `index * count ..` of every plane, `count` of them.
     pub fn part(&self, index: usize, count: usize) -> Self {
         let extent = Extent { n: count, ..self.extent };
-        let shift = index * extent.len();
-        let planes = self.planes.iter().map(|p| Plane { start: p.start + shift, ..*p }).collect();
+        let len = extent.len();
+        let planes = self.planes.iter().map(|p| Plane { start: p.start + index * len, len, ..*p }).collect();
         Self { extent, planes, lanes: self.lanes.clone() }
     }
 
@@ -90,6 +98,6 @@ impl Pixel {
 pub(super) enum Content {
     /// Computed by a step.
     Blocks(Value),
-    /// An affine function of the frames, written to blocks when a kernel wants them.
-    Pixels,
+    /// A function of the frames or a field, written to blocks when a kernel wants them.
+    Deferred,
 }

@@ -35,11 +35,11 @@ const MAX_TILE: usize = 8;
 
 /// Computes the layers of [`takes`].
 pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> {
-    if !takes(&layer.shape) {
+    if !takes(&layer.shape) || layer.lanes.len() < LANES {
         return Vec::new();
     }
     let machine = Machine::of(options.isa);
-    let idle = (layer.lanes.len() / layer.shape.in_channels) as f64;
+    let idle = layer.lanes.len() as f64 / layer.shape.in_channels as f64;
     vec![Candidate {
         name: "few outputs".into(),
         seconds: idle * layer.shape.flop(layer.input) / (0.6 * machine.flops * options.threads as f64),
@@ -283,6 +283,7 @@ impl Band<'_> {
             pitch,
             used: &e.used[group.clone()],
             packed: None,
+            source: LANES,
         };
         let inside = span.in_place();
         if inside.is_none() {

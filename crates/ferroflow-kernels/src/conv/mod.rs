@@ -121,6 +121,8 @@ pub struct Layer<'a> {
     /// The size it will run at.
     pub input: Extent,
     /// Which input channel each lane of the input blocks holds ([`crate::lane_map`]); lanes of `None` hold zeros.
+    /// Fewer than 16 lanes are one block without padding, `[n][h][w][lanes]`: frames for a first layer, of which most of
+    /// a whole block would be memory traffic for nothing.
     pub lanes: &'a [Option<u32>],
     /// Weights in PyTorch's order.
     pub weight: &'a [f32],
@@ -145,6 +147,8 @@ trait Engine: Send + Sync {
 pub struct ConvPlan {
     shape: ConvShape,
     input: Extent,
+    /// Blocks of the input, and floats of each.
+    input_blocks: (usize, usize),
     engine: Box<dyn Engine>,
 }
 
@@ -154,7 +158,9 @@ impl ConvPlan {
     /// # Panics
     /// If `options` names an algorithm that cannot compute the layer.
     pub fn new(layer: &Layer<'_>, options: Options) -> Self {
-        Self { shape: layer.shape, input: layer.input, engine: select::engine(layer, options) }
+        let input_blocks =
+            (layer.lanes.len().div_ceil(LANES), layer.input.len() / LANES * layer.lanes.len().min(LANES));
+        Self { shape: layer.shape, input: layer.input, input_blocks, engine: select::engine(layer, options) }
     }
 
     /// The names of all algorithms that can compute a layer, the one [`ConvPlan::new`] would choose first.
@@ -201,7 +207,8 @@ impl ConvPlan {
         assert_eq!(input.extent, self.input, "input extent");
         assert_eq!(output.extent, self.output(), "output extent");
         assert_eq!(output.planes.len(), self.output_blocks(), "output blocks");
-        assert!(input.planes.iter().all(|p| p.len() >= input.extent.len()), "input blocks");
+        assert_eq!(input.planes.len(), self.input_blocks.0, "input blocks");
+        assert!(input.planes.iter().all(|p| p.len() >= self.input_blocks.1), "input blocks");
         assert!(output.planes.iter().all(|p| p.len() >= output.extent.len()), "output blocks");
         if let Some(residual) = residual {
             assert_eq!(residual.extent, self.output(), "residual extent");

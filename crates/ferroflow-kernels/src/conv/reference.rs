@@ -79,7 +79,8 @@ impl Engine for Reference {
                                         ConvKind::Transposed => (c, o, s.out_channels),
                                     };
                                     let w = self.weight[((a * count + b) * s.kernel + ky) * s.kernel + kx];
-                                    let v = plane[((n * from.h + sy) * from.w + sx) * LANES + lane % LANES];
+                                    let v = plane[((n * from.h + sy) * from.w + sx) * self.lanes.len().min(LANES)
+                                        + lane % LANES];
                                     sum += f64::from(w) * f64::from(v);
                                 }
                             }

@@ -51,7 +51,7 @@ impl Graph {
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
         for node in &self.nodes {
             let inputs: Vec<Shape> = node.inputs.iter().map(|&NodeId(i)| shapes[i as usize]).collect();
-            let shape = infer(&node.op, &inputs, sizes).map_err(|reason| ShapeError {
+            let shape = node.op.output_shape(&inputs, sizes).map_err(|reason| ShapeError {
                 node: node.name.clone(),
                 inputs: inputs.clone(),
                 reason,
@@ -59,6 +59,13 @@ impl Graph {
             shapes.push(shape);
         }
         Ok(shapes)
+    }
+}
+
+impl Op {
+    /// The shape of its value, or what is wrong with these inputs.
+    pub fn output_shape(&self, inputs: &[Shape], sizes: &Sizes) -> Result<Shape, String> {
+        infer(self, inputs, sizes)
     }
 }
 

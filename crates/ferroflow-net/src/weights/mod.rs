@@ -11,7 +11,7 @@ pub mod store;
 pub use convert::{ConvertError, convert};
 pub use provenance::Provenance;
 
-use crate::graph::{Graph, ParamId, ParamRole};
+use crate::graph::{Graph, Param, ParamId, ParamRole};
 
 /// A named array of a checkpoint, row-major, in PyTorch's order.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,6 +79,16 @@ impl Weights {
             ParamRole::Bias | ParamRole::NormShift | ParamRole::NormMean => vec![0.0; param.len()],
         });
         Self { values: values.collect() }
+    }
+
+    /// Whether these can be the weights of this graph: as many parameters, each as long.
+    pub fn check(&self, graph: &Graph) -> Result<(), WeightsError> {
+        let lengths = self.values.iter().map(Vec::len);
+        if lengths.eq(graph.params.iter().map(Param::len)) {
+            return Ok(());
+        }
+        let differences = vec!["they were made for another network or other options".into()];
+        Err(WeightsError::Mismatch { differences })
     }
 
     /// The values of a parameter, row-major.

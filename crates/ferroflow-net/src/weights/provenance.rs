@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 /// What is known about weights. Stored as text in the metadata of a safetensors file.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Provenance {
     /// The file or the recipe they were made from.
     pub source: Option<String>,

@@ -27,6 +27,8 @@ use crate::{
 
 /// Outputs of a strip: enough that weights read from a third-level cache cost little beside the arithmetic.
 const STRIP_POINTS: usize = 224;
+/// The same where the channels are packed.
+const PACKED_POINTS: usize = 1568;
 /// Columns of a strip at most.
 const STRIP_COLUMNS: usize = 112;
 /// Bytes of input that a strip may span.
@@ -106,7 +108,7 @@ impl Direct {
             source: image.w,
             patch: span[1],
             // Planes an odd number of lines apart do not share cache sets.
-            patch_plane: if channels.packed.is_some() { 0 } else { (span[0] * span[1] | 1) * LANES },
+            patch_plane: if channels.packed.is_some() { 0 } else { ((span[0] * span[1]) | 1) * LANES },
         };
         let phases = phases(layer)
             .iter()
@@ -183,12 +185,14 @@ fn strip(
         4 * planes * channels.pixel() * ((rows - 1) * stride + window) * ((columns - 1) * stride + window)
     };
     let even = |size: usize, limit: usize| size.div_ceil(size.div_ceil(limit.max(1))).max(1);
-    let limit = if grid[0] == 1 { STRIP_POINTS } else { STRIP_COLUMNS };
+    // The windows of a packed strip are small, its copy is dear: many rows share it.
+    let points = if channels.packed.is_some() { PACKED_POINTS } else { STRIP_POINTS };
+    let limit = if grid[0] == 1 { points } else { STRIP_COLUMNS };
     let mut columns = even(grid[1].max(1), limit);
     while columns > 28 && bytes(1, columns) > STRIP_BYTES {
         columns = even(grid[1], columns / 2);
     }
-    let mut rows = even(grid[0].max(1), STRIP_POINTS / columns);
+    let mut rows = even(grid[0].max(1), points / columns);
     let strips = |rows: usize| images * grid[0].div_ceil(rows) * grid[1].div_ceil(columns);
     while rows > 1
         && (bytes(rows, columns) > STRIP_BYTES || (threads > 1 && rows * columns > 56 && strips(rows) < 3 * threads))
@@ -294,9 +298,10 @@ impl Kernel for Strip<'_> {
             pitch: e.pitch,
             used: &e.channels.used,
             packed: e.channels.packed,
+            source: e.channels.source,
         };
         let (source, pitch) = match span.in_place() {
-            Some(at) => (Source::Blocks(self.input, at), e.image.w * LANES),
+            Some(at) => (Source::Blocks(self.input, at), e.image.w * e.channels.source),
             None => {
                 // SAFETY: inside a kernel; the patch was sized by `patch_len` for the largest strip.
                 unsafe { span.copy::<S>(self.input, patch) };
@@ -311,6 +316,9 @@ impl Kernel for Strip<'_> {
                 for (c, (runs, before)) in phase.chunks.iter().enumerate() {
                     let weights = &phase.weights[(first * phase.depth + blocks * before) * LANES..];
                     let last = c + 1 == phase.chunks.len();
+                    // The next weights follow these; each tile asks for a share of them.
+                    let len = blocks * phase.runs[runs.clone()].iter().map(|r| r.len as usize).sum::<usize>();
+                    let ahead = len.div_ceil(self.rows.len() * tiles);
                     for (i, y) in self.rows.clone().enumerate() {
                         for t in 0..tiles {
                             let x = share(self.columns.len(), t, tiles);
@@ -336,6 +344,8 @@ impl Kernel for Strip<'_> {
                                 source: source.offset(from),
                                 step,
                                 weights: weights.as_ptr(),
+                                next: weights.as_ptr().wrapping_add((len + (i * tiles + t) * ahead) * LANES),
+                                ahead: ahead.div_ceil(runs.len().max(1)),
                                 before: (c > 0).then_some(sum.cast_const()),
                                 sums: sum,
                                 finish: last.then_some(Finish {

@@ -16,6 +16,8 @@ pub struct Patch<'a> {
     /// Lanes in use of each block, and whether only those are copied, side by side.
     pub used: &'a [usize],
     pub packed: Option<usize>,
+    /// Floats from pixel to pixel of the input.
+    pub source: usize,
 }
 
 impl Patch<'_> {
@@ -23,7 +25,8 @@ impl Patch<'_> {
     pub fn in_place(&self) -> Option<usize> {
         let (top, left) = (usize::try_from(self.top).ok()?, usize::try_from(self.left).ok()?);
         let inside = top + self.rows <= self.image.h && left + self.columns <= self.image.w;
-        (inside && self.packed.is_none()).then_some(((self.n * self.image.h + top) * self.image.w + left) * LANES)
+        let same = self.packed.is_none_or(|pixel| pixel == self.source);
+        (inside && same).then_some(((self.n * self.image.h + top) * self.image.w + left) * self.source)
     }
 
     /// Copies the span.
@@ -40,7 +43,8 @@ impl Patch<'_> {
             let inside = (0..self.image.h as isize).contains(&y) && begin < end;
             let (begin, end) = if inside { (begin, end) } else { (self.columns, self.columns) };
             let from = if inside {
-                ((self.n * self.image.h + y as usize) * self.image.w + (self.left + begin as isize) as usize) * LANES
+                ((self.n * self.image.h + y as usize) * self.image.w + (self.left + begin as isize) as usize)
+                    * self.source
             } else {
                 0
             };
@@ -54,6 +58,12 @@ impl Patch<'_> {
                         to[begin * LANES..end * LANES].copy_from_slice(&input[from..][..count * LANES]);
                         to[end * LANES..].fill(0.0);
                     }
+                }
+                Some(pixel) if pixel == self.source => {
+                    let to = &mut patch[row * self.pitch.patch * pixel..][..self.columns * pixel];
+                    to[..begin * pixel].fill(0.0);
+                    to[begin * pixel..end * pixel].copy_from_slice(&input[0][from..][..count * pixel]);
+                    to[end * pixel..].fill(0.0);
                 }
                 Some(pixel) => {
                     let to = &mut patch[row * self.pitch.patch * pixel..][..self.columns * pixel + LANES];

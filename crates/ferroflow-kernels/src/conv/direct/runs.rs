@@ -39,6 +39,8 @@ pub struct Channels {
     pub used: Vec<usize>,
     /// `Some`: patches hold `[row][column][this many channels]`, for first layers; else they are blocks as the input.
     pub packed: Option<usize>,
+    /// Floats from pixel to pixel of the input.
+    pub source: usize,
 }
 
 impl Channels {
@@ -47,8 +49,11 @@ impl Channels {
         let used: Vec<usize> =
             lanes.chunks(LANES).map(|block| block.iter().rposition(Option::is_some).map_or(0, |l| l + 1)).collect();
         let sum: usize = used.iter().sum();
+        if lanes.len() < LANES {
+            return Self { used: vec![lanes.len()], packed: Some(lanes.len()), source: lanes.len() };
+        }
         let packed = (window > 1 && sum > 0 && sum < LANES).then_some(sum);
-        Self { used, packed }
+        Self { used, packed, source: LANES }
     }
 
     /// Floats from pixel to pixel.
@@ -80,7 +85,7 @@ impl Phase {
             runs.push(Run {
                 plane: plane as u32,
                 len: len as u32,
-                source: ((row * pitch.source + column) * LANES) as u32,
+                source: ((row * pitch.source + column) * channels.source) as u32,
                 patch: (plane * pitch.patch_plane + (row * pitch.patch + column) * pixel) as u32,
             });
         };

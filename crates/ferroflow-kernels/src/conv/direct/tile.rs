@@ -7,6 +7,7 @@ use super::runs::Run;
 use crate::{
     Isa, LANES,
     conv::Activation,
+    gemm,
     simd::{self, Kernel, Simd},
 };
 
@@ -75,6 +76,9 @@ pub struct Tile<'a> {
     /// Floats between the inputs of neighbouring points.
     pub step: usize,
     pub weights: *const f32,
+    /// Weights to ask for meanwhile, and how many lines of them per run; any address.
+    pub next: *const f32,
+    pub ahead: usize,
     /// Sums of an earlier part of the runs; `None` at the first.
     pub before: Option<*const f32>,
     /// Where unfinished sums go.
@@ -103,17 +107,8 @@ impl Tile<'_> {
 
     #[inline(always)]
     unsafe fn pick<S: Simd, const P: usize>(self, points: usize) {
-        macro_rules! pick {
-            ($($t:literal)*) => {
-                match points {
-                    // The guards are constants: tiles too large for the instruction set are not compiled.
-                    // SAFETY: handed on.
-                    $($t if $t <= S::TILE => unsafe { self.sized::<S, $t, P>() },)*
-                    _ => unreachable!("a tile has 1 to TILE points"),
-                }
-            };
-        }
-        pick!(1 2 3 4 5 6 7 8 9 10 11 12 13 14)
+        // SAFETY: handed on.
+        gemm::rows!(points, S::TILE, T => unsafe { self.sized::<S, T, P>() });
     }
 
     #[inline(always)]
@@ -149,23 +144,24 @@ impl Tile<'_> {
 
     #[inline(always)]
     unsafe fn accumulate<S: Simd, const T: usize, const P: usize, const STEP: usize>(self, sums: &mut [[S::V; P]; T]) {
-        let step = if STEP == 0 { self.step } else { STEP };
-        let mut weights = self.weights;
+        let (mut weights, mut next) = (self.weights, self.next);
         let mut local = *sums;
         for run in self.runs {
             // SAFETY: a run's values of `T` points and as many weight vectors as it is long are valid.
             unsafe {
+                for line in 0..self.ahead {
+                    S::prefetch(next.wrapping_add(line * LANES));
+                }
+                next = next.wrapping_add(self.ahead * LANES);
                 let mut input = self.source.at(run);
                 for _ in 0..run.len {
-                    let mut w = [S::zero(); P];
                     for p in 0..P {
-                        w[p] = S::load(weights.add(p * LANES));
+                        S::prefetch_near(weights.wrapping_add(AHEAD + p * LANES));
                     }
-                    for t in 0..T {
-                        let x = S::splat(*input.add(t * step));
-                        for p in 0..P {
-                            local[t][p] = S::fma(x, w[p], local[t][p]);
-                        }
+                    if STEP == 0 {
+                        strided::<S, T, P>(&mut local, input, self.step, weights);
+                    } else {
+                        gemm::step::<S, T, P, STEP>(&mut local, input, weights);
                     }
                     input = input.add(1);
                     weights = weights.add(P * LANES);
@@ -173,6 +169,36 @@ impl Tile<'_> {
             }
         }
         *sums = local;
+    }
+}
+
+/// Floats of weights asked for ahead of use: eight steps of two vectors, the way from the second-level cache.
+const AHEAD: usize = 16 * LANES;
+
+/// [`gemm::step`] with a distance between points that is not constant: every third point has its own pointer, so that
+/// the two after it are one and two distances away, which an address can express.
+#[inline(always)]
+unsafe fn strided<S: Simd, const T: usize, const P: usize>(
+    sums: &mut [[S::V; P]; T],
+    input: *const f32,
+    step: usize,
+    weights: *const f32,
+) {
+    // SAFETY: the caller's: `T` points `step` apart, `P` vectors.
+    unsafe {
+        let mut w = [S::zero(); P];
+        for p in 0..P {
+            w[p] = S::load(weights.add(p * LANES));
+        }
+        for first in (0..T).step_by(3) {
+            let third = input.add(first * step);
+            for t in first..T.min(first + 3) {
+                let x = S::splat(*third.add((t - first) * step));
+                for p in 0..P {
+                    sums[t][p] = S::fma(x, w[p], sums[t][p]);
+                }
+            }
+        }
     }
 }
 

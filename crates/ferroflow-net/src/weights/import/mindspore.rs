@@ -19,7 +19,7 @@ const FIXED32: u8 = 5;
 /// Whether `head` opens with a value of a checkpoint: field 1 with a length, in it field 1 with a printable tag.
 pub(super) fn detect(head: &[u8], length: u64) -> Option<Format> {
     let mut rest = head;
-    if rest.is_empty() || !length_delimited(&mut rest, 1, length) || !rest.first().is_some_and(|&b| b == 0x0a) {
+    if rest.is_empty() || !length_delimited(&mut rest, 1, length) || rest.first() != Some(&0x0a) {
         return None;
     }
     rest = &rest[1..];

@@ -1,0 +1,113 @@
+//! Depthwise convolutions, alone or with the 1x1 convolution that follows.
+
+use std::sync::Arc;
+
+use ferroflow_kernels::{
+    LANES,
+    conv::ConvShape,
+    depthwise::{Depthwise, DepthwisePlan, Pointwise, SeparablePlan},
+    lane_map,
+};
+use ferroflow_net::{
+    NodeId, Op,
+    graph::{Conv, Filter},
+};
+
+use super::{
+    compile::Compiler,
+    convolution::conv_shape,
+    fuse::Chain,
+    step::Kernel,
+    value::{Content, Value},
+};
+
+/// A first layer reads no more channels than this without padding lanes.
+const NARROW: usize = 8;
+
+/// Whether the depthwise kernels can compute it.
+pub(super) fn is_depthwise(c: &Conv) -> bool {
+    let depthwise = c.groups == c.in_channels && c.groups == c.out_channels && c.groups > 1;
+    depthwise && c.kernel == 3 && c.dilation == 1 && matches!(c.stride, 1 | 2)
+}
+
+impl<W: AsRef<[f32]>> Compiler<'_, W> {
+    /// A depthwise convolution and what its chain adds.
+    pub(super) fn depthwise(&mut self, chain: &Chain, c: &Conv) -> Value {
+        let input = self.graph.node(chain.head).inputs[0];
+        let (x, pixel) = match self.narrow(input) {
+            Some(narrow) if chain.pointwise.is_some() => (narrow, c.in_channels),
+            _ => (self.blocks(input), LANES),
+        };
+        let shape = conv_shape(c);
+        let (weight, bias) = self.folded(&shape, c.weight, c.bias, chain);
+        let doubled: Vec<bool> = (0..x.planes.len()).map(|i| pixel == LANES && x.is_doubled(i)).collect();
+        let layer = Depthwise {
+            input: x.extent,
+            lanes: &x.lanes,
+            stride: c.stride,
+            padding: shape.padding,
+            weight: &weight,
+            bias: Some(&bias),
+            activation: chain.activation,
+            doubled: &doubled,
+            pixel,
+        };
+        let flop = shape.flop(x.extent) / c.groups as f64;
+        let extent = self.extent(chain.tail);
+        let Some(pointwise) = &chain.pointwise else {
+            let plan = DepthwisePlan::new(&layer, self.options.isa);
+            self.weight_bytes += 4 * (weight.len() + bias.len());
+            let mut out = self.fresh(extent, x.lanes.len());
+            out.lanes.clone_from(&x.lanes);
+            self.push(chain.tail, Kernel::Depthwise(Arc::new(plan)), flop, vec![x], &out);
+            return out;
+        };
+        let Op::Conv(p) = &self.graph.node(pointwise.head).op else { unreachable!("a pointwise chain starts so") };
+        let pointwise_shape = ConvShape { in_channels: p.in_channels, ..conv_shape(p) };
+        let (weight, bias) = self.folded(&pointwise_shape, p.weight, p.bias, pointwise);
+        let second = Pointwise {
+            out_channels: p.out_channels,
+            weight: &weight,
+            bias: Some(&bias),
+            activation: pointwise.activation,
+        };
+        let plan = SeparablePlan::new(&layer, &second, self.options.isa, rayon::current_num_threads());
+        self.weight_bytes += plan.weight_bytes();
+        let flop = flop + pointwise_shape.flop(extent);
+        let out = self.fresh(extent, p.out_channels);
+        self.push(chain.tail, Kernel::Separable(Arc::new(plan)), flop, vec![x], &out);
+        out
+    }
+
+    /// The frames' channels in one block without padding lanes, if only one layer reads them.
+    fn narrow(&mut self, id: NodeId) -> Option<Value> {
+        let channels = self.channels(id);
+        let [part] = &self.described[id.0 as usize][..] else { return None };
+        if !matches!(self.contents[id.0 as usize], Some(Content::Deferred)) || channels > NARROW {
+            return None;
+        }
+        let part = part.clone();
+        self.uses.only_reader(id)?;
+        let extent = self.extent(id);
+        // The kernel loads 16 floats from every pixel, the last one too.
+        let plane = self.buffer(extent.len() / LANES * channels + LANES);
+        let value = Value { extent, planes: vec![plane], lanes: lane_map(&[channels]) };
+        self.push(id, Kernel::PackNarrow(part), 0.0, Vec::new(), &value);
+        Some(value)
+    }
+
+    /// Whether an enlargement by 2 is left to the depthwise kernels that read it.
+    pub(super) fn reads_doubled(&self, id: NodeId) -> bool {
+        let nearest = matches!(self.graph.node(id).op, Op::Resize { factor: 2, filter: Filter::Nearest, .. });
+        nearest && self.only_depthwise_reads(id)
+    }
+
+    fn only_depthwise_reads(&self, id: NodeId) -> bool {
+        let depthwise = |&reader: &NodeId| match &self.graph.node(reader).op {
+            Op::Conv(c) => is_depthwise(c),
+            Op::Concat => self.only_depthwise_reads(reader),
+            _ => false,
+        };
+        !self.uses.is_kept(id) && self.uses.readers(id).iter().all(depthwise)
+    }
+}

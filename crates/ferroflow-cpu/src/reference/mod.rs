@@ -1,0 +1,166 @@
+//! The plain interpreter: what every operation of the graph means, in `[N, C, H, W]` and either precision.
+//!
+//! It is the definition that faster executors are tested against. Every value of the graph is kept.
+
+mod conv;
+mod correlation;
+mod pointwise;
+mod real;
+mod resize;
+mod statistics;
+mod warp;
+
+use ferroflow_net::graph::{Frame, Graph, NodeId, Op, Shape, ShapeError, Sizes};
+use ferroflow_net::weights::{Weights, WeightsError};
+
+pub use real::Real;
+pub use resize::resize;
+
+/// A value `[N, C, H, W]`, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor<T> {
+    /// `[N, C, H, W]`
+    pub shape: Shape,
+    /// Values.
+    pub data: Vec<T>,
+}
+
+impl<T: Real> Tensor<T> {
+    /// Zeros.
+    pub fn zeros(shape: Shape) -> Self {
+        Self { shape, data: vec![T::default(); shape.iter().product()] }
+    }
+
+    /// From single precision; `None` where the length does not fit.
+    pub fn from_f32(shape: Shape, data: &[f32]) -> Option<Self> {
+        (data.len() == shape.iter().product::<usize>()).then(|| Self::of(shape, data))
+    }
+
+    fn of(shape: Shape, data: &[f32]) -> Self {
+        Self { shape, data: data.iter().map(|&v| T::of(f64::from(v))).collect() }
+    }
+
+    /// One channel of one image, `[H, W]`.
+    pub fn plane(&self, n: usize, c: usize) -> &[T] {
+        let [_, channels, h, w] = self.shape;
+        &self.data[(n * channels + c) * h * w..][..h * w]
+    }
+}
+
+/// The value of every node.
+#[derive(Clone, Debug)]
+pub struct Values<T> {
+    tensors: Vec<Tensor<T>>,
+}
+
+impl<T> Values<T> {
+    /// The value of a node.
+    pub fn get(&self, id: NodeId) -> &Tensor<T> {
+        &self.tensors[id.0 as usize]
+    }
+}
+
+/// A graph that cannot be run on these inputs.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReferenceError {
+    /// Sizes that the network does not take.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// Another network's weights.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A frame of the wrong length.
+    #[error("a frame holds {found} values; [{batch}, 3, {height}, {width}] has {expected}")]
+    FrameLength {
+        /// Values given.
+        found: usize,
+        /// Values needed.
+        expected: usize,
+        /// Pairs at once.
+        batch: usize,
+        /// Rows.
+        height: usize,
+        /// Columns.
+        width: usize,
+    },
+}
+
+/// Runs a graph on the frames `[N, 3, H, W]`, RGB 0..=255, of `sizes.input`.
+pub fn run<T: Real>(
+    graph: &Graph,
+    weights: &Weights,
+    frames: [&[f32]; 2],
+    sizes: &Sizes,
+) -> Result<Values<T>, ReferenceError> {
+    weights.check(graph)?;
+    let shapes = graph.shapes(sizes)?;
+    let (batch, height, width) = (sizes.batch, sizes.input.height, sizes.input.width);
+    let expected = batch * 3 * height * width;
+    if let Some(found) = frames.iter().map(|f| f.len()).find(|&len| len != expected) {
+        return Err(ReferenceError::FrameLength { found, expected, batch, height, width });
+    }
+    let mut tensors: Vec<Tensor<T>> = Vec::with_capacity(graph.nodes.len());
+    for (node, &shape) in graph.nodes.iter().zip(&shapes) {
+        let inputs: Vec<&Tensor<T>> = node.inputs.iter().map(|&NodeId(i)| &tensors[i as usize]).collect();
+        let value = match node.op {
+            Op::Frame(Frame::First) => Tensor::of(shape, frames[0]),
+            Op::Frame(Frame::Second) => Tensor::of(shape, frames[1]),
+            _ => evaluate(&node.op, &inputs, weights, sizes, shape),
+        };
+        debug_assert_eq!(value.shape, shape, "{}", node.name);
+        tensors.push(value);
+    }
+    Ok(Values { tensors })
+}
+
+/// Applies one operation to values. Weights are those of the graph that the operation belongs to.
+pub fn apply<T: Real>(
+    op: &Op,
+    inputs: &[&Tensor<T>],
+    weights: &Weights,
+    sizes: &Sizes,
+) -> Result<Tensor<T>, ReferenceError> {
+    let shapes: Vec<Shape> = inputs.iter().map(|x| x.shape).collect();
+    let shape = op.output_shape(&shapes, sizes).map_err(|reason| ShapeError {
+        node: format!("{op:?}"),
+        inputs: shapes,
+        reason,
+    })?;
+    Ok(evaluate(op, inputs, weights, sizes, shape))
+}
+
+fn evaluate<T: Real>(op: &Op, inputs: &[&Tensor<T>], weights: &Weights, sizes: &Sizes, shape: Shape) -> Tensor<T> {
+    match op {
+        Op::Frame(_) | Op::Zeros { .. } => Tensor::zeros(shape),
+        Op::Conv(c) => conv::conv(inputs[0], weights.get(c.weight), c.bias.map(|b| weights.get(b)), c, shape),
+        Op::Deconv(d) => conv::deconv(inputs[0], weights.get(d.weight), d.bias.map(|b| weights.get(b)), d, shape),
+        Op::BatchNorm(b) => {
+            let [scale, shift, mean, variance] = [b.scale, b.shift, b.mean, b.variance].map(|id| weights.get(id));
+            statistics::batch_norm(inputs[0], scale, shift, mean, variance, b.epsilon)
+        }
+        Op::LeakyRelu { slope } => pointwise::leaky(inputs[0], *slope),
+        Op::Concat => pointwise::concat(inputs, shape),
+        Op::Stack => Tensor { shape, data: inputs.iter().flat_map(|x| x.data.iter().copied()).collect() },
+        Op::Part { index, .. } => {
+            let len = shape.iter().product();
+            Tensor { shape, data: inputs[0].data[index * len..][..len].to_vec() }
+        }
+        Op::Channels(picked) => pointwise::channels(inputs[0], picked),
+        Op::Affine { scale, offset } => pointwise::affine(inputs[0], scale, offset),
+        Op::Add => pointwise::add(inputs[0], inputs[1]),
+        Op::Sub => pointwise::subtract(inputs[0], inputs[1]),
+        Op::ChannelMean => statistics::channel_mean(inputs),
+        Op::ChannelNorm { floor } => pointwise::channel_norm(inputs[0], *floor),
+        Op::Correlation(c) => correlation::correlation(inputs[0], inputs[1], *c),
+        Op::Warp(w) => warp::warp(inputs[0], inputs[1], *w),
+        Op::Resize { filter, grid, .. } => resize::resize(inputs[0], shape[2], shape[3], *filter, *grid),
+        Op::ToOutput { filter, grid } => {
+            let resized = resize::resize(inputs[0], shape[2], shape[3], *filter, *grid);
+            let ratio = |to: usize, from: usize| (to as f64 / from as f64) as f32;
+            let scale = [ratio(shape[3], sizes.input.width), ratio(shape[2], sizes.input.height)];
+            pointwise::affine(&resized, &scale, &[0.0])
+        }
+        Op::Moments(over) => statistics::moments(inputs[0], inputs[1], *over),
+        Op::Standardise { epsilon } => statistics::standardise(inputs[0], inputs[1], *epsilon),
+    }
+}

@@ -1,0 +1,16 @@
+//! Every network against what its reference implementations computed from formula weights and formula images.
+//!
+//! The large set lies beside the repository (`../shared/golden`, or `FERROFLOW_SHARED/golden`); without it those tests say
+//! so and pass. `small.json` is our own extract, made by the double-precision interpreter once it agreed with the large
+//! set, so that the networks stay proved anywhere.
+//!
+//! Training-mode files (`*_train`, `google_losses`, `google_masks`) are not forward passes; the trainer's tests read them.
+
+mod cases;
+mod compare;
+mod executor;
+mod networks;
+mod ops;
+mod shared;
+mod small;
+mod tables;

@@ -1,0 +1,182 @@
+//! Dense Inverse Search: optical flow without a network or weights (Kroeger, Timofte, Dai and Van Gool, "Fast Optical Flow
+//! using Dense Inverse Search", ECCV 2016).
+//!
+//! From the coarsest level of a grey pyramid to the finest: match overlapping patches by inverse search (`patches`), spread
+//! their motion over the pixels (`densify`), refine it by minimising a variational energy (`variational`), and double
+//! it for the next level.
+//!
+//! The formulas are the paper's, with the choices of OpenCV's `DISOpticalFlow` where the paper leaves them open or that
+//! implementation does better: patches compared less their mean, the neighbours' motion as further starting points, and
+//! the constants of the energy. Different from both:
+//!
+//! * a patch takes whole Gauss-Newton steps on a damped Hessian, stops at the best position seen, and is not searched again on
+//!   the way back unless a neighbour's motion fits it better;
+//! * patches lie closer together on the coarse levels, which are cheap and decide large motion, than on the finest;
+//! * the images are linearised two or three times a level, not once, with four fixed-point iterations each;
+//! * levels halve exactly and stay in floating point; frames smaller than a patch are extended by their edges.
+//!
+//! The flow is the same, bit for bit, for any number of threads and every instruction set.
+
+mod densify;
+mod linearise;
+mod parted;
+mod patches;
+mod pyramid;
+mod system;
+mod variational;
+
+use std::sync::{Mutex, PoisonError};
+
+use ferroflow_core::{FlowField, Frame};
+use ferroflow_kernels::Isa;
+
+use patches::{Grid, Level, Match};
+use pyramid::{Flow, Gradient, Pyramid};
+use variational::Refinement;
+
+/// Width and height of a patch.
+const PATCH: usize = 8;
+
+/// How much work goes into the flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Preset {
+    /// Down to a quarter of the frames' width and height.
+    Fast,
+    /// Down to half of the frames' width and height: about three times the work.
+    Medium,
+}
+
+impl Preset {
+    /// The last scale: frames reduced by `2^scale`.
+    fn finest(self) -> usize {
+        match self {
+            Preset::Fast => 2,
+            Preset::Medium => 1,
+        }
+    }
+
+    /// Pixels from patch to patch.
+    fn stride(self, scale: usize) -> usize {
+        if scale < 3 { 4 } else { 2 }
+    }
+
+    /// How often the images are linearised anew around the flow.
+    fn linearisations(self, scale: usize) -> usize {
+        if scale == self.finest() { 2 } else { 3 }
+    }
+}
+
+/// Frames that have no flow between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DisError {
+    /// The two frames are of different sizes.
+    #[error(
+        "the first frame is {}x{}, the second {}x{}: scale or crop one to the size of the other",
+        first.0, first.1, second.0, second.1
+    )]
+    SizeMismatch {
+        /// Width and height of the first frame.
+        first: (usize, usize),
+        /// Width and height of the second frame.
+        second: (usize, usize),
+    },
+    /// The frames have no pixels.
+    #[error("the frames have no pixels: give frames of at least 1x1")]
+    Empty,
+}
+
+/// Dense Inverse Search with its buffers, which are kept from pair to pair.
+#[derive(Debug)]
+pub struct Dis {
+    preset: Preset,
+    /// One for each call that ever ran at the same time as others.
+    workspaces: Mutex<Vec<Workspace>>,
+}
+
+impl Dis {
+    /// The method at a preset.
+    pub fn new(preset: Preset) -> Self {
+        Self { preset, workspaces: Mutex::default() }
+    }
+
+    /// Where each pixel of `first` went in `second`, `[height, width]` in pixels. Runs on the current rayon pool.
+    ///
+    /// # Errors
+    /// If the frames differ in size or have no pixels.
+    pub fn estimate(&self, first: &Frame, second: &Frame) -> Result<FlowField, DisError> {
+        let size = |frame: &Frame| (frame.width(), frame.height());
+        if size(first) != size(second) {
+            return Err(DisError::SizeMismatch { first: size(first), second: size(second) });
+        }
+        if first.rgb().is_empty() {
+            return Err(DisError::Empty);
+        }
+        let workspaces = || self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut workspace = workspaces().pop().unwrap_or_default();
+        let flow = workspace.estimate(self.preset, first, second);
+        workspaces().push(workspace);
+        Ok(flow)
+    }
+}
+
+#[derive(Debug, Default)]
+struct Workspace {
+    first: Pyramid,
+    second: Pyramid,
+    gradient: Gradient,
+    matches: Vec<Match>,
+    flow: Flow,
+    finer: Flow,
+    refinements: Vec<Refinement>,
+}
+
+impl Workspace {
+    fn estimate(&mut self, preset: Preset, first: &Frame, second: &Frame) -> FlowField {
+        let (width, height) = (first.width(), first.height());
+        let finest = preset.finest();
+        let coarsest = coarsest_scale(width, height).max(finest);
+        self.first.build(first, coarsest);
+        self.second.build(second, coarsest);
+        self.refinements.resize_with(coarsest + 1, Refinement::default);
+
+        let top = &self.first.levels[coarsest];
+        self.flow.reset(top.width, top.height);
+        for scale in (1..=coarsest).rev() {
+            let (first, second) = (&self.first.levels[scale], &self.second.levels[scale]);
+            if scale < coarsest {
+                self.flow.upsample(&mut self.finer, first.width, first.height);
+                std::mem::swap(&mut self.flow, &mut self.finer);
+            }
+            if scale < finest {
+                continue;
+            }
+            self.gradient.compute(first);
+            let grid = Grid::new(first.width, first.height, preset.stride(scale));
+            let level = Level { first, gradient: &self.gradient, second };
+            patches::search(level, grid, &self.flow, &mut self.matches);
+            densify::densify(first, second, grid, &self.matches, &mut self.flow);
+            for _ in 0..preset.linearisations(scale) {
+                self.refinements[scale].refine(first, second, &mut self.flow);
+            }
+        }
+        let mut full = Flow::default();
+        self.flow.upsample(&mut full, width, height);
+        FlowField::new(width, height, full.u, full.v).expect("upsample sets both planes to width x height")
+    }
+}
+
+/// The scale at which the frame is about four patches long, so that motion of a quarter of it is found, but no side is
+/// shorter than a patch.
+fn coarsest_scale(width: usize, height: usize) -> usize {
+    let (long, short) = (width.max(height), width.min(height));
+    let reach = (long as f64 / (4 * PATCH) as f64).log2().round().max(0.0) as usize;
+    reach.min((short / PATCH).max(1).ilog2() as usize)
+}
+
+/// The instruction set of this method. Its loops are too short for the widest vectors to pay for their lower clock.
+fn isa() -> Isa {
+    Isa::detect().min(Isa::Avx2)
+}
+
+#[cfg(test)]
+mod tests;

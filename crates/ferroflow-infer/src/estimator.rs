@@ -1,0 +1,363 @@
+//! Two frames in, flow out, whatever the method and the size.
+
+use std::sync::{Mutex, PoisonError};
+
+use ferroflow_core::{
+    FlowField, Frame, SizeError,
+    consistency::{Consistency, Sundaram},
+    geometry::{Blend, Fill, Fit, Grid, Place, tiles},
+};
+use ferroflow_cpu::plan::{Options as PlanOptions, Pixels, Plan, PlanError, Profile, RunError};
+use ferroflow_net::{
+    Fit as ReferenceFit, Model, Weights,
+    graph::{Extent, ShapeError, Sizes},
+};
+
+use crate::dis::{Dis, DisError, Preset};
+
+/// Plans kept for sizes seen lately: enough for a video beside its tiles or thumbnails, few enough not to fill memory
+/// when every pair of a data set has its own size.
+const PLANS_KEPT: usize = 2;
+
+/// Estimates flow. Made once, used for any number of pairs of any size, from any thread.
+pub struct Estimator {
+    method: Method,
+    tile: Option<TileSize>,
+}
+
+enum Method {
+    Zero,
+    Dis(Dis, Preset),
+    Network(Box<Network>),
+}
+
+/// How a network is run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NetworkOptions {
+    /// How frames of any size are brought to the network's; `None` does as the network's reference.
+    pub fit: Option<Fit>,
+    /// Only sums of products of the given numbers: no Winograd convolution.
+    pub exact: bool,
+    /// Measure every layer ([`Estimator::profile`]).
+    pub profile: bool,
+}
+
+/// Frames are cut into tiles of at most this size, which overlap by a quarter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TileSize {
+    height: usize,
+    width: usize,
+}
+
+/// Why there is no flow.
+#[derive(Debug, thiserror::Error)]
+pub enum EstimateError {
+    /// Two frames of one pair have different sizes.
+    #[error("frame 1 is {}x{} and frame 2 is {}x{}: both must have one size, resize one of them first",
+        .first.0, .first.1, .second.0, .second.1)]
+    Sizes {
+        /// Width and height.
+        first: (usize, usize),
+        /// Width and height.
+        second: (usize, usize),
+    },
+    /// A frame without pixels.
+    #[error("a frame has no pixels")]
+    Empty,
+    /// Tiles too small to see any motion.
+    #[error("tiles of {height}x{width} are too small: use at least {least} a side")]
+    Tile {
+        /// Rows asked for.
+        height: usize,
+        /// Columns asked for.
+        width: usize,
+        /// Smallest side.
+        least: usize,
+    },
+    /// The network cannot be prepared for this size.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// The network gave no usable result.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Sizes that contradict each other: a fault of this library.
+    #[error(transparent)]
+    Size(#[from] SizeError),
+    /// The estimate is not finite: weights that were damaged or diverged.
+    #[error(
+        "the network's flow is not finite at {count} of {pixels} pixels: the weights are damaged or diverged in training"
+    )]
+    NotFinite {
+        /// Bad pixels.
+        count: usize,
+        /// All pixels.
+        pixels: usize,
+    },
+}
+
+impl From<DisError> for EstimateError {
+    fn from(error: DisError) -> Self {
+        match error {
+            DisError::SizeMismatch { first, second } => Self::Sizes { first, second },
+            DisError::Empty => Self::Empty,
+        }
+    }
+}
+
+/// Flow both ways, and what follows from their agreement.
+#[derive(Clone, Debug)]
+pub struct Bidirectional {
+    /// From frame 1 to frame 2, pixels of frame 1.
+    pub forward: FlowField,
+    /// From frame 2 to frame 1, pixels of frame 2.
+    pub backward: FlowField,
+    /// Of the pixels of frame 1: occlusion, consistency error, confidence (Sundaram et al. 2010).
+    pub consistency: Consistency,
+}
+
+impl Estimator {
+    /// No motion anywhere: the baseline that everything must beat.
+    pub fn zero() -> Self {
+        Self { method: Method::Zero, tile: None }
+    }
+
+    /// Dense Inverse Search: needs no weights.
+    pub fn dis(preset: Preset) -> Self {
+        Self { method: Method::Dis(Dis::new(preset), preset), tile: None }
+    }
+
+    /// A network with its weights. Nothing is prepared until the first pair tells the size.
+    pub fn network(model: Model, weights: Weights, options: NetworkOptions) -> Self {
+        let fit = options.fit.unwrap_or(match model.fit {
+            ReferenceFit::Pad => Fit::Pad(Place::TopLeft, Fill::Zero),
+            ReferenceFit::Resize => Fit::Resize(Grid::HalfPixel),
+            ReferenceFit::Crop => Fit::Crop,
+        });
+        let network = Network { model, weights, fit, options, plans: Mutex::default() };
+        Self { method: Method::Network(Box::new(network)), tile: None }
+    }
+
+    /// Estimates in overlapping tiles of at most `(height, width)`, blended where they overlap, so that memory does not
+    /// grow with the frame. `None` estimates frames whole.
+    ///
+    /// # Errors
+    /// If a tile could not hold what it is to see.
+    pub fn with_tile(mut self, tile: Option<(usize, usize)>) -> Result<Self, EstimateError> {
+        const LEAST: usize = 64;
+        self.tile = match tile {
+            Some((height, width)) if height.min(width) < LEAST => {
+                return Err(EstimateError::Tile { height, width, least: LEAST });
+            }
+            tile => tile.map(|(height, width)| TileSize { height, width }),
+        };
+        Ok(self)
+    }
+
+    /// The flow from `first` to `second`, of their size, in their pixels.
+    ///
+    /// # Errors
+    /// If the frames differ in size or the method fails; see [`EstimateError`].
+    pub fn estimate(&self, first: &Frame, second: &Frame) -> Result<FlowField, EstimateError> {
+        // A batch of one gives one flow.
+        self.estimate_batch(&[(first, second)])?.pop().ok_or(EstimateError::Empty)
+    }
+
+    /// The flows of several pairs. Pairs of one size that follow each other go through a network together; each one's
+    /// flow is the same as alone.
+    ///
+    /// # Errors
+    /// As [`Estimator::estimate`], at the first pair that fails.
+    pub fn estimate_batch(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
+        for (first, second) in pairs {
+            let size = |frame: &Frame| (frame.width(), frame.height());
+            if size(first) != size(second) {
+                return Err(EstimateError::Sizes { first: size(first), second: size(second) });
+            }
+            if first.rgb().is_empty() {
+                return Err(EstimateError::Empty);
+            }
+        }
+        let mut flows = Vec::with_capacity(pairs.len());
+        for group in pairs.chunk_by(|(a, _), (b, _)| (a.width(), a.height()) == (b.width(), b.height())) {
+            let size = (group[0].0.width(), group[0].0.height());
+            match self.tile {
+                Some(tile) if size.0 > tile.width || size.1 > tile.height => {
+                    for &(first, second) in group {
+                        flows.push(self.tiled(first, second, tile)?);
+                    }
+                }
+                _ => flows.extend(self.whole(group)?),
+            }
+        }
+        Ok(flows)
+    }
+
+    /// Flow both ways, with occlusion and confidence from their agreement.
+    ///
+    /// # Errors
+    /// As [`Estimator::estimate`].
+    pub fn estimate_both(&self, first: &Frame, second: &Frame) -> Result<Bidirectional, EstimateError> {
+        let mut flows = self.estimate_batch(&[(first, second), (second, first)])?.into_iter();
+        let (Some(forward), Some(backward)) = (flows.next(), flows.next()) else { return Err(EstimateError::Empty) };
+        let consistency = Sundaram::default().check(&forward, &backward)?;
+        Ok(Bidirectional { forward, backward, consistency })
+    }
+
+    /// Pairs of one size, untiled.
+    fn whole(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
+        match &self.method {
+            Method::Zero => Ok(pairs.iter().map(|(a, _)| FlowField::zeros(a.width(), a.height())).collect()),
+            Method::Dis(dis, _) => pairs.iter().map(|(a, b)| Ok(dis.estimate(a, b)?)).collect(),
+            Method::Network(network) => network.estimate(pairs),
+        }
+    }
+
+    fn tiled(&self, first: &Frame, second: &Frame, tile: TileSize) -> Result<FlowField, EstimateError> {
+        let size = (first.width(), first.height());
+        let overlap = tile.width.min(tile.height) / 4;
+        let mut blend = Blend::new(size, overlap);
+        for tile in tiles(size, (tile.width, tile.height), overlap) {
+            for flow in self.whole(&[(&tile.cut(first), &tile.cut(second))])? {
+                blend.add(&tile, &flow);
+            }
+        }
+        Ok(blend.finish())
+    }
+
+    /// What it is called: `dis`, `pwcnet`, ...
+    pub fn name(&self) -> &str {
+        match &self.method {
+            Method::Zero => "zero",
+            Method::Dis(_, Preset::Medium) => "dis",
+            Method::Dis(_, Preset::Fast) => "dis-fast",
+            Method::Network(network) => network.model.name,
+        }
+    }
+
+    /// One line on what it computes with.
+    pub fn describe(&self) -> String {
+        match &self.method {
+            Method::Zero => "no motion".into(),
+            Method::Dis(..) => format!("method {} (Dense Inverse Search, no weights)", self.name()),
+            Method::Network(network) => {
+                let options = network.model.options.iter().map(|(k, v)| format!(" {k}={v}")).collect::<String>();
+                let parameters = network.model.graph.parameter_count() as f64 / 1e6;
+                format!("network {}{options}, {parameters:.1} M parameters", self.name())
+            }
+        }
+    }
+
+    /// Operations for frames of this size in 1e9, counted as direct convolution; `None` for methods without a graph.
+    pub fn gflop(&self, height: usize, width: usize) -> Option<f64> {
+        let Method::Network(network) = &self.method else { return None };
+        let sizes = network.sizes(1, width, height);
+        Some(network.model.graph.cost(&sizes).ok()?.flop / 1e9)
+    }
+
+    /// Forgets the times measured so far.
+    pub fn reset_profile(&self) {
+        if let Method::Network(network) = &self.method {
+            let mut plans = network.plans.lock().unwrap_or_else(PoisonError::into_inner);
+            plans.iter_mut().for_each(Plan::reset_profile);
+        }
+    }
+
+    /// Mean times of all layers at the size seen last, since the start or [`Estimator::reset_profile`]; `None` without
+    /// [`NetworkOptions::profile`].
+    pub fn profile(&self) -> Option<Profile> {
+        let Method::Network(network) = &self.method else { return None };
+        if !network.options.profile {
+            return None;
+        }
+        let plans = network.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.last().map(Plan::profile)
+    }
+}
+
+struct Network {
+    model: Model,
+    weights: Weights,
+    fit: Fit,
+    options: NetworkOptions,
+    /// Least recently used first.
+    plans: Mutex<Vec<Plan>>,
+}
+
+impl Network {
+    fn sizes(&self, batch: usize, width: usize, height: usize) -> Sizes {
+        let minimum = self.model.min_size.height.max(self.model.min_size.width);
+        let (w, h) = self.fit.plan(width, height, self.model.stride, minimum).network();
+        let input = Extent { height: h, width: w };
+        // A resized flow goes back to the frames' size in the graph's own last step; other fits cut it out afterwards.
+        let output = if matches!(self.fit, Fit::Resize(_)) { Extent { height, width } } else { input };
+        Sizes { batch, input, output }
+    }
+
+    /// Pairs of one size.
+    fn estimate(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
+        let (width, height) = (pairs[0].0.width(), pairs[0].0.height());
+        let sizes = self.sizes(pairs.len(), width, height);
+        let minimum = self.model.min_size.height.max(self.model.min_size.width);
+        let fit = self.fit.plan(width, height, self.model.stride, minimum);
+        let fitted = |frames: Vec<&Frame>| frames.into_iter().map(|f| fit.apply(f)).collect::<Vec<_>>();
+        let first = fitted(pairs.iter().map(|p| p.0).collect());
+        let second = fitted(pairs.iter().map(|p| p.1).collect());
+        fn bytes(frames: &[Frame]) -> Vec<&[u8]> {
+            frames.iter().map(Frame::rgb).collect()
+        }
+
+        let mut plan = self.take_plan(sizes)?;
+        let pixels = sizes.output.height * sizes.output.width;
+        let mut flow = vec![0.0; 2 * pixels * pairs.len()];
+        let ran = plan.run(Pixels::Rgb(&bytes(&first)), Pixels::Rgb(&bytes(&second)), &mut flow);
+        self.keep(plan);
+        ran?;
+
+        let not_finite = flow.iter().filter(|v| !v.is_finite()).count();
+        if not_finite > 0 {
+            return Err(EstimateError::NotFinite { count: not_finite, pixels: pixels * pairs.len() });
+        }
+        flow.chunks_exact(2 * pixels)
+            .map(|uv| {
+                let (u, v) = uv.split_at(pixels);
+                let flow = FlowField::new(sizes.output.width, sizes.output.height, u.to_vec(), v.to_vec())?;
+                Ok(if matches!(self.fit, Fit::Resize(_)) { flow } else { fit.restore(&flow) })
+            })
+            .collect()
+    }
+
+    /// A plan for these sizes, out of the shelf or new. Taking it out lets another thread work with a second one.
+    fn take_plan(&self, sizes: Sizes) -> Result<Plan, PlanError> {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = plans.iter().position(|plan| plan.sizes() == sizes) {
+            return Ok(plans.remove(at));
+        }
+        // Room first: prepared weights are the largest thing in memory.
+        if plans.len() >= PLANS_KEPT {
+            plans.remove(0);
+        }
+        drop(plans);
+        let options =
+            PlanOptions { exact: self.options.exact, profile: self.options.profile, ..PlanOptions::default() };
+        let weights: Vec<&[f32]> = self.weights.iter().collect();
+        Plan::new(&self.model.graph, &weights, sizes, &options)
+    }
+
+    fn keep(&self, plan: Plan) {
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.push(plan);
+        if plans.len() > PLANS_KEPT {
+            plans.remove(0);
+        }
+    }
+}
+
+/// Bytes that estimating with `model` at `sizes` takes at most: its weights as given and as prepared (Winograd's are up to
+/// 64/9 of those of a 3x3 convolution, in practice two to four times), and the values between layers.
+///
+/// # Errors
+/// If the network does not take these sizes.
+pub fn memory_estimate(model: &Model, sizes: &Sizes) -> Result<u64, ShapeError> {
+    let cost = model.graph.cost(sizes)?;
+    Ok((4 * cost.parameter_bytes + cost.activation_bytes) as u64)
+}

@@ -1,0 +1,143 @@
+//! A method on a data set: one figure per metric, and every pair's own.
+
+use std::time::Instant;
+
+use ferroflow_core::{
+    FlowField,
+    metrics::{Average, Evaluation, MetricError, Metrics, Summary, Tally, Truth},
+};
+use ferroflow_data::{DataError, Sample, Source};
+use serde::Serialize;
+
+use crate::{Estimator, estimator::EstimateError};
+
+/// Why an evaluation stopped. The pair is named; nothing is skipped silently.
+#[derive(Debug, thiserror::Error)]
+pub enum EvaluateError {
+    /// The data set cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The method failed on a pair.
+    #[error("{pair}: {source}")]
+    Estimate {
+        /// The pair.
+        pair: String,
+        /// Why.
+        source: EstimateError,
+    },
+    /// The estimate cannot be scored.
+    #[error("{pair}: {source}")]
+    Metric {
+        /// The pair.
+        pair: String,
+        /// Why.
+        source: MetricError,
+    },
+    /// Nothing to compare with.
+    #[error("{data}: {pair} has no true flow (a test split?): choose data with ground truth")]
+    NoTruth {
+        /// The data set.
+        data: String,
+        /// The pair.
+        pair: String,
+    },
+    /// A data set that never ends was not limited.
+    #[error("{data} is endless: say how many pairs to take (--limit)")]
+    Endless {
+        /// The data set.
+        data: String,
+    },
+}
+
+/// One pair's figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct PairResult {
+    /// Its name in the data set.
+    pub id: String,
+    /// `[width, height]`
+    pub size: [usize; 2],
+    /// Seconds from decoded frames to flow.
+    pub seconds: f64,
+    /// Over its scored pixels.
+    #[serde(flatten)]
+    pub metrics: Metrics,
+}
+
+/// A data set's figures.
+#[derive(Clone, Debug, Serialize)]
+pub struct DataResult {
+    /// The data set, as spelled.
+    pub data: String,
+    /// Over pixels and over images.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Under the rule asked for, if another one was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub over_batches: Option<Metrics>,
+    /// Mean seconds a pair.
+    pub seconds_per_pair: f64,
+    /// Every pair, in order.
+    pub pairs: Vec<PairResult>,
+}
+
+/// What to evaluate, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Protocol {
+    /// Take at most this many pairs.
+    pub limit: Option<usize>,
+    /// Also average over batches of this many pairs, as loops over batches do.
+    pub batch: Option<usize>,
+}
+
+/// Estimates every pair of `source` and scores it against the truth, in order.
+///
+/// `watch` sees every pair with its estimate and its figures: progress, worst cases, files.
+///
+/// # Errors
+/// At the first pair that cannot be read, estimated or scored.
+pub fn evaluate(
+    source: &dyn Source,
+    estimator: &Estimator,
+    protocol: Protocol,
+    mut watch: impl FnMut(&Sample, &FlowField, &PairResult),
+) -> Result<DataResult, EvaluateError> {
+    let data = source.name();
+    let count = match (source.len(), protocol.limit) {
+        (Some(len), limit) => len.min(limit.unwrap_or(len)),
+        (None, Some(limit)) => limit,
+        (None, None) => return Err(EvaluateError::Endless { data }),
+    };
+    let mut evaluation = Evaluation::default();
+    let mut pairs = Vec::with_capacity(count);
+    for index in 0..count {
+        let sample = source.get(index)?;
+        let pair = || sample.id.clone();
+        let Some(truth) = &sample.flow else { return Err(EvaluateError::NoTruth { data, pair: pair() }) };
+        let start = Instant::now();
+        let estimate = estimator
+            .estimate(&sample.first, &sample.second)
+            .map_err(|source| EvaluateError::Estimate { pair: pair(), source })?;
+        let seconds = start.elapsed().as_secs_f64();
+        let mut scored = Truth::new(truth);
+        if let Some(mask) = &sample.occlusion {
+            scored = scored.occluded(mask);
+        }
+        let tally = Tally::of(&estimate, &scored).map_err(|source| EvaluateError::Metric { pair: pair(), source })?;
+        let result = PairResult {
+            id: sample.id.clone(),
+            size: [truth.width(), truth.height()],
+            seconds,
+            metrics: Metrics::of(&tally),
+        };
+        watch(&sample, &estimate, &result);
+        evaluation.add(tally);
+        pairs.push(result);
+    }
+    Ok(DataResult {
+        data,
+        summary: evaluation.summary(),
+        over_batches: protocol.batch.map(|size| evaluation.average(Average::Batches(size))),
+        seconds_per_pair: pairs.iter().map(|p| p.seconds).sum::<f64>() / pairs.len().max(1) as f64,
+        pairs,
+    })
+}

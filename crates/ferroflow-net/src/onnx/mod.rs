@@ -1,0 +1,151 @@
+//! A network as an ONNX file: standard operators only, written from the same graph that every executor reads.
+//!
+//! The file takes two frames and gives the flow in pixels. What ONNX defines differently from operator set to operator set
+//! is confined to `emit`; how each of our operations is said in ONNX's is `lower`, with the two
+//! that have no counterpart, the cost volume and the warp, in files of their own.
+
+mod correlation;
+mod emit;
+mod inputs;
+mod lower;
+mod proto;
+mod warp;
+
+use std::io::{self, Write};
+
+use crate::graph::{Graph, ShapeError, Sizes};
+use crate::weights::Weights;
+
+/// How to write a network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Options {
+    /// Height and width that the file is for; `None`: any that are multiples of the network's stride.
+    pub size: Option<(usize, usize)>,
+    /// Pairs at once; `None`: any number.
+    pub batch: Option<usize>,
+    /// Version of the operator set, 11 to 20.
+    pub opset: i64,
+    /// Precision of the convolutions and their weights.
+    pub precision: Precision,
+    /// What is fed in.
+    pub inputs: Inputs,
+    /// How warps are written; `None`: as `GridSample` where the operator set has it.
+    pub warp: Option<WarpForm>,
+    /// How cost volumes are written.
+    pub correlation: CorrelationForm,
+    /// Pairs for the file's metadata, as its provenance.
+    pub metadata: Vec<(String, String)>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            size: None,
+            batch: Some(1),
+            opset: 17,
+            precision: Precision::F32,
+            inputs: Inputs::Images,
+            warp: None,
+            correlation: CorrelationForm::Slices,
+            metadata: Vec::new(),
+        }
+    }
+}
+
+/// Precision of the convolutions. Coordinates, resizes and norms are computed in `f32` in either case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Precision {
+    /// Single.
+    F32,
+    /// Half: half the size, for runtimes that compute in it.
+    F16,
+}
+
+/// What the file takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inputs {
+    /// `frame1`, `frame2`: `[N, 3, H, W]`, RGB 0..=255.
+    Images,
+    /// `x1`, `x2`: `[N, 3, H, W]`, what the network makes of the frames before its first layer (for FlowNet2:
+    /// less their mean, over 255).
+    Normalised,
+}
+
+/// How a warp is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WarpForm {
+    /// `GridSample`, from operator set 16 on. A warp that it cannot express is gathered.
+    GridSample,
+    /// Four `Gather`s, which every compiler knows.
+    Gather,
+}
+
+/// How a cost volume is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CorrelationForm {
+    /// A product and a mean over channels for every displacement.
+    Slices,
+    /// A matrix product for every row of displacements, of which the diagonals are kept.
+    MatMul,
+}
+
+/// A network that cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum OnnxError {
+    /// Operator set out of range.
+    #[error("operator set {0} is not supported; choose 11 to 20")]
+    Opset(i64),
+    /// GridSample was asked for where there is none.
+    #[error("GridSample needs operator set 16 or later, not {0}; leave the choice of the warp out")]
+    NoGridSample(i64),
+    /// The size does not fit the network.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+    /// The network has no output.
+    #[error("the graph has no flow")]
+    NoFlow,
+    /// The frames are used in a way that cannot be cut off.
+    #[error("this network has no inputs after normalisation: {0}; export it with images as inputs")]
+    NoCut(String),
+    /// The file could not be written.
+    #[error("cannot write the ONNX file: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Writes `graph` with `weights` as a `ModelProto`.
+///
+/// Inputs are `frame1`, `frame2` or `x1`, `x2` ([`Inputs`]), the output is `flow`, `[N, 2, H, W]`, u then v, pixels.
+pub fn export(graph: &Graph, weights: &Weights, options: &Options, out: &mut impl Write) -> Result<(), OnnxError> {
+    if !(11..=20).contains(&options.opset) {
+        return Err(OnnxError::Opset(options.opset));
+    }
+    if options.warp == Some(WarpForm::GridSample) && options.opset < 16 {
+        return Err(OnnxError::NoGridSample(options.opset));
+    }
+    let flow = graph.flow.ok_or(OnnxError::NoFlow)?;
+    // Any size serves to tell how sizes relate; this one is a multiple of every network's stride.
+    let (height, width) = options.size.unwrap_or((128, 192));
+    let shapes = graph.shapes(&Sizes::new(options.batch.unwrap_or(1), height, width))?;
+    let lowered = lower::lower(graph, weights, &shapes, options, flow)?;
+
+    let words = options.metadata.iter().map(|(key, value)| proto::Property { key: key.clone(), value: value.clone() });
+    let unit = proto::Property { key: "flow.unit".into(), value: "pixels of the input, u right, v down".into() };
+    let head = proto::ModelHead {
+        ir_version: match options.opset {
+            11 => 6,
+            12..=14 => 7,
+            15..=18 => 8,
+            _ => 9,
+        },
+        producer_name: "ferroflow".into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        doc_string: "Dense optical flow from frame 1 to frame 2.".into(),
+        opset_import: vec![proto::OperatorSet { domain: String::new(), version: options.opset }],
+        metadata_props: words.chain([unit]).collect(),
+    };
+    proto::write(&head, &lowered.graph, &lowered.tensors, out)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

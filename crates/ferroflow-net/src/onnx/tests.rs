@@ -1,0 +1,52 @@
+//! Exported files run in other people's runtimes: rten always, ONNX Runtime where Python has it.
+
+mod networks;
+mod operations;
+mod runtimes;
+
+use super::*;
+use crate::Model;
+
+fn exported(model: &Model, options: &Options) -> Result<Vec<u8>, OnnxError> {
+    let mut file = Vec::new();
+    export(&model.graph, &Weights::random(&model.graph, 1), options, &mut file).map(|()| file)
+}
+
+#[test]
+fn what_cannot_be_written_is_refused() {
+    let model = Model::named("lightflow-0.5").unwrap();
+    for opset in [10, 21] {
+        let error = exported(&model, &Options { opset, ..Options::default() }).unwrap_err();
+        assert!(matches!(error, OnnxError::Opset(_)));
+    }
+    let options = Options { opset: 15, warp: Some(WarpForm::GridSample), ..Options::default() };
+    assert!(matches!(exported(&model, &options), Err(OnnxError::NoGridSample(15))));
+    let options = Options { size: Some((2, 2)), ..Options::default() };
+    assert!(matches!(exported(&Model::named("uflow").unwrap(), &options), Err(OnnxError::Shape(_))));
+}
+
+#[test]
+fn weights_are_written_once_and_halved_on_request() {
+    let model = Model::named("lightflow-0.5").unwrap();
+    let bytes = 4 * model.graph.params.iter().map(|p| p.len()).sum::<usize>();
+    let full = exported(&model, &Options::default()).unwrap().len();
+    assert!((bytes..bytes + 100_000).contains(&full), "{full} bytes for {bytes} of weights");
+    let half = exported(&model, &Options { precision: Precision::F16, ..Options::default() }).unwrap().len();
+    assert!((bytes / 2..bytes / 2 + 100_000).contains(&half), "{half} bytes for {} of weights", bytes / 2);
+}
+
+/// Every network's work begins at one recognisable place.
+#[test]
+fn every_network_can_be_cut_after_normalisation() {
+    for name in Model::names() {
+        let graph = Model::named(name).unwrap().graph;
+        let cut = inputs::cut(&graph).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let names: Vec<&str> = cut.values.iter().map(|&v| graph.node(v).name.as_str()).collect();
+        let expected: &[&str] = match name {
+            n if n.starts_with("flownet2") || n.starts_with("lightflow") => &["x1", "x2"],
+            n if n.starts_with("uflow") => &["frames.signed"],
+            _ => &["frames.unit"],
+        };
+        assert_eq!(names, expected, "{name}");
+    }
+}

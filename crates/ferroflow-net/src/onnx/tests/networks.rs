@@ -1,0 +1,116 @@
+//! Whole networks: forms of one file agree, and ONNX Runtime gives the references' flow.
+
+use super::runtimes;
+use super::*;
+use crate::Model;
+use crate::weights::formula::{ImagePair, image_pair};
+use crate::weights::import::tests::shared;
+
+fn planes(rgb: &[u8]) -> Vec<f32> {
+    rgb.iter().map(|&v| f32::from(v)).collect()
+}
+
+fn written(model: &Model, options: &Options) -> Vec<u8> {
+    let mut file = Vec::new();
+    export(&model.graph, &Weights::formula(model, "ferroflow-golden"), options, &mut file).unwrap();
+    file
+}
+
+fn difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+}
+
+/// Fixed or any size, old or new operators, frames or normalised frames: one flow. Rounding alone differs.
+#[test]
+fn every_form_of_a_file_gives_one_flow() {
+    let (h, w) = (64, 128);
+    let pair = image_pair("onnx", "pair", h, w);
+    let frames = [planes(&pair.first), planes(&pair.second)];
+    let shape = [1, 3, h, w];
+    let unit: Vec<Vec<f32>> = frames.iter().map(|f| f.iter().map(|v| v / 255.0).collect()).collect();
+    let fixed = Options { size: Some((h, w)), opset: 11, ..Options::default() };
+    let open =
+        Options { size: None, batch: None, opset: 15, correlation: CorrelationForm::MatMul, ..Options::default() };
+    for name in ["lightflow-0.5", "pwcnet-sm", "uflow"] {
+        let model = Model::named(name).unwrap();
+        let run = |options: &Options, names, inputs: [&[f32]; 2]| {
+            runtimes::rten(&written(&model, options), names, inputs, shape)
+        };
+        let images = ["frame1", "frame2"];
+        let flow = run(&fixed, images, [&frames[0], &frames[1]]);
+        assert!(flow.iter().any(|v| v.abs() > 0.5), "{name}: the flow is nothing to compare with");
+        let d = difference(&flow, &run(&open, images, [&frames[0], &frames[1]]));
+        assert!(d < 5e-4, "{name}: {d} px between fixed and any size");
+        if name == "pwcnet-sm" {
+            let normalised = Options { inputs: Inputs::Normalised, ..fixed.clone() };
+            let d = difference(&flow, &run(&normalised, ["x1", "x2"], [&unit[0], &unit[1]]));
+            assert!(d < 5e-4, "{name}: {d} px between frames and normalised frames");
+        }
+    }
+}
+
+/// A network, the golden file of its reference, and the key of a flow in pixels at full size.
+const GOLDEN: [(&str, &[&str], &str, &str); 6] = [
+    ("flownet2", &[], "flownet2/nvidia_FlowNet2", "flow"),
+    ("flownet2-cs", &["variant=mindspore"], "flownet2/mindspore_FlowNet2CS", "flow"),
+    ("flownet2", &["variant=ascend"], "flownet2/ascend_FlowNet2", "flow"),
+    ("pwcnet", &["variant=ptlflow"], "pwcnet/ptlflow_pwcnet", "flow"),
+    ("pwcnet-sm", &[], "pwcnet/tfoptflow_sm", "flow"),
+    ("pwcnet-lg-6-2", &[], "pwcnet/tfoptflow_lg", "flow"),
+];
+
+fn golden(network: (&str, &[&str], &str, &str), opsets: &[i64]) {
+    let (name, options, file, key) = network;
+    let model = Model::parse(name, options).unwrap();
+    for (set, pairs, h, w) in [("a", &["a0", "a1"][..], 128, 192), ("b", &["b0"][..], 64, 64)] {
+        let path = format!("golden/{file}_{set}.safetensors");
+        let Some(bytes) = shared(&path).map(|p| std::fs::read(p).unwrap()) else { continue };
+        let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let stored = |name: &str| -> Option<Vec<f32>> {
+            let tensor = tensors.tensor(name).ok()?;
+            Some(tensor.data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+        };
+        let expected = stored(key).unwrap();
+        // Where the file has inputs of its own, the reference's code normalised them.
+        let (first, second, inputs) = match (stored("x1"), stored("x2")) {
+            (Some(x1), Some(x2)) => (x1, x2, Inputs::Normalised),
+            _ => {
+                let pairs: Vec<_> = pairs.iter().map(|p| image_pair("ferroflow-golden", p, h, w)).collect();
+                let join = |frame: fn(&ImagePair) -> &[u8]| pairs.iter().flat_map(|p| planes(frame(p))).collect();
+                (join(|p| &p.first), join(|p| &p.second), Inputs::Images)
+            }
+        };
+        for &opset in opsets {
+            for is_fixed in [true, false] {
+                let options = Options {
+                    opset,
+                    size: is_fixed.then_some((h, w)),
+                    batch: is_fixed.then_some(pairs.len()),
+                    inputs,
+                    ..Options::default()
+                };
+                let ran = runtimes::onnxruntime(&written(&model, &options), [&first, &second], [pairs.len(), 3, h, w]);
+                let Some(flow) = ran else { return };
+                let d = difference(&flow, &expected);
+                println!("{name} {set}, opset {opset}, fixed {is_fixed}: {d:.1e} px");
+                assert!(d < 1e-3, "{name} {set}, opset {opset}, fixed {is_fixed}: {d} px");
+            }
+        }
+    }
+}
+
+#[test]
+fn onnxruntime_gives_the_references_flow() {
+    for network in GOLDEN.into_iter().filter(|n| n.0 == "pwcnet-sm") {
+        golden(network, &[11, 17]);
+    }
+}
+
+#[test]
+#[ignore = "a minute: FlowNet2's file has 650 MB"]
+fn onnxruntime_gives_the_references_flow_for_large_networks() {
+    for network in GOLDEN {
+        golden(network, &[11, 17]);
+    }
+}

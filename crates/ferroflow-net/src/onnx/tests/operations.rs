@@ -1,0 +1,147 @@
+//! The operations without a counterpart in ONNX, against their definitions.
+
+use super::runtimes;
+use super::*;
+use crate::graph::{Builder, Correlation, Filter, FlowOrder, Frame, Grid, Naming, Warp, WarpBorder};
+use crate::weights::formula::Stream;
+
+const SHAPE: [usize; 4] = [2, 3, 5, 7];
+
+fn numbers(name: &str, spread: f64) -> Vec<f32> {
+    Stream::new("onnx", name).tensor(SHAPE.iter().product(), spread, 0.0)
+}
+
+/// Frame 1 warped by the first two channels of frame 2, of which the first two channels are the output.
+fn warp_graph(warp: Warp) -> Graph {
+    let mut net = Builder::new(Naming::Dotted);
+    let [image, flow] = [net.frame(Frame::First), net.frame(Frame::Second)];
+    let flow = net.channels("displacement", flow, &[0, 1]);
+    let warped = net.warp("warped", image, flow, warp);
+    let seen = net.channels("seen", warped, &[2, 0]);
+    net.finish(seen, Filter::Nearest, Grid::HalfPixel, &[])
+}
+
+/// The definition, value by value, in double precision.
+fn warped(warp: Warp, image: &[f32], flow: &[f32]) -> Vec<f32> {
+    let [n, c, h, w] = SHAPE;
+    let mut out = Vec::new();
+    for (b, channel) in (0..n).flat_map(|b| [(b, 2), (b, 0)]) {
+        for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+            let f = |k: usize| f64::from(flow[((b * c + k) * h + y) * w + x]) * f64::from(warp.scale);
+            let (u, v) = match warp.order {
+                FlowOrder::Uv => (f(0), f(1)),
+                FlowOrder::Vu => (f(1), f(0)),
+                FlowOrder::NegatedVu => (-f(1), -f(0)),
+            };
+            let (px, py) = (x as f64 + u, y as f64 + v);
+            let (right, bottom) = (w as f64 - 1.0, h as f64 - 1.0);
+            let read = |qy: f64, qx: f64| f64::from(image[((b * c + channel) * h + qy as usize) * w + qx as usize]);
+            let clamped = |qy: f64, qx: f64| read(qy.clamp(0.0, bottom), qx.clamp(0.0, right));
+            let is_in = |qy: f64, qx: f64| (0.0..=bottom).contains(&qy) && (0.0..=right).contains(&qx);
+            // Corner of the four neighbours, and the weight of those right of and below it.
+            let (mut x0, mut y0) = (px.floor(), py.floor());
+            if warp.border == WarpBorder::Extrapolate {
+                (x0, y0) = (px.clamp(0.0, right).floor(), py.clamp(0.0, bottom).floor());
+            }
+            let (a, e) = (px - x0, py - y0);
+            let corners =
+                [(0., 0., (1. - a) * (1. - e)), (0., 1., a * (1. - e)), (1., 0., (1. - a) * e), (1., 1., a * e)];
+            let sum = |value: &dyn Fn(f64, f64) -> f64| -> f64 {
+                corners.iter().map(|(dy, dx, weight)| weight * value(y0 + dy, x0 + dx)).sum()
+            };
+            let inside = sum(&|qy, qx| f64::from(u8::from(is_in(qy, qx))));
+            out.push(match warp.border {
+                WarpBorder::Replicate => {
+                    let (px, py) = (px.clamp(0.0, right), py.clamp(0.0, bottom));
+                    let (x0, y0) = (px.floor(), py.floor());
+                    let (a, e) = (px - x0, py - y0);
+                    (1. - e) * ((1. - a) * clamped(y0, x0) + a * clamped(y0, x0 + 1.))
+                        + e * ((1. - a) * clamped(y0 + 1., x0) + a * clamped(y0 + 1., x0 + 1.))
+                }
+                WarpBorder::Extrapolate => sum(&clamped),
+                WarpBorder::Zeros => sum(&|qy, qx| if is_in(qy, qx) { read(qy, qx) } else { 0.0 }),
+                WarpBorder::ZerosMasked { threshold } if inside < f64::from(threshold) => 0.0,
+                WarpBorder::ZerosMasked { .. } => sum(&|qy, qx| if is_in(qy, qx) { read(qy, qx) } else { 0.0 }),
+                WarpBorder::Caffe if px < 0.0 || py < 0.0 || px >= right + 1.0 || py >= bottom + 1.0 => 0.0,
+                WarpBorder::Caffe => sum(&clamped),
+            } as f32);
+        }
+    }
+    out
+}
+
+fn file(graph: &Graph, options: &Options) -> Vec<u8> {
+    let mut file = Vec::new();
+    export(graph, &Weights::random(graph, 1), options, &mut file).unwrap();
+    file
+}
+
+fn close(a: &[f32], b: &[f32], what: &str) {
+    assert_eq!(a.len(), b.len(), "{what}");
+    for (i, (a, b)) in a.iter().zip(b).enumerate() {
+        assert!((a - b).abs() < 2e-5, "{what}: value {i} is {a} instead of {b}");
+    }
+}
+
+#[test]
+fn warps_follow_every_border_rule() {
+    let (image, flow) = (numbers("image", 1.0), numbers("flow", 6.0));
+    let borders = [
+        WarpBorder::Replicate,
+        WarpBorder::Zeros,
+        WarpBorder::ZerosMasked { threshold: 0.5 },
+        WarpBorder::Extrapolate,
+        WarpBorder::Caffe,
+    ];
+    for border in borders {
+        for (order, scale) in [(FlowOrder::Uv, 1.0), (FlowOrder::Vu, 0.625), (FlowOrder::NegatedVu, 1.0)] {
+            let warp = Warp { border, order, scale };
+            let (graph, expected) = (warp_graph(warp), warped(warp, &image, &flow));
+            for (opset, size, batch) in [(11, Some((5, 7)), Some(2)), (16, None, None)] {
+                let options = Options { opset, size, batch, warp: Some(WarpForm::Gather), ..Options::default() };
+                let out = runtimes::rten(&file(&graph, &options), ["frame1", "frame2"], [&image, &flow], SHAPE);
+                close(&out, &expected, &format!("{warp:?}, opset {opset}, rten"));
+            }
+        }
+    }
+    // A process each: one order says whether GridSample does the same. Its mode changed its name in operator set 20.
+    for (border, opset) in borders.map(|b| (b, 17)).into_iter().chain([(WarpBorder::Zeros, 20)]) {
+        let warp = Warp { border, order: FlowOrder::Vu, scale: 0.625 };
+        let options = Options { opset, size: Some((5, 7)), batch: Some(2), ..Options::default() };
+        let ran = runtimes::onnxruntime(&file(&warp_graph(warp), &options), [&image, &flow], SHAPE);
+        let Some(out) = ran else { return };
+        close(&out, &warped(warp, &image, &flow), &format!("{warp:?}, opset {opset}, ONNX Runtime"));
+    }
+}
+
+#[test]
+fn cost_volumes_agree_in_both_forms() {
+    let (f1, f2) = (numbers("f1", 1.0), numbers("f2", 1.0));
+    let c = Correlation { max_displacement: 4, stride: 2 };
+    let [n, channels, h, w] = SHAPE;
+    for picked in [[0, 24], [7, 12]] {
+        let mut net = Builder::new(Naming::Dotted);
+        let [a, b] = [net.frame(Frame::First), net.frame(Frame::Second)];
+        let cost = net.correlation("cost", a, b, c);
+        let seen = net.channels("seen", cost, &picked);
+        let graph = net.finish(seen, Filter::Nearest, Grid::HalfPixel, &[]);
+        let mut expected = Vec::new();
+        for (b, channel) in (0..n).flat_map(|b| picked.map(|p| (b, p as isize))) {
+            let (dy, dx) = (2 * (channel / 5 - 2), 2 * (channel % 5 - 2));
+            for (y, x) in (0..h).flat_map(|y| (0..w).map(move |x| (y, x))) {
+                let (qy, qx) = (y as isize + dy, x as isize + dx);
+                let is_in = (0..h as isize).contains(&qy) && (0..w as isize).contains(&qx);
+                let at = |k: usize, y: usize, x: usize| ((b * channels + k) * h + y) * w + x;
+                let product = |k: usize| f1[at(k, y, x)] * f2[at(k, qy as usize, qx as usize)];
+                expected.push(if is_in { (0..channels).map(product).sum::<f32>() / channels as f32 } else { 0.0 });
+            }
+        }
+        for correlation in [CorrelationForm::Slices, CorrelationForm::MatMul] {
+            for (size, batch) in [(Some((h, w)), Some(n)), (None, None)] {
+                let options = Options { opset: 13, size, batch, correlation, ..Options::default() };
+                let out = runtimes::rten(&file(&graph, &options), ["frame1", "frame2"], [&f1, &f2], SHAPE);
+                close(&out, &expected, &format!("{correlation:?}, {picked:?}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! `ferroflow convert`: another file format for a flow.
+
+use std::path::PathBuf;
+
+use ferroflow_core::io;
+
+/// Change the format of a flow file: .flo, .pfm, KITTI 16-bit .png, .npy, .npz.
+///
+/// The input is recognised by its content, the output by its name:
+///
+///   ferroflow convert frame_0001.flo frame_0001.png
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// Flow file to read
+    input: PathBuf,
+    /// Flow file to write
+    output: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let flow = io::read_flow(&args.input)?;
+    io::write_flow(&args.output, &flow)?;
+    let unknown = flow.validity().map_or(0, |mask| mask.data().len() - mask.count());
+    let note = if unknown == 0 { String::new() } else { format!(", {unknown} pixels unknown") };
+    println!("{}: {}x{}{note}", args.output.display(), flow.width(), flow.height());
+    Ok(())
+}

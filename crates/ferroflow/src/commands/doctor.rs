@@ -1,0 +1,114 @@
+//! `ferroflow doctor`: what this machine can run.
+
+use std::process::Command;
+
+use ferroflow_kernels::Isa;
+use ferroflow_net::{Model, graph::Sizes};
+use serde::Serialize;
+
+use crate::{machine, size::Size};
+
+/// Say what this machine can run: processor, memory, and which networks fit at which size.
+///
+///   ferroflow doctor --size 1080x1920
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// Size of the frames
+    #[arg(long, default_value = "1080x1920", value_name = "HxW")]
+    size: Size,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    version: &'static str,
+    processor: String,
+    threads: usize,
+    instruction_sets: Vec<&'static str>,
+    instruction_set_used: &'static str,
+    total_memory_bytes: Option<u64>,
+    available_memory_bytes: Option<u64>,
+    ffmpeg: Option<String>,
+    height: usize,
+    width: usize,
+    networks: Vec<Fits>,
+}
+
+#[derive(Serialize)]
+struct Fits {
+    name: &'static str,
+    memory_bytes: u64,
+    /// Whether that much memory is free; absent where the system does not say.
+    fits: Option<bool>,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let available = machine::available_memory_bytes();
+    let networks = Model::names()
+        .map(|name| {
+            let model = Model::named(name)?;
+            let up = |n: usize, least: usize| n.max(least).next_multiple_of(model.stride);
+            let sizes =
+                Sizes::new(1, up(args.size.height, model.min_size.height), up(args.size.width, model.min_size.width));
+            let memory_bytes = ferroflow_infer::memory_estimate(&model, &sizes)?;
+            Ok(Fits { name, memory_bytes, fits: available.map(|a| memory_bytes < a) })
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let report = Report {
+        version: env!("CARGO_PKG_VERSION"),
+        processor: machine::processor(),
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        instruction_sets: Isa::available().into_iter().map(Isa::name).collect(),
+        instruction_set_used: Isa::detect().name(),
+        total_memory_bytes: machine::total_memory_bytes(),
+        available_memory_bytes: available,
+        ffmpeg: ffmpeg_version(),
+        height: args.size.height,
+        width: args.size.width,
+        networks,
+    };
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(())
+}
+
+fn ffmpeg_version() -> Option<String> {
+    let output = Command::new("ffmpeg").arg("-version").output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_string())
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let gb = |bytes: Option<u64>| bytes.map_or("unknown".into(), |b| format!("{:.1} GB", b as f64 / 1e9));
+        writeln!(f, "ferroflow {}", self.version)?;
+        writeln!(f, "processor   {}, {} threads", self.processor, self.threads)?;
+        writeln!(
+            f,
+            "kernels     {} (this machine has {}; FERROFLOW_ISA overrides)",
+            self.instruction_set_used,
+            self.instruction_sets.join(", ")
+        )?;
+        writeln!(f, "memory      {}, {} free", gb(self.total_memory_bytes), gb(self.available_memory_bytes))?;
+        match &self.ffmpeg {
+            Some(version) => writeln!(f, "video       {version}")?,
+            None => writeln!(f, "video       no ffmpeg: .y4m only; install ffmpeg to read other videos")?,
+        }
+        writeln!(f, "\nmemory of each network at {}x{}:", self.height, self.width)?;
+        for network in &self.networks {
+            let verdict = match network.fits {
+                Some(true) => "",
+                Some(false) => "  does not fit: use smaller frames or --tile",
+                None => "",
+            };
+            writeln!(f, "  {:<18} {:>7.2} GB{verdict}", network.name, network.memory_bytes as f64 / 1e9)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,149 @@
+//! Which method estimates: the arguments that `estimate`, `eval` and `bench` share.
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use ferroflow_core::geometry::{Fill, Fit, Grid, Place};
+use ferroflow_infer::{Estimator, NetworkOptions, dis};
+use ferroflow_net::{Model, Weights, weights::store};
+
+use crate::usage::usage;
+
+/// How to estimate.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Method")]
+pub struct MethodArgs {
+    /// Network (`ferroflow models` lists them), or dis, dis-fast. Default: what the weights are for, or dis without weights
+    #[arg(short, long)]
+    model: Option<String>,
+    /// Weights: a .safetensors file of this program (`ferroflow weights import` makes one from any checkpoint)
+    #[arg(short, long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Set an option of the network (`ferroflow models NAME` lists them); may be repeated
+    #[arg(long = "option", value_name = "KEY=VALUE")]
+    options: Vec<String>,
+    /// How frames of any size are made to fit the network. Default: as the network's reference does
+    #[arg(long, value_enum)]
+    fit: Option<FitArg>,
+    /// Estimate in overlapping tiles of this size: bounded memory for large frames
+    #[arg(long, value_name = "HxW")]
+    tile: Option<crate::size::Size>,
+    /// Where to compute
+    #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
+    device: String,
+    /// Only sums of products of the given numbers: no Winograd convolution (slower, last digits differ)
+    #[arg(long)]
+    exact: bool,
+    /// Threads. Default: all processors
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum FitArg {
+    /// Zeros around, the flow cut back
+    Pad,
+    /// Resize the frames, and the flow back
+    Resize,
+    /// Cut out the centre; the border gets no flow
+    Crop,
+}
+
+/// What to do without `--weights`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum WhichWeights {
+    /// A network needs them.
+    Required,
+    /// Random ones serve: only the time matters.
+    RandomIfNoneGiven,
+}
+
+impl MethodArgs {
+    /// The estimator asked for.
+    pub fn estimator(&self) -> anyhow::Result<Estimator> {
+        self.estimator_with(WhichWeights::Required, false)
+    }
+
+    /// The estimator asked for, with random weights if allowed, and a profile if wanted.
+    pub fn estimator_with(&self, which: WhichWeights, profile: bool) -> anyhow::Result<Estimator> {
+        if let Some(threads) = self.threads {
+            if threads == 0 {
+                usage!("--threads must be at least 1");
+            }
+            // The pool is made once, before anything uses it; a second estimator in the process keeps the first's.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        }
+        let tile = self.tile.map(|t| (t.height, t.width));
+        let preset = match (self.model.as_deref(), &self.weights) {
+            (None, None) | (Some("dis"), _) => Some(dis::Preset::Medium),
+            (Some("dis-fast"), _) => Some(dis::Preset::Fast),
+            _ => None,
+        };
+        if let Some(preset) = preset {
+            if self.weights.is_some() {
+                usage!("dis takes no weights: leave out --weights, or name the network they are for");
+            }
+            if !self.options.is_empty() || self.fit.is_some() || self.exact {
+                usage!("dis takes no --option, --fit or --exact: they belong to networks (--model)");
+            }
+            return Ok(Estimator::dis(preset).with_tile(tile)?);
+        }
+        let (model, weights) = self.network(which)?;
+        let options = NetworkOptions {
+            fit: self.fit.map(|fit| match fit {
+                FitArg::Pad => Fit::Pad(Place::TopLeft, Fill::Zero),
+                FitArg::Resize => Fit::Resize(Grid::HalfPixel),
+                FitArg::Crop => Fit::Crop,
+            }),
+            exact: self.exact,
+            profile,
+        };
+        Ok(Estimator::network(model, weights, options).with_tile(tile)?)
+    }
+
+    /// The network and its weights.
+    fn network(&self, which: WhichWeights) -> anyhow::Result<(Model, Weights)> {
+        match (&self.model, &self.weights) {
+            (asked, Some(path)) => {
+                let stored = store::read(path).with_context(|| format!("cannot use {}", path.display()))?;
+                if let Some(asked) = asked
+                    && Model::named(asked)?.name != stored.model.name
+                {
+                    usage!(
+                        "{} holds weights of {}, not of {asked}: leave out --model, or give other weights",
+                        path.display(),
+                        stored.model.name
+                    );
+                }
+                let mut options = stored.model.options.clone();
+                for option in &self.options {
+                    let Some((key, value)) = option.split_once('=') else {
+                        usage!("`{option}` is not an option: write key=value");
+                    };
+                    options.insert(key.trim().into(), value.trim().into());
+                }
+                let model = Model::with_options(stored.model.name, &options)?;
+                if model.graph.params != stored.model.graph.params {
+                    usage!(
+                        "with {} the network has other parameters than {} holds",
+                        self.options.join(" "),
+                        path.display()
+                    );
+                }
+                Ok((model, stored.weights))
+            }
+            (Some(name), None) => {
+                let model = Model::parse(name, &self.options)?;
+                if which == WhichWeights::Required {
+                    usage!(
+                        "{name} needs weights: -w FILE.safetensors. `ferroflow weights import CHECKPOINT -o FILE.safetensors` \
+                         makes one of any published checkpoint; `-m dis` needs none"
+                    );
+                }
+                let weights = Weights::random(&model.graph, 1);
+                Ok((model, weights))
+            }
+            (None, None) => usage!("name a network with --model, or give its --weights"),
+        }
+    }
+}

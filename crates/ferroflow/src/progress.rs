@@ -1,0 +1,17 @@
+//! Progress on long work: a line on a terminal, silence elsewhere.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Counts up; the total is not known.
+pub fn counter(unit: &str) -> ProgressBar {
+    styled(ProgressBar::new_spinner(), &format!("{{spinner}} {{pos}} {unit}  {{per_sec}}  {{elapsed}}"))
+}
+
+fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
+    // indicatif itself draws nothing where standard error is no terminal. The templates are constants.
+    let bar = bar.with_style(ProgressStyle::with_template(template).expect("a valid template"));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
