@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use ferroflow_core::io::IoError;
+
+use crate::sequence::SequenceError;
+
 /// Errors of data sets, shards and augmentation.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -13,9 +17,12 @@ pub enum DataError {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A frame, flow or mask file could not be read or written.
+    /// An image, mask or flow could not be read or written.
     #[error(transparent)]
-    File(#[from] ferroflow_core::io::IoError),
+    File(#[from] IoError),
+    /// A folder of frames or a video could not be read.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
     /// A folder to be filled holds something made with other settings.
     #[error("{path} says that this folder was made with {found}, not {wanted}; choose another folder or remove it")]
     OtherSettings {
@@ -46,11 +53,69 @@ pub enum DataError {
         /// The index asked for.
         index: usize,
     },
+    /// The spelling of a data set is wrong.
+    #[error("'{spec}' names no data set: {reason}")]
+    Spec {
+        /// What was given.
+        spec: String,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+    /// The folder is not laid out as this data set.
+    #[error("{} is not laid out as {dataset} ({wants} is expected there){remedy}", path.display())]
+    Layout {
+        /// The folder given.
+        path: PathBuf,
+        /// The data set.
+        dataset: &'static str,
+        /// What a folder of this data set holds.
+        wants: String,
+        /// Where such a folder is, if one is near.
+        remedy: String,
+    },
+    /// Files that belong to a data set are not there.
+    #[error(
+        "{name}: {count} files are missing, the first is {}; fetch them again, or leave out the frames they belong to",
+        first.display()
+    )]
+    Missing {
+        /// The data set.
+        name: String,
+        /// How many.
+        count: usize,
+        /// One of them.
+        first: PathBuf,
+    },
+    /// The parts of a sample are not of one size.
+    #[error("{id}: the {part} is {}x{}, frame 1 is {}x{}", found.0, found.1, expected.0, expected.1)]
+    Sizes {
+        /// The sample.
+        id: String,
+        /// Which part differs.
+        part: &'static str,
+        /// Width and height of frame 1.
+        expected: (usize, usize),
+        /// Width and height of the part.
+        found: (usize, usize),
+    },
+    /// A table, list or index beside the data is damaged, or the data is of a kind that is not read.
+    #[error("{}: {reason}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
 }
 
 impl DataError {
     /// An input/output error with the file it happened to.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
         Self::Io { path: path.as_ref().to_owned(), source }
+    }
+
+    /// A file whose contents are at fault.
+    pub(crate) fn content(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Self::Content { path: path.as_ref().to_owned(), reason: reason.into() }
     }
 }

@@ -54,7 +54,7 @@ pub struct Jitter {
 
 impl Jitter {
     fn draw(random: &mut Random) -> Self {
-        let (hue, mut factor) = (0.5 / 3.14, || 1.0 + random.spread(0.4));
+        let (hue, mut factor) = (0.5 / std::f32::consts::PI, || 1.0 + random.spread(0.4));
         let (brightness, contrast, saturation) = (factor(), factor(), factor());
         Self { brightness, contrast, saturation, hue: random.spread(hue) }
     }

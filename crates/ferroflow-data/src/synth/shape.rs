@@ -276,7 +276,7 @@ impl View {
 
     fn turn(&self, p: Space) -> Space {
         let (x, z) = (self.yaw.0 * p.0 - self.yaw.1 * p.2, self.yaw.1 * p.0 + self.yaw.0 * p.2);
-        (x, self.pitch.0 * p.1 - self.pitch.1 * z * -1.0, self.pitch.0 * z - self.pitch.1 * p.1)
+        (x, self.pitch.0 * p.1 + self.pitch.1 * z, self.pitch.0 * z - self.pitch.1 * p.1)
     }
 
     /// The visible faces of the boxes, far ones first, after their common silhouette.

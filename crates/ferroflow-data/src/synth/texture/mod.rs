@@ -37,7 +37,7 @@ impl Tile {
         let mut levels = vec![Level { mask: size as i32 - 1, shift: size.trailing_zeros(), texels }];
         while levels.len() < 5 && levels[levels.len() - 1].mask > 31 {
             let fine = &levels[levels.len() - 1];
-            let half = (fine.mask as usize + 1) / 2;
+            let half = (fine.mask as usize).div_ceil(2);
             let mut texels = Vec::with_capacity(half * half);
             for y in 0..half {
                 for x in 0..half {
