@@ -82,36 +82,41 @@ pub fn spread(model: &Model, param: &Param) -> (f64, f64) {
 
 /// Exceptions, so that cost volumes matter and flows are several pixels long everywhere.
 fn gain(model: &Model, param: &str) -> f64 {
-    let ends = |ends: &[&str]| ends.iter().any(|end| param.ends_with(end));
-    let is = |names: &[&str]| names.contains(&param);
-    if let Some(member) = model.name.strip_prefix("flownet2") {
-        let alone = member.starts_with("-c") && !member.starts_with("-cs");
-        return match param.strip_prefix("flownetc.").or(alone.then_some(param)) {
-            Some("conv3.0.weight") => 4.0,
-            Some("conv_redir.0.weight") => 0.25,
-            _ if param.starts_with("flownets_d.predict_flow2.") => 300.0,
-            _ => 1.0,
-        };
-    }
-    let first_of_level =
-        ["conv2a.0.weight", "conv3a.0.weight", "conv4a.0.weight", "conv5a.0.weight", "conv6aa.0.weight"];
-    match model.name {
-        "pwcnet" | "pwcnet-old" | "pwcnet-nodc" if is(&first_of_level) => 1.25,
-        "pwcnet" | "pwcnet-old" | "pwcnet-nodc" if param == "predict_flow6.weight" => 10.0,
-        "pwcnet-sm" | "pwcnet-lg-6-2" | "pwcnet-dense" | "pwcnet-res" => {
-            if ends(&["/conv2a/kernel", "/conv3a/kernel", "/conv4a/kernel", "/conv5a/kernel", "/conv6a/kernel"]) {
-                1.25
-            } else if ends(&["/flow6/kernel"]) && !param.contains("up_flow6") {
-                10.0
-            } else {
-                1.0
-            }
-        }
-        "uflow" if model.options.get("normalize").is_some_and(|v| v == "off") => {
-            if param.starts_with("feature_model/_convs/") && param.ends_with("/0/kernel") { 1.5 } else { 1.0 }
-        }
-        _ => 1.0,
-    }
+    let exceptions: &[(&str, f64)] = match model.name {
+        "flownet2-c" | "flownet2-c-bn" => &[("conv3.0.weight", 4.0), ("conv_redir.0.weight", 0.25)],
+        name if name.starts_with("flownet2") => &[
+            ("flownetc.conv3.0.weight", 4.0),
+            ("flownetc.conv_redir.0.weight", 0.25),
+            // What follows divides this output by 20.
+            ("flownets_d.predict_flow2.weight", 300.0),
+            ("flownets_d.predict_flow2.bias", 300.0),
+        ],
+        "pwcnet" | "pwcnet-old" | "pwcnet-nodc" => &[
+            ("conv2a.0.weight", 1.25),
+            ("conv3a.0.weight", 1.25),
+            ("conv4a.0.weight", 1.25),
+            ("conv5a.0.weight", 1.25),
+            ("conv6aa.0.weight", 1.25),
+            ("predict_flow6.weight", 10.0),
+        ],
+        "pwcnet-sm" | "pwcnet-lg-6-2" | "pwcnet-dense" | "pwcnet-res" => &[
+            ("pwcnet/featpyr/conv2a/kernel", 1.25),
+            ("pwcnet/featpyr/conv3a/kernel", 1.25),
+            ("pwcnet/featpyr/conv4a/kernel", 1.25),
+            ("pwcnet/featpyr/conv5a/kernel", 1.25),
+            ("pwcnet/featpyr/conv6a/kernel", 1.25),
+            ("pwcnet/predict_flow/flow6/kernel", 10.0),
+        ],
+        "uflow" if model.options.get("normalize").is_some_and(|v| v == "off") => &[
+            ("feature_model/_convs/0/0/kernel", 1.5),
+            ("feature_model/_convs/1/0/kernel", 1.5),
+            ("feature_model/_convs/2/0/kernel", 1.5),
+            ("feature_model/_convs/3/0/kernel", 1.5),
+            ("feature_model/_convs/4/0/kernel", 1.5),
+        ],
+        _ => &[],
+    };
+    exceptions.iter().find(|(name, _)| *name == param).map_or(1.0, |&(_, factor)| factor)
 }
 
 /// Convolution `[kh, kw, in, out]` to `[out, in, kh, kw]`; transposed convolution `[kh, kw, out, in]` to
