@@ -2,6 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use ferroflow_core::io::IoError;
+
+use crate::sequence::SequenceError;
+
 /// Errors of data sets, shards and augmentation.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
@@ -13,6 +17,32 @@ pub enum DataError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// An image, mask or flow could not be read or written.
+    #[error(transparent)]
+    File(#[from] IoError),
+    /// A folder of frames or a video could not be read.
+    #[error(transparent)]
+    Sequence(#[from] SequenceError),
+    /// A folder to be filled holds something made with other settings.
+    #[error("{path} says that this folder was made with {found}, not {wanted}; choose another folder or remove it")]
+    OtherSettings {
+        /// The file that records the settings.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// A crop larger than the frame it is to be cut from.
+    #[error("{id} is {}x{}, too small for a crop of {}x{}; choose a smaller crop", size.0, size.1, crop.0, crop.1)]
+    Crop {
+        /// The sample.
+        id: String,
+        /// Its width and height.
+        size: (usize, usize),
+        /// Width and height of the crop.
+        crop: (usize, usize),
+    },
     /// An index past the end.
     #[error("{name} has {len} samples, so there is no sample {index}")]
     Index {
@@ -23,11 +53,69 @@ pub enum DataError {
         /// The index asked for.
         index: usize,
     },
+    /// The spelling of a data set is wrong.
+    #[error("'{spec}' names no data set: {reason}")]
+    Spec {
+        /// What was given.
+        spec: String,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
+    /// The folder is not laid out as this data set.
+    #[error("{} is not laid out as {dataset} ({wants} is expected there){remedy}", path.display())]
+    Layout {
+        /// The folder given.
+        path: PathBuf,
+        /// The data set.
+        dataset: &'static str,
+        /// What a folder of this data set holds.
+        wants: String,
+        /// Where such a folder is, if one is near.
+        remedy: String,
+    },
+    /// Files that belong to a data set are not there.
+    #[error(
+        "{name}: {count} files are missing, the first is {}; fetch them again, or leave out the frames they belong to",
+        first.display()
+    )]
+    Missing {
+        /// The data set.
+        name: String,
+        /// How many.
+        count: usize,
+        /// One of them.
+        first: PathBuf,
+    },
+    /// The parts of a sample are not of one size.
+    #[error("{id}: the {part} is {}x{}, frame 1 is {}x{}", found.0, found.1, expected.0, expected.1)]
+    Sizes {
+        /// The sample.
+        id: String,
+        /// Which part differs.
+        part: &'static str,
+        /// Width and height of frame 1.
+        expected: (usize, usize),
+        /// Width and height of the part.
+        found: (usize, usize),
+    },
+    /// A table, list or index beside the data is damaged, or the data is of a kind that is not read.
+    #[error("{}: {reason}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
 }
 
 impl DataError {
     /// An input/output error with the file it happened to.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
         Self::Io { path: path.as_ref().to_owned(), source }
+    }
+
+    /// A file whose contents are at fault.
+    pub(crate) fn content(path: impl AsRef<Path>, reason: impl Into<String>) -> Self {
+        Self::Content { path: path.as_ref().to_owned(), reason: reason.into() }
     }
 }

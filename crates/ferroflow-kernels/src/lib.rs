@@ -16,6 +16,7 @@ pub mod gemm;
 pub mod layout;
 pub mod norm;
 pub mod pack;
+pub mod pixelwise;
 pub mod resize;
 mod rows;
 pub mod simd;

@@ -18,27 +18,29 @@ pub enum Pixels<'a> {
 }
 
 impl Pixels<'_> {
-    /// 16 values of one channel from pixel `first` on, repeating the last pixel past the end.
+    /// One channel of pixels `first ..` of an image, as many as `to` takes.
     #[inline(always)]
-    fn run(&self, n: usize, channel: usize, pixels: usize, first: usize, to: &mut [f32; LANES]) {
+    pub(crate) fn row(&self, n: usize, channel: usize, pixels: usize, first: usize, to: &mut [f32]) {
         match self {
-            Pixels::Planar(values) => {
-                let plane = &values[(n * 3 + channel) * pixels..][..pixels];
-                match plane.get(first..first + LANES) {
-                    Some(run) => to.copy_from_slice(run),
-                    None => to.iter_mut().enumerate().for_each(|(i, to)| *to = plane[(first + i).min(pixels - 1)]),
-                }
+            Pixels::Planar(values) => to.copy_from_slice(&values[(n * 3 + channel) * pixels + first..][..to.len()]),
+            Pixels::Rgb(images) => {
+                let row = images[n][3 * first..][..3 * to.len()].chunks_exact(3);
+                to.iter_mut().zip(row).for_each(|(to, pixel)| *to = f32::from(pixel[channel]));
             }
-            Pixels::Rgb(images) => match images[n].get(3 * first..3 * (first + LANES)) {
-                Some(run) => to.iter_mut().zip(run.chunks_exact(3)).for_each(|(to, p)| *to = f32::from(p[channel])),
-                None => to.iter_mut().enumerate().for_each(|(i, to)| {
-                    *to = f32::from(images[n][3 * (first + i).min(pixels - 1) + channel]);
-                }),
-            },
         }
     }
 
-    fn check(&self, images: usize, pixels: usize) {
+    /// The weighted sum of one channel of four pixels.
+    #[inline(always)]
+    pub(crate) fn sample(&self, n: usize, channel: usize, pixels: usize, at: [u32; 4], weight: [f32; 4]) -> f32 {
+        let value = |at: u32| match self {
+            Pixels::Planar(values) => values[(n * 3 + channel) * pixels + at as usize],
+            Pixels::Rgb(images) => f32::from(images[n][3 * at as usize + channel]),
+        };
+        (0..4).map(|i| weight[i] * value(at[i])).sum()
+    }
+
+    pub(crate) fn check(&self, images: usize, pixels: usize) {
         match self {
             Pixels::Planar(values) => assert!(values.len() >= images * 3 * pixels, "frame"),
             Pixels::Rgb(all) => assert!(all.len() >= images && all.iter().all(|i| i.len() >= 3 * pixels), "frame"),
@@ -108,6 +110,7 @@ pub fn pack(isa: Isa, frames: [Pixels<'_>; 2], batch: usize, sources: &[Option<S
 pub fn pack_narrow(
     isa: Isa,
     frames: [Pixels<'_>; 2],
+    batch: usize,
     extent: Extent,
     channels: usize,
     sources: &[Option<Source>],
@@ -118,7 +121,7 @@ pub fn pack_narrow(
     let pixels = extent.h * extent.w;
     assert_eq!(sources.len(), LANES * extent.n, "sources");
     assert!((1..=LANES).contains(&channels) && out.len() >= extent.n * pixels * channels, "output");
-    frames.iter().for_each(|f| f.check(extent.n, pixels));
+    frames.iter().for_each(|f| f.check(batch, pixels));
     if pixels == 0 {
         return;
     }
@@ -126,10 +129,13 @@ pub fn pack_narrow(
     images.enumerate().for_each(|(n, image)| {
         image.par_chunks_mut(PIXELS * channels).enumerate().for_each(|(i, out)| {
             let sources = &sources[n * LANES..][..LANES];
-            simd::run(isa, Pack { frames, n, pixels, first: i * PIXELS, sources, channels, out });
+            simd::run(isa, Pack { frames, n: n % batch, pixels, first: i * PIXELS, sources, channels, out });
         });
     });
 }
+
+/// Pixels at a time: their channels stay in L1.
+const RUN: usize = 128;
 
 struct Pack<'a> {
     frames: [Pixels<'a>; 2],
@@ -146,30 +152,66 @@ impl Kernel for Pack<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
+        if let [Pixels::Rgb(first), Pixels::Rgb(second)] = self.frames {
+            return self.look_up([first, second]);
+        }
         let channels = self.channels;
-        for (i, out) in self.out.chunks_mut(LANES * channels).enumerate() {
-            // SAFETY: called through `simd::run`; every load is of 16 floats, every store lies within `out`.
-            unsafe {
-                let mut rows = [S::zero(); LANES];
-                for (row, source) in rows.iter_mut().zip(self.sources) {
-                    if let Some(Source { frame, channel, scale, offset }) = *source {
-                        let mut run = [0.0; LANES];
-                        self.frames[frame].run(self.n, channel, self.pixels, self.first + i * LANES, &mut run);
-                        *row = S::fma(S::load(run.as_ptr()), S::splat(scale), S::splat(offset));
+        let mut values = [[0.0f32; RUN]; LANES];
+        for (i, out) in self.out.chunks_mut(RUN * channels).enumerate() {
+            let (first, count) = (self.first + i * RUN, out.len() / channels);
+            for (values, source) in values.iter_mut().zip(self.sources) {
+                if let Some(Source { frame, channel, .. }) = *source {
+                    self.frames[frame].row(self.n, channel, self.pixels, first, &mut values[..count]);
+                }
+            }
+            for (group, out) in out.chunks_mut(LANES * channels).enumerate() {
+                // SAFETY: called through `simd::run`; every load is of 16 floats, every store lies within `out`.
+                unsafe {
+                    let mut rows = [S::zero(); LANES];
+                    for ((row, values), source) in rows.iter_mut().zip(&values).zip(self.sources) {
+                        if let Some(Source { scale, offset, .. }) = *source {
+                            let v = S::load(values[group * LANES..][..LANES].as_ptr());
+                            *row = S::fma(v, S::splat(scale), S::splat(offset));
+                        }
+                    }
+                    S::transpose(&mut rows);
+                    for (pixel, row) in rows.into_iter().enumerate().take(out.len() / channels) {
+                        let at = pixel * channels;
+                        if at + LANES <= out.len() {
+                            // Past the pixel's channels this writes zeros, which the next pixel overwrites.
+                            S::store(out[at..].as_mut_ptr(), row);
+                        } else {
+                            let mut last = [0.0; LANES];
+                            S::store(last.as_mut_ptr(), row);
+                            out[at..][..channels].copy_from_slice(&last[..channels]);
+                        }
                     }
                 }
-                S::transpose(&mut rows);
-                for (pixel, row) in rows.into_iter().enumerate().take(out.len() / channels) {
-                    let at = pixel * channels;
-                    if at + LANES <= out.len() {
-                        // Past the pixel's channels this writes zeros, which the next pixel overwrites.
-                        S::store(out[at..].as_mut_ptr(), row);
-                    } else {
-                        let mut last = [0.0; LANES];
-                        S::store(last.as_mut_ptr(), row);
-                        out[at..][..channels].copy_from_slice(&last[..channels]);
-                    }
-                }
+            }
+        }
+    }
+}
+
+impl Pack<'_> {
+    /// A byte has 256 values: each lane's are computed once for these pixels, and looked up.
+    #[inline(always)]
+    fn look_up(self, frames: [&[&[u8]]; 2]) {
+        let mut tables = [[0.0f32; 256]; LANES];
+        for (table, source) in tables.iter_mut().zip(self.sources) {
+            if let Some(Source { scale, offset, .. }) = *source {
+                table.iter_mut().enumerate().for_each(|(byte, v)| *v = byte as f32 * scale + offset);
+            }
+        }
+        for (i, out) in self.out.chunks_mut(RUN * self.channels).enumerate() {
+            if self.channels == LANES {
+                out.fill(0.0);
+            }
+            let first = self.first + i * RUN;
+            for ((lane, table), source) in tables.iter().enumerate().zip(self.sources) {
+                let Some(Source { frame, channel, .. }) = *source else { continue };
+                let bytes = frames[frame][self.n][3 * first + channel..].iter().step_by(3);
+                let values = out[lane..].iter_mut().step_by(self.channels);
+                values.zip(bytes).for_each(|(v, &byte)| *v = table[usize::from(byte)]);
             }
         }
     }
@@ -219,7 +261,7 @@ mod tests {
                     let extent = Extent { n: batch, h, w };
                     let first: Vec<_> = sources.chunks(32).take(batch).flat_map(|s| s[..LANES].to_vec()).collect();
                     let mut narrow = vec![f32::NAN; batch * h * w * 6 + LANES];
-                    pack_narrow(isa, frames, extent, 6, &first, &mut narrow);
+                    pack_narrow(isa, frames, batch, extent, 6, &first, &mut narrow);
                     for (i, got) in narrow[..batch * h * w * 6].iter().enumerate() {
                         assert_eq!(*got, out.at(i % 6, i / (6 * h * w), i / (6 * w) % h, i / 6 % w));
                     }

@@ -53,6 +53,7 @@ pub struct Resize {
     to: Extent,
     rows: Vec<Tap>,
     columns: Vec<Tap>,
+    nearest: bool,
 }
 
 impl Resize {
@@ -60,7 +61,38 @@ impl Resize {
     pub fn new(from: Extent, to: Extent, sampling: Sampling) -> Self {
         assert_eq!(from.n, to.n, "images");
         let taps = |from: usize, to: usize| (0..to).map(|i| sampling.tap(i, from, to)).collect();
-        Self { from, to, rows: taps(from.h, to.h), columns: taps(from.w, to.w) }
+        let nearest = sampling == Sampling::Nearest;
+        Self { from, to, rows: taps(from.h, to.h), columns: taps(from.w, to.w), nearest }
+    }
+
+    /// Extent of the input.
+    pub fn from(&self) -> Extent {
+        self.from
+    }
+
+    /// Extent of the output.
+    pub fn to(&self) -> Extent {
+        self.to
+    }
+
+    /// Some pixels of row `y` of one lane, from column `first` on.
+    #[inline(always)]
+    pub(crate) fn lane_row(&self, x: Blocks<'_>, lane: usize, n: usize, y: usize, first: usize, to: &mut [f32]) {
+        let Tap { low, high, weight } = self.rows[y];
+        let Extent { h, w, .. } = self.from;
+        let row = |y: usize| &x.planes[lane / LANES][(n * h + y) * w * LANES..][..w * LANES];
+        let (top, bottom) = (row(low), row(high));
+        let at = |row: &[f32], x: usize| row[x * LANES + lane % LANES];
+        let columns = &self.columns[first..][..to.len()];
+        if self.nearest {
+            to.iter_mut().zip(columns).for_each(|(to, tap)| *to = at(top, tap.low));
+            return;
+        }
+        for (to, tap) in to.iter_mut().zip(columns) {
+            let mix = |row: &[f32]| at(row, tap.low) + (at(row, tap.high) - at(row, tap.low)) * tap.weight;
+            let (a, b) = (mix(top), mix(bottom));
+            *to = a + (b - a) * weight;
+        }
     }
 
     /// Resizes every channel; the results are multiplied by `scale`, one factor per lane.

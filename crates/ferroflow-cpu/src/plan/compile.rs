@@ -12,7 +12,7 @@ use ferroflow_kernels::{
 };
 use ferroflow_net::{
     Graph, NodeId, Op, ParamId,
-    graph::{Filter, FlowOrder, Grid, MomentsOver, Shape, Sizes, WarpBorder},
+    graph::{Filter, FlowOrder, Grid, MomentsOver, Shape, Sizes, Warp, WarpBorder},
 };
 
 use super::{
@@ -46,8 +46,8 @@ pub(super) struct LayerKey {
 pub(super) struct Compiler<'a, W> {
     pub(super) graph: &'a Graph,
     weights: &'a [W],
-    shapes: Vec<Shape>,
-    sizes: Sizes,
+    pub(super) shapes: Vec<Shape>,
+    pub(super) sizes: Sizes,
     pub(super) options: &'a Options,
     pub(super) uses: Uses,
     pub(super) contents: Vec<Option<Content>>,
@@ -82,12 +82,13 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
     pub fn compile(mut self) -> Result<Compiled, PlanError> {
         self.check_weights()?;
         let pixels = self.pixel_nodes();
+        let fields = self.field_nodes(&pixels);
         // A chain is computed where its last node stands: by then everything it reads exists.
         let mut chains: HashMap<NodeId, Chain> = HashMap::new();
-        let mut claimed = vec![false; self.graph.nodes.len()];
+        let mut claimed: Vec<bool> = pixels.iter().zip(&fields).map(|(p, f)| p | f).collect();
         for i in 0..self.graph.nodes.len() {
             let head = NodeId(i as u32);
-            if claimed[i] || pixels[i] || !self.uses.is_needed(head) {
+            if claimed[i] || !self.uses.is_needed(head) {
                 continue;
             }
             let chain = fused(self.graph, &self.uses, &claimed, head);
@@ -103,7 +104,9 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
             let id = NodeId(i as u32);
             if pixels[i] && self.uses.is_needed(id) {
                 self.described[i] = self.pixels(id);
-                self.contents[i] = Some(Content::Pixels);
+                self.contents[i] = Some(Content::Deferred);
+            } else if fields[i] && self.uses.is_needed(id) {
+                self.contents[i] = Some(Content::Deferred);
             } else if let Some(chain) = chains.remove(&id) {
                 self.contents[i] = self.compute(&chain)?;
             }
@@ -131,7 +134,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
         self.weights[id.0 as usize].as_ref()
     }
 
-    fn shape(&self, id: NodeId) -> Shape {
+    pub(super) fn shape(&self, id: NodeId) -> Shape {
         self.shapes[id.0 as usize]
     }
 
@@ -165,10 +168,15 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
     pub(super) fn blocks(&mut self, id: NodeId) -> Value {
         match &self.contents[id.0 as usize] {
             Some(Content::Blocks(value)) => value.clone(),
-            Some(Content::Pixels) => {
+            Some(Content::Deferred) => {
                 let parts = self.described[id.0 as usize].clone();
-                let value = self.fresh(self.extent(id), self.channels(id));
-                self.push(id, Kernel::Pack(parts), 0.0, Vec::new(), &value);
+                let value = if parts.is_empty() {
+                    self.field(id)
+                } else {
+                    let value = self.fresh(self.extent(id), self.channels(id));
+                    self.push(id, Kernel::Pack(parts), 0.0, Vec::new(), &value);
+                    value
+                };
                 self.contents[id.0 as usize] = Some(Content::Blocks(value.clone()));
                 value
             }
@@ -280,19 +288,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
             Op::Warp(w) => {
                 let image = self.dense(inputs[0]);
                 let (flow, lanes) = self.flow(inputs[1]);
-                let (x, y, scale) = match w.order {
-                    FlowOrder::Uv => (0, 1, w.scale),
-                    FlowOrder::Vu => (1, 0, w.scale),
-                    FlowOrder::NegatedVu => (1, 0, -w.scale),
-                };
-                let axes = Axes { x_lane: lanes[x], y_lane: lanes[y], scale };
-                let border = match w.border {
-                    WarpBorder::Replicate => Border::Replicate,
-                    WarpBorder::Zeros => Border::Zeros,
-                    WarpBorder::ZerosMasked { threshold } => Border::ZerosMasked(threshold),
-                    WarpBorder::Extrapolate => Border::Extrapolate,
-                    WarpBorder::Caffe => Border::Caffe,
-                };
+                let (axes, border) = (axes(w, lanes), border(w.border));
                 let out = self.fresh(extent, channels);
                 self.push(head, Kernel::Warp { axes, border }, 0.0, vec![image, flow], &out);
                 out
@@ -347,6 +343,11 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
         Ok(Some(Content::Blocks(value)))
     }
 
+    /// Whether a node's value has not been written to blocks.
+    pub(super) fn is_deferred(&self, id: NodeId) -> bool {
+        matches!(self.contents[id.0 as usize], Some(Content::Deferred))
+    }
+
     pub(super) fn unsupported(&self, node: NodeId, reason: &'static str) -> PlanError {
         PlanError::Unsupported { node: self.graph.node(node).name.clone(), reason }
     }
@@ -365,7 +366,26 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
     }
 }
 
-fn sampling(filter: Filter, grid: Grid) -> Sampling {
+pub(super) fn axes(warp: &Warp, lanes: [usize; 2]) -> Axes {
+    let (x, y, scale) = match warp.order {
+        FlowOrder::Uv => (0, 1, warp.scale),
+        FlowOrder::Vu => (1, 0, warp.scale),
+        FlowOrder::NegatedVu => (1, 0, -warp.scale),
+    };
+    Axes { x_lane: lanes[x], y_lane: lanes[y], scale }
+}
+
+pub(super) fn border(border: WarpBorder) -> Border {
+    match border {
+        WarpBorder::Replicate => Border::Replicate,
+        WarpBorder::Zeros => Border::Zeros,
+        WarpBorder::ZerosMasked { threshold } => Border::ZerosMasked(threshold),
+        WarpBorder::Extrapolate => Border::Extrapolate,
+        WarpBorder::Caffe => Border::Caffe,
+    }
+}
+
+pub(super) fn sampling(filter: Filter, grid: Grid) -> Sampling {
     match (filter, grid) {
         (Filter::Nearest, _) => Sampling::Nearest,
         (Filter::Bilinear, Grid::HalfPixel) => Sampling::HalfPixel,

@@ -9,6 +9,7 @@ mod compile;
 mod concat;
 mod convolution;
 mod depthwise;
+mod fields;
 mod fuse;
 mod memory;
 mod pixels;

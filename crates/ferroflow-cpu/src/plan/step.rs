@@ -9,6 +9,7 @@ use ferroflow_kernels::{
     depthwise::{DepthwisePlan, SeparablePlan},
     elementwise, norm,
     pack::{self, Pixels, Source},
+    pixelwise::Program,
     resize::Resize,
     warp::{self, Axes, Border},
 };
@@ -23,8 +24,13 @@ pub(super) enum Kernel {
     Separable(Arc<SeparablePlan>),
     /// Frames to blocks: the parts of a stack, each a list of channels.
     Pack(Vec<Vec<Pixel>>),
+    /// Several operations per pixel, some of them on channels of the frames.
+    Pixelwise {
+        program: Program,
+        sources: Vec<Pixel>,
+    },
     /// The same into a single block of fewer floats per pixel.
-    PackNarrow(Vec<Pixel>),
+    PackNarrow(Vec<Vec<Pixel>>),
     /// Means of the frames: per output channel, the frames' channels it averages.
     PixelMean(Vec<Vec<Pixel>>),
     /// Per lane.
@@ -79,6 +85,7 @@ impl Kernel {
             Kernel::Depthwise(_) => "depthwise".into(),
             Kernel::Separable(_) => "separable".into(),
             Kernel::Pack(_) | Kernel::PackNarrow(_) => "pack".into(),
+            Kernel::Pixelwise { .. } => "pixelwise".into(),
             Kernel::PixelMean(_) | Kernel::ChannelMean => "mean".into(),
             Kernel::Affine { .. } => "affine".into(),
             Kernel::Combine { .. } => "sum".into(),
@@ -124,8 +131,8 @@ impl Step {
             f(plane);
         }
         let pixels: &mut dyn Iterator<Item = &mut Pixel> = match &mut self.kernel {
-            Kernel::Pack(parts) => &mut parts.iter_mut().flatten(),
-            Kernel::PackNarrow(channels) => &mut channels.iter_mut(),
+            Kernel::Pack(parts) | Kernel::PackNarrow(parts) => &mut parts.iter_mut().flatten(),
+            Kernel::Pixelwise { sources, .. } => &mut sources.iter_mut(),
             _ => return,
         };
         pixels.filter_map(|p| p.mean.as_mut()).for_each(|(plane, ..)| f(plane));
@@ -180,9 +187,14 @@ impl Step {
                 let sources = sources(parts, LANES * out.planes.len(), batch, pool);
                 pack::pack(isa, frames, batch, &sources, out);
             }
-            Kernel::PackNarrow(channels) => {
-                let sources = sources(std::slice::from_ref(channels), LANES, batch, pool);
-                pack::pack_narrow(isa, frames, out.extent, channels.len(), &sources, out.planes[0]);
+            Kernel::PackNarrow(parts) => {
+                let sources = sources(parts, LANES, batch, pool);
+                pack::pack_narrow(isa, frames, batch, out.extent, parts[0].len(), &sources, out.planes[0]);
+            }
+            Kernel::Pixelwise { program, sources: channels } => {
+                let sources = sources(std::slice::from_ref(channels), channels.len(), batch, pool);
+                let sources: Vec<Source> = sources.into_iter().flatten().collect();
+                program.run(isa, frames, &sources, inputs, out, scratch);
             }
             Kernel::PixelMean(channels) => {
                 let pixels = self.pixels(context);
@@ -237,7 +249,7 @@ impl Step {
 /// What each lane of each image is made of; image `i` of a stack belongs to part `i / batch`.
 fn sources(parts: &[Vec<Pixel>], lanes: usize, batch: usize, pool: &[Buffer]) -> Vec<Option<Source>> {
     let mut sources = vec![None; lanes * parts.len() * batch];
-    for (image, sources) in sources.chunks_mut(lanes).enumerate() {
+    for (image, sources) in sources.chunks_mut(lanes.max(1)).enumerate() {
         for (pixel, source) in parts[image / batch].iter().zip(sources) {
             let mean = pixel.mean.map_or(0.0, |(plane, lane, factor)| {
                 factor * pool[plane.buffer][plane.start + image % batch * LANES + lane]

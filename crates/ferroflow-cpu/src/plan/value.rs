@@ -98,6 +98,6 @@ impl Pixel {
 pub(super) enum Content {
     /// Computed by a step.
     Blocks(Value),
-    /// An affine function of the frames, written to blocks when a kernel wants them.
-    Pixels,
+    /// A function of the frames or a field, written to blocks when a kernel wants them.
+    Deferred,
 }

@@ -48,6 +48,14 @@ const LAYERS: &[Row] = &[
     ("32->32 k3 112x256", 'c', 32, 32, 3, 1, 1, 112, 256),
     ("16->16 k3 224x512", 'c', 16, 16, 3, 1, 1, 224, 512),
     ("3->16 k3 s2 448x1024", 'c', 3, 16, 3, 2, 1, 448, 1024),
+    ("12->64 k7 s2 448x1024", 'c', 12, 64, 7, 2, 1, 448, 1024),
+    ("11->64 k3 448x1024", 'c', 11, 64, 3, 1, 1, 448, 1024),
+    ("1024->2 k3 7x16", 'c', 1024, 2, 3, 1, 1, 7, 16),
+    ("T 565->2 k4 s2 56x128", 't', 565, 2, 4, 2, 1, 56, 128),
+    ("T 2->2 k4 s2 56x128", 't', 2, 2, 4, 2, 1, 56, 128),
+    ("256->32 k1 56x128", 'c', 256, 32, 1, 1, 1, 56, 128),
+    ("256->256 k1 28x64", 'c', 256, 256, 1, 1, 1, 28, 64),
+    ("1024->1024 k1 7x16", 'c', 1024, 1024, 1, 1, 1, 7, 16),
 ];
 
 /// The layers whose name contains `filter`.
@@ -71,11 +79,13 @@ pub fn layers(filter: &str) -> impl Iterator<Item = Bench> {
                 (state >> 8) as f32 / (1 << 23) as f32 - 1.0
             };
             let weight = (0..cin * cout * kernel * kernel).map(|_| 0.05 * random()).collect();
-            let lanes = lane_map(&[cin]);
-            let mut source = vec![Buffer::zeroed(input.len()); cin.div_ceil(16)];
+            // Frames come without padding lanes.
+            let pixel = cin.min(16);
+            let lanes = if cin < 16 { (0..cin as u32).map(Some).collect() } else { lane_map(&[cin]) };
+            let mut source = vec![Buffer::zeroed(input.len() / 16 * pixel); cin.div_ceil(16)];
             for (block, buffer) in source.iter_mut().enumerate() {
                 for (i, value) in buffer.iter_mut().enumerate() {
-                    *value = if block * 16 + i % 16 < cin { random() } else { 0.0 };
+                    *value = if block * 16 + i % pixel < cin { random() } else { 0.0 };
                 }
             }
             Bench { name, shape, input, lanes, weight, source }

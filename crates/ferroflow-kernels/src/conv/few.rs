@@ -39,7 +39,7 @@ pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> 
         return Vec::new();
     }
     let machine = Machine::of(options.isa);
-    let idle = (layer.lanes.len() / layer.shape.in_channels) as f64;
+    let idle = layer.lanes.len() as f64 / layer.shape.in_channels as f64;
     vec![Candidate {
         name: "few outputs".into(),
         seconds: idle * layer.shape.flop(layer.input) / (0.6 * machine.flops * options.threads as f64),

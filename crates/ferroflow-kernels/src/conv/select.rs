@@ -1,6 +1,8 @@
 //! Which algorithm computes a layer: every family of engines lists what it can do and what it expects it to cost; the
 //! cheapest is taken.
 
+use std::sync::OnceLock;
+
 use super::{Engine, Layer, Options, direct, few, reference, winograd};
 use crate::Isa;
 
@@ -58,8 +60,35 @@ impl Machine {
         let flops = match isa {
             Isa::Portable => 20e9,
             Isa::Avx2 => 100e9,
-            Isa::Avx512 => 180e9,
+            Isa::Avx512 => 155e9,
         };
-        Self { flops, l3: 25e9, dram: 15e9, l2_bytes: 1 << 20 }
+        Self { flops, l3: 20e9, dram: 12e9, l2_bytes: l2_bytes() }
     }
+}
+
+/// Bytes of this processor's second-level cache, or 1 MB if it does not say.
+fn l2_bytes() -> usize {
+    static BYTES: OnceLock<usize> = OnceLock::new();
+    *BYTES.get_or_init(|| cpu_l2_bytes().unwrap_or(1 << 20))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn cpu_l2_bytes() -> Option<usize> {
+    use std::arch::x86_64::{__cpuid, __cpuid_count};
+    // The caches are in leaf 4 of Intel's processors and in 0x8000_001d, in the same form, of AMD's.
+    let leaf = |leaf: u32| {
+        (0..8).map(move |i| __cpuid_count(leaf, i)).take_while(|c| c.eax & 0x1f != 0).find(|c| c.eax >> 5 & 7 == 2).map(
+            |c| {
+                let field = |shift: u32, bits: u32| ((c.ebx >> shift) & ((1 << bits) - 1)) as usize + 1;
+                field(22, 10) * field(12, 10) * field(0, 12) * (c.ecx as usize + 1)
+            },
+        )
+    };
+    let intel = (__cpuid(0).eax >= 4).then(|| leaf(4)).flatten();
+    intel.or_else(|| (__cpuid(0x8000_0000).eax >= 0x8000_001d).then(|| leaf(0x8000_001d)).flatten())
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn cpu_l2_bytes() -> Option<usize> {
+    None
 }

@@ -37,9 +37,9 @@ pub(super) mod random {
 }
 
 pub(super) struct Case {
-    shape: ConvShape,
+    pub(super) shape: ConvShape,
     input: Extent,
-    parts: Vec<usize>,
+    pub(super) parts: Vec<usize>,
     weight: Vec<f32>,
     bias: Option<Vec<f32>>,
     activation: Activation,
@@ -56,36 +56,32 @@ impl Case {
     }
 
     pub(super) fn run(&self, options: Options) -> (String, Vec<Buffer>) {
-        let mut random = Random(self.seed);
-        let inputs: Vec<Buffer> = self
-            .parts
-            .iter()
-            .flat_map(|&c| to_blocks(&random.values(c * self.input.len() / LANES), c, self.input))
-            .collect();
-        let lanes = lane_map(&self.parts);
-        self.run_on(options, &lanes, &inputs, &mut random)
+        let plan = ConvPlan::new(&self.layer(&lane_map(&self.parts)), options);
+        (plan.algorithm(), self.run_plan(&plan))
     }
 
     /// The same without the padding lanes of its one part.
     fn run_narrow(&self, options: Options) -> (String, Vec<Buffer>) {
-        let mut random = Random(self.seed);
-        let channels = self.parts[0];
-        let block = &to_blocks(&random.values(channels * self.input.len() / LANES), channels, self.input)[0];
-        let mut narrow = Buffer::zeroed(channels * self.input.len() / LANES);
-        for (to, from) in narrow.chunks_exact_mut(channels).zip(block.chunks(LANES)) {
-            to.copy_from_slice(&from[..channels]);
-        }
-        self.run_on(options, &lane_map(&self.parts)[..channels], &[narrow], &mut random)
+        let plan = ConvPlan::new(&self.layer(&lane_map(&self.parts)[..self.parts[0]]), options);
+        (plan.algorithm(), self.run_plan(&plan))
     }
 
-    fn run_on(
-        &self,
-        options: Options,
-        lanes: &[Option<u32>],
-        inputs: &[Buffer],
-        random: &mut Random,
-    ) -> (String, Vec<Buffer>) {
-        let plan = ConvPlan::new(&self.layer(lanes), options);
+    /// What a plan for this computes, from an input without padding lanes if the plan is for that.
+    pub(super) fn run_plan(&self, plan: &ConvPlan) -> Vec<Buffer> {
+        let mut random = Random(self.seed);
+        let mut inputs: Vec<Buffer> = self
+            .parts
+            .iter()
+            .flat_map(|&c| to_blocks(&random.values(c * self.input.len() / LANES), c, self.input))
+            .collect();
+        if plan.input_blocks.1 < self.input.len() {
+            let channels = self.parts[0];
+            let mut narrow = Buffer::zeroed(channels * self.input.len() / LANES);
+            for (to, from) in narrow.chunks_exact_mut(channels).zip(inputs[0].chunks(LANES)) {
+                to.copy_from_slice(&from[..channels]);
+            }
+            inputs = vec![narrow];
+        }
         let extent = plan.output();
         let channels = self.shape.out_channels;
         let residual = to_blocks(&random.values(channels * extent.len() / LANES), channels, extent);
@@ -103,10 +99,10 @@ impl Case {
             &mut BlocksMut { extent, planes: &mut out },
             &scratch,
         );
-        (plan.algorithm(), outputs)
+        outputs
     }
 
-    fn layer<'a>(&'a self, lanes: &'a [Option<u32>]) -> Layer<'a> {
+    pub(super) fn layer<'a>(&'a self, lanes: &'a [Option<u32>]) -> Layer<'a> {
         Layer {
             shape: self.shape,
             input: self.input,
@@ -115,13 +111,6 @@ impl Case {
             bias: self.bias.as_deref(),
             activation: self.activation,
         }
-    }
-
-    /// Whether the algorithm that `options` names can compute this.
-    pub(super) fn offers(&self, options: Options) -> bool {
-        let lanes = lane_map(&self.parts);
-        let all = ConvPlan::algorithms(&self.layer(&lanes), options);
-        all.iter().any(|name| Some(name.as_str()) == options.algorithm)
     }
 
     /// Products per output, with bias and residual.
@@ -141,12 +130,17 @@ impl Case {
     ) {
         let options = Options { isa, exact: false, threads, algorithm };
         let (name, got) = self.run(options);
+        self.compare(expected, &got, &format!("{name} on {isa:?}"), rounding);
+    }
+
+    /// See [`Case::check`].
+    pub(super) fn compare(&self, expected: &[Buffer], got: &[Buffer], name: &str, rounding: f32) {
         let tolerance = rounding * self.terms() * f32::EPSILON;
-        for (block, (expected, got)) in expected.iter().zip(&got).enumerate() {
+        for (block, (expected, got)) in expected.iter().zip(got).enumerate() {
             for (i, (e, g)) in expected.iter().zip(got.iter()).enumerate() {
                 assert!(
                     (e - g).abs() <= tolerance,
-                    "{name} on {isa:?}: block {block} pixel {} lane {}: {g}, not {e}; {:?} {:?} parts {:?}",
+                    "{name}: block {block} pixel {} lane {}: {g}, not {e}; {:?} {:?} parts {:?}",
                     i / LANES,
                     i % LANES,
                     self.shape,
@@ -182,10 +176,9 @@ fn random_case(random: &mut Random, transposed: bool) -> Case {
         let input = Extent { n: 1 + random.below(3), h: 1 + random.below(14), w: 1 + random.below_any(&[4, 40]) };
         let reach = shape.dilation * (kernel - 1) + 1;
         let [top, left, bottom, right] = shape.padding;
-        if transposed || (input.h + top + bottom >= reach && input.w + left + right >= reach) {
-            if shape.flop(input) < 4e6 {
-                return Case::new(shape, input, parts, random);
-            }
+        let reached = transposed || (input.h + top + bottom >= reach && input.w + left + right >= reach);
+        if reached && shape.flop(input) < 4e6 {
+            return Case::new(shape, input, parts, random);
         }
     }
 }
@@ -243,6 +236,21 @@ fn a_first_layer_reads_pixels_without_padding() {
                 let tolerance = case.terms() * f32::EPSILON;
                 assert!(expected.iter().zip(got.iter()).all(|(e, g)| (e - g).abs() <= tolerance), "{:?}", case.shape);
             }
+        }
+    }
+}
+
+#[test]
+fn sums_longer_than_a_chunk_of_weights_are_carried_on() {
+    let mut random = Random(0x853c_49e6_748f_ea9b);
+    for kind in [ConvKind::Forward, ConvKind::Transposed] {
+        let (kernel, in_channels) = if kind == ConvKind::Forward { (3, 500) } else { (4, 1100) };
+        let shape =
+            ConvShape { kind, in_channels, out_channels: 40, kernel, stride: kernel / 2, dilation: 1, padding: [1; 4] };
+        let case = Case::new(shape, Extent { n: 1, h: 3, w: 17 }, vec![in_channels - 2, 2], &mut random);
+        let (_, expected) = case.run(Options { algorithm: Some("reference"), ..Options::default() });
+        for isa in Isa::available() {
+            case.check(&expected, isa, Some("direct"), 2, 1.0);
         }
     }
 }

@@ -75,7 +75,7 @@ impl SeparablePlan {
         // Few strips: share the output channels; every task then filters its strip anew, which is the smaller part.
         let parts = threads.div_ceil(strips.max(1)).min(panels);
 
-        let pitch = (strip[0] * strip[1] | 1) * LANES;
+        let pitch = ((strip[0] * strip[1]) | 1) * LANES;
         let in_channels = depthwise.lanes.iter().flatten().count();
         let layer = Layer {
             shape: ConvShape {
@@ -233,6 +233,8 @@ impl Kernel for Strip<'_> {
                             source: Source::Patch(self.scratch[from..].as_ptr()),
                             step: LANES,
                             weights: weights.as_ptr(),
+                            next: weights.as_ptr(),
+                            ahead: 0,
                             before: (c > 0).then_some(sums.0.as_ptr()),
                             sums: sums.0.as_mut_ptr(),
                             finish: (c + 1 == plan.product.chunks.len()).then_some(finish),

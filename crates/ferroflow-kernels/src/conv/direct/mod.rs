@@ -108,7 +108,7 @@ impl Direct {
             source: image.w,
             patch: span[1],
             // Planes an odd number of lines apart do not share cache sets.
-            patch_plane: if channels.packed.is_some() { 0 } else { (span[0] * span[1] | 1) * LANES },
+            patch_plane: if channels.packed.is_some() { 0 } else { ((span[0] * span[1]) | 1) * LANES },
         };
         let phases = phases(layer)
             .iter()
@@ -316,6 +316,9 @@ impl Kernel for Strip<'_> {
                 for (c, (runs, before)) in phase.chunks.iter().enumerate() {
                     let weights = &phase.weights[(first * phase.depth + blocks * before) * LANES..];
                     let last = c + 1 == phase.chunks.len();
+                    // The next weights follow these; each tile asks for a share of them.
+                    let len = blocks * phase.runs[runs.clone()].iter().map(|r| r.len as usize).sum::<usize>();
+                    let ahead = len.div_ceil(self.rows.len() * tiles);
                     for (i, y) in self.rows.clone().enumerate() {
                         for t in 0..tiles {
                             let x = share(self.columns.len(), t, tiles);
@@ -341,6 +344,8 @@ impl Kernel for Strip<'_> {
                                 source: source.offset(from),
                                 step,
                                 weights: weights.as_ptr(),
+                                next: weights.as_ptr().wrapping_add((len + (i * tiles + t) * ahead) * LANES),
+                                ahead: ahead.div_ceil(runs.len().max(1)),
                                 before: (c > 0).then_some(sum.cast_const()),
                                 sums: sum,
                                 finish: last.then_some(Finish {

@@ -76,6 +76,9 @@ pub struct Tile<'a> {
     /// Floats between the inputs of neighbouring points.
     pub step: usize,
     pub weights: *const f32,
+    /// Weights to ask for meanwhile, and how many lines of them per run; any address.
+    pub next: *const f32,
+    pub ahead: usize,
     /// Sums of an earlier part of the runs; `None` at the first.
     pub before: Option<*const f32>,
     /// Where unfinished sums go.
@@ -141,11 +144,15 @@ impl Tile<'_> {
 
     #[inline(always)]
     unsafe fn accumulate<S: Simd, const T: usize, const P: usize, const STEP: usize>(self, sums: &mut [[S::V; P]; T]) {
-        let mut weights = self.weights;
+        let (mut weights, mut next) = (self.weights, self.next);
         let mut local = *sums;
         for run in self.runs {
             // SAFETY: a run's values of `T` points and as many weight vectors as it is long are valid.
             unsafe {
+                for line in 0..self.ahead {
+                    S::prefetch(next.wrapping_add(line * LANES));
+                }
+                next = next.wrapping_add(self.ahead * LANES);
                 let mut input = self.source.at(run);
                 for _ in 0..run.len {
                     for p in 0..P {

@@ -1,4 +1,8 @@
-//! How to cut a layer, and how long it will take.
+//! How to cut a layer, and how long it will take: arithmetic and cache traffic of the three stages, tiles rounded up.
+//!
+//! What decides is where U comes from. Every chunk of tiles streams it once, so chunks should be long; but V and M of a
+//! chunk should stay in the second-level cache, so chunks should be short, or take the channels in parts. Layers with many
+//! channels and few tiles stream V and M instead (staged).
 
 use super::{
     memory::Blocking,
@@ -10,23 +14,110 @@ use crate::{
     conv::{Layer, Options, select::Machine},
 };
 
-/// The blocking for a layer, and the seconds expected with it.
-pub fn plan(layer: &Layer<'_>, scheme: &Scheme, options: Options) -> (Blocking, f64) {
-    let machine = Machine::of(options.isa);
-    let tiles = Tiles::new(scheme, layer.input.n).count();
-    let channels = used_channels(layer.lanes);
-    let blocks = channels.len();
-    let lanes: usize = channels.iter().map(|c| c.1).sum();
-    let vectors = layer.shape.out_channels.div_ceil(LANES) * scheme.outputs.len();
-    let products = scheme.products() as f64;
-    let blocking = tuned().unwrap_or(Blocking { tiles: 28.min(tiles), blocks: 8.min(blocks), staged: false });
-    let blocking = Blocking { tiles: blocking.tiles.min(tiles), blocks: blocking.blocks.min(blocks), ..blocking };
-    let flop = 2.0 * tiles as f64 * products * (lanes * vectors * LANES) as f64;
-    (blocking, flop / (0.8 * machine.flops * options.threads as f64))
+/// Operations that transforming one vector of 16 costs, loads and stores included, at the rate of the products.
+const TRANSFORM: f64 = 450.0;
+/// Seconds to bring threads together.
+const BARRIER: f64 = 5e-6;
+/// Share of the shorter of arithmetic and memory traffic that the longer does not hide.
+const EXPOSED: f64 = 0.5;
+/// Share of the second-level cache that a working set can count on.
+const HELD: f64 = 0.75;
+/// Passes over memory that V and M of a staged chunk cost: written in scattered lines, read once.
+const THROUGH: f64 = 7.0;
+
+struct Model<'a> {
+    machine: Machine,
+    threads: f64,
+    tile: usize,
+    panel: usize,
+    scheme: &'a Scheme,
+    tiles: usize,
+    blocks: usize,
+    lanes: usize,
+    vectors: usize,
 }
 
-fn tuned() -> Option<Blocking> {
-    let value = std::env::var("WINO").ok()?;
-    let mut n = value.split(',').map(|v| v.parse::<usize>().unwrap());
-    Some(Blocking { tiles: n.next()?, blocks: n.next()?, staged: n.next()? > 0 })
+/// The blocking for a layer, and the seconds expected with it. `tile` and `panel` are the instruction set's.
+pub fn plan(layer: &Layer<'_>, scheme: &Scheme, options: Options, tile: usize, panel: usize) -> (Blocking, f64) {
+    let channels = used_channels(layer.lanes, scheme);
+    let model = Model {
+        machine: Machine::of(options.isa),
+        threads: options.threads.max(1) as f64,
+        tile,
+        panel,
+        scheme,
+        tiles: Tiles::new(scheme, layer.input.n).count(),
+        blocks: channels.len(),
+        lanes: channels.iter().map(|c| c.1).sum(),
+        vectors: layer.shape.out_channels.div_ceil(LANES) * scheme.outputs.len(),
+    };
+    // Whole register tiles; what is not a multiple is split evenly.
+    let some = |counts: &[usize], most: usize| {
+        let mut counts: Vec<_> = counts.iter().map(|&c| c.min(most)).collect();
+        counts.dedup();
+        counts
+    };
+    let steps = [14usize, 28, 42, 56].map(|t| t / tile.min(14) * tile.min(14));
+    let mut all = Vec::new();
+    for tiles in some(&steps, model.tiles) {
+        for blocks in some(&[2, 3, 4, 6, 8, 12, 16, 24, 32, usize::MAX], model.blocks) {
+            all.push(Blocking { tiles, blocks, staged: false });
+        }
+    }
+    for tiles in some(&[56, 112, 168, super::MAX_TILES], model.tiles) {
+        all.push(Blocking { tiles, blocks: model.blocks, staged: true });
+    }
+    let timed = all.into_iter().map(|blocking| (blocking, model.seconds(blocking)));
+    timed.min_by(|a, b| a.1.total_cmp(&b.1)).expect("there are blockings to compare")
+}
+
+impl Model<'_> {
+    fn seconds(&self, blocking: Blocking) -> f64 {
+        let points = self.scheme.points.len().pow(2);
+        let products = self.scheme.products();
+        let chunks = self.tiles.div_ceil(blocking.tiles) as f64;
+        let tiles = self.tiles as f64 / chunks;
+        let parts = self.blocks.div_ceil(blocking.blocks) as f64;
+        let bytes = |floats: f64| 4.0 * floats;
+        let vector = LANES as f64;
+
+        // Arithmetic, of all chunks. A register tile of fewer rows, or one vector wide, is slower.
+        let rows = tiles / (tiles / self.tile as f64).ceil();
+        let full = (rows / (rows + 1.5)) / (self.tile as f64 / (self.tile as f64 + 1.5));
+        let odd = (self.vectors % self.panel) as f64 / self.vectors as f64;
+        let product = 2.0 * self.tiles as f64 * (products * self.lanes * self.vectors * LANES) as f64;
+        let product = product / full * (1.0 + 0.18 * odd);
+        let accumulated = (parts - 1.0) * 0.1 * (points * self.vectors) as f64;
+        let transforms =
+            TRANSFORM * self.tiles as f64 * ((products * self.blocks + points * self.vectors) as f64 + accumulated);
+        let arithmetic = (product + transforms) / self.machine.flops;
+
+        // Traffic beyond the second-level cache.
+        let u = bytes((products * self.lanes * self.vectors * LANES) as f64);
+        let v = bytes(tiles * (products * blocking.blocks) as f64 * vector);
+        let m_panel = bytes(tiles * (points * self.panel) as f64 * vector);
+        let m = bytes(tiles * (points * self.vectors) as f64 * vector);
+        let panel = u / (points * self.vectors.div_ceil(self.panel)) as f64 / parts;
+        let cache = self.machine.l2_bytes as f64;
+        let traffic = if blocking.staged {
+            let through = |size: f64| if size < 0.5 * cache * self.threads { 0.0 } else { THROUGH * size };
+            chunks * (u + through(v) + through(m))
+        } else {
+            let held = v + 2.0 * panel + if parts > 1.0 { m } else { m_panel };
+            let spilled = (1.0 - HELD * cache / held).max(0.0);
+            let again =
+                v * self.vectors.div_ceil(self.panel) as f64 * parts + if parts > 1.0 { 2.0 * parts * m } else { 0.0 };
+            let kept = u + v < HELD * cache;
+            chunks * (spilled * again + if kept { 0.0 } else { u })
+        };
+        let memory = traffic / self.machine.l3;
+
+        // In a network the weights come from memory once; all threads share that.
+        let cold = u / self.machine.dram;
+        let (tasks, barriers) = if blocking.staged { (f64::MAX, 3.0 * chunks) } else { (chunks, 1.0) };
+        let share = if tasks == f64::MAX { 1.0 / self.threads } else { (tasks / self.threads).ceil() / tasks };
+        let spread = share * (arithmetic.max(memory) + EXPOSED * arithmetic.min(memory));
+        let barriers = if self.threads > 1.0 { barriers * BARRIER } else { 0.0 };
+        spread.max(cold) + EXPOSED * cold.min(spread) + barriers
+    }
 }

@@ -11,6 +11,9 @@ pub struct InputTransform<'a> {
     /// The channel block.
     pub plane: &'a [f32],
     pub extent: Extent,
+    /// Floats per pixel, and how many pixels a vector begins with. What follows them in a vector goes unused.
+    pub pixel: usize,
+    pub merged: usize,
     /// Pixels between the values of a tile.
     pub step: usize,
     /// Added to the places.
@@ -62,24 +65,33 @@ impl InputTransform<'_> {
     unsafe fn patch<S: Simd>(
         &self,
         image: *const f32,
-        [y, x]: [isize; 2],
+        at: [isize; 2],
         rows: usize,
         columns: usize,
         patch: &mut Window,
     ) {
-        let at = |start: isize, i: usize, size: usize| {
-            start.checked_add_unsigned(i * self.step).filter(|&p| p >= 0 && (p as usize) < size)
+        let Extent { h, w, .. } = self.extent;
+        let inside = |start: isize, i: usize, size: usize| {
+            start.checked_add_unsigned(i).filter(|&p| p >= 0 && (p as usize) < size)
         };
         for i in 0..rows {
-            let row = at(y, i, self.extent.h);
+            let row = inside(at[0], i * self.step, h);
             for j in 0..columns {
-                // SAFETY: the row and column are inside the image; the window has 8 x 8 vectors.
+                // SAFETY: the row and column are inside the image; the window has 8 x 8 vectors, of which `merged` pixels
+                // fill one at most.
                 unsafe {
-                    let value = match (row, at(x, j, self.extent.w)) {
-                        (Some(y), Some(x)) => S::load(image.add((y as usize * self.extent.w + x as usize) * LANES)),
-                        _ => S::zero(),
-                    };
-                    S::store(patch.0.as_mut_ptr().add((i * 8 + j) * LANES), value);
+                    let to = patch.0.as_mut_ptr().add((i * 8 + j) * LANES);
+                    S::store(to, S::zero());
+                    for pixel in 0..self.merged {
+                        if let (Some(y), Some(x)) = (row, inside(at[1], j * self.step + pixel, w)) {
+                            let from = image.add((y as usize * w + x as usize) * self.pixel);
+                            if self.pixel == LANES {
+                                S::store(to, S::load(from));
+                            } else {
+                                to.add(pixel * self.pixel).copy_from_nonoverlapping(from, self.pixel);
+                            }
+                        }
+                    }
                 }
             }
         }
@@ -94,19 +106,25 @@ impl<const P: usize, const ZY: usize, const IY: usize, const ZX: usize, const IX
     #[inline(always)]
     fn run<S: Simd>(self) {
         let (rows, columns) = (2 * P + ZY + IY, 2 * P + ZX + IX);
-        let InputTransform { plane, extent: Extent { h, w, .. }, step, base, places, v, points } = self.0;
+        let InputTransform { plane, extent: Extent { h, w, .. }, pixel, merged, step, base, places, v, points } =
+            self.0;
         let mut patch = Window([0.0; 64 * LANES]);
         let mut half = Window([0.0; 64 * LANES]);
         for (t, place) in places.iter().enumerate() {
             let [y, x] = [place.input[0] + base[0], place.input[1] + base[1]];
-            let inside =
-                y >= 0 && x >= 0 && y as usize + step * (rows - 1) < h && x as usize + step * (columns - 1) < w;
-            // SAFETY: `plane` holds all images (asserted by `ConvPlan::run`); an inside window lies in its image, others
-            // are copied; `v` and `points` by `InputTransform::run`'s contract.
+            let first = place.image * h * w * pixel;
+            let last = [y + (step * (rows - 1)) as isize, x + (step * (columns - 1) + merged - 1) as isize];
+            let inside = y >= 0 && x >= 0 && last[0] < h as isize && last[1] < w as isize && {
+                // A narrow pixel's vector reaches past it.
+                let vector = last[0] as usize * w + last[1] as usize + 1 - merged;
+                first + vector * pixel + LANES <= plane.len()
+            };
+            // SAFETY: `plane` holds all images (asserted by `ConvPlan::run`); an inside window and its last vector lie in
+            // the plane, others are copied; `v` and `points` by `InputTransform::run`'s contract.
             unsafe {
-                let image = plane.as_ptr().add(place.image * h * w * LANES);
+                let image = plane.as_ptr().add(first);
                 let (source, row_step, column_step) = if inside {
-                    (image.add((y as usize * w + x as usize) * LANES), step * w * LANES, step * LANES)
+                    (image.add((y as usize * w + x as usize) * pixel), step * w * pixel, step * pixel)
                 } else {
                     self.0.patch::<S>(image, [y, x], rows, columns, &mut patch);
                     (patch.0.as_ptr(), 8 * LANES, LANES)

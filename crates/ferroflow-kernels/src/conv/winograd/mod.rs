@@ -46,13 +46,14 @@ pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> 
         return Vec::new();
     }
     let output = layer.shape.output(layer.input);
-    if layer.input.is_empty() || output.is_empty() || used_channels(layer.lanes).is_empty() {
+    if layer.input.is_empty() || output.is_empty() || layer.lanes.iter().all(Option::is_none) {
         return Vec::new();
     }
+    let (tile, panel) = simd::run(options.isa, RegisterTile);
     (taps + 1..=8.min(taps + MAX_OUTPUTS - 1))
         .filter_map(|n| {
-            let scheme = Scheme::new(&layer.shape, layer.input, n)?;
-            let (blocking, seconds) = cost::plan(layer, &scheme, options);
+            let scheme = Scheme::new(&layer.shape, layer.input, layer.lanes.len(), n)?;
+            let (blocking, seconds) = cost::plan(layer, &scheme, options, tile, panel);
             Some(Candidate {
                 name: name(scheme.m),
                 seconds,
@@ -68,7 +69,10 @@ fn name(m: usize) -> String {
 }
 
 /// The input blocks that hold channels: plane, lanes up to the last channel.
-fn used_channels(lanes: &[Option<u32>]) -> Vec<(usize, usize)> {
+fn used_channels(lanes: &[Option<u32>], scheme: &Scheme) -> Vec<(usize, usize)> {
+    if lanes.len() < LANES {
+        return vec![(0, lanes.len() * scheme.merged)];
+    }
     lanes
         .chunks(LANES)
         .enumerate()
@@ -76,15 +80,15 @@ fn used_channels(lanes: &[Option<u32>]) -> Vec<(usize, usize)> {
         .collect()
 }
 
-/// `PANEL` of an instruction set.
-struct PanelWidth;
+/// `TILE` and `PANEL` of an instruction set.
+struct RegisterTile;
 
-impl Kernel for PanelWidth {
-    type Output = usize;
+impl Kernel for RegisterTile {
+    type Output = (usize, usize);
 
     #[inline(always)]
-    fn run<S: Simd>(self) -> usize {
-        S::PANEL
+    fn run<S: Simd>(self) -> (usize, usize) {
+        (S::TILE, S::PANEL)
     }
 }
 
@@ -97,6 +101,8 @@ struct Winograd {
     u: Buffer,
     bias: Buffer,
     slope: f32,
+    /// Floats per pixel of an input block.
+    pixel: usize,
     /// Blocks of the output.
     blocks: usize,
 }
@@ -126,8 +132,8 @@ impl Winograd {
     fn new(layer: &Layer<'_>, scheme: Scheme, blocking: Blocking, options: Options) -> Self {
         let blocks = layer.shape.out_channels.div_ceil(LANES);
         let vectors = blocks * scheme.outputs.len();
-        let panel = simd::run(options.isa, PanelWidth);
-        let memory = Memory::new(&scheme, used_channels(layer.lanes), vectors, panel, blocking);
+        let (_, panel) = simd::run(options.isa, RegisterTile);
+        let memory = Memory::new(&scheme, used_channels(layer.lanes, &scheme), vectors, panel, blocking);
         let mut bias = Buffer::zeroed(blocks * LANES);
         if let Some(values) = layer.bias {
             bias[..values.len()].copy_from_slice(values);
@@ -136,9 +142,10 @@ impl Winograd {
             isa: options.isa,
             threads: options.threads,
             tiles: Tiles::new(&scheme, layer.input.n),
-            u: weights::transform(layer, &scheme, &memory),
+            u: weights::transform(layer, &scheme, &memory, options.isa),
             bias,
             slope: layer.activation.slope(),
+            pixel: layer.lanes.len().min(LANES),
             blocks,
             scheme,
             memory,
@@ -165,6 +172,8 @@ impl Winograd {
             InputTransform {
                 plane: values.input.planes[self.memory.chunk(chunk)[block].0],
                 extent: values.input.extent,
+                pixel: self.pixel,
+                merged: self.scheme.merged,
                 step: self.scheme.input_step,
                 base: input.base,
                 places,

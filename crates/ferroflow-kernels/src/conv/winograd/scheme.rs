@@ -5,12 +5,14 @@
 //! * Dilation d: d x d interleaved sub-grids, each an ordinary convolution of every d-th pixel.
 //! * Stride 2: a sum of four stride-1 convolutions, of the even and odd rows and columns with every second tap. The
 //!   shorter filters take the point set without its last point, so that all four share one inverse transform.
+//! * Stride 2 of frames, few channels without padding: two neighbouring pixels are one vector, which merges the phases of
+//!   even and odd columns. (Space-to-depth in one direction, at no cost.)
 //! * Transposed 4x4 of stride 2: each output parity is a 2x2 convolution. Counting odd outputs from -1, all four read
 //!   the same window, so the layer is one F(m, 2) with four times the outputs.
 
 use super::points::Points;
 use crate::{
-    Extent,
+    Extent, LANES,
     conv::{ConvKind, ConvShape},
 };
 
@@ -19,7 +21,7 @@ use crate::{
 pub struct InputPhase {
     /// Row and column of tile (0, 0)'s first value.
     pub base: [isize; 2],
-    /// Rows and columns of the filter that this phase takes.
+    /// Rows and columns of the filter that this phase takes; of the second pixel of a vector, one column further.
     pub taps: [Vec<usize>; 2],
     /// Points along rows and columns.
     pub points: [Points; 2],
@@ -45,6 +47,8 @@ pub struct Scheme {
     pub input_step: usize,
     /// Pixels of the output between neighbouring outputs of a tile.
     pub output_step: usize,
+    /// Neighbouring pixels in one vector.
+    pub merged: usize,
     pub inputs: Vec<InputPhase>,
     pub outputs: Vec<OutputPhase>,
     /// Interleaved sub-grids along each side.
@@ -64,8 +68,9 @@ impl Scheme {
         }
     }
 
-    /// The form of a layer that [`Scheme::taps`] admits, with `n` points (4 to 8; 3 for two taps).
-    pub fn new(shape: &ConvShape, input: Extent, n: usize) -> Option<Self> {
+    /// The form of a layer that [`Scheme::taps`] admits, with `n` points (4 to 8; 3 for two taps), for pixels of `lanes`
+    /// floats.
+    pub fn new(shape: &ConvShape, input: Extent, lanes: usize, n: usize) -> Option<Self> {
         let longest = Self::taps(shape)?;
         let points = Points::new(n);
         let m = n + 1 - longest;
@@ -78,6 +83,7 @@ impl Scheme {
                 points,
                 input_step: 1,
                 output_step: 2,
+                merged: 1,
                 inputs: vec![InputPhase { base: [-1, -1], taps: both(vec![]), points: [points; 2] }],
                 outputs: [(0, 0), (0, 1), (1, 0), (1, 1)]
                     .map(|(y, x)| {
@@ -90,7 +96,7 @@ impl Scheme {
                 size: [input.h + 1, input.w + 1],
             },
             ConvKind::Forward => {
-                let phases = 0..shape.stride;
+                let merged = if shape.stride == 2 && 2 * lanes <= LANES { 2 } else { 1 };
                 let one = |parity: usize| (parity..shape.kernel).step_by(shape.stride).collect::<Vec<_>>();
                 let set = |taps: &[usize]| if taps.len() == longest { points } else { points.reduced() };
                 Self {
@@ -98,9 +104,9 @@ impl Scheme {
                     points,
                     input_step: shape.stride * shape.dilation,
                     output_step: shape.dilation,
-                    inputs: phases
-                        .clone()
-                        .flat_map(|y| phases.clone().map(move |x| (y, x)))
+                    merged,
+                    inputs: (0..shape.stride)
+                        .flat_map(|y| (0..shape.stride).step_by(merged).map(move |x| (y, x)))
                         .map(|(y, x)| InputPhase {
                             base: [y as isize - top, x as isize - left],
                             points: [set(&one(y)), set(&one(x))],

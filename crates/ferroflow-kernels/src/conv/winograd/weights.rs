@@ -4,25 +4,47 @@ use rayon::prelude::*;
 
 use super::{memory::Memory, scheme::Scheme};
 use crate::{
-    Buffer, LANES,
-    conv::{ConvKind, Layer},
+    Buffer, Isa, LANES,
+    conv::Layer,
+    simd::{self, Kernel, Simd},
 };
 
 /// U of a layer; see [`Memory`] for its order.
-pub fn transform(layer: &Layer<'_>, scheme: &Scheme, memory: &Memory) -> Buffer {
+pub fn transform(layer: &Layer<'_>, scheme: &Scheme, memory: &Memory, isa: Isa) -> Buffer {
     let mut u = Buffer::zeroed(memory.u_len);
-    let target = Target(u.as_mut_ptr());
-    let blocks = layer.shape.out_channels.div_ceil(LANES);
+    let u_start = Target(u.as_mut_ptr());
     (0..memory.vectors).into_par_iter().for_each(|vector| {
+        simd::run(isa, Vector { layer, scheme, memory, u: &u_start, vector });
+    });
+    u
+}
+
+/// U of one vector of outputs. Plain code, compiled for each instruction set: the plan of a large network transforms
+/// hundreds of millions of weights.
+struct Vector<'a> {
+    layer: &'a Layer<'a>,
+    scheme: &'a Scheme,
+    memory: &'a Memory,
+    u: &'a Target,
+    vector: usize,
+}
+
+impl Kernel for Vector<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Self { layer, scheme, memory, u, vector } = self;
+        let blocks = layer.shape.out_channels.div_ceil(LANES);
         let (phase, block) = (vector / blocks, vector % blocks);
         let panel = memory.panels.partition_point(|p| p.0 <= vector) - 1;
         let (first, width) = memory.panels[panel];
         let side = scheme.points.len();
-        // Phases already placed at each point of the current chunk.
         for chunk in 0..memory.chunks() {
             let channels = memory.chunk(chunk);
             let lanes: usize = channels.iter().map(|c| c.1).sum();
-            let mut rank = vec![0; memory.points];
+            // Phases already placed at each point.
+            let mut rank = [0; 64];
             for (i, input) in scheme.inputs.iter().enumerate() {
                 let [rows, columns] = scheme.kernel(i, phase);
                 let filter = [input.points[0].filter(rows.len()), input.points[1].filter(columns.len())];
@@ -30,16 +52,22 @@ pub fn transform(layer: &Layer<'_>, scheme: &Scheme, memory: &Memory) -> Buffer 
                 let mut before = 0;
                 for &(plane, depth) in channels {
                     for lane in 0..depth {
-                        let Some(channel) = layer.lanes[plane * LANES + lane] else {
+                        // Lanes after the first pixel's are the next pixel's.
+                        let (pixel, lane_of_pixel) = match layer.lanes.len() {
+                            narrow @ ..LANES => (lane / narrow, lane % narrow),
+                            _ => (0, plane * LANES + lane),
+                        };
+                        let Some(channel) = layer.lanes[lane_of_pixel] else {
                             continue;
                         };
-                        let tap = |y: usize, x: usize| taps(layer, block, channel as usize, rows[y], columns[x]);
+                        let tap =
+                            |y: usize, x: usize| taps(layer, block, channel as usize, rows[y], columns[x] + pixel);
                         filtered(&filter, tap, |y, x, values| {
                             let point = (y0 + y) * side + x0 + x;
                             let k = rank[point] * lanes + before + lane;
                             let at = memory.u(chunk, panel, point) + (k * width + vector - first) * LANES;
                             // SAFETY: each vector of outputs has its own places in U, all inside `u_len`.
-                            unsafe { target.at(at).copy_from_nonoverlapping(values.as_ptr(), LANES) };
+                            unsafe { u.at(at).copy_from_nonoverlapping(values.as_ptr(), LANES) };
                         });
                     }
                     before += depth;
@@ -51,27 +79,24 @@ pub fn transform(layer: &Layer<'_>, scheme: &Scheme, memory: &Memory) -> Buffer 
                 }
             }
         }
-    });
-    u
+    }
 }
 
 /// The weights of 16 outputs for one input channel and tap.
+#[inline(always)]
 fn taps(layer: &Layer<'_>, block: usize, channel: usize, y: usize, x: usize) -> [f64; LANES] {
     let s = &layer.shape;
     std::array::from_fn(|lane| {
         let out = block * LANES + lane;
-        if out >= s.out_channels {
+        if out >= s.out_channels || x >= s.kernel {
             return 0.0;
         }
-        let pair = match s.kind {
-            ConvKind::Forward => out * s.in_channels + channel,
-            ConvKind::Transposed => channel * s.out_channels + out,
-        };
-        f64::from(layer.weight[(pair * s.kernel + y) * s.kernel + x])
+        f64::from(layer.weight[s.weight_index(out, channel, y, x)])
     })
 }
 
 /// `G g G^T` of 16 filters: hands each point's values to `put`.
+#[inline(always)]
 fn filtered(
     [rows, columns]: &[Vec<Vec<f64>>; 2],
     tap: impl Fn(usize, usize) -> [f64; LANES],

@@ -1,0 +1,96 @@
+//! Reads the pairs of a listing.
+
+use ferroflow_core::{
+    FlowField, Mask,
+    io::{read_flow, read_frame, read_mask},
+};
+
+use super::listing::{Listing, PairFiles};
+use crate::{DataError, Sample, Source};
+
+/// Pairs of files.
+#[derive(Clone, Debug)]
+pub struct FilePairs {
+    name: String,
+    listing: Listing,
+}
+
+impl FilePairs {
+    /// The pairs of a complete listing.
+    ///
+    /// # Errors
+    /// If files are missing: training and scores on part of a data set must not look like the whole.
+    pub fn new(name: String, listing: Listing) -> Result<Self, DataError> {
+        match listing.missing.first() {
+            Some(first) => Err(DataError::Missing { name, count: listing.missing.len(), first: first.clone() }),
+            None => Ok(Self { name, listing }),
+        }
+    }
+
+    /// The files of every pair.
+    pub fn pairs(&self) -> &[PairFiles] {
+        &self.listing.pairs
+    }
+}
+
+impl Source for FilePairs {
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
+    fn len(&self) -> Option<usize> {
+        Some(self.listing.pairs.len())
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let pairs = &self.listing.pairs;
+        let files =
+            pairs.get(index).ok_or_else(|| DataError::Index { name: self.name.clone(), len: pairs.len(), index })?;
+        read_pair(files, self.listing.largest, self.listing.flipped)
+    }
+}
+
+/// Reads the files of one pair; ground truth with a component beyond `largest` px is unknown, and its rows are turned
+/// round if `flipped`.
+pub(crate) fn read_pair(files: &PairFiles, largest: Option<f32>, flipped: bool) -> Result<Sample, DataError> {
+    let first = read_frame(&files.first)?;
+    let expected = (first.width(), first.height());
+    let same = |part, width, height| {
+        let found = (width, height);
+        if found == expected { Ok(()) } else { Err(DataError::Sizes { id: files.id.clone(), part, expected, found }) }
+    };
+    let mask = |part, path: &Option<_>| {
+        let Some(path) = path else { return Ok(None) };
+        let mask = read_mask(path)?;
+        same(part, mask.width(), mask.height())?;
+        Ok::<_, DataError>(Some(mask))
+    };
+    let second = read_frame(&files.second)?;
+    same("second frame", second.width(), second.height())?;
+    let mut flow = files.truth.as_ref().map(read_flow).transpose()?;
+    if let Some(truth) = &flow {
+        same("ground truth", truth.width(), truth.height())?;
+    }
+    if flipped {
+        flow = flow.map(|f| FlowField::sparse_from_fn(f.width(), f.height(), |x, y| f.known(x, f.height() - 1 - y)));
+    }
+    if let Some(largest) = largest {
+        flow = flow.map(|f| only_where(f, |u, v, _| u.abs() < largest && v.abs() < largest));
+    }
+    if let Some(invalid) = mask("mask of invalid pixels", &files.invalid)? {
+        flow = flow.map(|f| only_where(f, |_, _, at| !invalid.data()[at]));
+    }
+    let occlusion = mask("mask of occlusions", &files.occlusion)?;
+    Ok(Sample { first, second, flow, occlusion, id: files.id.clone() })
+}
+
+/// Declares unknown what `keep(u, v, index)` rejects.
+fn only_where(flow: FlowField, keep: impl Fn(f32, f32, usize) -> bool) -> FlowField {
+    let (width, height) = (flow.width(), flow.height());
+    let at = |x, y| y * width + x;
+    let valid = Mask::from_fn(width, height, |x, y| flow.known(x, y).is_some_and(|(u, v)| keep(u, v, at(x, y))));
+    if valid.data().iter().all(|&known| known) {
+        return flow;
+    }
+    FlowField::sparse_from_fn(width, height, |x, y| valid.get(x, y).then(|| flow.get(x, y)))
+}

@@ -1,0 +1,48 @@
+//! The generator as a data set: `synth:PRESET[@seed=1,size=512x384,count=N]`, endless without a count.
+
+use super::{Access, Dataset, Request};
+use crate::{
+    DataError, Source,
+    synth::{PRESETS, Preset, Synth},
+};
+
+pub(super) const SYNTH: Dataset = Dataset {
+    name: "synth",
+    title: "synthetic pairs",
+    path: "a preset: chairs, sdhom, things or auto",
+    words: &["seed=", "size=", "count="],
+    marks: &[],
+    inner: &[],
+    access: Access::Opened(open),
+};
+
+/// FlyingChairs' size.
+const SIZE: (usize, usize) = (512, 384);
+
+/// A side longer than this is a slip of the finger.
+const LONGEST: usize = 16_384;
+
+fn open(request: &Request) -> Result<Box<dyn Source>, DataError> {
+    let name = request.root.to_string_lossy();
+    let preset =
+        Preset::named(&name).ok_or_else(|| request.wrong(format!("the presets are {}", PRESETS.join(", "))))?;
+    let number = |key: &str| -> Result<Option<u64>, DataError> {
+        let Some(text) = request.value(key) else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| request.wrong(format!("{key}={text} is no whole number")))
+    };
+    let size = match request.value("size") {
+        None => SIZE,
+        Some(text) => {
+            let side = |side: &str| side.parse().ok().filter(|side| (1..=LONGEST).contains(side));
+            let sides = text.split_once('x').and_then(|(w, h)| Some((side(w)?, side(h)?)));
+            sides.ok_or_else(|| {
+                request.wrong(format!("size={text} is no WIDTHxHEIGHT from 1x1 to {LONGEST}x{LONGEST}"))
+            })?
+        }
+    };
+    let synth = Synth::new(preset, number("seed")?.unwrap_or(1), size.0, size.1);
+    Ok(match number("count")? {
+        Some(count) => Box::new(synth.take(count as usize)),
+        None => Box::new(synth),
+    })
+}

@@ -1,0 +1,146 @@
+//! How a data set is spelled: `NAME:PATH[@WORD,WORD,...]`, as `chairs:/data/FlyingChairs_release@train` or
+//! `things:/data/things@test,final,left`.
+//!
+//! The words after the last `@` choose a split (`train`, `val`, `test`) and a variant; each data set has its own (see
+//! [`DATASETS`]). Without a split: everything that has ground truth.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use crate::{
+    DataError, Source,
+    datasets::{Access, DATASETS, Dataset, FilePairs, Listing, Request},
+};
+
+/// A data set by name, place and variant.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    dataset: &'static Dataset,
+    path: PathBuf,
+    words: Vec<String>,
+}
+
+impl Spec {
+    /// Which of [`DATASETS`] it is.
+    pub fn dataset(&self) -> &'static Dataset {
+        self.dataset
+    }
+
+    /// The part between `:` and `@`: a folder, a file, or the name of a preset.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the data set.
+    ///
+    /// # Errors
+    /// If the path is not laid out as it should be (the text says where the right folder is, if near), or files are
+    /// missing.
+    pub fn open(&self) -> Result<Box<dyn Source>, DataError> {
+        match self.dataset.access {
+            Access::Opened(open) => open(&self.request(self.path.clone())),
+            Access::Listed(_) => Ok(Box::new(FilePairs::new(self.to_string(), self.list()?)?)),
+        }
+    }
+
+    /// The files of every pair, complete or not; `None` if the data set is no list of files.
+    pub(crate) fn listing(&self) -> Option<Result<Listing, DataError>> {
+        matches!(self.dataset.access, Access::Listed(_)).then(|| self.list())
+    }
+
+    fn list(&self) -> Result<Listing, DataError> {
+        match self.dataset.access {
+            Access::Listed(list) => {
+                let mut listing = list(&self.request(self.dataset.locate(&self.path)?))?;
+                listing.missing.sort();
+                listing.missing.dedup();
+                Ok(listing)
+            }
+            Access::Opened(_) => Ok(Listing::default()),
+        }
+    }
+
+    fn request(&self, root: PathBuf) -> Request<'_> {
+        Request { dataset: self.dataset, root, words: &self.words }
+    }
+}
+
+impl FromStr for Spec {
+    type Err = DataError;
+
+    fn from_str(text: &str) -> Result<Self, DataError> {
+        let wrong = |reason: String| DataError::Spec { spec: text.into(), reason };
+        let (name, rest) = text.split_once(':').unwrap_or((text, ""));
+        let Some(dataset) = DATASETS.iter().find(|d| d.name == name) else {
+            let known: Vec<&str> = DATASETS.iter().map(|d| d.name).collect();
+            return Err(wrong(format!("write NAME:PATH with a name out of {}", known.join(", "))));
+        };
+        // A folder may have an @ in its name; what holds a separator is no word.
+        let (path, words) = match rest.rsplit_once('@') {
+            Some((path, words)) if !words.contains(['/', '\\']) => (path, words),
+            _ => (rest, ""),
+        };
+        if path.is_empty() {
+            return Err(wrong(format!("after '{name}:' comes {}", dataset.path)));
+        }
+        let words: Vec<String> = words.split(',').filter(|w| !w.is_empty()).map(Into::into).collect();
+        let known = |word: &str| match word.split_once('=') {
+            Some((key, _)) => dataset.words.iter().any(|w| w.strip_suffix('=') == Some(key)),
+            None => dataset.words.contains(&word),
+        };
+        if let Some(word) = words.iter().find(|w| !known(w)) {
+            let choice = match dataset.words {
+                [] => "takes no words after an @".to_string(),
+                words => format!("takes after an @: {}", words.join(", ")),
+            };
+            return Err(wrong(format!(
+                "'{word}' is not known, {name} {choice} (a path that holds an @ ends with one)"
+            )));
+        }
+        Ok(Self { dataset, path: path.into(), words })
+    }
+}
+
+impl fmt::Display for Spec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.dataset.name, self.path.display())?;
+        if !self.words.is_empty() || self.path.to_string_lossy().contains('@') {
+            write!(f, "@{}", self.words.join(","))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_are_read_and_written_back() {
+        for text in
+            ["chairs:/data/FlyingChairs", "sintel-final:data/s@test", "things:C:\\t@train,final,left", "pairs:a@b@"]
+        {
+            let spec: Spec = text.parse().unwrap();
+            assert_eq!(spec.to_string(), text);
+        }
+        let spec: Spec = "kitti15:/with@sign/k".parse().unwrap();
+        assert_eq!(spec.path(), Path::new("/with@sign/k"));
+    }
+
+    #[test]
+    fn wrong_spellings_say_what_is_right() {
+        for (text, word) in [
+            ("chair:/data", "chairs, sdhom"),
+            ("/data/chairs", "NAME:PATH"),
+            ("chairs:", "folder"),
+            ("sintel-clean:/s@val", "train, test"),
+            ("synth:chairs@size", "size="),
+        ] {
+            let error = text.parse::<Spec>().unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+}

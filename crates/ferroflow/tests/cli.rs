@@ -1,0 +1,228 @@
+//! The program as its users run it: a fresh folder, a command line, what it prints and writes, how it exits.
+
+use std::{
+    fs,
+    io::Write,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use ferroflow::core::{FlowField, Frame, io};
+use tempfile::TempDir;
+
+/// A folder to run in.
+struct Run {
+    dir: TempDir,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ferroflow"));
+        command.current_dir(self.dir.path()).args(args);
+        command
+    }
+
+    fn output(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs, wants success, returns standard output.
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.output(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs, wants this exit code, returns standard error.
+    fn fails(&self, code: i32, args: &[&str]) -> String {
+        let output = self.output(args);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+        assert!(!text.contains("panicked"), "{args:?}: {text}");
+        text
+    }
+
+    fn write_frame(&self, name: &str, width: usize, height: usize, shift: usize) {
+        write_frame(&self.path(name), width, height, shift);
+    }
+}
+
+/// Smooth blobs that move right by `shift` pixels.
+fn write_frame(path: &Path, width: usize, height: usize, shift: usize) {
+    let frame = Frame::from_fn(width, height, |x, y| {
+        let (x, y) = (x as f32 - shift as f32, y as f32);
+        let wave = (x * 0.31).sin() + (y * 0.27 + 0.05 * x).cos() + (0.11 * (x + 2.0 * y)).sin();
+        [(128.0 + 40.0 * wave) as u8, (128.0 - 40.0 * wave) as u8, (100.0 + 30.0 * wave) as u8]
+    });
+    io::write_frame(path, &frame).unwrap();
+}
+
+macro_rules! cli {
+    ($name:ident, |$run:ident| $body:block) => {
+        #[test]
+        fn $name() {
+            let $run = Run::new();
+            $body
+        }
+    };
+}
+
+cli!(a_pair_gives_flow_of_its_size_and_a_picture, |run| {
+    run.write_frame("a.png", 97, 64, 0);
+    run.write_frame("b.png", 97, 64, 2);
+    let text = run.ok(&["estimate", "a.png", "b.png", "-o", "out/flow.flo", "--viz", "flow.png", "--legend"]);
+    assert!(text.contains("97x64") && text.contains("wrote"), "{text}");
+    let flow = io::read_flow(run.path("out/flow.flo")).unwrap();
+    assert_eq!((flow.width(), flow.height()), (97, 64));
+    let mean = flow.u().iter().sum::<f32>() / flow.u().len() as f32;
+    assert!((mean - 2.0).abs() < 0.3, "{mean}");
+    let picture = io::read_frame(run.path("flow.png")).unwrap();
+    assert_eq!((picture.width(), picture.height()), (97, 64));
+});
+
+cli!(both_directions_give_masks_and_confidence, |run| {
+    run.write_frame("a.png", 64, 48, 0);
+    run.write_frame("b.png", 64, 48, 1);
+    let text = run.ok(&["estimate", "a.png", "b.png", "-o", "f.pfm", "--bidirectional", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(report["occluded"].as_f64().unwrap() < 0.5);
+    for name in ["f.pfm", "f.backward.pfm", "f.occlusion.png", "f.confidence.png"] {
+        assert!(run.path(name).exists(), "{name}");
+    }
+});
+
+cli!(a_folder_gives_a_flow_between_all_neighbours, |run| {
+    fs::create_dir(run.path("frames")).unwrap();
+    for i in [1, 2, 10] {
+        run.write_frame(&format!("frames/f{i}.png"), 40, 32, i);
+    }
+    run.ok(&["estimate", "frames", "-o", "flows", "--format", "npy", "--viz", "pictures", "--batch", "2"]);
+    let listed = |dir: &str| {
+        let mut names: Vec<String> = fs::read_dir(run.path(dir))
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    };
+    assert_eq!(listed("flows"), ["f1.npy", "f2.npy"]);
+    assert_eq!(listed("pictures"), ["f1.png", "f2.png"]);
+    let error = run.fails(2, &["estimate", "frames"]);
+    assert!(error.contains("-o DIR"), "{error}");
+});
+
+cli!(lists_and_numbered_pairs_are_pairs, |run| {
+    for name in ["x1", "x2", "y1", "y2"] {
+        run.write_frame(&format!("{name}.png"), 33, 17, name.ends_with('2') as usize);
+    }
+    fs::write(run.path("list.txt"), "# two pairs\nx1.png x2.png\n\ny1.png\ty2.png\n").unwrap();
+    run.ok(&["estimate", "list.txt", "-o", "from-list"]);
+    assert!(run.path("from-list/x1.flo").exists() && run.path("from-list/y1.flo").exists());
+    fs::remove_file(run.path("list.txt")).unwrap();
+    assert!(run.ok(&["estimate", ".", "-o", "from-folder"]).contains("2 pairs"));
+});
+
+cli!(video_comes_through_standard_input, |run| {
+    let mut video = b"YUV4MPEG2 W32 H24 F25:1 C420jpeg\n".to_vec();
+    for shift in 0..3 {
+        video.extend_from_slice(b"FRAME\n");
+        video.extend((0..32 * 24).map(|i| 128 + (60.0 * (((i % 32) - shift) as f32 * 0.5).sin()) as u8));
+        video.extend([128; 2 * 16 * 12]);
+    }
+    let mut child =
+        run.command(&["estimate", "-", "-o", "flows"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(&video).unwrap();
+    assert!(child.wait_with_output().unwrap().status.success());
+    assert!(run.path("flows/000000.flo").exists() && run.path("flows/000001.flo").exists());
+});
+
+cli!(a_network_runs_from_a_weight_file_that_names_it, |run| {
+    run.write_frame("a.png", 70, 50, 0);
+    run.write_frame("b.png", 70, 50, 1);
+    run.ok(&["weights", "random", "lightflow-0.5", "-o", "w.safetensors", "--half"]);
+    assert!(run.ok(&["weights", "show", "w.safetensors"]).contains("lightflow-0.5"));
+    for fit in ["pad", "resize", "crop"] {
+        run.ok(&["estimate", "a.png", "b.png", "-w", "w.safetensors", "--fit", fit, "-o", "net.flo"]);
+        let flow = io::read_flow(run.path("net.flo")).unwrap();
+        assert_eq!((flow.width(), flow.height()), (70, 50), "{fit}");
+    }
+    run.ok(&["estimate", "a.png", "b.png", "-w", "w.safetensors", "--tile", "64x64", "-o", "tiled.flo"]);
+    let error = run.fails(2, &["estimate", "a.png", "b.png", "-w", "w.safetensors", "-m", "pwcnet"]);
+    assert!(error.contains("lightflow-0.5"), "{error}");
+});
+
+cli!(a_network_without_weights_says_what_it_needs, |run| {
+    run.write_frame("a.png", 64, 64, 0);
+    let error = run.fails(2, &["estimate", "a.png", "a.png", "-m", "pwcnet"]);
+    assert!(error.contains("needs weights") && error.contains("weights import"), "{error}");
+    let error = run.fails(1, &["estimate", "a.png", "a.png", "-m", "pwcnett"]);
+    assert!(error.contains("pwcnet"), "{error}");
+});
+
+cli!(wrong_input_is_named_and_explained, |run| {
+    run.write_frame("a.png", 64, 64, 0);
+    run.write_frame("small.png", 32, 64, 0);
+    fs::write(run.path("text.png"), "no picture").unwrap();
+    fs::create_dir(run.path("empty")).unwrap();
+    for (code, args, hint) in [
+        (1, &["estimate", "a.png", "missing.png"][..], "missing.png"),
+        (1, &["estimate", "a.png", "text.png"], "text.png"),
+        (1, &["estimate", "a.png", "small.png"], "one size"),
+        (2, &["estimate", "a.png", "-o", "x"], "second"),
+        (1, &["estimate", "empty", "-o", "x"], "no image"),
+        (1, &["estimate", "a.png", "a.png", "-o", "flow.xyz"], "xyz"),
+        (2, &["estimate", "a.png", "a.png", "--tile", "axb"], "HEIGHTxWIDTH"),
+        (1, &["convert", "a.png", "b.flo"], "a.png"),
+        (1, &["weights", "show", "a.png"], "safetensors"),
+        (2, &["bench"], "--model"),
+    ] {
+        let error = run.fails(code, args);
+        assert!(error.contains(hint), "{args:?}: {error}");
+    }
+    assert!(!run.path("flow.xyz").exists() && !run.path("b.flo").exists());
+});
+
+cli!(formats_convert_and_compare, |run| {
+    let flow = FlowField::from_fn(20, 10, |x, y| (x as f32 * 0.25, -(y as f32)));
+    io::write_flow(run.path("a.flo"), &flow).unwrap();
+    for name in ["b.pfm", "c.npy", "d.npz", "e.png"] {
+        run.ok(&["convert", "a.flo", name]);
+        assert_eq!(io::read_flow(run.path(name)).unwrap(), flow, "{name}");
+    }
+    let report: serde_json::Value = serde_json::from_str(&run.ok(&["compare", "a.flo", "e.png", "--json"])).unwrap();
+    assert_eq!(report["epe"], 0.0);
+    run.ok(&["compare", "a.flo", "e.png", "--error-map", "errors.png"]);
+    run.ok(&["viz", "a.flo", "b.pfm", "-o", "pictures", "--norm", "sequence"]);
+    assert!(run.path("pictures/a.png").exists() && run.path("errors.png").exists());
+});
+
+cli!(bench_prints_one_json_object_last, |run| {
+    let text = run.ok(&["bench", "-m", "lightflow-0.5", "--size", "64x64", "--runs", "3", "--json", "--profile"]);
+    let report: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    for key in ["model", "height", "width", "device", "threads", "runs", "median_s", "min_s", "p95_s", "gflop"] {
+        assert!(!report[key].is_null(), "{key} in {report}");
+    }
+    assert!(report["layers"]["layers"].as_array().unwrap().len() > 10);
+});
+
+cli!(every_command_explains_itself, |run| {
+    let help = run.ok(&["--help"]);
+    for command in ["estimate", "viz", "convert", "compare", "models", "weights", "bench", "doctor"] {
+        assert!(help.contains(command));
+        let text = run.ok(&[command, "--help"]);
+        assert!(text.contains("Usage"), "{command}");
+    }
+    assert!(run.ok(&["models"]).contains("flownet2-css"));
+    assert!(run.ok(&["models", "pwcnet"]).contains("9374340"));
+    run.ok(&["models", "lightflow", "--graph", "net.dot"]);
+    let doctor: serde_json::Value = serde_json::from_str(&run.ok(&["doctor", "--json"])).unwrap();
+    assert!(doctor["networks"].as_array().unwrap().len() > 20);
+});
