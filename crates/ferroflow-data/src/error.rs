@@ -23,6 +23,26 @@ pub enum DataError {
     /// A folder of frames or a video could not be read.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    /// A folder to be filled holds something made with other settings.
+    #[error("{path} says that this folder was made with {found}, not {wanted}; choose another folder or remove it")]
+    OtherSettings {
+        /// The file that records the settings.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// A crop larger than the frame it is to be cut from.
+    #[error("{id} is {}x{}, too small for a crop of {}x{}; choose a smaller crop", size.0, size.1, crop.0, crop.1)]
+    Crop {
+        /// The sample.
+        id: String,
+        /// Its width and height.
+        size: (usize, usize),
+        /// Width and height of the crop.
+        crop: (usize, usize),
+    },
     /// An index past the end.
     #[error("{name} has {len} samples, so there is no sample {index}")]
     Index {

@@ -1,6 +1,7 @@
 //! Data for optical flow: readers of the public data sets, shards, augmentation, an endless synthetic data set, and the
 //! loader that feeds training.
 
+pub mod augment;
 mod check;
 pub mod datasets;
 mod error;

@@ -110,6 +110,7 @@ pub fn pack(isa: Isa, frames: [Pixels<'_>; 2], batch: usize, sources: &[Option<S
 pub fn pack_narrow(
     isa: Isa,
     frames: [Pixels<'_>; 2],
+    batch: usize,
     extent: Extent,
     channels: usize,
     sources: &[Option<Source>],
@@ -120,7 +121,7 @@ pub fn pack_narrow(
     let pixels = extent.h * extent.w;
     assert_eq!(sources.len(), LANES * extent.n, "sources");
     assert!((1..=LANES).contains(&channels) && out.len() >= extent.n * pixels * channels, "output");
-    frames.iter().for_each(|f| f.check(extent.n, pixels));
+    frames.iter().for_each(|f| f.check(batch, pixels));
     if pixels == 0 {
         return;
     }
@@ -128,10 +129,13 @@ pub fn pack_narrow(
     images.enumerate().for_each(|(n, image)| {
         image.par_chunks_mut(PIXELS * channels).enumerate().for_each(|(i, out)| {
             let sources = &sources[n * LANES..][..LANES];
-            simd::run(isa, Pack { frames, n, pixels, first: i * PIXELS, sources, channels, out });
+            simd::run(isa, Pack { frames, n: n % batch, pixels, first: i * PIXELS, sources, channels, out });
         });
     });
 }
+
+/// Pixels at a time: their channels stay in L1.
+const RUN: usize = 128;
 
 struct Pack<'a> {
     frames: [Pixels<'a>; 2],
@@ -148,8 +152,9 @@ impl Kernel for Pack<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        // Pixels at a time: their channels stay in L1.
-        const RUN: usize = 128;
+        if let [Pixels::Rgb(first), Pixels::Rgb(second)] = self.frames {
+            return self.look_up([first, second]);
+        }
         let channels = self.channels;
         let mut values = [[0.0f32; RUN]; LANES];
         for (i, out) in self.out.chunks_mut(RUN * channels).enumerate() {
@@ -182,6 +187,31 @@ impl Kernel for Pack<'_> {
                         }
                     }
                 }
+            }
+        }
+    }
+}
+
+impl Pack<'_> {
+    /// A byte has 256 values: each lane's are computed once for these pixels, and looked up.
+    #[inline(always)]
+    fn look_up(self, frames: [&[&[u8]]; 2]) {
+        let mut tables = [[0.0f32; 256]; LANES];
+        for (table, source) in tables.iter_mut().zip(self.sources) {
+            if let Some(Source { scale, offset, .. }) = *source {
+                table.iter_mut().enumerate().for_each(|(byte, v)| *v = byte as f32 * scale + offset);
+            }
+        }
+        for (i, out) in self.out.chunks_mut(RUN * self.channels).enumerate() {
+            if self.channels == LANES {
+                out.fill(0.0);
+            }
+            let first = self.first + i * RUN;
+            for ((lane, table), source) in tables.iter().enumerate().zip(self.sources) {
+                let Some(Source { frame, channel, .. }) = *source else { continue };
+                let bytes = frames[frame][self.n][3 * first + channel..].iter().step_by(3);
+                let values = out[lane..].iter_mut().step_by(self.channels);
+                values.zip(bytes).for_each(|(v, &byte)| *v = table[usize::from(byte)]);
             }
         }
     }
@@ -231,7 +261,7 @@ mod tests {
                     let extent = Extent { n: batch, h, w };
                     let first: Vec<_> = sources.chunks(32).take(batch).flat_map(|s| s[..LANES].to_vec()).collect();
                     let mut narrow = vec![f32::NAN; batch * h * w * 6 + LANES];
-                    pack_narrow(isa, frames, extent, 6, &first, &mut narrow);
+                    pack_narrow(isa, frames, batch, extent, 6, &first, &mut narrow);
                     for (i, got) in narrow[..batch * h * w * 6].iter().enumerate() {
                         assert_eq!(*got, out.at(i % 6, i / (6 * h * w), i / (6 * w) % h, i / 6 % w));
                     }

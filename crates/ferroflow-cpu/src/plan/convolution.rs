@@ -36,7 +36,10 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
         if matches!(&node.op, Op::Conv(c) if c.groups != 1) {
             return Err(self.unsupported(chain.head, "groups that are not a depthwise 3x3 with stride 1 or 2"));
         }
-        let x = self.blocks(node.inputs[0]);
+        let x = match self.narrow(node.inputs[0]) {
+            Some(narrow) => narrow,
+            None => self.blocks(node.inputs[0]),
+        };
         let key = LayerKey {
             weight,
             maps: chain.maps.clone(),

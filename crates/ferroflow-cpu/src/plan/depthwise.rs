@@ -6,23 +6,13 @@ use ferroflow_kernels::{
     LANES,
     conv::ConvShape,
     depthwise::{Depthwise, DepthwisePlan, Pointwise, SeparablePlan},
-    lane_map,
 };
 use ferroflow_net::{
     NodeId, Op,
     graph::{Conv, Filter},
 };
 
-use super::{
-    compile::Compiler,
-    convolution::conv_shape,
-    fuse::Chain,
-    step::Kernel,
-    value::{Content, Value},
-};
-
-/// A first layer reads no more channels than this without padding lanes.
-const NARROW: usize = 8;
+use super::{compile::Compiler, convolution::conv_shape, fuse::Chain, step::Kernel, value::Value};
 
 /// Whether the depthwise kernels can compute it.
 pub(super) fn is_depthwise(c: &Conv) -> bool {
@@ -34,9 +24,11 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
     /// A depthwise convolution and what its chain adds.
     pub(super) fn depthwise(&mut self, chain: &Chain, c: &Conv) -> Value {
         let input = self.graph.node(chain.head).inputs[0];
-        let (x, pixel) = match self.narrow(input) {
-            Some(narrow) if chain.pointwise.is_some() => (narrow, c.in_channels),
-            _ => (self.blocks(input), LANES),
+        let narrow = if chain.pointwise.is_some() { self.narrow(input) } else { None };
+        let pixel = if narrow.is_some() { c.in_channels } else { LANES };
+        let x = match narrow {
+            Some(narrow) => narrow,
+            None => self.blocks(input),
         };
         let shape = conv_shape(c);
         let (weight, bias) = self.folded(&shape, c.weight, c.bias, chain);
@@ -77,23 +69,6 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
         let out = self.fresh(extent, p.out_channels);
         self.push(chain.tail, Kernel::Separable(Arc::new(plan)), flop, vec![x], &out);
         out
-    }
-
-    /// The frames' channels in one block without padding lanes, if only one layer reads them.
-    fn narrow(&mut self, id: NodeId) -> Option<Value> {
-        let channels = self.channels(id);
-        let [part] = &self.described[id.0 as usize][..] else { return None };
-        if !matches!(self.contents[id.0 as usize], Some(Content::Deferred)) || channels > NARROW {
-            return None;
-        }
-        let part = part.clone();
-        self.uses.only_reader(id)?;
-        let extent = self.extent(id);
-        // The kernel loads 16 floats from every pixel, the last one too.
-        let plane = self.buffer(extent.len() / LANES * channels + LANES);
-        let value = Value { extent, planes: vec![plane], lanes: lane_map(&[channels]) };
-        self.push(id, Kernel::PackNarrow(part), 0.0, Vec::new(), &value);
-        Some(value)
     }
 
     /// Whether an enlargement by 2 is left to the depthwise kernels that read it.

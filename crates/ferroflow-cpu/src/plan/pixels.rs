@@ -1,8 +1,13 @@
 //! What is done to the frames before the first kernel: never a pass of its own, but part of writing the first blocks.
 
+use ferroflow_kernels::LANES;
 use ferroflow_net::{NodeId, Op, graph::Frame};
 
-use super::{compile::Compiler, value::Pixel};
+use super::{
+    compile::Compiler,
+    step::Kernel,
+    value::{Pixel, Value},
+};
 
 impl<W: AsRef<[f32]>> Compiler<'_, W> {
     /// Which nodes are affine functions of the frames, channel by channel.
@@ -63,13 +68,29 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
             Op::Sub => {
                 let mean = self.dense(node.inputs[1]);
                 let subtract = |c: usize, pixel: &Pixel| {
-                    let (plane, lane) = (mean.planes[c / 16], c % 16);
+                    let (plane, lane) = (mean.planes[c / LANES], c % LANES);
                     Pixel { mean: Some((plane, lane, -1.0)), ..pixel.clone() }
                 };
                 each(&parts[0], &subtract)
             }
             _ => Vec::new(),
         }
+    }
+
+    /// The channels of a plain function of the frames in one block without padding lanes, if only one layer reads them.
+    pub(super) fn narrow(&mut self, id: NodeId) -> Option<Value> {
+        let channels = self.channels(id);
+        let parts = self.described[id.0 as usize].clone();
+        if !self.is_deferred(id) || parts.is_empty() || channels >= LANES {
+            return None;
+        }
+        self.uses.only_reader(id)?;
+        let extent = self.extent(id);
+        // Kernels may load 16 floats from every pixel, the last one too.
+        let plane = self.buffer(extent.len() / LANES * channels + LANES);
+        let value = Value { extent, planes: vec![plane], lanes: (0..channels as u32).map(Some).collect() };
+        self.push(id, Kernel::PackNarrow(parts), 0.0, Vec::new(), &value);
+        Some(value)
     }
 
     /// For a mean over frames: per channel what is averaged, if the inputs are plain functions of the frames.

@@ -30,7 +30,7 @@ pub(super) enum Kernel {
         sources: Vec<Pixel>,
     },
     /// The same into a single block of fewer floats per pixel.
-    PackNarrow(Vec<Pixel>),
+    PackNarrow(Vec<Vec<Pixel>>),
     /// Means of the frames: per output channel, the frames' channels it averages.
     PixelMean(Vec<Vec<Pixel>>),
     /// Per lane.
@@ -131,8 +131,8 @@ impl Step {
             f(plane);
         }
         let pixels: &mut dyn Iterator<Item = &mut Pixel> = match &mut self.kernel {
-            Kernel::Pack(parts) => &mut parts.iter_mut().flatten(),
-            Kernel::PackNarrow(channels) | Kernel::Pixelwise { sources: channels, .. } => &mut channels.iter_mut(),
+            Kernel::Pack(parts) | Kernel::PackNarrow(parts) => &mut parts.iter_mut().flatten(),
+            Kernel::Pixelwise { sources, .. } => &mut sources.iter_mut(),
             _ => return,
         };
         pixels.filter_map(|p| p.mean.as_mut()).for_each(|(plane, ..)| f(plane));
@@ -187,9 +187,9 @@ impl Step {
                 let sources = sources(parts, LANES * out.planes.len(), batch, pool);
                 pack::pack(isa, frames, batch, &sources, out);
             }
-            Kernel::PackNarrow(channels) => {
-                let sources = sources(std::slice::from_ref(channels), LANES, batch, pool);
-                pack::pack_narrow(isa, frames, out.extent, channels.len(), &sources, out.planes[0]);
+            Kernel::PackNarrow(parts) => {
+                let sources = sources(parts, LANES, batch, pool);
+                pack::pack_narrow(isa, frames, batch, out.extent, parts[0].len(), &sources, out.planes[0]);
             }
             Kernel::Pixelwise { program, sources: channels } => {
                 let sources = sources(std::slice::from_ref(channels), channels.len(), batch, pool);

@@ -252,10 +252,8 @@ pub const FLOWNET2_CS: &[Case] = &[
 ];
 
 pub const FLOWNET2_CSS: &[Case] = &[
-    case("flownet2/nvidia_FlowNet2CSS_a", "flownet2-css", &[], A, flownet2),
     case("flownet2/nvidia_FlowNet2CSS_b", "flownet2-css", &[], B, flownet2),
     case("flownet2/mindspore_FlowNet2CSS_b", "flownet2-css", MINDSPORE, B, flownet2),
-    case("flownet2/ptlflow_flownetcss_a", "flownet2-css", PTLFLOW, A, flownet2),
     case("flownet2/ptlflow_flownetcss_b", "flownet2-css", PTLFLOW, B, flownet2),
 ];
 
@@ -265,10 +263,16 @@ pub const FLOWNET2: &[Case] = &[
     case("flownet2/mindspore_FlowNet2_b", "flownet2", MINDSPORE, B, flownet2),
     case("flownet2/ascend_FlowNet2_b", "flownet2", ASCEND, BPadded, flownet2),
     case("flownet2/ptlflow_flownet2_b", "flownet2", PTLFLOW, B, flownet2),
+];
+
+/// 45 GFLOP each, those of CSS 26.
+pub const FLOWNET2_LARGE: &[Case] = &[
     case("flownet2/nvidia_FlowNet2_a", "flownet2", &[], A, flownet2),
     case("flownet2/mindspore_FlowNet2_a", "flownet2", MINDSPORE, A, flownet2),
     case("flownet2/ascend_FlowNet2_a", "flownet2", ASCEND, A, flownet2),
     case("flownet2/ptlflow_flownet2_a", "flownet2", PTLFLOW, A, flownet2),
+    case("flownet2/nvidia_FlowNet2CSS_a", "flownet2-css", &[], A, flownet2),
+    case("flownet2/ptlflow_flownetcss_a", "flownet2-css", PTLFLOW, A, flownet2),
 ];
 
 pub const PWCNET: &[Case] = &[
@@ -293,7 +297,6 @@ pub const TFOPTFLOW: &[Case] = &[
 pub const UFLOW: &[Case] = &[
     case("uflow/google_model", "uflow", &[BATCH], U, uflow),
     case("uflow/mindspore_model", "uflow-mindspore", &[], U0, uflow),
-    variant("no_cost_volume/", &[BATCH, "cost-volume=off"]),
     variant("shared_decoder/", &[BATCH, "shared-decoder=on"]),
     variant("original_sizes/", &[BATCH, "layer-sizes=original"]),
     variant("no_accumulate/", &[BATCH, "accumulate-flow=off"]),
@@ -302,6 +305,8 @@ pub const UFLOW: &[Case] = &[
     variant("level1_1x1/", &[BATCH, "level1-1x1=1"]),
     variant("half_channels/", &[BATCH, "channel-multiplier=0.5"]),
 ];
+
+pub const UFLOW_NO_COST_VOLUME: &[Case] = &[variant("no_cost_volume/", &[BATCH, "cost-volume=off"])];
 
 pub const LIGHTFLOW: &[Case] = &[
     case("lightflow/eval_a", "lightflow", &[], A, lightflow),

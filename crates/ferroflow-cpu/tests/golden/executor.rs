@@ -1,8 +1,10 @@
 //! What runs a network: the table of cases is the same for all.
 
-use ferroflow_cpu::reference;
+use std::collections::HashMap;
+
+use ferroflow_cpu::{Options, Pixels, Plan, reference};
 use ferroflow_net::graph::{Extent, Sizes};
-use ferroflow_net::{Model, Weights};
+use ferroflow_net::{Model, NodeId, Weights};
 
 use super::shared::{Array, Input};
 
@@ -19,6 +21,54 @@ pub trait Executor: Sync {
     fn run(&self, model: &Model, weights: &Weights, input: &Input) -> Values;
 }
 
+fn sizes(input: &Input) -> Sizes {
+    Sizes {
+        batch: input.batch,
+        input: Extent { height: input.height, width: input.width },
+        output: Extent { height: input.output.0, width: input.output.1 },
+    }
+}
+
+/// The inference plan as users run it, except that the flows of all levels are kept.
+pub struct Planned {
+    /// Without Winograd.
+    pub exact: bool,
+}
+
+impl Executor for Planned {
+    fn name(&self) -> &'static str {
+        if self.exact { "exact plan" } else { "plan" }
+    }
+
+    fn keeps_all(&self) -> bool {
+        false
+    }
+
+    fn run(&self, model: &Model, weights: &Weights, input: &Input) -> Values {
+        let graph = &model.graph;
+        let weights: Vec<&[f32]> = weights.iter().collect();
+        let sizes = sizes(input);
+        let keep: Vec<NodeId> = graph.pyramid.iter().copied().chain(graph.find("flow2.pixels")).collect();
+        let options = Options { keep: keep.clone(), exact: self.exact, ..Options::default() };
+        let mut plan = Plan::new(graph, &weights, sizes, &options).unwrap();
+        let (height, width) = input.output;
+        let mut flow = vec![f32::NAN; 2 * input.batch * height * width];
+        let [first, second] = &input.frames;
+        plan.run(Pixels::Planar(first), Pixels::Planar(second), &mut flow).unwrap();
+
+        let shapes = graph.shapes(&sizes).unwrap();
+        let mut values =
+            HashMap::from([("flow".to_string(), Array { shape: vec![input.batch, 2, height, width], data: flow })]);
+        for id in keep {
+            if let Some(data) = plan.value(id) {
+                let shape = shapes[id.0 as usize].to_vec();
+                values.insert(graph.node(id).name.clone(), Array { shape, data });
+            }
+        }
+        Box::new(move |name| values.get(name).cloned())
+    }
+}
+
 /// The plain interpreter.
 pub struct Reference<T>(pub std::marker::PhantomData<T>);
 
@@ -32,14 +82,8 @@ impl<T: reference::Real> Executor for Reference<T> {
     }
 
     fn run(&self, model: &Model, weights: &Weights, input: &Input) -> Values {
-        let extent = |height, width| Extent { height, width };
-        let sizes = Sizes {
-            batch: input.batch,
-            input: extent(input.height, input.width),
-            output: extent(input.output.0, input.output.1),
-        };
         let [first, second] = &input.frames;
-        let values = reference::run::<T>(&model.graph, weights, [first, second], &sizes).unwrap();
+        let values = reference::run::<T>(&model.graph, weights, [first, second], &sizes(input)).unwrap();
         let graph = model.graph.clone();
         Box::new(move |name| {
             let value = values.get(graph.find(name)?);

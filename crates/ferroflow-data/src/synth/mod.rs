@@ -12,11 +12,13 @@ mod render;
 mod scene;
 mod shape;
 mod texture;
+mod write;
 
 use std::sync::Arc;
 
 pub use preset::{Effects, Movement, PRESETS, Preset};
 use texture::Bank;
+pub use write::write;
 
 use crate::DataError;
 use crate::sample::{Sample, Source};

@@ -90,9 +90,9 @@ impl Preset {
             diameter: [130.0, 110.0, 40.0, 480.0],
             chairs: 0.7,
             background: Movement {
-                shift: 38.0,
+                shift: 30.0,
                 power: 4,
-                at: 4.0,
+                at: 16.0,
                 rotation: 0.17,
                 zoom: 0.1,
                 tilt: 0.0,
@@ -100,9 +100,9 @@ impl Preset {
                 bend: 0.06,
             },
             object: Movement {
-                shift: 120.0,
+                shift: 105.0,
                 power: 4,
-                at: 16.0,
+                at: 60.0,
                 rotation: 0.5,
                 zoom: 0.26,
                 tilt: 0.0,

@@ -235,33 +235,45 @@ impl Painter {
         let pixels = &mut canvas.color[start..start + n];
         let times: [f32; 9] = std::array::from_fn(|tap| self.shutter * ((tap as f32 + 0.5) / taps as f32 - 0.5));
         let weight = 1.0 / taps as f32;
+        let textured = paint.gain != [0.0; 3];
+        let (gain, bias) = (widen(paint.gain), widen(paint.bias));
         for i in 0..n {
             if alpha[i] == 0.0 {
                 continue;
             }
             let (x, y) = (xs[i], ys[i]);
-            let (tu, tv) = (map[0] * x + map[1] * y + map[2], map[3] * x + map[4] * y + map[5]);
-            let texel = if taps == 1 {
-                sampler.at(tu, tv)
-            } else {
-                let (du, dv) = (map[0] * dx[i] + map[1] * dy[i], map[3] * dx[i] + map[4] * dy[i]);
-                let mut sum = [0.0; 4];
-                for &t in &times[..taps] {
-                    let c = sampler.at(tu - t * du, tv - t * dv);
-                    for k in 0..4 {
-                        sum[k] += c[k];
+            let texel = if textured {
+                let (tu, tv) = (map[0] * x + map[1] * y + map[2], map[3] * x + map[4] * y + map[5]);
+                if taps == 1 {
+                    sampler.at(tu, tv)
+                } else {
+                    let (du, dv) = (map[0] * dx[i] + map[1] * dy[i], map[3] * dx[i] + map[4] * dy[i]);
+                    let mut sum = [0.0; 4];
+                    for &t in &times[..taps] {
+                        let c = sampler.at(tu - t * du, tv - t * dv);
+                        for k in 0..4 {
+                            sum[k] += c[k];
+                        }
                     }
+                    sum.map(|s| s * weight)
                 }
-                sum.map(|s| s * weight)
+            } else {
+                [255.0; 4]
             };
             let shade = (paint.shade.0 + paint.shade.1 * x + paint.shade.2 * y).clamp(0.4, 1.6);
             let cover = alpha[i] * texel[3] * (1.0 / 255.0);
-            for k in 0..3 {
-                let color = (texel[k] * paint.gain[k] + paint.bias[k]) * shade;
-                pixels[i][k] += (color - pixels[i][k]) * cover;
+            let pixel = &mut pixels[i];
+            for k in 0..4 {
+                let color = (texel[k] * gain[k] + bias[k]) * shade;
+                pixel[k] += (color - pixel[k]) * cover;
             }
         }
     }
+}
+
+/// Four lanes, the last one idle: what the compiler turns into one vector.
+fn widen(c: [f32; 3]) -> [f32; 4] {
+    [c[0], c[1], c[2], 0.0]
 }
 
 /// A pixel is occluded where its surface lies outside frame 2 or under a nearer layer there.

@@ -209,7 +209,7 @@ fn object(
             .iter()
             .map(|contour| shape::subdivide(&contour.iter().map(|&p| place(p)).collect::<Vec<_>>(), step))
             .collect(),
-        paint: paints[piece.paint % paints.len()].clone().shaded(piece.shade),
+        paint: paints[piece.paint % paints.len()].clone().shaded(piece.shade, piece.plain),
     };
     Layer { parts: pieces.iter().map(part).collect(), motion }
 }
@@ -244,7 +244,13 @@ impl Paint {
         Self { tile, map: [c, -s, offset.0, s, c, offset.1], density, gain, bias, shade }
     }
 
-    fn shaded(mut self, factor: f32) -> Self {
+    /// The same paint brighter or darker; a plain one shows only the texture's mean.
+    fn shaded(mut self, factor: f32, plain: bool) -> Self {
+        if plain {
+            let mean = self.tile.mean();
+            self.bias = std::array::from_fn(|k| self.bias[k] + mean[k] * self.gain[k]);
+            self.gain = [0.0; 3];
+        }
         self.gain = self.gain.map(|g| g * factor);
         self.bias = self.bias.map(|b| b * factor);
         self

@@ -16,10 +16,12 @@ pub struct Piece {
     pub paint: usize,
     /// Brightness of the paint here, 1 = as it is.
     pub shade: f32,
+    /// Painted in one colour, without its texture.
+    pub plain: bool,
 }
 
 fn silhouette(contours: Vec<Vec<Point>>) -> Vec<Piece> {
-    vec![Piece { contours, paint: 0, shade: 1.0 }]
+    vec![Piece { contours, paint: 0, shade: 1.0, plain: false }]
 }
 
 /// A random object that is no chair.
@@ -113,7 +115,7 @@ fn layered(random: &mut Random) -> Vec<Piece> {
         let (x, y) = (random.spread(0.15), random.spread(0.15));
         let inner = if random.chance(0.5) { blob(random) } else { polygon(random) };
         let contour = inner.into_iter().map(|p| (x + scale * p.0, y + scale * p.1)).collect();
-        pieces.push(Piece { contours: vec![contour], paint: 1 + i % 2, shade: random.range(0.6, 1.3) });
+        pieces.push(Piece { contours: vec![contour], paint: 1 + i % 2, shade: random.range(0.6, 1.3), plain: false });
     }
     pieces
 }
@@ -274,7 +276,7 @@ impl View {
 
     fn turn(&self, p: Space) -> Space {
         let (x, z) = (self.yaw.0 * p.0 - self.yaw.1 * p.2, self.yaw.1 * p.0 + self.yaw.0 * p.2);
-        (x, self.pitch.0 * p.1 - self.pitch.1 * z * -1.0, self.pitch.0 * z - self.pitch.1 * p.1)
+        (x, self.pitch.0 * p.1 + self.pitch.1 * z, self.pitch.0 * z - self.pitch.1 * p.1)
     }
 
     /// The visible faces of the boxes, far ones first, after their common silhouette.
@@ -302,12 +304,12 @@ impl View {
                 let length = (n.0 * n.0 + n.1 * n.1 + n.2 * n.2).sqrt().max(1e-9);
                 let facing = (n.0 * self.light.0 + n.1 * self.light.1 + n.2 * self.light.2).abs() / length;
                 let shade = 0.35 + 0.85 * facing;
-                faces.push((depth, Piece { contours: vec![contour], paint: shape.paint, shade }));
+                faces.push((depth, Piece { contours: vec![contour], paint: shape.paint, shade, plain: false }));
             }
         }
         faces.sort_by(|a, b| b.0.total_cmp(&a.0));
         let outline = faces.iter().map(|f| f.1.contours[0].clone()).collect();
-        let mut pieces = vec![Piece { contours: outline, paint: 1, shade: 0.4 }];
+        let mut pieces = vec![Piece { contours: outline, paint: 1, shade: 0.4, plain: true }];
         pieces.extend(faces.into_iter().map(|f| f.1));
         pieces
     }

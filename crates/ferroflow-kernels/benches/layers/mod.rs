@@ -79,8 +79,10 @@ pub fn layers(filter: &str) -> impl Iterator<Item = Bench> {
                 (state >> 8) as f32 / (1 << 23) as f32 - 1.0
             };
             let weight = (0..cin * cout * kernel * kernel).map(|_| 0.05 * random()).collect();
-            let lanes = lane_map(&[cin]);
-            let mut source = vec![Buffer::zeroed(input.len()); cin.div_ceil(16)];
+            // Frames come without padding lanes.
+            let pixel = cin.min(16);
+            let lanes = if cin < 16 { (0..cin as u32).map(Some).collect() } else { lane_map(&[cin]) };
+            let mut source = vec![Buffer::zeroed(input.len() / 16 * pixel); cin.div_ceil(16)];
             for (block, buffer) in source.iter_mut().enumerate() {
                 for (i, value) in buffer.iter_mut().enumerate() {
                     *value = if block * 16 + i % pixel < cin { random() } else { 0.0 };

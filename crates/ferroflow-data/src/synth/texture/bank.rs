@@ -11,7 +11,7 @@ use super::{Tile, procedural};
 /// Tiles in reach of one sample.
 const WINDOW: u64 = 40;
 /// Samples per new tile.
-const PACE: u64 = 12;
+const PACE: u64 = 24;
 
 /// A shared store of tiles, made when first used. At most about 100 MB.
 #[derive(Debug)]

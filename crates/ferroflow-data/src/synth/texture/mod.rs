@@ -12,6 +12,7 @@ use crate::math::floor;
 #[derive(Debug)]
 pub struct Tile {
     levels: Vec<Level>,
+    mean: [f32; 4],
 }
 
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl Tile {
         let mut levels = vec![Level { mask: size as i32 - 1, shift: size.trailing_zeros(), texels }];
         while levels.len() < 5 && levels[levels.len() - 1].mask > 31 {
             let fine = &levels[levels.len() - 1];
-            let half = (fine.mask as usize + 1) / 2;
+            let half = (fine.mask as usize).div_ceil(2);
             let mut texels = Vec::with_capacity(half * half);
             for y in 0..half {
                 for x in 0..half {
@@ -49,7 +50,14 @@ impl Tile {
             }
             levels.push(Level { mask: half as i32 - 1, shift: half.trailing_zeros(), texels });
         }
-        Self { levels }
+        let coarsest = &levels[levels.len() - 1].texels;
+        let mut mean = [0.0; 4];
+        for texel in coarsest {
+            for k in 0..4 {
+                mean[k] += f32::from(texel[k]) / coarsest.len() as f32;
+            }
+        }
+        Self { levels, mean }
     }
 
     /// The level whose texels are nearest to pixels when a pixel spans `texels_per_pixel` texels of the finest.
@@ -61,36 +69,38 @@ impl Tile {
         Sampler { level: &self.levels[level], factor: 1.0 / (1u32 << level) as f32 }
     }
 
-    /// Mean colour and mean absolute deviation from it, from the coarsest level.
+    /// Mean colour and alpha.
     pub fn mean(&self) -> [f32; 4] {
-        let texels = &self.levels[self.levels.len() - 1].texels;
-        let mut sum = [0.0; 4];
-        for t in texels {
-            for k in 0..4 {
-                sum[k] += f32::from(t[k]);
-            }
-        }
-        sum.map(|s| s / texels.len() as f32)
+        self.mean
     }
 }
 
+/// Spreads the bytes of a texel to 16-bit lanes, so that one multiplication weights all channels: red, blue, green, alpha.
+#[inline(always)]
+fn lanes(texel: [u8; 4]) -> u64 {
+    let t = u64::from(u32::from_le_bytes(texel));
+    (t & 0x00FF_00FF) | ((t & 0xFF00_FF00) << 24)
+}
+
 impl Sampler<'_> {
-    /// Red, green, blue, alpha at `(u, v)` in this level's texels, 0..255.
+    /// Red, green, blue, alpha at `(u, v)` in this level's texels, 0..255. Weights are multiples of 1/256.
     #[inline(always)]
     pub fn at(&self, u: f32, v: f32) -> [f32; 4] {
         let (x, y) = (floor(u), floor(v));
-        let (fx, fy) = (u - x as f32, v - y as f32);
+        let (fx, fy) = ((256.0 * (u - x as f32)) as u32, (256.0 * (v - y as f32)) as u32);
         let Level { mask, shift, texels } = self.level;
         let (x0, x1) = ((x & mask) as usize, ((x + 1) & mask) as usize);
         let (y0, y1) = (((y & mask) << shift) as usize, (((y + 1) & mask) << shift) as usize);
-        let (a, b, c, d) = (texels[y0 | x0], texels[y0 | x1], texels[y1 | x0], texels[y1 | x1]);
-        let (w11, w10) = (fx * fy, (1.0 - fx) * fy);
-        let (w01, w00) = (fx - w11, 1.0 - fx - w10);
-        let mut out = [0.0; 4];
-        for k in 0..4 {
-            out[k] = f32::from(a[k]) * w00 + f32::from(b[k]) * w01 + f32::from(c[k]) * w10 + f32::from(d[k]) * w11;
-        }
-        out
+        let w11 = (fx * fy + 128) >> 8;
+        let (w01, w10) = (fx - w11, fy - w11);
+        let w00 = 256 - fx - w10;
+        // The weights sum to 256 and the bytes are below 256: no lane overflows.
+        let sum = lanes(texels[y0 | x0]) * u64::from(w00)
+            + lanes(texels[y0 | x1]) * u64::from(w01)
+            + lanes(texels[y1 | x0]) * u64::from(w10)
+            + lanes(texels[y1 | x1]) * u64::from(w11);
+        let lane = |shift: u32| ((sum >> shift) & 0xFFFF) as i32 as f32 * (1.0 / 256.0);
+        [lane(0), lane(32), lane(16), lane(48)]
     }
 }
 

@@ -1,0 +1,89 @@
+//! Augmentation, as each project does it: one file per project.
+//!
+//! Every step has its random draws apart from their effect, so the effect is a plain function of (pair, draws) that can
+//! be checked against the originals; the whole is a pure function of (sample, random stream, iteration).
+
+pub mod flownet;
+mod image;
+pub mod lightflow;
+pub mod raft;
+pub mod tfoptflow;
+pub mod uflow;
+
+pub use image::{Image, Pair};
+
+use crate::random::Random;
+use crate::{DataError, Sample};
+
+/// A random change of a sample that keeps frames, flow and masks consistent.
+pub trait Augment: Send + Sync {
+    /// Width and height of what comes out; `None` keeps or depends on the input's.
+    fn size(&self) -> Option<(usize, usize)>;
+
+    /// The sample changed by draws from `random`; `iteration` is the training step, for schedules.
+    fn apply(&self, sample: Sample, random: &mut Random, iteration: u64) -> Result<Sample, DataError>;
+}
+
+/// Names accepted by [`named`].
+pub const NAMES: [&str; 9] =
+    ["none", "crop", "flownet", "tfoptflow-basic", "tfoptflow-heavy", "lightflow", "lightflow-sparse", "uflow", "raft"];
+
+/// The augmentation of that name, cropping to `crop` (width, height).
+pub fn named(name: &str, crop: (usize, usize)) -> Option<Box<dyn Augment>> {
+    Some(match name {
+        "none" => Box::new(Keep),
+        "crop" => Box::new(Crop(crop)),
+        "flownet" => Box::new(flownet::FlowNet { crop }),
+        "tfoptflow-basic" => Box::new(tfoptflow::Tfoptflow { crop, heavy: false }),
+        "tfoptflow-heavy" => Box::new(tfoptflow::Tfoptflow { crop, heavy: true }),
+        "lightflow" => Box::new(lightflow::LightFlow { crop, sparse: false }),
+        "lightflow-sparse" => Box::new(lightflow::LightFlow { crop, sparse: true }),
+        "uflow" => Box::new(uflow::UFlow { crop }),
+        "raft" => Box::new(raft::Raft::new(crop)),
+        _ => return None,
+    })
+}
+
+/// No change.
+pub struct Keep;
+
+impl Augment for Keep {
+    fn size(&self) -> Option<(usize, usize)> {
+        None
+    }
+
+    fn apply(&self, sample: Sample, _: &mut Random, _: u64) -> Result<Sample, DataError> {
+        Ok(sample)
+    }
+}
+
+/// A random window of the given width and height, the same in both frames.
+pub struct Crop(pub (usize, usize));
+
+impl Augment for Crop {
+    fn size(&self) -> Option<(usize, usize)> {
+        Some(self.0)
+    }
+
+    fn apply(&self, sample: Sample, random: &mut Random, _: u64) -> Result<Sample, DataError> {
+        let at = crop_origin(&sample, self.0, random)?;
+        Ok(Pair::from_sample(&sample).crop(at, self.0).into_sample(sample.id))
+    }
+}
+
+/// A uniform top left corner for a crop that fits.
+fn crop_origin(sample: &Sample, crop: (usize, usize), random: &mut Random) -> Result<(usize, usize), DataError> {
+    let (w, h) = (sample.first.width(), sample.first.height());
+    fits(&sample.id, (w, h), crop)?;
+    Ok((random.between(0, w - crop.0), random.between(0, h - crop.1)))
+}
+
+fn fits(id: &str, size: (usize, usize), crop: (usize, usize)) -> Result<(), DataError> {
+    if crop.0 == 0 || crop.1 == 0 || crop.0 > size.0 || crop.1 > size.1 {
+        return Err(DataError::Crop { id: id.into(), size, crop });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

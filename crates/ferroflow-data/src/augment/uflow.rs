@@ -1,0 +1,310 @@
+//! UFlow's augmentation (google-research): photometric changes shared by both frames, geometric ones exact in the flow.
+//!
+//! Images are 0..1 here. Flows are `(u, v)`; rotations turn them with the picture.
+
+use super::{Augment, Image, Pair};
+use crate::math::floor;
+use crate::random::Random;
+use crate::{DataError, Sample};
+
+/// The photometric set with its defaults, a left-right and an up-down flip, and a crop.
+pub struct UFlow {
+    /// Width and height of what comes out.
+    pub crop: (usize, usize),
+}
+
+impl Augment for UFlow {
+    fn size(&self) -> Option<(usize, usize)> {
+        Some(self.crop)
+    }
+
+    fn apply(&self, sample: Sample, random: &mut Random, _: u64) -> Result<Sample, DataError> {
+        super::fits(&sample.id, (usize::MAX, usize::MAX), self.crop)?;
+        let mut pair = Pair::from_sample(&sample);
+        let photometric = Photometric::draw(random);
+        for image in &mut pair.images {
+            image.data.iter_mut().for_each(|v| *v /= 255.0);
+            photometric.apply(image, random);
+            image.data.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0) * 255.0);
+        }
+        for horizontal in [true, false] {
+            if random.chance(0.5) {
+                pair = pair.flip(horizontal);
+            }
+        }
+        let (w, h) = pair.size();
+        let upsize = (self.crop.0 as f32 / w as f32).max(self.crop.1 as f32 / h as f32);
+        if upsize > 1.0 {
+            pair = scale(pair, upsize);
+        }
+        let (w, h) = pair.size();
+        let at = (random.between(0, w - self.crop.0), random.between(0, h - self.crop.1));
+        Ok(pair.crop(at, self.crop).into_sample(sample.id))
+    }
+}
+
+/// Draws of the photometric set, the same for both frames except the noise.
+#[derive(Clone, Copy, Debug)]
+pub struct Photometric {
+    /// Channels rotated by this much, then by chance reversed.
+    pub swap: (usize, bool),
+    /// Added to the hue, turns.
+    pub hue: f32,
+    /// Factor of the saturation.
+    pub saturation: f32,
+    /// Added to everything.
+    pub brightness: f32,
+    /// Factor about the mean of each image and channel.
+    pub contrast: f32,
+    /// Standard deviation of the noise.
+    pub noise: f32,
+}
+
+impl Photometric {
+    /// The original's default ranges.
+    pub fn draw(random: &mut Random) -> Self {
+        Self {
+            swap: (random.below(3), random.chance(0.5)),
+            hue: random.spread(0.5),
+            saturation: random.range(0.8, 1.2),
+            brightness: random.spread(0.1),
+            contrast: random.range(0.8, 1.2),
+            noise: random.range(0.0, 0.02),
+        }
+    }
+
+    /// Changes an image of 0..1 in place; nothing is clipped.
+    pub fn apply(&self, image: &mut Image, random: &mut Random) {
+        for p in image.data.chunks_exact_mut(3) {
+            p.rotate_right(self.swap.0);
+            if self.swap.1 {
+                p.reverse();
+            }
+            let c = adjust_saturation(adjust_hue([p[0], p[1], p[2]], self.hue), self.saturation);
+            p.copy_from_slice(&c.map(|v| v + self.brightness));
+        }
+        adjust_contrast(image, self.contrast);
+        for v in &mut image.data {
+            *v += self.noise * random.normal();
+        }
+    }
+}
+
+/// `(v - mean) * factor + mean`, the mean of each channel.
+pub fn adjust_contrast(image: &mut Image, factor: f32) {
+    let count = (image.width * image.height).max(1) as f64;
+    for c in 0..image.channels {
+        let channel = || image.data.iter().skip(c).step_by(image.channels);
+        let mean = (channel().map(|&v| f64::from(v)).sum::<f64>() / count) as f32;
+        for v in image.data.iter_mut().skip(c).step_by(image.channels) {
+            *v = (*v - mean) * factor + mean;
+        }
+    }
+}
+
+/// Hue in turns, saturation, value.
+fn to_hsv([r, g, b]: [f32; 3]) -> [f32; 3] {
+    let (high, low) = (r.max(g).max(b), r.min(g).min(b));
+    let range = high - low;
+    if range <= 0.0 {
+        return [0.0, 0.0, high];
+    }
+    let sixth = if high == r {
+        (g - b) / range
+    } else if high == g {
+        2.0 + (b - r) / range
+    } else {
+        4.0 + (r - g) / range
+    };
+    let hue = sixth / 6.0;
+    [if hue < 0.0 { hue + 1.0 } else { hue }, if high > 0.0 { range / high } else { 0.0 }, high]
+}
+
+fn from_hsv([h, s, v]: [f32; 3]) -> [f32; 3] {
+    let chroma = s * v;
+    let low = v - chroma;
+    let h = h * 6.0;
+    let ramp = |t: f32| t.clamp(0.0, 1.0) * chroma + low;
+    [ramp((h - 3.0).abs() - 1.0), ramp(2.0 - (h - 2.0).abs()), ramp(2.0 - (h - 4.0).abs())]
+}
+
+/// Rotates the hue by `delta` turns.
+pub fn adjust_hue(rgb: [f32; 3], delta: f32) -> [f32; 3] {
+    let [h, s, v] = to_hsv(rgb);
+    let h = h + delta;
+    from_hsv([h - floor(h) as f32, s, v])
+}
+
+/// Multiplies the saturation, clipped to 0..1.
+pub fn adjust_saturation(rgb: [f32; 3], factor: f32) -> [f32; 3] {
+    let [h, s, v] = to_hsv(rgb);
+    from_hsv([h, (s * factor).clamp(0.0, 1.0), v])
+}
+
+/// A mask for every pixel, all known if there was none.
+fn mask_of(pair: &Pair) -> Image {
+    let (w, h) = pair.size();
+    pair.valid.clone().unwrap_or_else(|| Image { width: w, height: h, channels: 1, data: vec![1.0; w * h] })
+}
+
+/// Flow and its mask resized to `(width, height)`: known pixels are averaged, the vectors scaled (uflow.md 4).
+pub fn resize_masked(flow: &Image, mask: &Image, (width, height): (usize, usize)) -> (Image, Image) {
+    if (width, height) == (flow.width, flow.height) {
+        return (flow.clone(), mask.clone());
+    }
+    let mut weighted = flow.clone();
+    for (p, &m) in weighted.data.chunks_exact_mut(2).zip(&mask.data) {
+        (p[0], p[1]) = (p[0] * m, p[1] * m);
+    }
+    let mut flow_out = antialiased(&weighted, width, height);
+    let mut mask_out = antialiased(mask, width, height);
+    let (sx, sy) = (width as f32 / flow.width as f32, height as f32 / flow.height as f32);
+    for (p, m) in flow_out.data.chunks_exact_mut(2).zip(&mut mask_out.data) {
+        let weight = if *m > 0.0 { 1.0 / *m } else { 0.0 };
+        (p[0], p[1]) = (p[0] * weight * sx, p[1] * weight * sy);
+        *m = if *m > 0.0 { 1.0 } else { 0.0 };
+    }
+    (flow_out, mask_out)
+}
+
+/// Resize on the half-pixel grid with a triangle kernel, widened when shrinking, its weights summing to 1 inside.
+fn antialiased(image: &Image, width: usize, height: usize) -> Image {
+    let rows = triangle(image.height, height);
+    let columns = triangle(image.width, width);
+    let across = Image::from_fn(width, image.height, image.channels, |x, y, c| {
+        columns[x].iter().map(|&(i, w)| image.at(i, y, c) * w).sum()
+    });
+    Image::from_fn(width, height, image.channels, |x, y, c| rows[y].iter().map(|&(i, w)| across.at(x, i, c) * w).sum())
+}
+
+fn triangle(from: usize, to: usize) -> Vec<Vec<(usize, f32)>> {
+    let step = from as f64 / to as f64;
+    let radius = step.max(1.0);
+    (0..to)
+        .map(|i| {
+            let center = (i as f64 + 0.5) * step - 0.5;
+            let low = (center - radius).ceil().max(0.0) as usize;
+            let high = ((center + radius).floor() as usize).min(from - 1);
+            let weights: Vec<(usize, f64)> =
+                (low..=high).map(|k| (k, (1.0 - (k as f64 - center).abs() / radius).max(0.0))).collect();
+            let sum: f64 = weights.iter().map(|w| w.1).sum();
+            weights.into_iter().filter(|w| w.1 > 0.0).map(|(k, w)| (k, (w / sum) as f32)).collect()
+        })
+        .collect()
+}
+
+fn ceil_size((w, h): (usize, usize), s: f32) -> (usize, usize) {
+    // The product in f32, as TensorFlow does it.
+    ((w as f32 * s).ceil() as usize, (h as f32 * s).ceil() as usize)
+}
+
+/// Both frames, flow and mask scaled by `s`.
+pub fn scale(pair: Pair, s: f32) -> Pair {
+    let (nw, nh) = ceil_size(pair.size(), s);
+    let [a, b] = &pair.images;
+    let images = [a.resize(nw, nh), b.resize(nw, nh)];
+    let resized = pair.flow.as_ref().map(|flow| resize_masked(flow, &mask_of(&pair), (nw, nh)));
+    let (flow, mask) = resized.unzip();
+    Pair { images, flow, valid: mask, occlusion: None }
+}
+
+fn center_cut(image: &Image, width: usize, height: usize) -> Image {
+    image.crop(((image.width - width) / 2, (image.height - height) / 2), (width, height))
+}
+
+/// Frame 2 alone scaled by `s` about its centre.
+pub fn scale_second(pair: Pair, s: f32) -> Pair {
+    let (w, h) = pair.size();
+    let (nw, nh) = ceil_size((w, h), s);
+    let mask = mask_of(&pair);
+    let second = pair.images[1].resize(nw, nh);
+    let (fx, fy) = (nw as f32 / w as f32, nh as f32 / h as f32);
+    let flow = pair.flow.map(|flow| moved(&flow, &mask, |x, y, u, v| ((x + u) * fx - x, (y + v) * fy - y)));
+    let (cw, ch) = (w.min(nw), h.min(nh));
+    let cut = |image: &Image| center_cut(image, cw, ch);
+    Pair {
+        images: [cut(&pair.images[0]), cut(&second)],
+        flow: flow.as_ref().map(cut),
+        valid: Some(cut(&mask)),
+        occlusion: None,
+    }
+}
+
+/// New flow from position about the centre and old flow, zero where unknown.
+fn moved(flow: &Image, mask: &Image, f: impl Fn(f32, f32, f32, f32) -> (f32, f32)) -> Image {
+    let (cx, cy) = ((flow.width - 1) as f32 / 2.0, (flow.height - 1) as f32 / 2.0);
+    let mut out = flow.clone();
+    for (i, (p, &m)) in out.data.chunks_exact_mut(2).zip(&mask.data).enumerate() {
+        let (x, y) = ((i % flow.width) as f32 - cx, (i / flow.width) as f32 - cy);
+        let (u, v) = f(x, y, p[0], p[1]);
+        (p[0], p[1]) = (u * m, v * m);
+    }
+    out
+}
+
+/// A picture turned by `angle` radians about its centre, bilinear, zero outside.
+pub fn rotate_image(image: &Image, angle: f32) -> Image {
+    let (s, c) = f64::from(angle).sin_cos();
+    let (cx, cy) = ((image.width - 1) as f64 / 2.0, (image.height - 1) as f64 / 2.0);
+    Image::from_fn(image.width, image.height, image.channels, |x, y, k| {
+        let (x, y) = (x as f64 - cx, y as f64 - cy);
+        image.sample_zero((c * x - s * y + cx) as f32, (c * y + s * x + cy) as f32, k)
+    })
+}
+
+/// Flow and mask turned by `angle`, the vectors with them.
+pub fn rotate_flow(flow: &Image, mask: &Image, angle: f32) -> (Image, Image) {
+    let (s, c) = (f64::from(angle).sin() as f32, f64::from(angle).cos() as f32);
+    let weighted = moved(flow, mask, |_, _, u, v| (u, v));
+    let mut flow = rotate_image(&weighted, angle);
+    let mut mask = rotate_image(mask, angle);
+    for (p, m) in flow.data.chunks_exact_mut(2).zip(&mut mask.data) {
+        let weight = if *m > 0.0 { 1.0 / *m } else { 0.0 };
+        let (u, v) = (p[0] * weight, p[1] * weight);
+        (p[0], p[1]) = (s * v + c * u, c * v - s * u);
+        *m = if *m > 0.0 { 1.0 } else { 0.0 };
+    }
+    (flow, mask)
+}
+
+/// Everything turned by `angle` radians and cut to the largest centred window of the same shape without empty corners.
+pub fn rotate(pair: Pair, angle: f32) -> Pair {
+    let (w, h) = pair.size();
+    let mask = mask_of(&pair);
+    let [a, b] = &pair.images;
+    let (a, b) = (rotate_image(a, angle), rotate_image(b, angle));
+    let turned = pair.flow.as_ref().map(|flow| rotate_flow(flow, &mask, angle));
+    let (flow, mask) = turned.unzip();
+    let (cw, ch) = not_empty((w, h), angle);
+    let cut = |image: &Image| center_cut(image, cw, ch);
+    Pair { images: [cut(&a), cut(&b)], flow: flow.as_ref().map(cut), valid: mask.as_ref().map(cut), occlusion: None }
+}
+
+/// Frame 2 alone turned by `angle` radians, then everything cut as by [`rotate`].
+pub fn rotate_second(pair: Pair, angle: f32) -> Pair {
+    let (w, h) = pair.size();
+    let mask = mask_of(&pair);
+    let second = rotate_image(&pair.images[1], angle);
+    let (s, c) = (f64::from(angle).sin() as f32, f64::from(angle).cos() as f32);
+    let flow = pair.flow.map(|flow| {
+        moved(&flow, &mask, |x, y, u, v| {
+            let (qx, qy) = (x + u, y + v);
+            (s * qy + c * qx - x, c * qy - s * qx - y)
+        })
+    });
+    let (cw, ch) = not_empty((w, h), angle);
+    let cut = |image: &Image| center_cut(image, cw, ch);
+    Pair {
+        images: [cut(&pair.images[0]), cut(&second)],
+        flow: flow.as_ref().map(cut),
+        valid: Some(cut(&mask)),
+        occlusion: None,
+    }
+}
+
+fn not_empty((w, h): (usize, usize), angle: f32) -> (usize, usize) {
+    let (w, h) = (w as f64, h as f64);
+    let angle = f64::from(angle);
+    let k = (w / h).max(h / w) * angle.rem_euclid(std::f64::consts::PI).sin() + angle.cos().abs();
+    (((w / k) as usize).max(1), ((h / k) as usize).max(1))
+}

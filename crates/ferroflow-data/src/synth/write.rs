@@ -1,0 +1,76 @@
+//! Writes synthetic pairs as files, in the layout of FlyingChairs with occlusion masks beside it.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use ferroflow_core::io::{write_bytes, write_flow, write_frame, write_mask};
+use rayon::prelude::*;
+
+use super::Synth;
+use crate::DataError;
+
+/// Writes pairs `0..count` to `dir` as `NNNNN_img1.ppm`, `NNNNN_img2.ppm`, `NNNNN_flow.flo`, `NNNNN_occ.png`, numbered
+/// from 1, and `synth.json`, which says how they were made. Pairs that are already complete are left alone, so an
+/// interrupted run goes on where it stopped; a folder made with other settings is refused. `progress` hears how many
+/// pairs are done.
+pub fn write(synth: &Synth, count: usize, dir: &Path, progress: impl Fn(usize) + Sync) -> Result<(), DataError> {
+    std::fs::create_dir_all(dir).map_err(|e| DataError::io(dir, e))?;
+    let recipe = serde_json::json!({
+        "preset": synth.preset.name, "seed": synth.seed, "width": synth.width, "height": synth.height,
+        "generator": env!("CARGO_PKG_VERSION"),
+    });
+    let recipe = format!("{recipe}\n");
+    let note = dir.join("synth.json");
+    match std::fs::read_to_string(&note) {
+        Ok(found) if found != recipe => {
+            return Err(DataError::OtherSettings {
+                path: note,
+                found: found.trim().into(),
+                wanted: recipe.trim().into(),
+            });
+        }
+        Ok(_) => {}
+        Err(_) => write_bytes(&note, recipe.as_bytes())?,
+    }
+    let done = AtomicUsize::new(0);
+    (0..count).into_par_iter().try_for_each(|index| {
+        let path = |suffix: &str| dir.join(format!("{:05}_{suffix}", index + 1));
+        // The flow is written last and each file appears whole, so its presence means a complete pair.
+        if !path("flow.flo").exists() {
+            let sample = synth.sample(index as u64);
+            write_frame(path("img1.ppm"), &sample.first)?;
+            write_frame(path("img2.ppm"), &sample.second)?;
+            if let Some(mask) = &sample.occlusion {
+                write_mask(path("occ.png"), mask)?;
+            }
+            if let Some(flow) = &sample.flow {
+                write_flow(path("flow.flo"), flow)?;
+            }
+        }
+        progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+        Ok(())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Preset;
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_back_and_is_not_made_twice() {
+        let dir = tempfile::tempdir().unwrap();
+        let synth = Synth::new(Preset::sdhom(), 4, 40, 24);
+        write(&synth, 3, dir.path(), |_| {}).unwrap();
+        let sample = synth.sample(2);
+        let at = |name: &str| dir.path().join(name);
+        assert_eq!(ferroflow_core::io::read_frame(at("00003_img2.ppm")).unwrap(), sample.second);
+        let flow = ferroflow_core::io::read_flow(at("00003_flow.flo")).unwrap();
+        assert_eq!((flow.u(), flow.v()), (sample.flow.as_ref().unwrap().u(), sample.flow.as_ref().unwrap().v()));
+        std::fs::remove_file(at("00001_img1.ppm")).unwrap();
+        write(&synth, 4, dir.path(), |_| {}).unwrap();
+        assert!(at("00004_flow.flo").exists() && !at("00001_img1.ppm").exists());
+        let other = Synth::new(Preset::sdhom(), 5, 40, 24);
+        assert!(matches!(write(&other, 1, dir.path(), |_| {}), Err(DataError::OtherSettings { .. })));
+    }
+}

@@ -1,0 +1,112 @@
+//! The promises of the estimator, for every kind of network: any size, any batch, any fit.
+
+use ferroflow_core::{
+    FlowField, Frame,
+    geometry::{Fill, Fit, Grid, Place},
+};
+use ferroflow_infer::{EstimateError, Estimator, NetworkOptions, dis::Preset};
+use ferroflow_net::{Model, Weights};
+use proptest::prelude::*;
+
+fn network(name: &str, options: NetworkOptions) -> Estimator {
+    let model = Model::named(name).unwrap();
+    let weights = Weights::random(&model.graph, 7);
+    Estimator::network(model, weights, options)
+}
+
+fn frame(width: usize, height: usize, seed: usize) -> Frame {
+    Frame::from_fn(width, height, |x, y| {
+        let wave = ((x + 3 * seed) as f32 * 0.21).sin() + (y as f32 * 0.17 + seed as f32).cos();
+        [(120.0 + 50.0 * wave) as u8, (130.0 - 40.0 * wave) as u8, (x * 7 + y * 3 + seed) as u8]
+    })
+}
+
+fn size(flow: &FlowField) -> (usize, usize) {
+    (flow.width(), flow.height())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn any_size_gives_flow_of_exactly_that_size(width in 1usize..=130, height in 1usize..=130, which in 0usize..4) {
+        // One network of every input rule: pad, resize, stride 32, TensorFlow's padding.
+        let name = ["lightflow-0.5", "pwcnet-nodc", "uflow", "pwcnet-sm"][which];
+        let fit = [None, Some(Fit::Resize(Grid::HalfPixel)), Some(Fit::Pad(Place::Centre, Fill::Replicate)), Some(Fit::Crop)];
+        for fit in fit {
+            if fit.is_some() && which != 0 {
+                continue;
+            }
+            let estimator = network(name, NetworkOptions { fit, ..NetworkOptions::default() });
+            let flow = estimator.estimate(&frame(width, height, 0), &frame(width, height, 1)).unwrap();
+            prop_assert_eq!(size(&flow), (width, height));
+            prop_assert!(flow.u().iter().chain(flow.v()).all(|v| v.is_finite()));
+        }
+    }
+}
+
+#[test]
+fn a_batch_of_two_is_two_batches_of_one() {
+    for name in ["lightflow-0.5", "flownet2-s-bn", "pwcnet", "pwcnet-lg-6-2", "uflow"] {
+        let estimator = network(name, NetworkOptions::default());
+        let frames: Vec<Frame> = (0..4).map(|seed| frame(100, 70, seed)).collect();
+        let pairs = [(&frames[0], &frames[1]), (&frames[2], &frames[3])];
+        let together = estimator.estimate_batch(&pairs).unwrap();
+        for (both, (first, second)) in together.iter().zip(pairs) {
+            let alone = estimator.estimate(first, second).unwrap();
+            let far = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let scale = alone.u().iter().chain(alone.v()).fold(1.0f32, |m, v| m.max(v.abs()));
+            // The algorithm of a layer may depend on how many tiles there are; then the last digits differ.
+            let difference = far(both.u(), alone.u()).max(far(both.v(), alone.v()));
+            assert!(difference <= 1e-4 * scale, "{name}: {difference} of {scale}");
+        }
+    }
+}
+
+#[test]
+fn pairs_of_different_sizes_may_share_a_batch() {
+    let estimator = network("lightflow-0.5", NetworkOptions::default());
+    let sizes = [(40, 30), (40, 30), (90, 20), (40, 30)];
+    let frames: Vec<_> = sizes.iter().map(|&(w, h)| (frame(w, h, 0), frame(w, h, 1))).collect();
+    let pairs: Vec<_> = frames.iter().map(|(a, b)| (a, b)).collect();
+    let flows = estimator.estimate_batch(&pairs).unwrap();
+    assert_eq!(flows.iter().map(size).collect::<Vec<_>>(), sizes);
+}
+
+#[test]
+fn swapped_frames_give_the_backward_flow() {
+    let estimator = Estimator::dis(Preset::Medium);
+    let (first, second) = (frame(96, 64, 0), frame(96, 64, 1));
+    let both = estimator.estimate_both(&first, &second).unwrap();
+    assert_eq!(both.forward, estimator.estimate(&first, &second).unwrap());
+    assert_eq!(both.backward, estimator.estimate(&second, &first).unwrap());
+    assert_eq!(both.consistency.confidence.len(), 96 * 64);
+}
+
+#[test]
+fn tiles_cover_frames_larger_than_they_are() {
+    let estimator = Estimator::dis(Preset::Fast).with_tile(Some((64, 80))).unwrap();
+    let flow = estimator.estimate(&frame(200, 100, 0), &frame(200, 100, 1)).unwrap();
+    assert_eq!(size(&flow), (200, 100));
+    assert!(flow.validity().is_none());
+    assert!(Estimator::zero().with_tile(Some((10, 200))).is_err());
+}
+
+#[test]
+fn frames_that_do_not_go_together_are_refused() {
+    let estimator = network("lightflow-0.5", NetworkOptions::default());
+    let error = estimator.estimate(&frame(10, 20, 0), &frame(20, 10, 0)).unwrap_err();
+    assert!(matches!(error, EstimateError::Sizes { first: (10, 20), second: (20, 10) }));
+    let empty = Frame::new(0, 0, Vec::new()).unwrap();
+    assert!(matches!(estimator.estimate(&empty, &empty), Err(EstimateError::Empty)));
+}
+
+#[test]
+fn damaged_weights_are_noticed() {
+    let model = Model::named("lightflow-0.5").unwrap();
+    let mut weights = Weights::random(&model.graph, 1);
+    let first = ferroflow_net::ParamId(0);
+    weights.get_mut(first).fill(f32::INFINITY);
+    let estimator = Estimator::network(model, weights, NetworkOptions::default());
+    let result = estimator.estimate(&frame(64, 64, 0), &frame(64, 64, 1));
+    assert!(matches!(result, Err(EstimateError::NotFinite { .. })), "{result:?}");
+}
