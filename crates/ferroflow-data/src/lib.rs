@@ -2,15 +2,22 @@
 //! loader that feeds training.
 
 pub mod augment;
+mod check;
 pub mod datasets;
 mod error;
+mod info;
+pub mod loader;
 pub mod math;
 pub mod random;
 mod sample;
 pub mod sequence;
+pub mod shards;
 mod spec;
 pub mod synth;
 
+pub use check::{Report, check, check_thoroughly};
 pub use error::DataError;
+pub use info::{FlowStatistics, Info, info};
+pub use loader::{Capacity, Loader, Order};
 pub use sample::{Sample, Source};
 pub use spec::Spec;

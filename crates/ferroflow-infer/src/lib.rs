@@ -3,5 +3,6 @@
 pub mod dis;
 mod estimator;
 pub mod evaluate;
+pub mod offline;
 
 pub use estimator::{Bidirectional, EstimateError, Estimator, NetworkOptions, memory_estimate};

@@ -147,7 +147,8 @@ macro_rules! rows {
     };
     (@ $rows:expr, $tile:expr, $T:ident, $body:expr, $($n:literal)*) => {
         match $rows {
-            $($n if $n <= $tile => {
+            // Constant guards: taller tiles are not even compiled.
+            $($n if const { $n <= $tile } => {
                 const $T: usize = $n;
                 $body
             })*

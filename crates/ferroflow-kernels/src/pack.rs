@@ -30,16 +30,6 @@ impl Pixels<'_> {
         }
     }
 
-    /// The weighted sum of one channel of four pixels.
-    #[inline(always)]
-    pub(crate) fn sample(&self, n: usize, channel: usize, pixels: usize, at: [u32; 4], weight: [f32; 4]) -> f32 {
-        let value = |at: u32| match self {
-            Pixels::Planar(values) => values[(n * 3 + channel) * pixels + at as usize],
-            Pixels::Rgb(images) => f32::from(images[n][3 * at as usize + channel]),
-        };
-        (0..4).map(|i| weight[i] * value(at[i])).sum()
-    }
-
     pub(crate) fn check(&self, images: usize, pixels: usize) {
         match self {
             Pixels::Planar(values) => assert!(values.len() >= images * 3 * pixels, "frame"),

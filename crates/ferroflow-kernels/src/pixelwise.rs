@@ -12,7 +12,7 @@ use crate::{
     resize::Resize,
     rows::{RowsMut, for_ranges},
     simd::{self, Kernel, Simd},
-    warp::Border,
+    warp::{Border, Corners},
 };
 
 /// Index of a register: one value per pixel.
@@ -296,17 +296,49 @@ impl Run<'_> {
 
     #[inline(always)]
     fn warp(&self, sources: &[Source], flow: [Register; 2], scale: f32, border: Border, after: &mut [f32]) {
-        let Extent { h, w, .. } = self.extent;
-        let frame = self.frames[sources[0].frame];
-        for (i, (dx, dy)) in self.register(flow[0]).iter().zip(self.register(flow[1])).enumerate() {
-            let x = (self.first + i) as f32 + dx * scale;
-            let corners = border.corners(self.y as f32 + dy * scale, x, h, w);
-            let weight: f32 = corners.weight.iter().sum();
-            for (channel, source) in sources.iter().enumerate() {
-                let sample = frame.sample(self.n, source.channel, h * w, corners.at, corners.weight);
-                after[channel * RUN + i] = source.scale * sample + source.offset * weight;
+        let mut corners = [Corners::default(); RUN];
+        let corners = &mut corners[..self.count];
+        // The rule is chosen once, outside the loop over pixels.
+        match border {
+            Border::Replicate => self.corners(flow, scale, Border::Replicate, corners),
+            Border::Zeros => self.corners(flow, scale, Border::Zeros, corners),
+            Border::ZerosMasked(t) => self.corners(flow, scale, Border::ZerosMasked(t), corners),
+            Border::Extrapolate => self.corners(flow, scale, Border::Extrapolate, corners),
+            Border::Caffe => self.corners(flow, scale, Border::Caffe, corners),
+        }
+        let pixels = self.extent.h * self.extent.w;
+        for (to, source) in after.chunks_mut(RUN).zip(sources) {
+            let (channel, to) = (source.channel, &mut to[..corners.len()]);
+            match self.frames[source.frame] {
+                Pixels::Planar(values) => {
+                    let plane = &values[(self.n * 3 + channel) * pixels..][..pixels];
+                    sample(source, corners, to, |at| plane[at as usize]);
+                }
+                Pixels::Rgb(images) => {
+                    let bytes = &images[self.n][..3 * pixels];
+                    sample(source, corners, to, |at| f32::from(bytes[3 * at as usize + channel]));
+                }
             }
         }
+    }
+
+    #[inline(always)]
+    fn corners(&self, flow: [Register; 2], scale: f32, border: Border, corners: &mut [Corners]) {
+        let Extent { h, w, .. } = self.extent;
+        let flows = self.register(flow[0]).iter().zip(self.register(flow[1]));
+        for ((i, to), (dx, dy)) in corners.iter_mut().enumerate().zip(flows) {
+            *to = border.corners(self.y as f32 + dy * scale, (self.first + i) as f32 + dx * scale, h, w);
+        }
+    }
+}
+
+/// The weighted sum of four pixels, scaled.
+#[inline(always)]
+fn sample(source: &Source, corners: &[Corners], to: &mut [f32], value: impl Fn(u32) -> f32) {
+    for (to, Corners { at, weight }) in to.iter_mut().zip(corners) {
+        let sum =
+            weight[0] * value(at[0]) + weight[1] * value(at[1]) + weight[2] * value(at[2]) + weight[3] * value(at[3]);
+        *to = source.scale * sum + source.offset * (weight[0] + weight[1] + weight[2] + weight[3]);
     }
 }
 

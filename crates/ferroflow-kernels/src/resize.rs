@@ -88,10 +88,22 @@ impl Resize {
             to.iter_mut().zip(columns).for_each(|(to, tap)| *to = at(top, tap.low));
             return;
         }
-        for (to, tap) in to.iter_mut().zip(columns) {
-            let mix = |row: &[f32]| at(row, tap.low) + (at(row, tap.high) - at(row, tap.low)) * tap.weight;
-            let (a, b) = (mix(top), mix(bottom));
-            *to = a + (b - a) * weight;
+        // First down, for the few columns of the source that lie under these pixels, then along.
+        const WIDE: usize = 130;
+        let mut mixed = [0.0f32; WIDE];
+        let (start, end) = (columns[0].low, columns[columns.len() - 1].high);
+        let down = |x: usize| at(top, x) + (at(bottom, x) - at(top, x)) * weight;
+        if end - start < WIDE {
+            mixed.iter_mut().zip(start..=end).for_each(|(to, x)| *to = down(x));
+            for (to, tap) in to.iter_mut().zip(columns) {
+                let (a, b) = (mixed[tap.low - start], mixed[tap.high - start]);
+                *to = a + (b - a) * tap.weight;
+            }
+        } else {
+            for (to, tap) in to.iter_mut().zip(columns) {
+                let (a, b) = (down(tap.low), down(tap.high));
+                *to = a + (b - a) * tap.weight;
+            }
         }
     }
 

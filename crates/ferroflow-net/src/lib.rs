@@ -5,6 +5,7 @@ pub mod graph;
 mod model;
 pub mod onnx;
 mod settings;
+pub mod svg;
 pub mod weights;
 pub mod zoo;
 

@@ -88,13 +88,20 @@ fn encode_pixels(
     colour: image::ExtendedColorType,
     format: ImageFormat,
 ) -> Result<Vec<u8>, FormatError> {
-    use image::ImageEncoder;
+    use image::{
+        ImageEncoder,
+        codecs::pnm::{PnmSubtype, SampleEncoding},
+    };
     let mut out = Cursor::new(Vec::new());
     let (width, height) = (width as u32, height as u32);
     let written = match format {
         ImageFormat::Jpeg => {
             image::codecs::jpeg::JpegEncoder::new_with_quality(&mut out, 95).write_image(pixels, width, height, colour)
         }
+        // Left to itself the encoder writes PAM, which few readers of `.ppm` know.
+        ImageFormat::Pnm => image::codecs::pnm::PnmEncoder::new(&mut out)
+            .with_subtype(PnmSubtype::Pixmap(SampleEncoding::Binary))
+            .write_image(pixels, width, height, colour),
         _ => image::write_buffer_with_format(&mut out, pixels, width, height, colour, format),
     };
     written.map_err(|e| refused(format_name(format), e))?;
@@ -181,6 +188,12 @@ mod tests {
         assert_eq!(decode(&stored(grey.into(), ImageFormat::Pnm)).unwrap().rgb(), [77; 3]);
         assert_eq!(decode(b"P6 # comment\n2 1 # sizes\n255\n\n12345").unwrap().rgb(), b"\n12345");
         assert_eq!(decode(b"P5 1 1 65535\n\xff\xff").unwrap().rgb(), [255; 3]);
+    }
+
+    #[test]
+    fn a_ppm_is_a_ppm() {
+        let bytes = encode(&Frame::new(2, 1, b"\nabcde".to_vec()).unwrap(), ImageFormat::Pnm).unwrap();
+        assert!(bytes.starts_with(b"P6\n2 1") && bytes.ends_with(b"255\n\nabcde"), "{bytes:?}");
     }
 
     #[test]

@@ -199,14 +199,12 @@ impl Step {
             Kernel::PixelMean(channels) => {
                 let pixels = self.pixels(context);
                 let means = frames.map(|f| f.means(batch, pixels));
-                for n in 0..batch {
-                    for (c, averaged) in channels.iter().enumerate() {
+                out.planes.iter_mut().for_each(|p| p.fill(0.0));
+                for (c, averaged) in channels.iter().enumerate() {
+                    for (n, pixel) in out.planes[c / LANES].chunks_exact_mut(LANES).enumerate() {
                         let of = |p: &Pixel| f64::from(p.scale) * means[p.frame][n][p.channel] + f64::from(p.offset);
                         let mean = averaged.iter().map(of).sum::<f64>() / averaged.len() as f64;
-                        out.planes[c / LANES][n * LANES + c % LANES] = mean as f32;
-                    }
-                    for lane in channels.len()..LANES * out.planes.len() {
-                        out.planes[lane / LANES][n * LANES + lane % LANES] = 0.0;
+                        pixel[c % LANES] = mean as f32;
                     }
                 }
             }

@@ -13,6 +13,7 @@ mod locate;
 mod middlebury;
 mod pairs;
 mod sdhom;
+mod shards;
 mod sintel;
 mod spring;
 mod synthetic;
@@ -25,6 +26,7 @@ mod video;
 use std::path::PathBuf;
 
 pub use files::FilePairs;
+pub(crate) use files::read_pair;
 pub use listing::{Listing, PairFiles};
 
 use crate::{DataError, Source};
@@ -127,5 +129,6 @@ pub static DATASETS: &[Dataset] = &[
     pairs::PAIRS,
     folder::FOLDER,
     video::VIDEO,
+    shards::SHARDS,
     synthetic::SYNTH,
 ];

@@ -14,6 +14,7 @@ mod shape;
 mod texture;
 mod write;
 
+use std::path::Path;
 use std::sync::Arc;
 
 pub use preset::{Effects, Movement, PRESETS, Preset};
@@ -37,7 +38,21 @@ pub struct Synth {
 impl Synth {
     /// Pairs of `width` x `height` pixels.
     pub fn new(preset: Preset, seed: u64, width: usize, height: usize) -> Self {
-        Self { preset, seed, width, height, count: None, bank: Arc::new(Bank::new(seed, Vec::new())) }
+        Self { preset, seed, width, height, count: None, bank: Arc::new(Bank::new(seed)) }
+    }
+
+    /// The same scenes with the user's pictures: those in `textures` instead of procedural textures, those in `objects`
+    /// (cut out by their alpha channel) instead of drawn objects.
+    pub fn with_pictures(mut self, textures: Option<&Path>, objects: Option<&Path>) -> Result<Self, DataError> {
+        let mut bank = Bank::new(self.seed);
+        if let Some(folder) = textures {
+            bank.pictures = texture::textures(folder)?;
+        }
+        if let Some(folder) = objects {
+            bank.cutouts = texture::cutouts(folder)?;
+        }
+        self.bank = Arc::new(bank);
+        Ok(self)
     }
 
     /// The same generator ended after `count` pairs, for evaluation.

@@ -88,8 +88,8 @@ impl Painter {
             let motion = &layer.motion;
             let taps = self.taps(&part.contours, motion, canvas);
             if part.contours.is_empty() {
-                self.row.alpha.fill(1.0);
                 for y in 0..canvas.height {
+                    self.row.alpha.fill(1.0);
                     self.fill(canvas, &part.paint, motion, index, owns, moment, taps, (0, canvas.width), 0, y, u, v);
                 }
                 continue;
@@ -188,56 +188,56 @@ impl Painter {
         v: &mut [f32],
     ) {
         let n = to - from;
-        let Row { alpha, x, y: rows, dx, dy } = &mut self.row;
-        let (alpha, xs, ys) = (&alpha[from..to], &mut x[..n], &mut rows[..n]);
+        let Row { alpha, x: xs, y: ys, dx, dy } = &mut self.row;
+        let (alpha, xs, ys) = (&mut alpha[from..to], &mut xs[..n], &mut ys[..n]);
         let (dx, dy) = (&mut dx[..n], &mut dy[..n]);
         let start = y * canvas.width + x0 + from;
         for (i, (px, py)) in xs.iter_mut().zip(ys.iter_mut()).enumerate() {
             (*px, *py) = ((x0 + from + i) as f32, y as f32);
         }
         // Afterwards (xs, ys) is the point of frame 1 seen here and (dx, dy) its flow.
-        match moment {
-            Moment::First if owns || taps > 1 => {
-                dx.copy_from_slice(xs);
-                dy.copy_from_slice(ys);
-                motion.forward_row(dx, dy);
-                for i in 0..n {
-                    dx[i] -= xs[i];
-                    dy[i] -= ys[i];
-                }
-                if owns {
-                    let (u, v) = (&mut u[start..start + n], &mut v[start..start + n]);
-                    for i in 0..n {
-                        let own = alpha[i] >= 0.5;
-                        u[i] = if own { dx[i] } else { u[i] };
-                        v[i] = if own { dy[i] } else { v[i] };
-                    }
-                }
+        if moment == Moment::Second || owns || taps > 1 {
+            dx.copy_from_slice(xs);
+            dy.copy_from_slice(ys);
+            match moment {
+                Moment::First => motion.forward_row(dx, dy),
+                Moment::Second => motion.inverse_row(xs, ys),
             }
-            Moment::First => {}
-            Moment::Second => {
-                dx.copy_from_slice(xs);
-                dy.copy_from_slice(ys);
-                motion.inverse_row(xs, ys);
-                for i in 0..n {
-                    dx[i] -= xs[i];
-                    dy[i] -= ys[i];
-                }
-            }
-        }
-        if owns {
-            for (owner, &a) in canvas.owner[start..start + n].iter_mut().zip(alpha) {
-                *owner = if a >= 0.5 { index } else { *owner };
+            for i in 0..n {
+                dx[i] -= xs[i];
+                dy[i] -= ys[i];
             }
         }
         let sampler = paint.tile.sampler(paint.density);
         let map = paint.map.map(|m| m * sampler.factor);
+        if paint.cutout {
+            for (i, a) in alpha.iter_mut().enumerate() {
+                let (x, y) = (xs[i], ys[i]);
+                let texel = sampler.at(map[0] * x + map[1] * y + map[2], map[3] * x + map[4] * y + map[5]);
+                *a *= texel[3] * (1.0 / 255.0);
+            }
+        }
+        if owns {
+            let owners = &mut canvas.owner[start..start + n];
+            for (owner, &a) in owners.iter_mut().zip(alpha.iter()) {
+                *owner = if a >= 0.5 { index } else { *owner };
+            }
+            if moment == Moment::First {
+                let (u, v) = (&mut u[start..start + n], &mut v[start..start + n]);
+                for i in 0..n {
+                    let own = alpha[i] >= 0.5;
+                    u[i] = if own { dx[i] } else { u[i] };
+                    v[i] = if own { dy[i] } else { v[i] };
+                }
+            }
+        }
         let pixels = &mut canvas.color[start..start + n];
         let times: [f32; 9] = std::array::from_fn(|tap| self.shutter * ((tap as f32 + 0.5) / taps as f32 - 0.5));
         let weight = 1.0 / taps as f32;
         let textured = paint.gain != [0.0; 3];
         let (gain, bias) = (widen(paint.gain), widen(paint.bias));
-        for i in 0..n {
+        let (xs, ys, dx, dy, alpha) = (&xs[..n], &ys[..n], &dx[..n], &dy[..n], &alpha[..n]);
+        for (i, pixel) in pixels.iter_mut().enumerate() {
             if alpha[i] == 0.0 {
                 continue;
             }
@@ -261,11 +261,9 @@ impl Painter {
                 [255.0; 4]
             };
             let shade = (paint.shade.0 + paint.shade.1 * x + paint.shade.2 * y).clamp(0.4, 1.6);
-            let cover = alpha[i] * texel[3] * (1.0 / 255.0);
-            let pixel = &mut pixels[i];
             for k in 0..4 {
                 let color = (texel[k] * gain[k] + bias[k]) * shade;
-                pixel[k] += (color - pixel[k]) * cover;
+                pixel[k] += (color - pixel[k]) * alpha[i];
             }
         }
     }

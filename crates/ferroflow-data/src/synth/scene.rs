@@ -6,7 +6,7 @@ use super::coverage::Point;
 use super::motion::{Homography, Motion, Wave};
 use super::preset::{Movement, Preset};
 use super::shape::{self, Piece};
-use super::texture::{Bank, Tile};
+use super::texture::{Bank, Cutout, Tile};
 use crate::math::{cos_turns, exp2, sin_turns};
 use crate::random::Random;
 
@@ -25,6 +25,8 @@ pub struct Paint {
     pub bias: [f32; 3],
     /// Brightness at the origin and its slope per pixel.
     pub shade: (f32, f32, f32),
+    /// The texture's alpha cuts the shape.
+    pub cutout: bool,
 }
 
 /// One painted region of a layer, in pixels of frame 1.
@@ -176,6 +178,9 @@ fn object(
 ) -> Layer {
     let [mean, spread, low, high] = preset.diameter;
     let diameter = (mean + spread * random.normal()).clamp(low, high);
+    if !bank.cutouts.is_empty() {
+        return cutout(random, preset, bank, speed, (w, h), diameter, backdrop, haze);
+    }
     let is_chair = random.chance(preset.chairs);
     let pieces = if is_chair { shape::chair(random) } else { shape::thing(random) };
     let center = (random.range(-0.1, 1.1) * w, random.range(-0.1, 1.1) * h);
@@ -214,6 +219,39 @@ fn object(
     Layer { parts: pieces.iter().map(part).collect(), motion }
 }
 
+/// An object from a picture: a rectangle whose texture's alpha gives the shape.
+fn cutout(
+    random: &mut Random,
+    preset: &Preset,
+    bank: &Bank,
+    speed: f32,
+    (w, h): Point,
+    diameter: f32,
+    backdrop: Homography,
+    haze: Option<([f32; 3], f32)>,
+) -> Layer {
+    let Cutout { tile, size } = bank.cutouts[random.below(bank.cutouts.len())].clone();
+    let center = (random.range(-0.1, 1.1) * w, random.range(-0.1, 1.1) * h);
+    let (turn, flip) = (random.spread(0.06), if random.chance(0.5) { -1.0 } else { 1.0 });
+    let (c, s) = (cos_turns(turn), sin_turns(turn));
+    let (own, waves) = movement(random, &preset.object, speed, center);
+    let motion = Motion::new(waves, own.before(backdrop));
+    let mut paint = Paint::draw(random, tile, 1.0, center, 1.0, haze);
+    let side = size.0.max(size.1) as f32;
+    let density = side / diameter;
+    // The tile's centre lies on the object's; texel centres are at whole numbers.
+    let middle = 127.5;
+    let (a, b, d, e) = (c * density * flip, s * density * flip, -s * density, c * density);
+    let offset = (middle - a * center.0 - b * center.1, middle - d * center.0 - e * center.1);
+    paint.map = [a, b, offset.0, d, e, offset.1];
+    (paint.density, paint.cutout) = (density, true);
+    let (rx, ry) = (0.5 * (size.0 as f32 + 2.0) / density, 0.5 * (size.1 as f32 + 2.0) / density);
+    let corner = |x: f32, y: f32| (center.0 + c * x * rx - s * y * ry, center.1 + s * x * rx + c * y * ry);
+    let contour = vec![corner(-1.0, -1.0), corner(1.0, -1.0), corner(1.0, 1.0), corner(-1.0, 1.0)];
+    let step = if motion.bends() { 8.0 } else { f32::MAX };
+    Layer { parts: vec![Part { contours: vec![shape::subdivide(&contour, step)], paint }], motion }
+}
+
 impl Paint {
     fn draw(
         random: &mut Random,
@@ -241,7 +279,7 @@ impl Paint {
         }
         let (gx, gy) = (random.normal() * 0.0006, random.normal() * 0.0006);
         let shade = (1.0 - gx * center.0 - gy * center.1, gx, gy);
-        Self { tile, map: [c, -s, offset.0, s, c, offset.1], density, gain, bias, shade }
+        Self { tile, map: [c, -s, offset.0, s, c, offset.1], density, gain, bias, shade, cutout: false }
     }
 
     /// The same paint brighter or darker; a plain one shows only the texture's mean.

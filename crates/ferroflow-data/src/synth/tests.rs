@@ -89,3 +89,34 @@ fn any_size_works() {
         assert_eq!((sample.first.width(), sample.first.height()), (w, h));
     }
 }
+
+#[test]
+fn the_users_pictures_replace_textures_and_objects() {
+    let dir = tempfile::tempdir().unwrap();
+    let (textures, objects) = (dir.path().join("textures"), dir.path().join("objects"));
+    std::fs::create_dir_all(&textures).unwrap();
+    std::fs::create_dir_all(&objects).unwrap();
+    let grey = ferroflow_core::Frame::from_fn(40, 30, |x, _| [100 + (x / 8) as u8; 3]);
+    ferroflow_core::io::write_frame(textures.join("grey.png"), &grey).unwrap();
+    // A red disc on nothing.
+    let disc = image::RgbaImage::from_fn(64, 64, |x, y| {
+        let inside = (x as i32 - 32).pow(2) + (y as i32 - 32).pow(2) < 900;
+        image::Rgba(if inside { [250, 0, 0, 255] } else { [0, 0, 0, 0] })
+    });
+    disc.save(objects.join("disc.png")).unwrap();
+    let plain = Synth::new(Preset::chairs().without_effects(), 3, 256, 192);
+    let synth = plain.clone().with_pictures(Some(&textures), Some(&objects)).unwrap();
+    let sample = synth.sample(4);
+    let is_red = |p: [u8; 3]| p[0] > 100 && p[1] < 60 && p[2] < 60;
+    let share = |frame: &ferroflow_core::Frame, f: &dyn Fn([u8; 3]) -> bool| {
+        let (w, h) = (frame.width(), frame.height());
+        (0..w * h).filter(|i| f(frame.pixel(i % w, i / w))).count() as f32 / (w * h) as f32
+    };
+    assert!(share(&sample.first, &is_red) > 0.05 && share(&sample.second, &is_red) > 0.05);
+    // What is not red is the grey texture, whatever its tint: nothing else is in the scene.
+    assert!(share(&sample.first, &|p| p[1].abs_diff(p[2]) > 90) < 0.02);
+    let mut errors = warp_errors(&sample);
+    errors.sort_by(f32::total_cmp);
+    assert!(errors[errors.len() * 99 / 100] < 12.0);
+    assert!(plain.with_pictures(Some(&dir.path().join("absent")), None).is_err());
+}

@@ -6,6 +6,9 @@ use std::sync::OnceLock;
 use super::{Engine, Layer, Options, direct, few, reference, winograd};
 use crate::Isa;
 
+/// Prepares an engine.
+pub(super) type Build = Box<dyn FnOnce(&Layer<'_>, Options) -> Box<dyn Engine>>;
+
 /// One way to compute a layer.
 pub(super) struct Candidate {
     /// What [`Engine::name`] will say.
@@ -15,7 +18,7 @@ pub(super) struct Candidate {
     /// Only sums of products of the given numbers (see [`Options::exact`]).
     pub exact: bool,
     /// Prepares it.
-    pub build: Box<dyn FnOnce(&Layer<'_>, Options) -> Box<dyn Engine>>,
+    pub build: Build,
 }
 
 /// The families of engines. Each lists its ways to compute a layer: none if the layer is not of its kind.

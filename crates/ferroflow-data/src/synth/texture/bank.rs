@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use super::{Tile, procedural};
+use super::{Cutout, Tile, procedural};
 
 /// Tiles in reach of one sample.
 const WINDOW: u64 = 40;
@@ -14,18 +14,20 @@ const WINDOW: u64 = 40;
 const PACE: u64 = 24;
 
 /// A shared store of tiles, made when first used. At most about 100 MB.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Bank {
     seed: u64,
     /// Pictures given by the user replace the procedural tiles when there are any.
-    pictures: Vec<Arc<Tile>>,
+    pub pictures: Vec<Arc<Tile>>,
+    /// Cut-outs given by the user, which replace the drawn objects when there are any.
+    pub cutouts: Vec<Cutout>,
     tiles: Mutex<HashMap<u64, Arc<OnceLock<Arc<Tile>>>>>,
 }
 
 impl Bank {
-    /// The bank of a seed; `pictures`, when not empty, are used instead of procedural tiles.
-    pub fn new(seed: u64, pictures: Vec<Arc<Tile>>) -> Self {
-        Self { seed, pictures, tiles: Mutex::default() }
+    /// The procedural tiles of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self { seed, ..Self::default() }
     }
 
     /// Tile `choice` (any number) among those in reach of sample `index`.

@@ -2,11 +2,11 @@
 
 mod bank;
 mod field;
+mod picture;
 mod procedural;
 
 pub use bank::Bank;
-
-use crate::math::floor;
+pub use picture::{Cutout, cutouts, textures};
 
 /// A periodic square image, 8 bits a channel, red green blue alpha, with coarser levels.
 #[derive(Debug)]
@@ -82,12 +82,19 @@ fn lanes(texel: [u8; 4]) -> u64 {
     (t & 0x00FF_00FF) | ((t & 0xFF00_FF00) << 24)
 }
 
+/// A coordinate in 1/256 texel, nearest. Adding 1.5 * 2^23 leaves the integer in the mantissa; exact below 2^14 texels.
+#[inline(always)]
+fn fixed(coordinate: f32) -> i32 {
+    ((coordinate * 256.0 + 12_582_912.0).to_bits() as i32).wrapping_sub(0x4B40_0000)
+}
+
 impl Sampler<'_> {
     /// Red, green, blue, alpha at `(u, v)` in this level's texels, 0..255. Weights are multiples of 1/256.
     #[inline(always)]
     pub fn at(&self, u: f32, v: f32) -> [f32; 4] {
-        let (x, y) = (floor(u), floor(v));
-        let (fx, fy) = ((256.0 * (u - x as f32)) as u32, (256.0 * (v - y as f32)) as u32);
+        let (u, v) = (fixed(u), fixed(v));
+        let (x, y) = (u >> 8, v >> 8);
+        let (fx, fy) = ((u & 255) as u32, (v & 255) as u32);
         let Level { mask, shift, texels } = self.level;
         let (x0, x1) = ((x & mask) as usize, ((x + 1) & mask) as usize);
         let (y0, y1) = (((y & mask) << shift) as usize, (((y + 1) & mask) << shift) as usize);

@@ -97,7 +97,7 @@ impl Tile<'_> {
     pub unsafe fn run<S: Simd>(self, points: usize, blocks: usize) {
         // SAFETY: handed on.
         unsafe {
-            if S::PANEL >= 2 && blocks == 2 {
+            if const { S::PANEL >= 2 } && blocks == 2 {
                 self.pick::<S, 2>(points);
             } else {
                 self.pick::<S, 1>(points);

@@ -36,22 +36,27 @@ const STAGE_TILES: usize = 32;
 /// Most tiles of a chunk.
 const MAX_TILES: usize = 256;
 
-/// Most outputs of a tile along each side: F(7, 2) rounds too much.
-const MAX_OUTPUTS: usize = 6;
+/// The numbers of points that layers whose longest filter has `taps` may use. F(7, 2) rounds too much; odd numbers serve
+/// only two taps, which leave few to choose from.
+fn sizes(taps: usize) -> &'static [usize] {
+    match taps {
+        2 => &[3, 4, 5, 6, 7],
+        3 => &[4, 6, 8],
+        _ => &[6, 8],
+    }
+}
 
 /// F(m, r) for every m there are points for.
 pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> {
     let Some(taps) = Scheme::taps(&layer.shape) else { return Vec::new() };
-    if layer.lanes.len() < crate::LANES {
-        return Vec::new();
-    }
     let output = layer.shape.output(layer.input);
     if layer.input.is_empty() || output.is_empty() || layer.lanes.iter().all(Option::is_none) {
         return Vec::new();
     }
     let (tile, panel) = simd::run(options.isa, RegisterTile);
-    (taps + 1..=8.min(taps + MAX_OUTPUTS - 1))
-        .filter_map(|n| {
+    sizes(taps)
+        .iter()
+        .filter_map(|&n| {
             let scheme = Scheme::new(&layer.shape, layer.input, layer.lanes.len(), n)?;
             let (blocking, seconds) = cost::plan(layer, &scheme, options, tile, panel);
             Some(Candidate {

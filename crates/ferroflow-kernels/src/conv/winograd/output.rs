@@ -48,8 +48,8 @@ impl OutputTransform<'_> {
                 }
             };
         }
-        // n points give n - 1, n - 2 or n - 3 outputs of 2, 3 or 4 taps.
-        pick!((1, 0): 2, (1, 1): 2 3, (2, 0): 2 3 4, (2, 1): 3 4 5, (3, 0): 4 5 6, (3, 1): 5 6 7)
+        // See `super::sizes`.
+        pick!((1, 0): 2, (1, 1): 2 3, (2, 0): 4, (2, 1): 3 4 5, (3, 0): 6, (3, 1): 5 6)
     }
 }
 

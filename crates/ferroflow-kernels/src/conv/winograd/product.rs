@@ -40,7 +40,7 @@ impl Kernel for Product<'_> {
             gemm::rows!(rows, S::TILE, T => {
                 // SAFETY: V, U and M are laid out by one `Memory` for at least these tiles and vectors.
                 unsafe {
-                    if S::PANEL >= 2 && self.vectors == 2 {
+                    if const { S::PANEL >= 2 } && self.vectors == 2 {
                         self.group::<S, T, 2>(first, next);
                     } else {
                         self.group::<S, T, 1>(first, next);

@@ -82,7 +82,7 @@ fn winograd_matches_the_definition() {
         // of outputs), and sums of n products of numbers in -1..1 have an rms of sqrt(n) / 3.
         let rounding = 2e-4 / (3.0 * case.terms().sqrt() * f32::EPSILON);
         for isa in Isa::available() {
-            for n in taps + 1..=8.min(taps + MAX_OUTPUTS - 1) {
+            for &n in sizes(taps) {
                 let options = Options { isa, exact: false, threads: 1 + round % 2, algorithm: None };
                 if let Some(plan) = plan(&case, n, round / 5 + n, options) {
                     let name = format!("{} on {isa:?}, way {}", plan.algorithm(), (round / 5 + n) % 4);

@@ -56,12 +56,12 @@ pub unsafe fn input<S: Simd, const P: usize, const Z: usize, const I: usize>(x: 
         let mut out = [S::zero(); 8];
         let p = pairs(P);
         let r = [p[0] * p[0], p[1] * p[1], p[2] * p[2]];
-        if Z == 1 {
+        if const { Z == 1 } {
             out[0] = even::<S>(x, 0, &r[..P]);
         }
         macro_rules! pair {
             ($i:literal, $others:expr) => {
-                if $i < P {
+                if const { $i < P } {
                     let (e, o) = (even::<S>(x, Z + 1, &$others[..P - 1]), even::<S>(x, Z, &$others[..P - 1]));
                     if p[$i] == 1.0 {
                         out[Z + 2 * $i] = S::add(e, o);
@@ -76,7 +76,7 @@ pub unsafe fn input<S: Simd, const P: usize, const Z: usize, const I: usize>(x: 
         pair!(0, [r[1], r[2]]);
         pair!(1, [r[0], r[2]]);
         pair!(2, [r[0], r[1]]);
-        if I == 1 {
+        if const { I == 1 } {
             out[2 * P + Z] = even::<S>(x, Z, &r[..P]);
         }
         out
@@ -98,7 +98,7 @@ pub unsafe fn output<S: Simd, const P: usize, const I: usize, const M: usize>(x:
         }
         macro_rules! pair {
             ($i:literal) => {
-                if $i < P {
+                if const { $i < P } {
                     sum[$i] = S::add(x[1 + 2 * $i], x[2 + 2 * $i]);
                     difference[$i] = S::sub(x[1 + 2 * $i], x[2 + 2 * $i]);
                 }
@@ -107,16 +107,16 @@ pub unsafe fn output<S: Simd, const P: usize, const I: usize, const M: usize>(x:
         each!(pair: 0 1 2);
         macro_rules! row {
             ($j:literal) => {
-                if $j < M {
+                if const { $j < M } {
                     let part = if $j % 2 == 0 { &sum } else { &difference };
                     // p = 1 comes first: no multiplication.
                     let first =
                         if POWERS[P][0][$j] == 1.0 { part[0] } else { S::mul(part[0], S::splat(POWERS[P][0][$j])) };
                     let mut y = if $j == 0 { S::add(first, x[0]) } else { first };
-                    if P > 1 {
+                    if const { P > 1 } {
                         y = if $j == 0 { S::add(y, part[1]) } else { S::fma(part[1], S::splat(POWERS[P][1][$j]), y) };
                     }
-                    if P > 2 {
+                    if const { P > 2 } {
                         y = if $j == 0 { S::add(y, part[2]) } else { S::fma(part[2], S::splat(POWERS[P][2][$j]), y) };
                     }
                     out[$j] = if I == 1 && $j + 1 == M { S::add(y, x[2 * P + 1]) } else { y };
@@ -162,7 +162,7 @@ mod tests {
             unsafe {
                 let x: [S::V; 8] = std::array::from_fn(|i| S::splat(values[i] as f32));
                 check(points.input(), &input::<S, P, Z, I>(&x));
-                if Z == 1 {
+                if const { Z == 1 } {
                     check(points.output(M), &output::<S, P, I, M>(&x));
                 }
             }

@@ -29,9 +29,8 @@ fn every_form_of_a_file_gives_one_flow() {
     let frames = [planes(&pair.first), planes(&pair.second)];
     let shape = [1, 3, h, w];
     let unit: Vec<Vec<f32>> = frames.iter().map(|f| f.iter().map(|v| v / 255.0).collect()).collect();
-    let fixed = Options { size: Some((h, w)), opset: 11, ..Options::default() };
-    let open =
-        Options { size: None, batch: None, opset: 15, correlation: CorrelationForm::MatMul, ..Options::default() };
+    let fixed = Options { size: Some((h, w)), opset: 11, correlation: CorrelationForm::Slices, ..Options::default() };
+    let open = Options { size: None, batch: None, opset: 15, ..Options::default() };
     for name in ["lightflow-0.5", "pwcnet-sm", "uflow"] {
         let model = Model::named(name).unwrap();
         let run = |options: &Options, names, inputs: [&[f32]; 2]| {

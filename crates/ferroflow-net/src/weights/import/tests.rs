@@ -137,3 +137,23 @@ fn files_that_lie_are_refused_by_name() {
         assert!(error.contains(word), "{name}: {error}");
     }
 }
+
+#[test]
+#[ignore = "writes the seeds of the fuzz targets"]
+fn write_fuzz_seeds() {
+    let dir = tempfile::tempdir().unwrap();
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
+    for (name, bytes) in samples(dir.path()) {
+        let (target, bytes) = match name.rsplit_once('.').unwrap().1 {
+            "ckpt" => ("mindspore", bytes),
+            "safetensors" => ("safetensors", bytes),
+            "index" => {
+                let shard = std::fs::read(dir.path().join("bundle.data-00000-of-00001")).unwrap();
+                ("tensorflow", [&(bytes.len() as u16).to_le_bytes()[..], &bytes, &shard].concat())
+            }
+            _ => ("pytorch", bytes),
+        };
+        std::fs::create_dir_all(corpus.join(target)).unwrap();
+        std::fs::write(corpus.join(target).join(name), bytes).unwrap();
+    }
+}

@@ -1,0 +1,249 @@
+//! Is a data set all there? Counts against the published ones, missing and damaged files by name, and where the right
+//! folder is when the path is a level off.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::{
+    Spec,
+    datasets::{PairFiles, read_pair},
+    shards,
+};
+
+/// How many files are named; more would hide the first.
+const NAMED: usize = 10;
+
+/// What a check found.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Report {
+    /// The data set as spelled.
+    pub spec: String,
+    /// Its full name.
+    pub title: String,
+    /// Which layout and part this is.
+    pub variant: String,
+    /// Complete pairs; `None` for an endless data set.
+    pub pairs: Option<usize>,
+    /// Pairs of the published data set, where known.
+    pub expected: Option<usize>,
+    /// How many files are missing.
+    pub missing: usize,
+    /// The first of them.
+    pub first_missing: Vec<PathBuf>,
+    /// How many files are damaged.
+    pub damaged: usize,
+    /// The first of them, and what is wrong.
+    pub first_damaged: Vec<String>,
+    /// Why nothing could be found at all.
+    pub problem: Option<String>,
+    /// What else is worth knowing.
+    pub notes: Vec<String>,
+}
+
+impl Report {
+    /// Whether everything is there and sound, as many pairs as expected.
+    pub fn is_whole(&self) -> bool {
+        let counts = self.expected.is_none() || self.expected == self.pairs;
+        counts && self.missing == 0 && self.damaged == 0 && self.problem.is_none()
+    }
+}
+
+/// Looks at every file's beginning, end and length, which takes seconds for the largest set and finds downloads cut short.
+pub fn check(spec: &Spec) -> Report {
+    check_with(spec, glance_pair)
+}
+
+/// Reads and decodes every file.
+pub fn check_thoroughly(spec: &Spec) -> Report {
+    check_with(spec, |pair| read_pair(pair, None, false).err().map(|e| e.to_string()))
+}
+
+fn check_with(spec: &Spec, damage: impl Fn(&PairFiles) -> Option<String> + Send + Sync) -> Report {
+    let mut report = Report { spec: spec.to_string(), title: spec.dataset().title.into(), ..Report::default() };
+    match spec.listing() {
+        Some(Ok(listing)) => {
+            let damaged: Vec<String> = listing.pairs.par_iter().filter_map(damage).collect();
+            report.variant = listing.variant;
+            report.pairs = Some(listing.pairs.len());
+            report.expected = listing.expected;
+            report.missing = listing.missing.len();
+            report.first_missing = listing.missing.into_iter().take(NAMED).collect();
+            report.damaged = damaged.len();
+            report.first_damaged = damaged.into_iter().take(NAMED).collect();
+            report.notes = listing.notes;
+        }
+        Some(Err(error)) => report.problem = Some(error.to_string()),
+        None => match spec.open() {
+            Ok(source) => report.pairs = source.len(),
+            Err(error) => report.problem = Some(error.to_string()),
+        },
+    }
+    if spec.dataset().name == "shards" && report.problem.is_none() {
+        match shards::verify(spec.path()) {
+            Ok(faults) => {
+                report.damaged = faults.len();
+                report.first_damaged = faults.into_iter().take(NAMED).collect();
+            }
+            Err(error) => report.problem = Some(error.to_string()),
+        }
+    }
+    report
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}  {}", self.spec, self.title)?;
+        if let Some(problem) = &self.problem {
+            return writeln!(f, "  {problem}");
+        }
+        if !self.variant.is_empty() {
+            writeln!(f, "  layout   {}", self.variant)?;
+        }
+        match (self.pairs, self.expected) {
+            (None, _) => writeln!(f, "  pairs    endless")?,
+            (Some(pairs), None) => writeln!(f, "  pairs    {pairs}")?,
+            (Some(pairs), Some(expected)) => writeln!(f, "  pairs    {pairs} of {expected}")?,
+        }
+        let mut list = |word: &str, count: usize, first: Vec<String>| {
+            if count > 0 {
+                writeln!(f, "  {word:<8} {count}")?;
+            }
+            for file in &first {
+                writeln!(f, "    {file}")?;
+            }
+            if count > first.len() { writeln!(f, "    and {} more", count - first.len()) } else { Ok(()) }
+        };
+        list("missing", self.missing, self.first_missing.iter().map(|p| p.display().to_string()).collect())?;
+        list("damaged", self.damaged, self.first_damaged.clone())?;
+        for note in &self.notes {
+            writeln!(f, "  note     {note}")?;
+        }
+        writeln!(f, "  {}", if self.is_whole() { "whole" } else { "not whole" })
+    }
+}
+
+/// The first thing wrong with the files of a pair, as far as their ends and lengths show.
+fn glance_pair(pair: &PairFiles) -> Option<String> {
+    let mut size = None;
+    let parts =
+        [Some(&pair.first), Some(&pair.second), pair.truth.as_ref(), pair.occlusion.as_ref(), pair.invalid.as_ref()];
+    for path in parts.into_iter().flatten() {
+        match (glance(path), size) {
+            (Err(reason), _) => return Some(format!("{}: {reason}", path.display())),
+            (Ok(Some(found)), Some(expected)) if found != expected => {
+                let ((w, h), (ew, eh)) = (found, expected);
+                return Some(format!("{}: {w}x{h}, frame 1 is {ew}x{eh}", path.display()));
+            }
+            (Ok(found), _) => size = size.or(found),
+        }
+    }
+    None
+}
+
+/// Width and height, if the format shows them in its first bytes.
+fn glance(path: &Path) -> Result<Option<(u64, u64)>, String> {
+    let failed = |e: std::io::Error| e.to_string();
+    let mut file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    let mut head = Vec::new();
+    file.by_ref().take(64).read_to_end(&mut head).map_err(failed)?;
+    let word = |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok()).unwrap_or([0; 4]);
+    let exact = |size: (u64, u64), expected: u128| {
+        let expected_is = u128::from(length) == expected;
+        if expected_is { Ok(Some(size)) } else { Err(format!("{length} bytes instead of {expected}")) }
+    };
+    if length == 0 {
+        return Err("empty".into());
+    }
+    if head.starts_with(b"PIEH") {
+        let (w, h) = (u64::from(u32::from_le_bytes(word(4))), u64::from(u32::from_le_bytes(word(8))));
+        return exact((w, h), 12 + 8 * u128::from(w) * u128::from(h));
+    }
+    if head.starts_with(b"\x89PNG") {
+        let mut tail = Vec::new();
+        file.seek(SeekFrom::Start(length.saturating_sub(12))).map_err(failed)?;
+        file.read_to_end(&mut tail).map_err(failed)?;
+        if !tail.windows(4).any(|chunk| chunk == b"IEND") {
+            return Err("cut short, the end of the PNG is missing".into());
+        }
+        return Ok(Some((u32::from_be_bytes(word(16)).into(), u32::from_be_bytes(word(20)).into())));
+    }
+    let bytes_a_pixel = match head.get(..2) {
+        Some(b"P6") => 3,
+        Some(b"PF") => 12,
+        _ => return Ok(None),
+    };
+    // The header is three words and what ends each; one with comments is left to the reader.
+    let ends: Vec<usize> = (0..head.len()).filter(|&i| head[i].is_ascii_whitespace()).take(4).collect();
+    let &[_, _, _, end] = &ends[..] else { return Ok(None) };
+    let header = String::from_utf8_lossy(&head[..end]).into_owned();
+    match header.split_ascii_whitespace().collect::<Vec<_>>()[..] {
+        [_, w, h, last] if last == "255" || bytes_a_pixel == 12 => match (w.parse::<u64>(), h.parse::<u64>()) {
+            (Ok(w), Ok(h)) => exact((w, h), end as u128 + 1 + bytes_a_pixel * u128::from(w) * u128::from(h)),
+            _ => Err("the header holds no size".into()),
+        },
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datasets::tests::{Tree, chairs, real, sintel};
+
+    #[test]
+    fn whole_and_damaged_sets_are_told_apart() {
+        let tree = chairs();
+        let spec = tree.spec("chairs:{root}");
+        let report = check(&spec);
+        assert_eq!((report.pairs, report.expected, report.damaged), (Some(4), Some(22_872), 0));
+        assert!(!report.is_whole() && report.to_string().contains("4 of 22872"));
+        let cut = |path: &str| {
+            let bytes = std::fs::read(tree.path(path)).unwrap();
+            std::fs::write(tree.path(path), &bytes[..bytes.len() - 1]).unwrap();
+        };
+        cut("data/00001_flow.flo");
+        cut("data/00002_img2.ppm");
+        tree.remove("data/00003_img1.ppm");
+        for report in [check(&spec), check_thoroughly(&spec)] {
+            assert_eq!((report.pairs, report.missing, report.damaged), (Some(3), 1, 2));
+            let text = report.to_string();
+            for name in ["00001_flow.flo", "00002_img2.ppm", "00003_img1.ppm"] {
+                assert!(text.contains(name), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_ends_of_pngs_and_sizes_are_looked_at() {
+        let tree = sintel();
+        let file = tree.path("training/clean/alley_2/frame_0001.png");
+        let bytes = std::fs::read(&file).unwrap();
+        std::fs::write(&file, &bytes[..bytes.len() - 8]).unwrap();
+        let report = check(&tree.spec("sintel-clean:{root}"));
+        assert!(report.damaged == 1 && report.first_damaged[0].contains("cut short"), "{report}");
+        let (a, b) = (tree.path("a.png"), tree.path("b.png"));
+        tree.frame("a.png", 1);
+        ferroflow_core::io::write_mask(&b, &ferroflow_core::Mask::filled(5, 4, true)).unwrap();
+        let report = check(&tree.text("p.tsv", "image1\timage2\na.png\tb.png\n").spec("pairs:{root}/p.tsv"));
+        assert!(a.is_file() && report.first_damaged[0].contains("5x4"), "{report}");
+    }
+
+    #[test]
+    fn a_wrong_folder_and_sets_without_files_are_reported() {
+        let tree = sintel();
+        let report = check(&tree.spec("sintel-clean:{root}/training"));
+        assert!(report.problem.as_ref().is_some_and(|p| p.contains("seems to be")) && !report.is_whole());
+        assert!(check(&Tree::new().spec("synth:chairs")).to_string().contains("endless"));
+        let Some(data) = real() else { return };
+        let report = check(&format!("pairs:{}", data.join("pairs.tsv").display()).parse().unwrap());
+        assert!(report.is_whole(), "{report}");
+    }
+}

@@ -1,0 +1,170 @@
+//! Preprocessed pairs and their true flows, written for a runtime elsewhere.
+
+use std::path::Path;
+
+use ferroflow_core::{
+    FlowField, Frame,
+    geometry::{Fill, Fit, FitPlan, Place},
+    io::{IoError, write_bytes},
+};
+use ferroflow_data::{Sample, Source};
+
+use super::{File, Inputs, Layout, MANIFEST, Manifest, OfflineError, Pair, TRUTH, array};
+
+/// How far [`write_inputs`] has got: files written, pairs written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Files per folder.
+    pub files: usize,
+    /// Pairs in them.
+    pub pairs: usize,
+}
+
+/// Writes the pairs of `source` below `folder`: one folder per input of the network, `gt` and `pairs.json`.
+///
+/// # Errors
+/// At the first pair that cannot be read or does not fit its file.
+pub fn write_inputs(
+    folder: &Path,
+    source: &dyn Source,
+    inputs: Inputs,
+    mut watch: impl FnMut(Progress),
+) -> Result<Progress, OfflineError> {
+    let batch = inputs.batch.max(1);
+    if inputs.layout == Layout::Pwcnet && batch > 1 {
+        return Err(OfflineError::Batch { batch });
+    }
+    let count = match (source.len(), inputs.limit) {
+        (Some(len), limit) => len.min(limit.unwrap_or(len)),
+        (None, Some(limit)) => limit,
+        (None, None) => return Err(OfflineError::Endless { data: source.name() }),
+    };
+    for name in inputs.layout.folders().iter().chain([&TRUTH]) {
+        let path = folder.join(name);
+        std::fs::create_dir_all(&path).map_err(|cause| IoError::Io { action: "create", path, cause })?;
+    }
+    let mut files: Vec<File> = Vec::new();
+    let mut progress = Progress::default();
+    for first in (0..count).step_by(batch) {
+        let samples = (first..count.min(first + batch)).map(|i| source.get(i)).collect::<Result<Vec<_>, _>>()?;
+        let name = file_name(inputs.layout, files.len(), &samples[0].id);
+        files.push(write_file(folder, &name, &samples, inputs, batch)?);
+        progress = Progress { files: files.len(), pairs: progress.pairs + samples.len() };
+        watch(progress);
+    }
+    // Last, so that a folder with a manifest is whole.
+    let manifest = Manifest { layout: inputs.layout, format: inputs.format, batch, files };
+    let path = folder.join(MANIFEST);
+    let text = serde_json::to_vec_pretty(&manifest)
+        .map_err(|e| OfflineError::Manifest { path: path.clone(), reason: e.to_string() })?;
+    write_bytes(&path, &text)?;
+    Ok(progress)
+}
+
+/// The reference's name of a file: its number, or the scene and the frames.
+fn file_name(layout: Layout, number: usize, id: &str) -> String {
+    if layout != Layout::Pwcnet {
+        return number.to_string();
+    }
+    // scene/frame_0001 -> scene-frames_0001_0002
+    let flat: String = id.replace(['/', '\\', ':'], "-");
+    let digits = flat.len() - flat.trim_end_matches(|c: char| c.is_ascii_digit()).len();
+    let (stem, frame) = flat.split_at(flat.len() - digits);
+    match (stem.strip_suffix("frame_"), frame.parse::<u32>()) {
+        (Some(scene), Ok(frame)) => format!("{scene}frames_{frame:04}_{:04}", frame + 1),
+        _ => flat,
+    }
+}
+
+fn write_file(
+    folder: &Path,
+    name: &str,
+    samples: &[Sample],
+    inputs: Inputs,
+    batch: usize,
+) -> Result<File, OfflineError> {
+    let (width, height) = (samples[0].first.width(), samples[0].first.height());
+    if let Some(other) = samples.iter().find(|s| (s.first.width(), s.first.height()) != (width, height)) {
+        return Err(OfflineError::Sizes { pair: other.id.clone() });
+    }
+    let plan = fit(width, height, inputs.stride);
+    let (w, h) = plan.network();
+    let mut arrays: Vec<Vec<f32>> = vec![Vec::new(); inputs.layout.folders().len()];
+    let mut truth = Vec::new();
+    // The last file is filled up with its last pair, since the network takes whole batches.
+    for sample in (0..batch).map(|i| &samples[i.min(samples.len() - 1)]) {
+        let frames = [plan.apply(&sample.first), plan.apply(&sample.second)];
+        preprocess(inputs.layout, &frames, &mut arrays);
+        let known = |x: usize, y: usize| match &sample.flow {
+            Some(flow) if x < width && y < height => flow.known(x, y).unwrap_or((f32::NAN, f32::NAN)),
+            Some(_) => (0.0, 0.0),
+            None => (f32::NAN, f32::NAN),
+        };
+        let pixels = (0..h).flat_map(|y| (0..w).map(move |x| (x, y)));
+        if inputs.layout.is_interleaved() {
+            truth.extend(pixels.flat_map(|(x, y)| <[f32; 2]>::from(known(x, y))));
+        } else {
+            truth.extend(pixels.clone().map(|(x, y)| known(x, y).0));
+            truth.extend(pixels.map(|(x, y)| known(x, y).1));
+        }
+    }
+    let extension = inputs.format.extension();
+    let shape = |channels: usize| match inputs.layout {
+        Layout::Pwcnet if channels == 2 => vec![1, h, w, 2],
+        Layout::Pwcnet => vec![1, 2, h, w, 3],
+        _ => vec![batch, channels, h, w],
+    };
+    for (input, values) in inputs.layout.folders().iter().zip(&arrays) {
+        array::write(&folder.join(input).join(format!("{name}.{extension}")), inputs.format, &shape(3), values)?;
+    }
+    array::write(&folder.join(TRUTH).join(format!("{name}.{extension}")), inputs.format, &shape(2), &truth)?;
+    let pairs = samples.iter().map(|s| Pair { id: s.id.clone(), size: [height, width] });
+    Ok(File { name: name.to_string(), size: [h, w], pairs: pairs.collect() })
+}
+
+/// Zeros below and to the right.
+pub(super) fn fit(width: usize, height: usize, stride: usize) -> FitPlan {
+    Fit::Pad(Place::TopLeft, Fill::Zero).plan(width, height, stride, 1)
+}
+
+/// Appends a padded pair to the arrays of its layout.
+fn preprocess(layout: Layout, frames: &[Frame; 2], arrays: &mut [Vec<f32>]) {
+    let plane =
+        |frame: &Frame, channel: usize| frame.rgb().iter().skip(channel).step_by(3).copied().collect::<Vec<u8>>();
+    match layout {
+        Layout::Images => {
+            for (frame, array) in frames.iter().zip(arrays) {
+                (0..3).for_each(|c| array.extend(plane(frame, c).into_iter().map(f32::from)));
+            }
+        }
+        Layout::Flownet2 => {
+            let pixels = frames.iter().map(|f| f.rgb().len() / 3).sum::<usize>() as f64;
+            for channel in 0..3 {
+                let planes = frames.each_ref().map(|f| plane(f, channel));
+                let sum: u64 = planes.iter().flatten().map(|&v| u64::from(v)).sum();
+                let mean = sum as f64 / pixels;
+                for (plane, array) in planes.iter().zip(arrays.iter_mut()) {
+                    array.extend(plane.iter().map(|&v| ((f64::from(v) - mean) / 255.0) as f32));
+                }
+            }
+        }
+        Layout::Pwcnet => {
+            let values = frames.iter().flat_map(|f| f.rgb().iter().map(|&v| f32::from(v) / 255.0));
+            arrays[0].extend(values);
+        }
+    }
+}
+
+/// A flow out of the padded array of its pair.
+pub(super) fn flow_of(layout: Layout, values: &[f32], pair: usize, [h, w]: [usize; 2], size: [usize; 2]) -> FlowField {
+    let values = &values[2 * pair * h * w..2 * (pair + 1) * h * w];
+    FlowField::sparse_from_fn(size[1], size[0], |x, y| {
+        let at = y * w + x;
+        let (u, v) = if layout.is_interleaved() {
+            (values[2 * at], values[2 * at + 1])
+        } else {
+            (values[at], values[h * w + at])
+        };
+        (!u.is_nan() && !v.is_nan()).then_some((u, v))
+    })
+}

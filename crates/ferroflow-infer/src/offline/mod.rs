@@ -1,0 +1,170 @@
+//! Inference elsewhere: preprocessed inputs as raw files for any runtime, and the score of what comes back.
+//!
+//! A device compiler's runner takes folders of raw arrays and leaves raw arrays. [`write_inputs`] makes the folders, [`score`]
+//! compares the answers with the truth that lies beside them; `pairs.json` says which file is which pair. Frames are
+//! padded with zeros below and to the right to multiples of the network's stride.
+
+mod array;
+mod inputs;
+mod score;
+
+use std::path::PathBuf;
+
+use ferroflow_core::{SizeError, io::IoError, metrics::MetricError};
+use ferroflow_data::DataError;
+use serde::{Deserialize, Serialize};
+
+pub use array::Format;
+pub use inputs::{Progress, write_inputs};
+pub use score::{Score, score};
+
+/// Which arrays a runtime is fed with and answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layout {
+    /// `frame1/`, `frame2/`: `[N, 3, H, W]`, RGB 0..=255; flows `[N, 2, H, W]`. For networks exported with images as inputs.
+    Images,
+    /// `x1/`, `x2/`: `[N, 3, H, W]`, (RGB - mean) / 255 with one mean per channel over both padded frames; flows
+    /// `[N, 2, H, W]`. FlowNet2 on Ascend (Flownet2_preprocess.py).
+    Flownet2,
+    /// `image/`: `[1, 2, H, W, 3]`, RGB / 255, both frames; flows `[1, H, W, 2]`. PWC-Net as a frozen graph (dataprep.py).
+    Pwcnet,
+}
+
+impl Layout {
+    /// Folders of inputs, in the order of the network's inputs.
+    pub fn folders(self) -> &'static [&'static str] {
+        match self {
+            Self::Images => &["frame1", "frame2"],
+            Self::Flownet2 => &["x1", "x2"],
+            Self::Pwcnet => &["image"],
+        }
+    }
+
+    /// Whether flows are `[H, W, 2]` rather than `[2, H, W]`.
+    fn is_interleaved(self) -> bool {
+        self == Self::Pwcnet
+    }
+}
+
+/// What to write.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Inputs {
+    /// Which arrays.
+    pub layout: Layout,
+    /// As which files.
+    pub format: Format,
+    /// Pairs per file; the last file is filled up with its last pair. 1 in the layout of PWC-Net.
+    pub batch: usize,
+    /// Sides are padded to multiples of this.
+    pub stride: usize,
+    /// Take at most this many pairs.
+    pub limit: Option<usize>,
+}
+
+/// Name of the file that says which file is which pair.
+const MANIFEST: &str = "pairs.json";
+
+/// Folder of the true flows: padded like the frames, NaN where unknown.
+const TRUTH: &str = "gt";
+
+/// `pairs.json`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Manifest {
+    layout: Layout,
+    format: Format,
+    batch: usize,
+    files: Vec<File>,
+}
+
+/// One file of inputs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct File {
+    /// Name without extension, the same in every folder.
+    name: String,
+    /// Padded `[height, width]`.
+    size: [usize; 2],
+    /// Its pairs, fewer than a batch in the last file.
+    pairs: Vec<Pair>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Pair {
+    /// Name in the data set.
+    id: String,
+    /// `[height, width]`
+    size: [usize; 2],
+}
+
+/// Why inputs were not written or outputs not scored.
+#[derive(Debug, thiserror::Error)]
+pub enum OfflineError {
+    /// The data set cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A file cannot be read or written.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// The folder was not written by `export inputs`.
+    #[error("{}: {reason}; write the inputs again", path.display())]
+    Manifest {
+        /// `pairs.json`
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Pairs of different sizes cannot share a file.
+    #[error("{pair} has another size than the pairs before it, which share its file: write one pair a file")]
+    Sizes {
+        /// The pair.
+        pair: String,
+    },
+    /// This layout holds one pair a file.
+    #[error("the PWC-Net layout holds one pair a file, not {batch}")]
+    Batch {
+        /// What was asked for.
+        batch: usize,
+    },
+    /// A data set that never ends was not limited.
+    #[error("{data} is endless: say how many pairs to take (--limit)")]
+    Endless {
+        /// The data set.
+        data: String,
+    },
+    /// A pair has no true flow to score with.
+    #[error("{pair} has no true flow, so its output cannot be scored")]
+    NoTruth {
+        /// The pair.
+        pair: String,
+    },
+    /// The runtime left no file for an input.
+    #[error("{}: no output for the input `{name}` (looked for {name}.bin, {name}_0.bin, {name}_output_0.bin, and .npy)", folder.display())]
+    NoOutput {
+        /// Where.
+        folder: PathBuf,
+        /// Name of the input file.
+        name: String,
+    },
+    /// A file that does not hold the array it should.
+    #[error("{}: {reason}", path.display())]
+    Array {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The flow cannot be scored.
+    #[error("{pair}: {source}")]
+    Metric {
+        /// The pair.
+        pair: String,
+        /// Why.
+        source: MetricError,
+    },
+    /// Sizes that contradict each other: a fault of this library.
+    #[error(transparent)]
+    Size(#[from] SizeError),
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,70 @@
+//! What a runtime elsewhere left behind, against the truth.
+
+use std::path::{Path, PathBuf};
+
+use ferroflow_core::{
+    io::read_bytes,
+    metrics::{Evaluation, Summary, Tally, Truth},
+};
+use serde::Serialize;
+
+use super::inputs::flow_of;
+use super::{MANIFEST, Manifest, OfflineError, TRUTH, array};
+
+/// The figures of a folder of outputs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Score {
+    /// Over pixels and over images.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Every pair's mean endpoint error in pixels, in order.
+    pub pairs: Vec<(String, Option<f64>)>,
+}
+
+/// Scores the raw flows in `outputs` against the truth in `folder`, which [`super::write_inputs`] made.
+///
+/// The output of the input `NAME` is `NAME.bin`, `NAME_0.bin` (ais_bench) or `NAME_output_0.bin` (msame), or the same with
+/// `.npy`. Padding is cut off.
+///
+/// # Errors
+/// At the first output that is missing or has another size, or pair without truth.
+pub fn score(folder: &Path, outputs: &Path) -> Result<Score, OfflineError> {
+    let path = folder.join(MANIFEST);
+    let text = read_bytes(&path)?;
+    let manifest: Manifest = serde_json::from_slice(&text)
+        .map_err(|e| OfflineError::Manifest { path: path.clone(), reason: e.to_string() })?;
+    let mut evaluation = Evaluation::default();
+    let mut pairs = Vec::new();
+    for file in &manifest.files {
+        let [h, w] = file.size;
+        let fits = |size: [usize; 2]| size[0] <= h && size[1] <= w;
+        let count = [2, manifest.batch, h, w].into_iter().try_fold(1usize, usize::checked_mul);
+        let count = count.filter(|_| file.pairs.len() <= manifest.batch && file.pairs.iter().all(|p| fits(p.size)));
+        let count = count.ok_or_else(|| OfflineError::Manifest {
+            path: path.clone(),
+            reason: format!("the sizes of file `{}` contradict each other", file.name),
+        })?;
+        let truth = folder.join(TRUTH).join(format!("{}.{}", file.name, manifest.format.extension()));
+        let truth = array::read(&truth, count)?;
+        let estimate = array::read(&output(outputs, &file.name)?, count)?;
+        for (i, pair) in file.pairs.iter().enumerate() {
+            let [truth, estimate] = [&truth, &estimate].map(|v| flow_of(manifest.layout, v, i, file.size, pair.size));
+            let metric = |source| OfflineError::Metric { pair: pair.id.clone(), source };
+            let tally = Tally::of(&estimate, &Truth::new(&truth)).map_err(metric)?;
+            if tally.scored() == 0 {
+                return Err(OfflineError::NoTruth { pair: pair.id.clone() });
+            }
+            pairs.push((pair.id.clone(), ferroflow_core::metrics::Metrics::of(&tally).epe));
+            evaluation.add(tally);
+        }
+    }
+    Ok(Score { summary: evaluation.summary(), pairs })
+}
+
+/// The output of an input.
+fn output(folder: &Path, name: &str) -> Result<PathBuf, OfflineError> {
+    let endings = ["", "_0", "_output_0"];
+    let paths = endings.iter().flat_map(|end| ["bin", "npy"].map(|e| folder.join(format!("{name}{end}.{e}"))));
+    let found = paths.into_iter().find(|path| path.is_file());
+    found.ok_or_else(|| OfflineError::NoOutput { folder: folder.to_path_buf(), name: name.to_string() })
+}

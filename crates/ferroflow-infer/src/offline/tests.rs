@@ -1,0 +1,133 @@
+use ferroflow_core::geometry::{Fill, Fit, Place};
+use ferroflow_core::{FlowField, Frame};
+use ferroflow_cpu::plan::{Options, Pixels, Plan};
+use ferroflow_data::{DataError, Sample, Source};
+use ferroflow_net::{Model, Weights, graph::Sizes};
+
+use super::*;
+use crate::evaluate::{Protocol, evaluate};
+use crate::{Estimator, NetworkOptions};
+
+/// Three pairs of 70 x 50 pixels; the flow of the last is unknown in its left half.
+struct Three;
+
+const SIZE: (usize, usize) = (70, 50);
+
+impl Source for Three {
+    fn name(&self) -> String {
+        "three".into()
+    }
+
+    fn len(&self) -> Option<usize> {
+        Some(3)
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let frame = |salt: usize| {
+            Frame::from_fn(SIZE.0, SIZE.1, |x, y| {
+                [0, 1, 2].map(|c| ((x * 7 + y * 13 + c * 50 + salt * 31) % 256) as u8)
+            })
+        };
+        let flow = FlowField::sparse_from_fn(SIZE.0, SIZE.1, |x, y| {
+            let known = index < 2 || x >= SIZE.0 / 2;
+            known.then_some((x as f32 * 0.1, y as f32 * -0.2 + index as f32))
+        });
+        let id = format!("alley_1/frame_{:04}", index + 1);
+        Ok(Sample { first: frame(index), second: frame(index + 5), flow: Some(flow), occlusion: None, id })
+    }
+}
+
+fn inputs(layout: Layout, format: Format, batch: usize) -> Inputs {
+    Inputs { layout, format, batch, stride: 64, limit: None }
+}
+
+#[test]
+fn perfect_answers_score_zero_and_shifted_ones_their_shift() {
+    for (layout, batch) in [(Layout::Images, 2), (Layout::Flownet2, 1), (Layout::Pwcnet, 1)] {
+        for format in [Format::Bin, Format::Npy] {
+            let folder = tempfile::tempdir().unwrap();
+            let progress = write_inputs(folder.path(), &Three, inputs(layout, format, batch), |_| {}).unwrap();
+            assert_eq!(progress, Progress { files: 3usize.div_ceil(batch), pairs: 3 });
+
+            let truth = folder.path().join(TRUTH);
+            // A runtime that knows the answer, but one pixel to the right; unknown pixels are guessed.
+            let answers = tempfile::tempdir().unwrap();
+            for entry in std::fs::read_dir(&truth).unwrap() {
+                let path = entry.unwrap().path();
+                let values = array::read(&path, 2 * batch * 64 * 128).unwrap();
+                let answer: Vec<f32> = values.iter().map(|v| if v.is_nan() { 7.0 } else { v + 1.0 }).collect();
+                let name = format!("{}_0.bin", path.file_stem().unwrap().to_str().unwrap());
+                array::write(&answers.path().join(name), Format::Bin, &[answer.len()], &answer).unwrap();
+            }
+            let scored = score(folder.path(), answers.path()).unwrap();
+            assert!((scored.summary.over_images.epe.unwrap() - 2f64.sqrt()).abs() < 1e-6, "{layout:?} {format:?}");
+            assert_eq!(scored.summary.scored_pixels, (2 * 70 * 50 + 35 * 50) as u64);
+            assert_eq!(scored.pairs[2].0, "alley_1/frame_0003");
+            if format == Format::Bin && batch == 1 {
+                assert!(score(folder.path(), &truth).unwrap().summary.over_images.epe.unwrap() == 0.0);
+            }
+        }
+    }
+}
+
+#[test]
+fn arrays_are_what_the_references_write() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path(), &Three, inputs(Layout::Flownet2, Format::Bin, 1), |_| {}).unwrap();
+    let x2 = array::read(&folder.path().join("x2/1.bin"), 3 * 64 * 128).unwrap();
+    let sample = Three.get(1).unwrap();
+    // The mean is that of both frames with their padding.
+    let sum: u64 = [&sample.first, &sample.second]
+        .iter()
+        .flat_map(|f| f.rgb().iter().skip(2).step_by(3))
+        .map(|&v| u64::from(v))
+        .sum();
+    let mean = sum as f64 / (2.0 * 64.0 * 128.0);
+    let expected = (f64::from(sample.second.pixel(9, 4)[2]) - mean) / 255.0;
+    assert!((f64::from(x2[(2 * 64 + 4) * 128 + 9]) - expected).abs() < 1e-6);
+    assert!((f64::from(x2[(2 * 64 + 63) * 128]) + mean / 255.0).abs() < 1e-6, "padding is black before the mean");
+
+    write_inputs(folder.path(), &Three, inputs(Layout::Pwcnet, Format::Bin, 1), |_| {}).unwrap();
+    let image = array::read(&folder.path().join("image/alley_1-frames_0002_0003.bin"), 2 * 64 * 128 * 3).unwrap();
+    assert_eq!(image[((64 + 4) * 128 + 9) * 3 + 1], f32::from(sample.second.pixel(9, 4)[1]) / 255.0);
+}
+
+#[test]
+fn the_score_is_that_of_an_evaluation_with_the_same_padding() {
+    let model = Model::named("lightflow-0.5").unwrap();
+    let weights = Weights::random(&model.graph, 5);
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path(), &Three, inputs(Layout::Images, Format::Bin, 1), |_| {}).unwrap();
+    let answers = tempfile::tempdir().unwrap();
+    let values: Vec<&[f32]> = weights.iter().collect();
+    let mut plan = Plan::new(&model.graph, &values, Sizes::new(1, 64, 128), &Options::default()).unwrap();
+    for name in ["0.bin", "1.bin", "2.bin"] {
+        let frame = |which: &str| array::read(&folder.path().join(which).join(name), 3 * 64 * 128).unwrap();
+        let mut flow = vec![0.0; 2 * 64 * 128];
+        plan.run(Pixels::Planar(&frame("frame1")), Pixels::Planar(&frame("frame2")), &mut flow).unwrap();
+        array::write(&answers.path().join(name), Format::Bin, &[], &flow).unwrap();
+    }
+    let fit = Some(Fit::Pad(Place::TopLeft, Fill::Zero));
+    let estimator = Estimator::network(model, weights, NetworkOptions { fit, ..NetworkOptions::default() });
+    let expected = evaluate(&Three, &estimator, Protocol::default(), |_, _, _| {}).unwrap();
+    let scored = score(folder.path(), answers.path()).unwrap();
+    let (a, b) = (scored.summary.over_images.epe.unwrap(), expected.summary.over_images.epe.unwrap());
+    assert!((a - b).abs() < 1e-5, "{a} {b}");
+}
+
+#[test]
+fn what_is_missing_or_wrong_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = tempfile::tempdir().unwrap();
+    assert!(matches!(score(folder.path(), empty.path()), Err(OfflineError::Io(_))));
+    let two = Inputs { batch: 2, ..inputs(Layout::Pwcnet, Format::Bin, 1) };
+    assert!(matches!(write_inputs(folder.path(), &Three, two, |_| {}), Err(OfflineError::Batch { batch: 2 })));
+    write_inputs(folder.path(), &Three, inputs(Layout::Images, Format::Bin, 1), |_| {}).unwrap();
+    let missing = score(folder.path(), empty.path()).unwrap_err().to_string();
+    assert!(missing.contains("`0`"), "{missing}");
+    array::write(&empty.path().join("0.bin"), Format::Bin, &[], &[0.0; 10]).unwrap();
+    let short = score(folder.path(), empty.path()).unwrap_err().to_string();
+    assert!(short.contains("holds 40 bytes"), "{short}");
+    std::fs::write(folder.path().join(MANIFEST), b"{").unwrap();
+    assert!(matches!(score(folder.path(), empty.path()), Err(OfflineError::Manifest { .. })));
+}
