@@ -3,6 +3,7 @@
 mod commands;
 mod machine;
 mod method;
+mod onnx_check;
 mod output;
 mod progress;
 mod report;

@@ -9,6 +9,12 @@ pub fn counter(unit: &str) -> ProgressBar {
     styled(ProgressBar::new_spinner(), &format!("{{spinner}} {{pos}} {unit}  {{per_sec}}  {{elapsed}}"))
 }
 
+/// Counts up to a total.
+pub fn bar(total: u64, unit: &str) -> ProgressBar {
+    let template = format!("{{bar:30}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left  {{msg}}");
+    styled(ProgressBar::new(total), &template)
+}
+
 fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
     // indicatif itself draws nothing where standard error is no terminal. The templates are constants.
     let bar = bar.with_style(ProgressStyle::with_template(template).expect("a valid template"));

@@ -106,10 +106,8 @@ cli!(a_folder_gives_a_flow_between_all_neighbours, |run| {
     }
     run.ok(&["estimate", "frames", "-o", "flows", "--format", "npy", "--viz", "pictures", "--batch", "2"]);
     let listed = |dir: &str| {
-        let mut names: Vec<String> = fs::read_dir(run.path(dir))
-            .unwrap()
-            .map(|e| e.unwrap().file_name().into_string().unwrap())
-            .collect();
+        let mut names: Vec<String> =
+            fs::read_dir(run.path(dir)).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         names
     };
@@ -182,7 +180,6 @@ cli!(wrong_input_is_named_and_explained, |run| {
         (2, &["estimate", "a.png", "a.png", "--tile", "axb"], "HEIGHTxWIDTH"),
         (1, &["convert", "a.png", "b.flo"], "a.png"),
         (1, &["weights", "show", "a.png"], "safetensors"),
-        (2, &["bench"], "--model"),
     ] {
         let error = run.fails(code, args);
         assert!(error.contains(hint), "{args:?}: {error}");
@@ -204,6 +201,62 @@ cli!(formats_convert_and_compare, |run| {
     assert!(run.path("pictures/a.png").exists() && run.path("errors.png").exists());
 });
 
+cli!(weights_go_out_and_come_back, |run| {
+    run.ok(&["weights", "random", "lightflow-0.5", "--formula", "a-seed", "-o", "w.safetensors"]);
+    run.ok(&["weights", "export", "w.safetensors", "--to", "mindspore", "-o", "w.ckpt"]);
+    let text = run.ok(&["weights", "import", "w.ckpt", "-o", "back.safetensors", "--licence", "CC0-1.0"]);
+    assert!(text.contains("MindSpore") && text.contains("lightflow-0.5"), "{text}");
+    assert!(run.ok(&["weights", "show", "back.safetensors"]).contains("CC0-1.0"));
+    run.ok(&["weights", "verify", "back.safetensors", "--source", "w.ckpt"]);
+    let error = run.fails(1, &["weights", "verify", "back.safetensors", "--source", "w.safetensors"]);
+    assert!(error.contains("another file"), "{error}");
+    assert!(run.ok(&["weights", "list"]).lines().count() == 2);
+});
+
+cli!(an_exported_network_computes_the_same, |run| {
+    run.ok(&["weights", "random", "lightflow-0.5", "-o", "w.safetensors"]);
+    let text = run.ok(&["export", "onnx", "-w", "w.safetensors", "-o", "net.onnx", "--size", "64x128", "--check"]);
+    let apart: f64 = text.split("by ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(apart < 1e-3, "{text}");
+    let error = run.fails(2, &["export", "onnx", "-w", "w.safetensors", "-o", "net.onnx", "--size", "60x128"]);
+    assert!(error.contains("64x128"), "{error}");
+});
+
+cli!(synthetic_pairs_are_written_checked_packed_and_evaluated, |run| {
+    run.ok(&["synth", "chairs", "--count", "3", "--size", "64x96", "-o", "chairs"]);
+    let check = run.output(&["data", "check", "chairs:chairs"]);
+    assert!(String::from_utf8_lossy(&check.stdout).contains('3'));
+    run.ok(&["data", "info", "chairs:chairs"]);
+    run.ok(&["data", "pack", "chairs:chairs", "-o", "shards", "--num-shards", "2"]);
+    run.ok(&["data", "bench", "shards:shards", "--count", "3"]);
+    assert!(run.ok(&["data", "list"]).contains("sintel-clean"));
+    let eval = |data: &str| -> serde_json::Value {
+        serde_json::from_str(&run.ok(&["eval", data, "--baseline", "zero", "--json", "--csv", "pairs.csv"])).unwrap()
+    };
+    let (folder, shards) = (eval("chairs:chairs"), eval("shards:shards"));
+    let epe = |report: &serde_json::Value, who: &str| report[who][0]["over_pixels"]["epe"].as_f64().unwrap();
+    assert!(epe(&folder, "results") < epe(&folder, "baseline"));
+    assert!((epe(&folder, "results") - epe(&shards, "results")).abs() < 1e-9);
+    assert_eq!(fs::read_to_string(run.path("pairs.csv")).unwrap().lines().count(), 4);
+    run.fails(1, &["data", "check", "chairs:nowhere"]);
+    let error = run.fails(2, &["data", "check", "chair:x"]);
+    assert!(error.contains("chairs"), "{error}");
+});
+
+cli!(offline_inputs_and_outputs_score_like_our_own, |run| {
+    run.ok(&["synth", "sdhom", "--count", "2", "--size", "64x96", "-o", "data"]);
+    run.ok(&["export", "inputs", "chairs:data", "-o", "prepared", "--layout", "flownet2", "--format", "bin"]);
+    // A runtime that answers with the truth makes no error.
+    fs::create_dir(run.path("outputs")).unwrap();
+    for entry in fs::read_dir(run.path("prepared/gt")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, run.path("outputs").join(path.file_name().unwrap())).unwrap();
+    }
+    let score: serde_json::Value =
+        serde_json::from_str(&run.ok(&["score", "prepared", "--outputs", "outputs", "--json"])).unwrap();
+    assert_eq!(score["over_images"]["epe"], 0.0);
+});
+
 cli!(bench_prints_one_json_object_last, |run| {
     let text = run.ok(&["bench", "-m", "lightflow-0.5", "--size", "64x64", "--runs", "3", "--json", "--profile"]);
     let report: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
@@ -215,7 +268,10 @@ cli!(bench_prints_one_json_object_last, |run| {
 
 cli!(every_command_explains_itself, |run| {
     let help = run.ok(&["--help"]);
-    for command in ["estimate", "viz", "convert", "compare", "models", "weights", "bench", "doctor"] {
+    for command in [
+        "estimate", "viz", "convert", "compare", "eval", "models", "weights", "export", "score", "data", "synth",
+        "bench", "doctor",
+    ] {
         assert!(help.contains(command));
         let text = run.ok(&[command, "--help"]);
         assert!(text.contains("Usage"), "{command}");
@@ -223,6 +279,7 @@ cli!(every_command_explains_itself, |run| {
     assert!(run.ok(&["models"]).contains("flownet2-css"));
     assert!(run.ok(&["models", "pwcnet"]).contains("9374340"));
     run.ok(&["models", "lightflow", "--graph", "net.dot"]);
+    run.ok(&["models", "lightflow", "--graph", "net.svg"]);
     let doctor: serde_json::Value = serde_json::from_str(&run.ok(&["doctor", "--json"])).unwrap();
     assert!(doctor["networks"].as_array().unwrap().len() > 20);
 });

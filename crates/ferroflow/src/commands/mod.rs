@@ -3,9 +3,14 @@
 mod bench;
 mod compare;
 mod convert;
+mod data;
 mod doctor;
 mod estimate;
+mod eval;
+mod export;
 mod models;
+mod score;
+mod synth;
 mod viz;
 mod weights;
 
@@ -15,6 +20,7 @@ pub enum Command {
     /// Estimate the flow of a pair, a folder of frames, a list of pairs or a video
     Estimate(estimate::Args),
     /// Measure a method on data with known flow
+    Eval(eval::Args),
     /// Draw a flow file as a picture
     Viz(viz::Args),
     /// Change the format of a flow file
@@ -23,8 +29,16 @@ pub enum Command {
     Compare(compare::Args),
     /// List the networks, or describe one
     Models(models::Args),
-    /// Import, inspect and make weights
+    /// Import, export, inspect and make weights
     Weights(weights::Args),
+    /// Write a network as ONNX, or inputs for offline runtimes
+    Export(export::Args),
+    /// Score the outputs of an offline runtime
+    Score(score::Args),
+    /// Check, describe, pack and time data sets
+    Data(data::Args),
+    /// Write synthetic pairs with exact flow
+    Synth(synth::Args),
     /// Time a network on this machine
     Bench(bench::Args),
     /// Say what this machine can run
@@ -36,11 +50,16 @@ impl Command {
     pub fn run(self) -> anyhow::Result<()> {
         match self {
             Command::Estimate(args) => estimate::run(args),
+            Command::Eval(args) => eval::run(args),
             Command::Viz(args) => viz::run(args),
             Command::Convert(args) => convert::run(args),
             Command::Compare(args) => compare::run(args),
             Command::Models(args) => models::run(args),
             Command::Weights(args) => weights::run(args),
+            Command::Export(args) => export::run(args),
+            Command::Score(args) => score::run(args),
+            Command::Data(args) => data::run(args),
+            Command::Synth(args) => synth::run(args),
             Command::Bench(args) => bench::run(args),
             Command::Doctor(args) => doctor::run(args),
         }

@@ -75,7 +75,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let Some(path) = &args.graph {
         let text = match path.extension().and_then(|e| e.to_str()) {
             Some("dot" | "gv") => ferroflow_net::dot::dot(&model.graph),
-            _ => usage!("--graph writes .dot (Graphviz)"),
+            Some("svg") => ferroflow_net::svg::svg(&model.graph)?,
+            _ => usage!("--graph writes .dot (Graphviz) or .svg"),
         };
         ferroflow_core::io::write_bytes(path, text.as_bytes())?;
         println!("{}: {} nodes", path.display(), model.graph.nodes.len());

@@ -1,18 +1,21 @@
 //! `ferroflow weights`: files of weights.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use ferroflow_net::{
     Model, Weights,
     weights::{
-        Provenance,
+        Provenance, convert,
+        export::{self, Target},
+        import,
         store::{self, Precision},
     },
 };
 
 use crate::usage::usage;
 
-/// Import, inspect and make weights.
+/// Import, export, inspect and make weights.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -21,10 +24,78 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Action {
+    /// Make a weight file of another project's checkpoint
+    Import(Import),
+    /// Write weights back for other frameworks, under the reference's names
+    Export(Export),
     /// Say which network a file is for, where it came from and what it holds
     Show(Show),
+    /// Check that a file is whole, its network's, and of the source it names
+    Verify(Verify),
+    /// List the weight files of a folder
+    List(List),
     /// Make weights by formula or at random, for tests and benchmarks
     Random(Random),
+}
+
+/// Make a weight file of another project's checkpoint: PyTorch (.pth, .pth.tar, .pt, .pytorch, old and new), TensorFlow V2
+/// bundles, MindSpore .ckpt, safetensors. The network is recognised from names and shapes.
+///
+///   ferroflow weights import FlowNet2_checkpoint.pth.tar -o flownet2.safetensors --licence "research only"
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+struct Import {
+    /// The checkpoint; for TensorFlow its prefix, its index or its folder
+    file: PathBuf,
+    /// The network, where the checkpoint could be of several
+    #[arg(long, value_name = "NAME")]
+    arch: Option<String>,
+    /// Set an option of the network; it is stored with the weights
+    #[arg(long = "option", value_name = "KEY=VALUE", requires = "arch")]
+    options: Vec<String>,
+    /// Under which licence the weights may be used
+    #[arg(long, alias = "license")]
+    licence: Option<String>,
+    /// On which data they were trained
+    #[arg(long)]
+    trained_on: Option<String>,
+    /// Store half precision
+    #[arg(long)]
+    half: bool,
+    /// File to write
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+/// Write weights back for other frameworks, under the reference's names.
+#[derive(clap::Args)]
+struct Export {
+    /// A .safetensors file of this program
+    file: PathBuf,
+    /// For which framework
+    #[arg(long, value_parser = ["pytorch-safetensors", "mindspore"])]
+    to: String,
+    /// File to write
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+/// Check that a file is whole and its network's; with --source also that it was made of that checkpoint.
+#[derive(clap::Args)]
+struct Verify {
+    /// A .safetensors file of this program
+    file: PathBuf,
+    /// The checkpoint it was imported from: its hash must be the one stored
+    #[arg(long, value_name = "FILE")]
+    source: Option<PathBuf>,
+}
+
+/// List the weight files of a folder.
+#[derive(clap::Args)]
+struct List {
+    /// The folder
+    #[arg(default_value = ".")]
+    folder: PathBuf,
 }
 
 /// Say which network a file is for, where it came from and what it holds.
@@ -68,7 +139,11 @@ struct Random {
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<()> {
     match args.action {
+        Action::Import(args) => import_checkpoint(args),
+        Action::Export(args) => export_weights(&args),
         Action::Show(args) => show(&args),
+        Action::Verify(args) => verify(&args),
+        Action::List(args) => list(&args.folder),
         Action::Random(args) => random(&args),
     }
 }
@@ -122,10 +197,96 @@ fn show(args: &Show) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn random(args: &Random) -> anyhow::Result<()> {
-    if args.output.extension().is_none_or(|e| e != "safetensors") {
-        usage!("weights are written as .safetensors");
+fn import_checkpoint(args: Import) -> anyhow::Result<()> {
+    weight_file(&args.output)?;
+    let mut options = std::collections::BTreeMap::new();
+    for option in &args.options {
+        let Some((key, value)) = option.split_once('=') else { usage!("`{option}` is not an option: write key=value") };
+        options.insert(key.trim().to_string(), value.trim().to_string());
     }
+    let checkpoint = import::import(&args.file)?;
+    let (format, skipped) = (checkpoint.format, checkpoint.contents.skipped);
+    let network = args.arch.as_deref().map(|name| (name, &options));
+    let mut stored = convert(checkpoint, network).with_context(|| args.file.display().to_string())?;
+    stored.provenance.license = args.licence.or(stored.provenance.license);
+    stored.provenance.training_data = args.trained_on.or(stored.provenance.training_data);
+    let precision = if args.half { Precision::F16 } else { Precision::F32 };
+    store::write(&args.output, &stored.model, &stored.weights, &stored.provenance, precision)?;
+    let options = stored.model.options.iter().map(|(k, v)| format!(" {k}={v}")).collect::<String>();
+    println!("{format}: {}{options}, {} parameters", stored.model.name, stored.model.graph.parameter_count());
+    println!("left out: {skipped}");
+    if stored.provenance.license.is_none() {
+        println!("no licence is stated in the file; --licence TEXT stores one");
+    }
+    println!("wrote {}", args.output.display());
+    Ok(())
+}
+
+fn export_weights(args: &Export) -> anyhow::Result<()> {
+    let stored = store::read(&args.file).with_context(|| args.file.display().to_string())?;
+    let target = if args.to == "mindspore" { Target::Mindspore } else { Target::PytorchSafetensors };
+    export::export(&args.output, &stored.model, &stored.weights, target)
+        .with_context(|| format!("cannot write {}", args.output.display()))?;
+    println!("wrote {}", args.output.display());
+    Ok(())
+}
+
+fn verify(args: &Verify) -> anyhow::Result<()> {
+    // Reading checks names, shapes, lengths and that every value is finite.
+    let stored = store::read(&args.file).with_context(|| args.file.display().to_string())?;
+    println!(
+        "{}: whole, {} parameters of {}",
+        args.file.display(),
+        stored.model.graph.parameter_count(),
+        stored.model.name
+    );
+    if let Some(source) = &args.source {
+        let checkpoint = import::import(source)?;
+        match &stored.provenance.source_sha256 {
+            Some(hash) if *hash == checkpoint.sha256 => println!("made of {}", source.display()),
+            Some(hash) => anyhow::bail!(
+                "it was made of another file than {}: SHA-256 {hash}, not {}",
+                source.display(),
+                checkpoint.sha256
+            ),
+            None => anyhow::bail!("it does not say what it was made of"),
+        }
+    }
+    Ok(())
+}
+
+fn list(folder: &Path) -> anyhow::Result<()> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        println!("no .safetensors files in {}", folder.display());
+    }
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        match store::read_header(&file) {
+            Ok(header) => {
+                let licence = header.provenance.license.as_deref().unwrap_or("no licence stated");
+                println!("{name:<40} {:<16} {licence}", header.model.name);
+            }
+            Err(error) => println!("{name:<40} {error}"),
+        }
+    }
+    Ok(())
+}
+
+fn weight_file(path: &Path) -> anyhow::Result<()> {
+    if path.extension().is_none_or(|e| e != "safetensors") {
+        usage!("weights are written as .safetensors, not {}", path.display());
+    }
+    Ok(())
+}
+
+fn random(args: &Random) -> anyhow::Result<()> {
+    weight_file(&args.output)?;
     let model = Model::parse(&args.model, &args.options)?;
     let (weights, source) = match &args.formula {
         Some(seed) => (Weights::formula(&model, seed), format!("formula with seed {seed}")),

@@ -1,0 +1,165 @@
+//! `ferroflow data`: what data sets hold, and shards of them.
+
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
+
+use ferroflow_data::{
+    Source, Spec, check, check_thoroughly,
+    datasets::DATASETS,
+    info,
+    loader::{self, Capacity, Order},
+    shards,
+};
+
+use crate::usage::usage;
+
+/// Check, describe, pack and time data sets.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// List the data sets that are known and how each is spelled
+    List,
+    /// What is there, what is missing or damaged, and where the right folder is
+    Check(Check),
+    /// Sizes and statistics of the flow
+    Info(Info),
+    /// Write WebDataset shards
+    Pack(Pack),
+    /// Samples per second, and who waits for whom
+    Bench(Bench),
+}
+
+/// What is there, what is missing or damaged, and where the right folder is when the path is a level off.
+///
+///   ferroflow data check chairs:/data/FlyingChairs_release
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+struct Check {
+    /// The data set, NAME:PATH
+    data: Spec,
+    /// Decode every file instead of looking at its ends
+    #[arg(long)]
+    thorough: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Sizes and statistics of the flow.
+#[derive(clap::Args)]
+struct Info {
+    /// The data set, NAME:PATH
+    data: Spec,
+    /// Read at most this many pairs, evenly spread
+    #[arg(long, default_value_t = 200)]
+    limit: usize,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Write WebDataset tar shards: ordinary files, readable by `shards:DIR` here and by Python's webdataset. Run it again after an
+/// interruption: shards that are whole are kept.
+///
+///   ferroflow data pack sintel-clean:/data/sintel -o shards --num-shards 16
+///   ferroflow data pack chairs:/data/chairs -o shards --num-shards 64 --shard 3
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+struct Pack {
+    /// The data set, NAME:PATH
+    data: Spec,
+    /// Folder to write to
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Number of shards
+    #[arg(long, default_value = "1")]
+    num_shards: NonZeroUsize,
+    /// Write only this one, from 0
+    #[arg(long)]
+    shard: Option<usize>,
+}
+
+/// Samples per second, and who waits for whom.
+#[derive(clap::Args)]
+struct Bench {
+    /// The data set, NAME:PATH
+    data: Spec,
+    /// Samples to read
+    #[arg(long, default_value_t = 200)]
+    count: usize,
+    /// Threads. Default: all processors
+    #[arg(long)]
+    workers: Option<NonZeroUsize>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    match args.action {
+        Action::List => list(),
+        Action::Check(args) => return check_data(&args),
+        Action::Info(args) => {
+            let info = info(&args.data, args.limit)?;
+            if args.json {
+                println!("{}", serde_json::to_string(&info)?);
+            } else {
+                print!("{info}");
+            }
+        }
+        Action::Pack(args) => {
+            if args.shard.is_some_and(|shard| shard >= args.num_shards.get()) {
+                usage!("--shard counts from 0 to {}", args.num_shards.get() - 1);
+            }
+            let packed = shards::pack(&args.data, &args.output, args.num_shards.get(), args.shard)?;
+            println!(
+                "{}: {} samples, {} shards written, {} kept",
+                args.output.display(),
+                packed.samples,
+                packed.written,
+                packed.kept
+            );
+        }
+        Action::Bench(args) => {
+            let source: Arc<dyn Source> = Arc::from(args.data.open()?);
+            let mut capacity = Capacity::default();
+            if let Some(workers) = args.workers {
+                capacity.workers = workers;
+            }
+            let order = Order::new(source.len(), 0);
+            let bench = loader::bench(source, order, capacity, args.count, |sample, _| Ok(sample))?;
+            if args.json {
+                println!("{}", serde_json::to_string(&bench)?);
+            } else {
+                print!("{bench}");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn list() {
+    for dataset in DATASETS {
+        println!("{:<14} {}", dataset.name, dataset.title);
+        println!("{:<14} {}:PATH, PATH is {}", "", dataset.name, dataset.path);
+        if !dataset.words.is_empty() {
+            println!("{:<14} after an @: {}", "", dataset.words.join(", "));
+        }
+    }
+}
+
+/// A data set that is not whole is a failure: scripts look at the exit code.
+fn check_data(args: &Check) -> anyhow::Result<()> {
+    let report = if args.thorough { check_thoroughly(&args.data) } else { check(&args.data) };
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("{report}");
+    }
+    if report.is_whole() { Ok(()) } else { Err(anyhow::anyhow!("{} is not whole", args.data)) }
+}

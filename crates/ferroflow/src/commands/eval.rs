@@ -1,0 +1,172 @@
+//! `ferroflow eval`: errors on data with known flow.
+
+use std::{fmt::Write as _, path::PathBuf};
+
+use ferroflow_core::{FlowField, io};
+use ferroflow_data::{Source, Spec};
+use ferroflow_infer::{
+    Estimator,
+    dis::Preset,
+    evaluate::{DataResult, Protocol, evaluate},
+};
+use serde::Serialize;
+
+use crate::{machine, method::MethodArgs, progress, report::metrics_table};
+
+/// Measure a method on data with known flow.
+///
+/// Every figure is given in both averages, over all pixels and over images. Data are spelled NAME:PATH (`ferroflow data
+/// check` explains each); several may be given:
+///
+///   ferroflow eval sintel-clean:/data/sintel kitti15:/data/kitti --baseline dis -w pwcnet.safetensors
+///   ferroflow eval pairs:pairs.tsv --json
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// sintel-clean:PATH, chairs:PATH, kitti15:PATH, middlebury:PATH, pairs:FILE.tsv, synth:PRESET, ...
+    #[arg(required = true, value_name = "DATA")]
+    data: Vec<String>,
+    #[command(flatten)]
+    method: MethodArgs,
+    /// Also print the errors of this method
+    #[arg(long, value_parser = ["dis", "dis-fast", "zero"])]
+    baseline: Option<String>,
+    /// Take at most this many pairs of each
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Also average over batches of N pairs, as evaluation loops over batches do
+    #[arg(long, value_name = "N")]
+    average_batches: Option<usize>,
+    /// Write every pair's figures as CSV
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+    /// Write the estimated flows into this folder, as ID.flo
+    #[arg(long, value_name = "DIR")]
+    save: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Output {
+    method: String,
+    processor: String,
+    results: Vec<DataResult>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    baseline: Vec<DataResult>,
+}
+
+/// Runs the command.
+pub fn run(args: Args) -> anyhow::Result<()> {
+    let sources = args
+        .data
+        .iter()
+        .map(|text| Ok(text.parse::<Spec>()?.open()?))
+        .collect::<anyhow::Result<Vec<Box<dyn Source>>>>()?;
+    let estimator = args.method.estimator()?;
+    let baseline = args.baseline.as_deref().map(|name| match name {
+        "zero" => Estimator::zero(),
+        "dis-fast" => Estimator::dis(Preset::Fast),
+        _ => Estimator::dis(Preset::Medium),
+    });
+    let mut output = Output {
+        method: estimator.describe(),
+        processor: machine::processor(),
+        results: Vec::new(),
+        baseline: Vec::new(),
+    };
+    for source in &sources {
+        let result = measure(source.as_ref(), &estimator, &args, args.save.as_deref())?;
+        let compared = baseline.as_ref().map(|b| measure(source.as_ref(), b, &args, None)).transpose()?;
+        if !args.json {
+            print_result(&result, compared.as_ref(), &estimator, baseline.as_ref());
+        }
+        output.results.push(result);
+        output.baseline.extend(compared);
+    }
+    if let Some(path) = &args.csv {
+        io::write_bytes(path, csv(&output.results).as_bytes())?;
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&output)?);
+    }
+    Ok(())
+}
+
+fn measure(
+    source: &dyn Source,
+    estimator: &Estimator,
+    args: &Args,
+    save: Option<&std::path::Path>,
+) -> anyhow::Result<DataResult> {
+    let protocol = Protocol { limit: args.limit, batch: args.average_batches };
+    let total = source.len().map_or(args.limit, |len| Some(len.min(args.limit.unwrap_or(len))));
+    let bar =
+        if args.json { indicatif::ProgressBar::hidden() } else { progress::bar(total.unwrap_or(0) as u64, "pairs") };
+    let mut failed = None;
+    let result = evaluate(source, estimator, protocol, |sample, flow, _| {
+        bar.inc(1);
+        if let (Some(folder), None) = (save, &failed) {
+            failed = save_flow(folder, &sample.id, flow).err();
+        }
+    });
+    bar.finish_and_clear();
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(result?),
+    }
+}
+
+fn save_flow(folder: &std::path::Path, id: &str, flow: &FlowField) -> anyhow::Result<()> {
+    let path = folder.join(format!("{id}.flo"));
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)?;
+    }
+    Ok(io::write_flow(path, flow)?)
+}
+
+fn print_result(
+    result: &DataResult,
+    compared: Option<&DataResult>,
+    estimator: &Estimator,
+    baseline: Option<&Estimator>,
+) {
+    println!(
+        "{}: {} pairs, {} pixels scored, {:.0} ms a pair with {}",
+        result.data,
+        result.summary.pairs,
+        result.summary.scored_pixels,
+        1e3 * result.seconds_per_pair,
+        estimator.name()
+    );
+    let mut columns = vec![("over pixels".to_string(), &result.summary.over_pixels)];
+    columns.push(("over images".into(), &result.summary.over_images));
+    if let Some(batches) = &result.over_batches {
+        columns.push(("over batches".into(), batches));
+    }
+    if let (Some(compared), Some(baseline)) = (compared, baseline) {
+        columns.push((format!("{} over pixels", baseline.name()), &compared.summary.over_pixels));
+        columns.push((format!("{} over images", baseline.name()), &compared.summary.over_images));
+    }
+    let columns: Vec<_> = columns.iter().map(|(heading, metrics)| (heading.as_str(), *metrics)).collect();
+    println!("{}", metrics_table(&columns));
+}
+
+/// A line for each pair: data set, name, size, seconds, every metric.
+fn csv(results: &[DataResult]) -> String {
+    let mut text = String::from("data,id,width,height,seconds");
+    if let Some(first) = results.iter().find_map(|r| r.pairs.first()) {
+        first.metrics.rows().iter().for_each(|(name, ..)| text.extend([",", name]));
+    }
+    text.push('\n');
+    for (result, pair) in results.iter().flat_map(|r| r.pairs.iter().map(move |p| (r, p))) {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{},{},{},{},{:.6}", result.data, pair.id, pair.size[0], pair.size[1], pair.seconds);
+        for (_, _, value) in pair.metrics.rows() {
+            let _ = write!(text, ",{}", value.map_or(String::new(), |v| format!("{v:.6}")));
+        }
+        text.push('\n');
+    }
+    text
+}
