@@ -1,7 +1,7 @@
 //! An endless supply of image pairs with exact flow and occlusion.
 //!
-//! A scene is a background and textured objects, layer over layer ([`scene`]); each layer moves by its own map
-//! ([`motion`]) and is painted with anti-aliased edges into both frames ([`render`]). The layers' own coordinates are the
+//! A scene is a background and textured objects, layer over layer (`scene`); each layer moves by its own map
+//! (`motion`) and is painted with anti-aliased edges into both frames (`render`). The layers' own coordinates are the
 //! pixels of frame 1, so the flow is known exactly. Sample `i` depends on the preset, the seed, the size and `i` alone,
 //! and only `+ - * /` and square roots are used: the same bytes on every machine and for any number of threads.
 

@@ -170,7 +170,7 @@ pub(super) fn hostile() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let huge = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat();
     let with_pickle = |pickle: &[u8]| archive(&[("net/data.pkl", pickle), ("net/version", b"3\n")], false);
     let system = pickle(b"}X\x01\0\0\0acposix\nsystem\n(X\x02\0\0\0lstRs");
-    let evaluated = pickle(b"}X\x01\0\0\0ac__builtin__\neval\n(X\x01\0\0\01tRs");
+    let evaluated = pickle(b"}X\x01\0\0\0ac__builtin__\neval\n(X\x01\0\0\x001tRs");
     let expanded = {
         // One value seen as 2^28 of them, by strides of zero.
         let storage = [
