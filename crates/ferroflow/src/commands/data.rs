@@ -3,14 +3,15 @@
 use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use ferroflow_data::{
-    Source, Spec, check, check_thoroughly,
+    FlowStatistics, Source, Spec, augment, check, check_thoroughly,
     datasets::DATASETS,
     info,
     loader::{self, Capacity, Order},
+    random::Random,
     shards,
 };
 
-use crate::usage::usage;
+use crate::{size::Size, usage::usage};
 
 /// Check, describe, pack and time data sets.
 #[derive(clap::Args)]
@@ -57,6 +58,9 @@ struct Info {
     /// Read at most this many pairs, evenly spread
     #[arg(long, default_value_t = 200)]
     limit: usize,
+    /// Draw the histogram of magnitudes
+    #[arg(long, value_name = "FILE.svg")]
+    histogram: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -84,10 +88,19 @@ struct Pack {
 }
 
 /// Samples per second, and who waits for whom.
+///
+///   ferroflow data bench chairs:/data/chairs --augment flownet --crop 320x448
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 struct Bench {
     /// The data set, NAME:PATH
     data: Spec,
+    /// Augment as a project does: crop, flownet, tfoptflow-basic, tfoptflow-heavy, lightflow, lightflow-sparse, uflow, raft
+    #[arg(long, value_name = "NAME", default_value = "none")]
+    augment: String,
+    /// Size of what the augmentation cuts out
+    #[arg(long, value_name = "HxW", default_value = "320x448")]
+    crop: Size,
     /// Samples to read
     #[arg(long, default_value_t = 200)]
     count: usize,
@@ -106,6 +119,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         Action::Check(args) => return check_data(&args),
         Action::Info(args) => {
             let info = info(&args.data, args.limit)?;
+            if let Some(path) = &args.histogram {
+                let Some(flow) = &info.flow else { usage!("{} has no true flow to draw", args.data) };
+                ferroflow_core::io::write_bytes(path, histogram_svg(&args.data.to_string(), flow).as_bytes())?;
+            }
             if args.json {
                 println!("{}", serde_json::to_string(&info)?);
             } else {
@@ -131,8 +148,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
             if let Some(workers) = args.workers {
                 capacity.workers = workers;
             }
+            let Some(augment) = augment::named(&args.augment, (args.crop.width, args.crop.height)) else {
+                usage!("there is no augmentation {}; there are {}", args.augment, augment::NAMES.join(", "));
+            };
             let order = Order::new(source.len(), 0);
-            let bench = loader::bench(source, order, capacity, args.count, |sample, _| Ok(sample))?;
+            let bench = loader::bench(source, order, capacity, args.count, move |sample, seed| {
+                augment.apply(sample, &mut Random::new(seed, &[]), 0)
+            })?;
             if args.json {
                 println!("{}", serde_json::to_string(&bench)?);
             } else {
@@ -162,4 +184,31 @@ fn check_data(args: &Check) -> anyhow::Result<()> {
         print!("{report}");
     }
     if report.is_whole() { Ok(()) } else { Err(anyhow::anyhow!("{} is not whole", args.data)) }
+}
+
+/// Bars of the share of pixels by magnitude, on a logarithmic axis so that the tail shows.
+fn histogram_svg(title: &str, flow: &FlowStatistics) -> String {
+    const WIDTH: f64 = 640.0;
+    const HEIGHT: f64 = 320.0;
+    const MARGIN: f64 = 40.0;
+    // Shares from one in a hundred thousand to all.
+    let height = |share: f64| ((share.max(1e-5).log10() + 5.0) / 5.0) * (HEIGHT - 2.0 * MARGIN);
+    let step = (WIDTH - 2.0 * MARGIN) / flow.histogram.len().max(1) as f64;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"11\">\n\
+         <text x=\"{MARGIN}\" y=\"20\">{}: share of pixels by magnitude in px, mean {:.2}, largest {:.1}</text>\n",
+        title.replace('&', "&amp;").replace('<', "&lt;"),
+        flow.mean,
+        flow.largest
+    );
+    for (i, (edge, share)) in flow.histogram.iter().enumerate() {
+        let (x, h) = (MARGIN + step * i as f64, height(*share));
+        let y = HEIGHT - MARGIN - h;
+        svg += &format!(
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{h:.1}\" fill=\"#4a7fb5\"/>\n",
+            step - 1.0
+        );
+        svg += &format!("<text x=\"{x:.1}\" y=\"{:.1}\">{edge}</text>\n", HEIGHT - MARGIN + 14.0);
+    }
+    svg + "</svg>\n"
 }

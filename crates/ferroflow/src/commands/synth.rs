@@ -26,6 +26,12 @@ pub struct Args {
     /// Seed
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Fly pictures of this folder as textures instead of procedural ones
+    #[arg(long, value_name = "DIR")]
+    textures: Option<PathBuf>,
+    /// Fly pictures of this folder as objects, cut out by their alpha channel
+    #[arg(long, value_name = "DIR")]
+    objects: Option<PathBuf>,
     /// Folder to write to
     #[arg(short, long)]
     output: PathBuf,
@@ -36,7 +42,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let Some(preset) = Preset::named(&args.preset) else {
         usage!("there is no preset {}; there are chairs, sdhom, things and auto", args.preset);
     };
-    let synth = Synth::new(preset, args.seed, args.size.width, args.size.height);
+    let mut synth = Synth::new(preset, args.seed, args.size.width, args.size.height);
+    if args.textures.is_some() || args.objects.is_some() {
+        synth = synth.with_pictures(args.textures.as_deref(), args.objects.as_deref())?;
+    }
     let bar = progress::bar(args.count as u64, "pairs");
     synth::write(&synth, args.count, &args.output, |_| bar.inc(1))?;
     bar.finish_and_clear();
