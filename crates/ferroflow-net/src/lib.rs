@@ -6,6 +6,7 @@ mod model;
 pub mod onnx;
 mod settings;
 pub mod svg;
+pub mod training;
 pub mod weights;
 pub mod zoo;
 
