@@ -24,5 +24,5 @@ pub mod simd;
 mod testing;
 pub mod warp;
 
-pub use layout::{Blocks, BlocksMut, Buffer, Extent, LANES, LaneMap, Scratch, lane_map};
+pub use layout::{Blocks, BlocksMut, Buffer, Extent, LANES, LaneMap, Scratch, Update, lane_map};
 pub use simd::Isa;
