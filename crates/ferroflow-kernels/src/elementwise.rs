@@ -154,8 +154,13 @@ impl Kernel for ActivationGradient<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        for (d, &y) in self.d.iter_mut().zip(self.y) {
-            *d *= if y > 0.0 { 1.0 } else { self.slope };
+        // SAFETY: called through `simd::run`; every chunk has 16 floats.
+        unsafe {
+            let slope = S::splat(self.slope);
+            for (d, y) in self.d.chunks_exact_mut(LANES).zip(self.y.chunks_exact(LANES)) {
+                let g = S::load(d.as_ptr());
+                S::store(d.as_mut_ptr(), S::where_positive(S::load(y.as_ptr()), g, S::mul(g, slope)));
+            }
         }
     }
 }
@@ -163,19 +168,20 @@ impl Kernel for ActivationGradient<'_> {
 /// `factor * g`, the gradient of a sum, a difference, a copy. `g` may also have one pixel per image, which then serves
 /// all.
 pub fn accumulate(isa: Isa, g: Blocks<'_>, factor: f32, update: Update, d: &mut BlocksMut<'_, '_>) {
-    scale(isa, g, |_| [factor; LANES], update, d);
+    scale(isa, g, |_, _| [factor; LANES], update, d);
 }
 
 /// `scale * g`, the gradient of [`affine`] (before its activation), with one factor per lane.
 pub fn affine_gradient(isa: Isa, g: Blocks<'_>, scale: &[f32], update: Update, d: &mut BlocksMut<'_, '_>) {
     assert!(scale.len() >= LANES * g.planes.len(), "factors");
-    self::scale(isa, g, |block| std::array::from_fn(|lane| scale[block * LANES + lane]), update, d);
+    self::scale(isa, g, |block, _| std::array::from_fn(|lane| scale[block * LANES + lane]), update, d);
 }
 
-fn scale(
+/// `factors(block, image) * g`
+pub(crate) fn scale(
     isa: Isa,
     g: Blocks<'_>,
-    factors: impl Fn(usize) -> [f32; LANES] + Sync + Send,
+    factors: impl Fn(usize, usize) -> [f32; LANES] + Sync + Send,
     update: Update,
     d: &mut BlocksMut<'_, '_>,
 ) {
@@ -189,7 +195,7 @@ fn scale(
         } else {
             &g.planes[block][n * image + first * LANES..][..d.len()]
         };
-        simd::run(isa, Scale { g, factors: factors(block), update, d });
+        simd::run(isa, Scale { g, factors: factors(block, n), update, d });
     });
 }
 
