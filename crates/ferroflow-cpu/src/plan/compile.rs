@@ -8,7 +8,7 @@ use ferroflow_kernels::{
     correlation::Correlation,
     lane_map,
     resize::{Resize, Sampling},
-    warp::{Axes, Border},
+    warp::{AtInteger, Axes, Border},
 };
 use ferroflow_net::{
     Graph, NodeId, Op, ParamId,
@@ -375,7 +375,8 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
                 let (flow, lanes) = self.flow(inputs[1]);
                 let (axes, border) = (axes(w, lanes), border(w.border));
                 let out = self.fresh(extent, channels);
-                self.push(head, Kernel::Warp { axes, border }, 0.0, vec![image, flow], &out);
+                let kernel = Kernel::Warp { axes, border, at_integer: at_integer(w.order) };
+                self.push(head, kernel, 0.0, vec![image, flow], &out);
                 out
             }
             Op::Resize { .. } if self.trained.is_none() && self.reads_doubled(head) => {
@@ -458,6 +459,15 @@ pub(super) fn axes(warp: &Warp, lanes: [usize; 2]) -> Axes {
         FlowOrder::NegatedVu => (1, 0, -warp.scale),
     };
     Axes { x_lane: lanes[x], y_lane: lanes[y], scale }
+}
+
+/// The derivative at whole coordinates is each framework's own, as is the order of its flows.
+fn at_integer(order: FlowOrder) -> AtInteger {
+    match order {
+        FlowOrder::Uv => AtInteger::Right,
+        FlowOrder::Vu => AtInteger::Zero,
+        FlowOrder::NegatedVu => AtInteger::ZeroButLast,
+    }
 }
 
 pub(super) fn border(border: WarpBorder) -> Border {

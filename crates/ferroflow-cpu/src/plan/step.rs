@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ferroflow_kernels::{
-    Blocks, BlocksMut, Buffer, Isa, LANES, Scratch,
+    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
     conv::{Activation, ConvPlan},
     correlation::Correlation,
     depthwise::{DepthwisePlan, SeparablePlan},
@@ -11,7 +11,7 @@ use ferroflow_kernels::{
     pack::{self, Pixels, Source},
     pixelwise::Program,
     resize::Resize,
-    warp::{self, Axes, Border},
+    warp::{self, AtInteger, Axes, Border},
 };
 
 use super::value::{Pixel, Plane, Value};
@@ -64,6 +64,7 @@ pub(super) enum Kernel {
     Warp {
         axes: Axes,
         border: Border,
+        at_integer: AtInteger,
     },
     Resize {
         resize: Resize,
@@ -242,7 +243,7 @@ impl Step {
                 norm::standardise(isa, inputs[0], *channels, inputs[1], *epsilon, out);
             }
             Kernel::Correlation(plan) => plan.run(isa, [inputs[0], inputs[1]], out, work, scratch),
-            Kernel::Warp { axes, border } => warp::warp(isa, inputs[0], inputs[1], *axes, *border, out),
+            Kernel::Warp { axes, border, .. } => warp::warp(isa, inputs[0], inputs[1], *axes, *border, out),
             Kernel::Resize { resize, scale } => resize.run(isa, inputs[0], scale, out),
             Kernel::Zeros => out.planes.iter_mut().for_each(|p| p.fill(0.0)),
             Kernel::Output { .. } | Kernel::Layer(_) => {}

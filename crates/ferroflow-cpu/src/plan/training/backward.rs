@@ -76,8 +76,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
             }
             Kernel::ChannelNorm { floor } => norm::channel_norm_gradient(isa, inputs[0], y, d, *floor, update, to),
             Kernel::Moments { channels, batch } => {
-                let (first, second) = only(i, update, to);
-                norm::moments_gradient(isa, [inputs[0], inputs[1]], *channels, *batch, d, first, second);
+                norm::moments_gradient(isa, inputs[i], *channels, *batch, d, update, to);
             }
             Kernel::Standardise { epsilon, .. } => {
                 let (first, second) = only(i, update, to);
@@ -90,11 +89,10 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
                 work.grow(plan.gradient_work_len());
                 plan.gradient(isa, features, d, first, second, work, scratch);
             }
-            Kernel::Warp { axes, border } if i == 0 => {
-                warp::image_gradient(isa, inputs[1], *axes, *border, d, update, to);
-            }
-            Kernel::Warp { axes, border } => {
-                warp::flow_gradient(isa, inputs[0], inputs[1], *axes, *border, d, update, to);
+            Kernel::Warp { axes, border, at_integer } => {
+                let (image, flow) = only(i, update, to);
+                let (axes, border, rule) = (*axes, *border, *at_integer);
+                warp::warp_gradient(isa, inputs[0], inputs[1], axes, border, rule, d, image, flow, scratch);
             }
             Kernel::Resize { resize, scale } => resize.gradient().run(isa, d, scale, update, to, scratch),
             // Nothing else reads a value that is trained.
