@@ -12,11 +12,20 @@ use super::lanes;
 
 /// A layer and the parameters it reads.
 pub enum Layer {
-    Conv { kernel: Box<ConvTraining>, activation: Activation, weight: ParamId, bias: Option<ParamId> },
+    Conv {
+        kernel: Box<ConvTraining>,
+        activation: Activation,
+        weight: ParamId,
+        bias: Option<ParamId>,
+    },
     /// Batch norm by the statistics of the batch, and the activation after it.
     Norm(Box<Norm>),
     /// Batch norm by its running statistics: an affine map, with the factors of the last forward pass.
-    FrozenNorm { norm: BatchNorm, activation: Activation, scale: Vec<f32> },
+    FrozenNorm {
+        norm: BatchNorm,
+        activation: Activation,
+        scale: Vec<f32>,
+    },
     Separable(Box<Separable>),
 }
 

@@ -78,8 +78,7 @@ impl TrainingPlan {
         let isa = settings.isa.unwrap_or_else(Isa::detect);
         let kept: Vec<NodeId> = options.outputs.iter().copied().filter(|id| Some(*id) != graph.flow).collect();
         let plan = Options { isa, exact: settings.exact, keep: kept, ..Options::default() };
-        let compiler =
-            Compiler::<Vec<f32>>::training(graph, &options.trained, options.sizes, &plan, &options.outputs)?;
+        let compiler = Compiler::<Vec<f32>>::training(graph, &options.trained, options.sizes, &plan, &options.outputs)?;
         let Compiled { steps, buffers, kept, layers, wanted, .. } = compiler.compile()?;
         let output = |id: &NodeId| {
             let value = kept.iter().find(|(kept, _)| kept == id).map(|(_, value)| Output::Value(value.clone()));
