@@ -1,6 +1,6 @@
 //! Emits ONNX nodes: unique names, shared constants, and what differs from one operator set to the next.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::proto::{Attribute, Node, Tensor, TensorHead, Values, kind};
 
@@ -26,6 +26,23 @@ impl<'w> Emit<'w> {
             temporaries: 0,
             constants: HashMap::new(),
         }
+    }
+
+    /// The nodes and constants that `output` needs: not what only a branch without readers or a form not taken asked for.
+    pub fn needed_for(self, output: &str) -> (Vec<Node>, Vec<Tensor<'w>>) {
+        let Self { mut nodes, mut tensors, .. } = self;
+        let mut needed = HashSet::from([output.to_string()]);
+        nodes.reverse();
+        nodes.retain(|node| {
+            let is_read = node.output.iter().any(|name| needed.contains(name));
+            if is_read {
+                needed.extend(node.input.iter().cloned());
+            }
+            is_read
+        });
+        nodes.reverse();
+        tensors.retain(|tensor| needed.contains(&tensor.head.name));
+        (nodes, tensors)
     }
 
     /// Starts lowering a node of ours.

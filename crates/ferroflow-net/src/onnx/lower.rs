@@ -66,14 +66,15 @@ pub(super) fn lower<'w>(
         Inputs::Images => "RGB, 0 to 255",
         Inputs::Normalised => "a frame as the network's first layer reads it",
     };
+    let (node, tensors) = lower.emit.needed_for("flow");
     Ok(Lowered {
         graph: proto::GraphHead {
-            node: lower.emit.nodes,
+            node,
             name: "flow".into(),
             input: input_names.iter().map(|name| value(name, 3, doc)).collect(),
             output: vec![value("flow", 2, "pixels: u right, v down, from frame 1 to frame 2")],
         },
-        tensors: lower.emit.tensors,
+        tensors,
     })
 }
 

@@ -4,6 +4,8 @@ mod networks;
 mod operations;
 mod runtimes;
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::Model;
 
@@ -33,6 +35,30 @@ fn weights_are_written_once_and_halved_on_request() {
     assert!((bytes..bytes + 100_000).contains(&full), "{full} bytes for {bytes} of weights");
     let half = exported(&model, &Options { precision: Precision::F16, ..Options::default() }).unwrap().len();
     assert!((bytes / 2..bytes / 2 + 100_000).contains(&half), "{half} bytes for {} of weights", bytes / 2);
+}
+
+/// Constants nobody reads cost loading time and a warning each; nodes nobody reads cost time.
+#[test]
+fn a_file_holds_only_what_the_flow_needs() {
+    let closed =
+        Options { size: Some((64, 128)), opset: 11, correlation: CorrelationForm::Slices, ..Options::default() };
+    for name in ["lightflow-0.5", "pwcnet", "pwcnet-sm", "uflow"] {
+        let model = Model::named(name).unwrap();
+        let weights = Weights::random(&model.graph, 1);
+        for options in [closed.clone(), Options { size: Some((64, 128)), ..Options::default() }, Options::default()] {
+            let shapes = model.graph.shapes(&Sizes::new(1, 64, 128)).unwrap();
+            let flow = model.graph.flow.unwrap();
+            let lowered = lower::lower(&model.graph, &weights, &shapes, &options, flow).unwrap();
+            let read: HashSet<&str> =
+                lowered.graph.node.iter().flat_map(|n| n.input.iter().map(String::as_str)).collect();
+            for tensor in &lowered.tensors {
+                assert!(read.contains(tensor.head.name.as_str()), "{name}: nobody reads {}", tensor.head.name);
+            }
+            for node in lowered.graph.node.iter().filter(|n| n.output[0] != "flow") {
+                assert!(node.output.iter().any(|o| read.contains(o.as_str())), "{name}: nobody reads {}", node.name);
+            }
+        }
+    }
 }
 
 /// Every network's work begins at one recognisable place.

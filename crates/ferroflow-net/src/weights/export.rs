@@ -9,7 +9,6 @@ use safetensors::Dtype;
 use safetensors::tensor::{View, serialize_to_file};
 
 use super::Weights;
-use super::names::{stored_shape, to_stored};
 use crate::model::{CheckpointLayout, Model};
 
 /// What to write.
@@ -62,7 +61,7 @@ struct Stored<'w> {
 
 impl<'w> Stored<'w> {
     fn new(model: &Model, shape: &'w [usize], values: &'w [f32]) -> Self {
-        Self { layout: model.layout, shape, stored_shape: stored_shape(model.layout, shape), values }
+        Self { layout: model.layout, shape, stored_shape: model.layout.stored_shape(shape), values }
     }
 }
 
@@ -76,7 +75,7 @@ impl View for Stored<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        to_stored(self.layout, self.shape, self.values).iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()
+        self.layout.to_stored(self.shape, self.values).iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into()
     }
 
     fn data_len(&self) -> usize {

@@ -8,7 +8,7 @@ use std::f64::consts::PI;
 
 use super::Weights;
 use crate::graph::{Param, ParamRole};
-use crate::model::{CheckpointLayout, Model};
+use crate::model::Model;
 
 /// The numbers of `SEED/NAME`.
 #[derive(Clone, Copy, Debug)]
@@ -58,12 +58,7 @@ impl Weights {
         let values = model.graph.params.iter().map(|param| {
             let (scale, offset) = spread(model, param);
             let stored = Stream::new(seed, &param.name).tensor(param.len(), scale, offset);
-            match (model.layout, param.role) {
-                (CheckpointLayout::Hwio, ParamRole::ConvWeight | ParamRole::DeconvWeight) => {
-                    from_tensorflow(&stored, param)
-                }
-                _ => stored,
-            }
+            model.layout.from_stored(&param.shape, stored)
         });
         Self { values: values.collect() }
     }
@@ -117,19 +112,6 @@ fn gain(model: &Model, param: &str) -> f64 {
         _ => &[],
     };
     exceptions.iter().find(|(name, _)| *name == param).map_or(1.0, |&(_, factor)| factor)
-}
-
-/// Convolution `[kh, kw, in, out]` to `[out, in, kh, kw]`; transposed convolution `[kh, kw, out, in]` to
-/// `[in, out, kh, kw]`: either way both pairs change places and the last pair is reversed.
-pub fn from_tensorflow(stored: &[f32], param: &Param) -> Vec<f32> {
-    let &[first, second, kh, kw] = &param.shape[..] else { return stored.to_vec() };
-    let mut data = Vec::with_capacity(stored.len());
-    for a in 0..first {
-        for b in 0..second {
-            data.extend((0..kh * kw).map(|tap| stored[(tap * second + b) * first + a]));
-        }
-    }
-    data
 }
 
 /// Two frames `[3, H, W]`, RGB 0..=255, and the exact flow `[2, H, W]` from the first to the second.
@@ -210,15 +192,6 @@ mod tests {
         for (i, u) in [0.33198601, 0.45681846, 0.74126583, 0.30849987].into_iter().enumerate() {
             assert!((s.number(i) - u).abs() < 5e-9);
         }
-    }
-
-    #[test]
-    fn tensorflow_order() {
-        let role = ParamRole::ConvWeight;
-        let param = Param { name: String::new(), shape: vec![2, 3, 1, 2], role, used: true };
-        // [kh, kw, in, out] = [1, 2, 3, 2]
-        let stored: Vec<f32> = (0..12).map(|i| i as f32).collect();
-        assert_eq!(from_tensorflow(&stored, &param), [0., 6., 2., 8., 4., 10., 1., 7., 3., 9., 5., 11.]);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod convert;
 pub mod export;
 pub mod formula;
 pub mod import;
+mod layout;
 pub mod names;
 mod provenance;
 pub mod store;

@@ -10,7 +10,7 @@ mod uflow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use crate::model::{CheckpointLayout, Model, ModelError};
+use crate::model::{Model, ModelError};
 use crate::weights::import::{Format, Imported, Tensor};
 
 /// Prefixes that frameworks and training scripts put before every name.
@@ -138,7 +138,7 @@ pub fn assign(file: Imported, model: &Model) -> Result<Vec<(String, super::Tenso
     let names = parameter_names(&file);
     let tensors = names.into_iter().zip(file.contents.tensors).map(|(name, tensor)| {
         let shape = shapes.get(name.as_str()).map_or(tensor.shape, |s| s.to_vec());
-        let data = from_stored(model.layout, &shape, tensor.data);
+        let data = model.layout.from_stored(&shape, tensor.data);
         (name, super::Tensor { shape, data })
     });
     Ok(tensors.collect())
@@ -230,7 +230,7 @@ fn compare(model: &Model, tensors: &HashMap<String, &Tensor>) -> Difference {
             continue;
         };
         known += 1;
-        let wanted = stored_shape(model.layout, &param.shape);
+        let wanted = model.layout.stored_shape(&param.shape);
         if tensor.shape != wanted {
             difference.misshapen.push((param.name.clone(), tensor.shape.clone(), wanted));
         }
@@ -242,39 +242,6 @@ fn compare(model: &Model, tensors: &HashMap<String, &Tensor>) -> Difference {
         difference.extra.sort();
     }
     difference
-}
-
-/// The shape in the reference's file of a parameter whose shape here is `shape`.
-pub(super) fn stored_shape(layout: CheckpointLayout, shape: &[usize]) -> Vec<usize> {
-    match (layout, shape) {
-        // [kh, kw, in, out] of [out, in, kh, kw], and [kh, kw, out, in] of [in, out, kh, kw].
-        (CheckpointLayout::Hwio, &[a, b, h, w]) => vec![h, w, b, a],
-        _ => shape.to_vec(),
-    }
-}
-
-/// Values in the reference's order -> PyTorch's order. `shape` is PyTorch's.
-fn from_stored(layout: CheckpointLayout, shape: &[usize], stored: Vec<f32>) -> Vec<f32> {
-    let (CheckpointLayout::Hwio, &[a, b, h, w]) = (layout, shape) else { return stored };
-    let mut values = Vec::with_capacity(stored.len());
-    for i in 0..a {
-        for j in 0..b {
-            values.extend((0..h * w).map(|tap| stored[(tap * b + j) * a + i]));
-        }
-    }
-    values
-}
-
-/// Values in PyTorch's order -> the reference's order. `shape` is PyTorch's.
-pub(super) fn to_stored(layout: CheckpointLayout, shape: &[usize], values: &[f32]) -> Vec<f32> {
-    let (CheckpointLayout::Hwio, &[a, b, h, w]) = (layout, shape) else { return values.to_vec() };
-    let mut stored = Vec::with_capacity(values.len());
-    for tap in 0..h * w {
-        for j in 0..b {
-            stored.extend((0..a).map(|i| values[(i * b + j) * h * w + tap]));
-        }
-    }
-    stored
 }
 
 #[cfg(test)]

@@ -141,7 +141,7 @@ fn tensorflow_values_are_transposed_both_ways() {
             let (r, s, i, j) = (1, 2, c - 1, 1);
             assert_eq!(values[((j * c + i) * kh + r) * kw + s], tensor.data[((r * kw + s) * c + i) * d + j]);
         }
-        assert_eq!(to_stored(model.layout, &param.shape, values), tensor.data);
+        assert_eq!(model.layout.to_stored(&param.shape, values), tensor.data);
     }
 }
 
