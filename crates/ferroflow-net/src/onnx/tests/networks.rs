@@ -50,8 +50,14 @@ fn every_form_of_a_file_gives_one_flow() {
 }
 
 /// A network, the golden file of its reference, and the key of a flow in pixels at full size.
-const GOLDEN: [(&str, &[&str], &str, &str); 6] = [
+const GOLDEN: [(&str, &[&str], &str, &str); 12] = [
     ("flownet2", &[], "flownet2/nvidia_FlowNet2", "flow"),
+    ("flownet2", &["variant=mindspore"], "flownet2/mindspore_FlowNet2", "flow"),
+    ("flownet2", &["variant=ptlflow"], "flownet2/ptlflow_flownet2", "flow"),
+    ("flownet2-css", &[], "flownet2/nvidia_FlowNet2CSS", "flow"),
+    ("flownet2-css", &["variant=ptlflow"], "flownet2/ptlflow_flownetcss", "flow"),
+    ("flownet2-s-bn", &[], "flownet2/nvidia_FlowNet2S_bn", "flow"),
+    ("flownet2-c-bn", &[], "flownet2/nvidia_FlowNet2C_bn", "flow"),
     ("flownet2-cs", &["variant=mindspore"], "flownet2/mindspore_FlowNet2CS", "flow"),
     ("flownet2", &["variant=ascend"], "flownet2/ascend_FlowNet2", "flow"),
     ("pwcnet", &["variant=ptlflow"], "pwcnet/ptlflow_pwcnet", "flow"),

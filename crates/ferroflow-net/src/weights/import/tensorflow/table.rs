@@ -32,8 +32,9 @@ pub(super) fn entries(file: &[u8]) -> Result<Vec<Pair>, ImportError> {
     }
     let mut all: Vec<Pair> = Vec::new();
     let mut stored = 0usize;
-    for (_, handle) in block(file, &mut handles)? {
-        for pair in block(file, &mut handle.as_slice())? {
+    let mut unread = file.len();
+    for (_, handle) in block(file, &mut handles, &mut unread)? {
+        for pair in block(file, &mut handle.as_slice(), &mut unread)? {
             // Keys are sorted, so two handles of one block (a loop in a made-up file) end here.
             if all.last().is_some_and(|last| last.0 >= pair.0) {
                 return Err(damaged("the index is not sorted"));
@@ -49,8 +50,9 @@ pub(super) fn entries(file: &[u8]) -> Result<Vec<Pair>, ImportError> {
     Ok(all)
 }
 
-/// The entries of the block behind a handle.
-fn block(file: &[u8], handle: &mut &[u8]) -> Result<Vec<Pair>, ImportError> {
+/// The entries of the block behind a handle, whose length is taken from `unread`: blocks do not overlap, so together they
+/// are no longer than the file, and a made-up one that names a long block many times is not checked many times.
+fn block(file: &[u8], handle: &mut &[u8], unread: &mut usize) -> Result<Vec<Pair>, ImportError> {
     let (offset, size) = (varint(handle)?, varint(handle)?);
     let range = |from: u64, size: u64| {
         let (from, to) = (usize::try_from(from).ok()?, usize::try_from(from.checked_add(size)?).ok()?);
@@ -58,6 +60,7 @@ fn block(file: &[u8], handle: &mut &[u8]) -> Result<Vec<Pair>, ImportError> {
     };
     let whole = size.checked_add(TRAILER as u64).and_then(|size| range(offset, size));
     let whole = whole.ok_or_else(|| damaged("a block of the index lies outside the file"))?;
+    *unread = unread.checked_sub(whole.len()).ok_or_else(|| damaged("the blocks of the index overlap"))?;
     let (checked, crc) = whole.split_at(whole.len() - 4);
     if crc32c::masked(checked).to_le_bytes() != crc {
         return Err(damaged("a block of the index does not match its checksum"));
@@ -113,28 +116,53 @@ fn varint(bytes: &mut &[u8]) -> Result<u64, ImportError> {
 #[cfg(test)]
 pub(super) fn sample(pairs: &[(String, Vec<u8>)]) -> Vec<u8> {
     let mut file = Vec::new();
-    let mut put = |entries: &[(&[u8], &[u8])]| {
-        let at = file.len();
-        for (key, value) in entries {
-            file.extend([0, key.len() as u8, value.len() as u8]);
-            file.extend_from_slice(key);
-            file.extend_from_slice(value);
-        }
-        file.extend([0, 0, 0, 0, 1, 0, 0, 0]); // one restart, at 0
-        let size = file.len() - at;
-        file.push(0);
-        let crc = crc32c::masked(&file[at..]);
-        file.extend(crc.to_le_bytes());
-        assert!(at < 1 << 14 && size < 1 << 14);
-        [at, size].iter().flat_map(|&n| [n as u8 | 0x80, (n >> 7) as u8]).collect::<Vec<u8>>()
-    };
     let entries: Vec<(&[u8], &[u8])> = pairs.iter().map(|(k, v)| (k.as_bytes(), v.as_slice())).collect();
-    let data = put(&entries);
-    let meta = put(&[]);
-    let index = put(&[(b"~", &data)]);
-    let mut footer = [meta, index].concat();
+    let data = put(&mut file, &entries);
+    finish(file, &[(b"~", &data)])
+}
+
+/// Appends a block; returns its handle.
+#[cfg(test)]
+fn put(file: &mut Vec<u8>, entries: &[(&[u8], &[u8])]) -> Vec<u8> {
+    let at = file.len();
+    for (key, value) in entries {
+        file.extend([0, key.len() as u8, value.len() as u8]);
+        file.extend_from_slice(key);
+        file.extend_from_slice(value);
+    }
+    file.extend([0, 0, 0, 0, 1, 0, 0, 0]); // one restart, at 0
+    let size = file.len() - at;
+    file.push(0);
+    let crc = crc32c::masked(&file[at..]);
+    file.extend(crc.to_le_bytes());
+    assert!(at < 1 << 14 && size < 1 << 14);
+    [at, size].iter().flat_map(|&n| [n as u8 | 0x80, (n >> 7) as u8]).collect()
+}
+
+/// Appends the meta index, an index of these entries and the footer.
+#[cfg(test)]
+fn finish(mut file: Vec<u8>, index: &[(&[u8], &[u8])]) -> Vec<u8> {
+    let mut footer = [put(&mut file, &[]), put(&mut file, index)].concat();
     footer.resize(FOOTER - 8, 0);
     file.extend(footer);
     file.extend(MAGIC.to_le_bytes());
     file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each naming of an empty block passes as sorted, and costs a checksum of the whole of it.
+    #[test]
+    fn a_block_named_many_times_is_refused() {
+        let mut file = Vec::new();
+        let empty = put(&mut file, &[]);
+        let name: &[u8] = &empty;
+        let once = finish(file.clone(), &[(b"a", name)]);
+        assert_eq!(entries(&once).unwrap(), []);
+        let often = finish(file, &vec![(&b"a"[..], name); 100]);
+        let error = entries(&often).unwrap_err().to_string();
+        assert!(error.contains("overlap"), "{error}");
+    }
 }
