@@ -60,7 +60,8 @@ impl Kernel for Vector<'_> {
             let mut rank = [0; 64];
             for (i, input) in scheme.inputs.iter().enumerate() {
                 let [rows, columns] = scheme.kernel(i, phase);
-                let transform = [input.points[0].filter(rows.len()), input.points[1].filter(columns.len())];
+                let transforms =
+                    [(0, rows), (1, columns)].map(|(axis, taps)| padded(&input.points[axis].filter(taps.len())));
                 let [y0, x0] = input.points.map(|p| p.first_in(scheme.points));
                 let mut before = 0;
                 for &(plane, used) in channels {
@@ -82,21 +83,28 @@ impl Kernel for Vector<'_> {
                                 }
                             }
                         }
-                        let tap = |y: usize, x: usize| -> [f64; LANES] {
-                            let (y, x) = (rows[y], columns[x] + pixel);
-                            if y >= kernel || x >= kernel {
-                                return [0.0; LANES];
+                        let mut filter = [[[0.0; LANES]; 4]; 4];
+                        for (&y, row) in rows.iter().zip(&mut filter) {
+                            for (&x, tap) in columns.iter().zip(row) {
+                                let x = x + pixel;
+                                if y < kernel && x < kernel {
+                                    let from = &taps[(y * kernel + x) * LANES..][..LANES];
+                                    *tap = std::array::from_fn(|lane| f64::from(from[lane]));
+                                }
                             }
-                            let tap = &taps[(y * kernel + x) * LANES..][..LANES];
-                            std::array::from_fn(|lane| f64::from(tap[lane]))
-                        };
-                        filtered(&transform, tap, |y, x, values| {
+                        }
+                        let put = |y: usize, x: usize, values: [f32; LANES]| {
                             let point = (y0 + y) * side + x0 + x;
                             let k = rank[point] * depth + before + lane;
                             let at = memory.u(chunk, panel, point) + (k * width + vector - first) * LANES;
                             // SAFETY: each vector of outputs has its own places in U, all inside `u_len`.
                             unsafe { u.at(at).copy_from_nonoverlapping(values.as_ptr(), LANES) };
-                        });
+                        };
+                        match rows.len().max(columns.len()) {
+                            ..=2 => filtered::<2>(&transforms, &filter, put),
+                            3 => filtered::<3>(&transforms, &filter, put),
+                            _ => filtered::<4>(&transforms, &filter, put),
+                        }
                     }
                     before += used;
                 }
@@ -110,31 +118,32 @@ impl Kernel for Vector<'_> {
     }
 }
 
-/// `G g G^T` of 16 filters: hands each point's values to `put`.
+/// A filter transform with four taps, the last ones unused.
+fn padded(matrix: &[Vec<f64>]) -> Vec<[f64; 4]> {
+    matrix.iter().map(|row| std::array::from_fn(|k| row.get(k).copied().unwrap_or(0.0))).collect()
+}
+
+/// `G g G^T` of 16 filters of at most `R` x `R` taps: hands each point's values to `put`.
 #[inline(always)]
-fn filtered(
-    [rows, columns]: &[Vec<Vec<f64>>; 2],
-    tap: impl Fn(usize, usize) -> [f64; LANES],
+fn filtered<const R: usize>(
+    [rows, columns]: &[Vec<[f64; 4]>; 2],
+    taps: &[[[f64; LANES]; 4]; 4],
     mut put: impl FnMut(usize, usize, [f32; LANES]),
 ) {
-    let mut half = [[[0.0; LANES]; 4]; 8];
-    let taps = columns[0].len();
-    for x in 0..taps {
-        for k in 0..rows[0].len() {
-            let values = tap(k, x);
-            for (row, half) in rows.iter().zip(&mut half) {
-                for (sum, value) in half[x].iter_mut().zip(values) {
-                    *sum += row[k] * value;
+    for (y, row) in rows.iter().enumerate() {
+        let mut half = [[0.0; LANES]; R];
+        for k in 0..R {
+            for x in 0..R {
+                for lane in 0..LANES {
+                    half[x][lane] += row[k] * taps[k][x][lane];
                 }
             }
         }
-    }
-    for (y, half) in half.iter().enumerate().take(rows.len()) {
         for (x, column) in columns.iter().enumerate() {
             let mut sums = [0.0; LANES];
-            for (k, values) in half.iter().enumerate().take(taps) {
-                for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum += column[k] * value;
+            for k in 0..R {
+                for lane in 0..LANES {
+                    sums[lane] += column[k] * half[k][lane];
                 }
             }
             put(y, x, sums.map(|s| s as f32));
