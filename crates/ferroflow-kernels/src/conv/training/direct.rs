@@ -32,7 +32,7 @@ pub fn candidate(form: &Correlation, options: Options) -> GradientCandidate {
         * (points.n * points.h * points.w * s.kernel * s.kernel * s.in_channels) as f64
         * form.point_lanes.len().next_multiple_of(LANES) as f64;
     // Short rows lose time at their ends.
-    let efficiency = 0.75 * points.w as f64 / (points.w as f64 + 4.0);
+    let efficiency = 0.8 * points.w as f64 / (points.w as f64 + 4.0);
     GradientCandidate {
         seconds: flop / (efficiency * Machine::of(options.isa).flops * PLANNED_THREADS as f64),
         exact: true,

@@ -36,6 +36,8 @@ const STAGE_TILES: usize = 32;
 const MAX_TILES: usize = 320;
 /// Bytes of V and W of a chunk: they pass through a third-level cache.
 const CHUNK_BYTES: usize = 16 << 20;
+/// What is larger than this passes through memory.
+const L3_BYTES: f64 = 20e6;
 /// Operations that transforming one vector of 16 costs, loads and stores included, at the rate of the products.
 const TRANSFORM: f64 = 450.0;
 
@@ -112,18 +114,21 @@ impl WinogradGradient {
     /// Expected seconds on [`PLANNED_THREADS`].
     fn seconds(&self) -> f64 {
         let machine = Machine::of(self.isa);
+        let threads = PLANNED_THREADS as f64;
         let memory = &self.memory;
         let tiles = self.tiles.count() as f64;
         let chunks = self.tiles.count().div_ceil(memory.blocking.tiles.max(1)) as f64;
         let (blocks, vectors) = (memory.channels.len() as f64, memory.vectors as f64);
         let (products, points) = (self.scheme.products() as f64, memory.points as f64);
         let gradient = memory.u_len as f64;
-        let product = 2.0 * tiles * gradient / 0.8;
+        let product = 2.0 * tiles * gradient / 0.75;
         let transforms = TRANSFORM * tiles * (products * blocks + points * vectors) + 12.0 * gradient;
         let staged = tiles * LANES as f64 * (products * blocks + points * vectors);
-        let traffic = 4.0 * (2.0 * chunks * gradient + 2.0 * gradient + 3.0 * staged);
-        let through = traffic / machine.l3;
-        ((product + transforms) / machine.flops + 0.5 * through) / PLANNED_THREADS as f64
+        // The gradient of U goes to memory and back with every chunk, V and W through a third-level cache.
+        let sums = 4.0 * 2.0 * (chunks + 1.0) * gradient;
+        let sums = if 4.0 * gradient > L3_BYTES { sums / machine.dram } else { sums / machine.l3 / threads };
+        let through = 4.0 * 3.0 * staged / machine.l3 / threads;
+        (product + transforms) / machine.flops / threads + sums + 0.5 * through
     }
 
     /// Floats of W, and from a point to the next.
