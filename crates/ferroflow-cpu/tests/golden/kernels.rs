@@ -1,4 +1,5 @@
-//! The gradients of the CPU kernels against those of the functions they follow: NVIDIA's kernels, torch, TensorFlow, Caffe.
+//! The gradients of the CPU kernels against those of the functions they follow: NVIDIA's kernels, torch, TensorFlow,
+//! Caffe.
 
 use std::collections::BTreeMap;
 
