@@ -1,7 +1,7 @@
-//! Operations on each element: affine, activation, sum and difference, choice of channels.
+//! Operations on each element: affine, activation, sum and difference, choice of channels; and their gradients.
 
 use crate::{
-    Blocks, BlocksMut, Isa, LANES,
+    Blocks, BlocksMut, Extent, Isa, LANES, Update,
     conv::Activation,
     rows::for_pixels,
     simd::{self, Kernel, Simd},
@@ -131,13 +131,140 @@ pub fn copy_images(x: Blocks<'_>, first: usize, out: &mut BlocksMut<'_, '_>) {
     }
 }
 
+/// Gradient through an activation, in place: `d *= slope` wherever its output `y` is not positive.
+pub fn activation_gradient(isa: Isa, y: Blocks<'_>, activation: Activation, d: &mut BlocksMut<'_, '_>) {
+    if activation == Activation::Linear {
+        return;
+    }
+    assert_eq!((y.extent, y.planes.len()), (d.extent, d.planes.len()), "extent");
+    let image = y.extent.h * y.extent.w * LANES;
+    for_pixels(d, |block, n, first, d| {
+        let y = &y.planes[block][n * image + first * LANES..][..d.len()];
+        simd::run(isa, ActivationGradient { y, slope: activation.slope(), d });
+    });
+}
+
+struct ActivationGradient<'a> {
+    y: &'a [f32],
+    slope: f32,
+    d: &'a mut [f32],
+}
+
+impl Kernel for ActivationGradient<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        // SAFETY: called through `simd::run`; every chunk has 16 floats.
+        unsafe {
+            let slope = S::splat(self.slope);
+            for (d, y) in self.d.chunks_exact_mut(LANES).zip(self.y.chunks_exact(LANES)) {
+                let g = S::load(d.as_ptr());
+                S::store(d.as_mut_ptr(), S::where_positive(S::load(y.as_ptr()), g, S::mul(g, slope)));
+            }
+        }
+    }
+}
+
+/// `factor * g`, the gradient of a sum, a difference, a copy. `g` may also have one pixel per image, which then serves
+/// all.
+pub fn accumulate(isa: Isa, g: Blocks<'_>, factor: f32, update: Update, d: &mut BlocksMut<'_, '_>) {
+    scale(isa, g, |_, _| [factor; LANES], update, d);
+}
+
+/// `scale * g`, the gradient of [`affine`] (before its activation), with one factor per lane.
+pub fn affine_gradient(isa: Isa, g: Blocks<'_>, scale: &[f32], update: Update, d: &mut BlocksMut<'_, '_>) {
+    assert!(scale.len() >= LANES * g.planes.len(), "factors");
+    self::scale(isa, g, |block, _| std::array::from_fn(|lane| scale[block * LANES + lane]), update, d);
+}
+
+/// `factors(block, image) * g`
+pub(crate) fn scale(
+    isa: Isa,
+    g: Blocks<'_>,
+    factors: impl Fn(usize, usize) -> [f32; LANES] + Sync + Send,
+    update: Update,
+    d: &mut BlocksMut<'_, '_>,
+) {
+    assert_eq!(g.planes.len(), d.planes.len(), "blocks");
+    let single = g.extent != d.extent;
+    assert!(!single || g.extent == Extent { n: d.extent.n, h: 1, w: 1 }, "extent");
+    let image = d.extent.h * d.extent.w * LANES;
+    for_pixels(d, |block, n, first, d| {
+        let g = if single {
+            &g.planes[block][n * LANES..][..LANES]
+        } else {
+            &g.planes[block][n * image + first * LANES..][..d.len()]
+        };
+        simd::run(isa, Scale { g, factors: factors(block, n), update, d });
+    });
+}
+
+struct Scale<'a> {
+    g: &'a [f32],
+    factors: [f32; LANES],
+    update: Update,
+    d: &'a mut [f32],
+}
+
+impl Kernel for Scale<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let step = if self.g.len() == self.d.len() { LANES } else { 0 };
+        // SAFETY: called through `simd::run`; every chunk has 16 floats, and `g` either as many chunks or one.
+        unsafe {
+            let factors = S::load(self.factors.as_ptr());
+            for (i, d) in self.d.chunks_exact_mut(LANES).enumerate() {
+                let g = S::mul(S::load(self.g.as_ptr().add(i * step)), factors);
+                let sum = if self.update == Update::Add { S::add(S::load(d.as_ptr()), g) } else { g };
+                S::store(d.as_mut_ptr(), sum);
+            }
+        }
+    }
+}
+
+/// Images `from .. from + images` of `g` to the images of `d` from `to` on, the gradient of joining and splitting batches.
+/// Other images of `d` keep what they hold.
+pub fn accumulate_images(
+    isa: Isa,
+    g: Blocks<'_>,
+    from: usize,
+    images: usize,
+    to: usize,
+    update: Update,
+    d: &mut BlocksMut<'_, '_>,
+) {
+    assert_eq!((g.extent.h, g.extent.w, g.planes.len()), (d.extent.h, d.extent.w, d.planes.len()), "extent");
+    let extent = Extent { n: images, ..g.extent };
+    let (len, image) = (extent.len(), g.extent.h * g.extent.w * LANES);
+    let g: Vec<&[f32]> = g.planes.iter().map(|plane| &plane[from * image..][..len]).collect();
+    let mut planes: Vec<&mut [f32]> = d.planes.iter_mut().map(|plane| &mut plane[to * image..][..len]).collect();
+    accumulate(isa, Blocks { extent, planes: &g }, 1.0, update, &mut BlocksMut { extent, planes: &mut planes });
+}
+
+/// The gradient of [`channels`]: each lane of `d` receives every lane of `g` that was read from it.
+pub fn channels_gradient(g: Blocks<'_>, lanes: &[Option<u32>], update: Update, d: &mut BlocksMut<'_, '_>) {
+    assert_eq!((g.extent.n, g.extent.h, g.extent.w), (d.extent.n, d.extent.h, d.extent.w), "extent");
+    assert_eq!(lanes.len(), LANES * g.planes.len(), "lanes");
+    let image = g.extent.h * g.extent.w * LANES;
+    for_pixels(d, |block, n, first, d| {
+        if update == Update::Overwrite {
+            d.fill(0.0);
+        }
+        for (from, to) in lanes.iter().enumerate() {
+            let Some(to) = to.map(|to| to as usize).filter(|to| to / LANES == block) else { continue };
+            let g = &g.planes[from / LANES][n * image + first * LANES..][..d.len()];
+            for (d, g) in d.chunks_exact_mut(LANES).zip(g.chunks_exact(LANES)) {
+                d[to % LANES] += g[from % LANES];
+            }
+        }
+    });
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        Extent,
-        testing::{Random, Value},
-    };
+    use crate::testing::{Random, Value, both_updates};
 
     #[test]
     fn elementwise_operations_follow_their_formulas() {
@@ -166,5 +293,55 @@ mod tests {
             reversed.write(|out| channels(a.blocks(), &map, out));
             reversed.assert_close(0.0, |c, n, y, x| a.at(channels_in - 1 - c, n, y, x));
         }
+    }
+
+    #[test]
+    fn gradients_follow_their_formulas() {
+        let mut random = Random::new(2);
+        for (count, extent) in
+            [(3, Extent { n: 2, h: 1, w: 1 }), (3, Extent { n: 2, h: 5, w: 7 }), (35, Extent { n: 3, h: 33, w: 41 })]
+        {
+            let (y, g) = (random.value(count, extent), random.value(count, extent));
+            let one = random.value(count, Extent { n: extent.n, h: 1, w: 1 });
+            let lanes = count.next_multiple_of(LANES);
+            let mut factors = random.floats(lanes);
+            factors[count..].fill(0.0);
+            for isa in Isa::available() {
+                let mut d = g.copy();
+                d.write(|d| activation_gradient(isa, y.blocks(), Activation::LeakyRelu(0.1), d));
+                d.assert_close(1e-6, |c, n, i, j| g.at(c, n, i, j) * if y.at(c, n, i, j) > 0.0 { 1.0 } else { 0.1 });
+                d.write(|d| activation_gradient(isa, y.blocks(), Activation::Linear, d));
+
+                let d = both_updates(count, extent, |update, d| accumulate(isa, g.blocks(), -0.5, update, d));
+                d.assert_close(1e-6, |c, n, y, x| -0.5 * g.at(c, n, y, x));
+                let d = both_updates(count, extent, |update, d| accumulate(isa, one.blocks(), 2.0, update, d));
+                d.assert_close(1e-6, |c, n, _, _| 2.0 * one.at(c, n, 0, 0));
+                let d = both_updates(count, extent, |update, d| affine_gradient(isa, g.blocks(), &factors, update, d));
+                d.assert_close(1e-6, |c, n, y, x| factors[c] * g.at(c, n, y, x));
+
+                let mut d = one.copy();
+                let pixels = random.value(count, Extent { n: 4 * extent.n, h: 1, w: 1 });
+                d.write(|d| accumulate_images(isa, pixels.blocks(), 3, extent.n - 1, 1, Update::Add, d));
+                d.assert_close(1e-6, |c, n, _, _| {
+                    one.at(c, n, 0, 0) + if n > 0 { pixels.at(c, 2 + n, 0, 0) } else { 0.0 }
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn choosing_channels_is_adjoint_to_spreading_them() {
+        let mut random = Random::new(3);
+        let extent = Extent { n: 2, h: 9, w: 33 };
+        let (x, g) = (random.value(19, extent), random.value(35, extent));
+        // Some lanes are read twice, some not at all.
+        let map: Vec<_> = (0..48).map(|lane| (lane < 35).then(|| random.below(19) as u32)).collect();
+        let mut chosen = Value::zeroed(35, extent);
+        chosen.write(|out| channels(x.blocks(), &map, out));
+        let d = both_updates(19, extent, |update, d| channels_gradient(g.blocks(), &map, update, d));
+        assert!((chosen.dot(&g) - x.dot(&d)).abs() < 1e-3);
+        d.assert_close(1e-6, |c, n, y, x| {
+            (0..35).filter(|&lane| map[lane] == Some(c as u32)).map(|lane| g.at(lane, n, y, x)).sum()
+        });
     }
 }

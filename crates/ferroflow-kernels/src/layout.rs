@@ -48,6 +48,15 @@ pub struct BlocksMut<'a, 'b> {
     pub planes: &'a mut [&'b mut [f32]],
 }
 
+/// What becomes of the values that an output held before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// They are replaced, whatever they were.
+    Overwrite,
+    /// The result is added to them: the gradient of a value that several operations read.
+    Add,
+}
+
 /// Which channel each lane of a value's blocks holds; `None` for the padding after the last channel of a part.
 pub type LaneMap = Vec<Option<u32>>;
 

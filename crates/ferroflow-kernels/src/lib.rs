@@ -8,6 +8,7 @@
 // Loops over registers index arrays: an iterator with a closure would not compile to the same straight code.
 #![allow(clippy::needless_range_loop)]
 
+pub mod batch_norm;
 pub mod conv;
 pub mod correlation;
 pub mod depthwise;
@@ -24,5 +25,5 @@ pub mod simd;
 mod testing;
 pub mod warp;
 
-pub use layout::{Blocks, BlocksMut, Buffer, Extent, LANES, LaneMap, Scratch, lane_map};
+pub use layout::{Blocks, BlocksMut, Buffer, Extent, LANES, LaneMap, Scratch, Update, lane_map};
 pub use simd::Isa;

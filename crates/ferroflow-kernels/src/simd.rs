@@ -95,6 +95,8 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// The smaller of each pair.
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    /// `a` where `condition` is positive, `b` elsewhere.
+    unsafe fn where_positive(condition: Self::V, a: Self::V, b: Self::V) -> Self::V;
     /// Sum of the 16.
     unsafe fn sum(v: Self::V) -> f32;
     /// Float `j` of row `i` and float `i` of row `j` change places.
@@ -224,6 +226,14 @@ impl Simd for Portable {
         a.zip(b, |a, b| if a < b { a } else { b })
     }
     #[inline(always)]
+    unsafe fn where_positive(condition: Lanes, a: Lanes, b: Lanes) -> Lanes {
+        let mut out = b;
+        for i in 0..16 {
+            out.0[i] = if condition.0[i] > 0.0 { a.0[i] } else { b.0[i] };
+        }
+        out
+    }
+    #[inline(always)]
     unsafe fn sum(v: Lanes) -> f32 {
         v.0.iter().sum()
     }
@@ -313,6 +323,16 @@ mod x86 {
             unsafe { [_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])] }
         }
         #[inline(always)]
+        unsafe fn where_positive(condition: Self::V, a: Self::V, b: Self::V) -> Self::V {
+            unsafe {
+                let half = |i: usize| {
+                    let positive = _mm256_cmp_ps::<_CMP_GT_OQ>(condition[i], _mm256_setzero_ps());
+                    _mm256_blendv_ps(b[i], a[i], positive)
+                };
+                [half(0), half(1)]
+            }
+        }
+        #[inline(always)]
         unsafe fn sum(v: Self::V) -> f32 {
             unsafe {
                 let s = _mm256_add_ps(v[0], v[1]);
@@ -391,6 +411,13 @@ mod x86 {
         #[inline(always)]
         unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
             unsafe { _mm512_min_ps(a, b) }
+        }
+        #[inline(always)]
+        unsafe fn where_positive(condition: Self::V, a: Self::V, b: Self::V) -> Self::V {
+            unsafe {
+                let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(condition, _mm512_setzero_ps());
+                _mm512_mask_blend_ps(positive, b, a)
+            }
         }
         #[inline(always)]
         unsafe fn sum(v: Self::V) -> f32 {

@@ -1,6 +1,6 @@
 //! What the tests of every kernel share: random values, and comparison with a formula per element.
 
-use crate::{Blocks, BlocksMut, Buffer, Extent, LANES, layout::to_blocks};
+use crate::{Blocks, BlocksMut, Buffer, Extent, LANES, Update, layout::to_blocks};
 
 /// A small deterministic generator (SplitMix64).
 pub(crate) struct Random(u64);
@@ -59,6 +59,11 @@ impl Value {
         Blocks { extent: self.extent, planes: planes.leak() }
     }
 
+    /// The same values in other blocks.
+    pub fn copy(&self) -> Self {
+        Self { channels: self.channels, extent: self.extent, buffers: self.buffers.clone() }
+    }
+
     pub fn write(&mut self, f: impl FnOnce(&mut BlocksMut<'_, '_>)) {
         let mut planes: Vec<&mut [f32]> = self.buffers.iter_mut().map(|b| &mut b[..]).collect();
         f(&mut BlocksMut { extent: self.extent, planes: &mut planes });
@@ -66,6 +71,12 @@ impl Value {
 
     pub fn at(&self, c: usize, n: usize, y: usize, x: usize) -> f32 {
         self.buffers[c / LANES][((n * self.extent.h + y) * self.extent.w + x) * LANES + c % LANES]
+    }
+
+    /// Sum of the products with a value of the same shape, in double precision.
+    pub fn dot(&self, other: &Self) -> f64 {
+        let pairs = self.buffers.iter().flat_map(|b| b.iter()).zip(other.buffers.iter().flat_map(|b| b.iter()));
+        pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
     }
 
     /// Every channel equals the formula within `tolerance`, relative to values above 1; every padding lane is 0.
@@ -87,4 +98,36 @@ impl Value {
             }
         }
     }
+}
+
+/// The result of `f` on pools of one and of two threads, which must agree bit for bit.
+pub(crate) fn on_any_threads(f: impl Fn() -> Vec<Value> + Send + Sync) -> Vec<Value> {
+    let on = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(&f);
+    let (one, two): (Vec<Value>, Vec<Value>) = (on(1), on(2));
+    assert_eq!(one.len(), two.len());
+    for (a, b) in one.iter().zip(&two) {
+        for (a, b) in a.buffers.iter().zip(&b.buffers) {
+            assert!(a.iter().zip(b.iter()).all(|(a, b)| a.to_bits() == b.to_bits()), "depends on the threads");
+        }
+    }
+    one
+}
+
+/// A gradient over blocks of NaN and added to random values, whatever the threads: checks that the two differ by those
+/// values, and returns the first.
+pub(crate) fn both_updates(
+    channels: usize,
+    extent: Extent,
+    run: impl Fn(Update, &mut BlocksMut<'_, '_>) + Sync,
+) -> Value {
+    let before = Random::new(40).value(channels, extent);
+    let results = on_any_threads(|| {
+        let (mut fresh, mut added) = (Value::zeroed(channels, extent), before.copy());
+        fresh.write(|d| run(Update::Overwrite, d));
+        added.write(|d| run(Update::Add, d));
+        vec![fresh, added]
+    });
+    let [fresh, added] = results.try_into().unwrap_or_else(|_| panic!("two"));
+    added.assert_close(1e-6, |c, n, y, x| before.at(c, n, y, x) + fresh.at(c, n, y, x));
+    fresh
 }

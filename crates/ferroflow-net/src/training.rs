@@ -129,7 +129,8 @@ pub enum TrainingError {
     },
 }
 
-/// A network on a device, ready to be trained: batch norm normalises with the statistics of the batch.
+/// A network on a device, ready to be trained. Batch norm normalises with the statistics of the batch where its scale is
+/// trained, and with its running statistics, which then stay as they are, where it is frozen.
 pub trait Differentiable: Send {
     /// Runs the network on `frames`, planar `[N, 3, H, W]`, RGB 0..=255; gives the values of the outputs, in the order
     /// they were asked for, and keeps what [`backward`](Self::backward) needs.

@@ -4,10 +4,12 @@
 
 mod conv;
 mod correlation;
+mod gradient;
 mod pointwise;
 mod real;
 mod resize;
 mod statistics;
+mod training;
 mod warp;
 
 use ferroflow_net::graph::{Frame, Graph, NodeId, Op, Shape, ShapeError, Sizes};
@@ -15,6 +17,7 @@ use ferroflow_net::weights::{Weights, WeightsError};
 
 pub use real::Real;
 pub use resize::resize;
+pub use training::Training;
 
 /// A value `[N, C, H, W]`, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -156,11 +159,15 @@ fn evaluate<T: Real>(op: &Op, inputs: &[&Tensor<T>], weights: &Weights, sizes: &
         Op::Resize { filter, grid, .. } => resize::resize(inputs[0], shape[2], shape[3], *filter, *grid),
         Op::ToOutput { filter, grid } => {
             let resized = resize::resize(inputs[0], shape[2], shape[3], *filter, *grid);
-            let ratio = |to: usize, from: usize| (to as f64 / from as f64) as f32;
-            let scale = [ratio(shape[3], sizes.input.width), ratio(shape[2], sizes.input.height)];
-            pointwise::affine(&resized, &scale, &[0.0])
+            pointwise::affine(&resized, &output_scale(shape, sizes), &[0.0])
         }
         Op::Moments(over) => statistics::moments(inputs[0], inputs[1], *over),
         Op::Standardise { epsilon } => statistics::standardise(inputs[0], inputs[1], *epsilon),
     }
+}
+
+/// What [`Op::ToOutput`] multiplies u and v by.
+fn output_scale(output: Shape, sizes: &Sizes) -> [f32; 2] {
+    let ratio = |to: usize, from: usize| (to as f64 / from as f64) as f32;
+    [ratio(output[3], sizes.input.width), ratio(output[2], sizes.input.height)]
 }

@@ -28,7 +28,7 @@ pub fn resize<T: Real>(x: &Tensor<T>, height: usize, width: usize, filter: Filte
 }
 
 /// For each output along one axis: the two inputs it lies between and how far it is from the first.
-fn samples(inputs: usize, outputs: usize, filter: Filter, grid: Grid) -> Vec<(usize, usize, f64)> {
+pub(super) fn samples(inputs: usize, outputs: usize, filter: Filter, grid: Grid) -> Vec<(usize, usize, f64)> {
     let ratio = inputs as f64 / outputs as f64;
     (0..outputs)
         .map(|i| {

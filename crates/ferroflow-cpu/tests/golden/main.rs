@@ -4,7 +4,7 @@
 //! so and pass. `small.json` is our own extract, made by the double-precision interpreter once it agreed with the large
 //! set, so that the networks stay proved anywhere.
 //!
-//! Training-mode files (`*_train`, `google_losses`, `google_masks`) are not forward passes; the trainer's tests read them.
+//! Files of unsupervised training (`google_train`, `google_losses`, `google_masks`) are not read here.
 
 mod cases;
 mod compare;
@@ -14,3 +14,4 @@ mod ops;
 mod shared;
 mod small;
 mod tables;
+mod training;

@@ -9,7 +9,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
-    Activation, ConvKind, ConvShape, Engine, Layer, Options,
+    Activation, ConvKind, ConvShape, Engine, Epilogue, Filter, Options, Problem,
     direct::{
         Output,
         patch::Patch,
@@ -18,9 +18,10 @@ use super::{
         share,
     },
     select::{Candidate, Machine},
+    set_bias,
 };
 use crate::{
-    Blocks, BlocksMut, Buffer, Isa, LANES, Scratch,
+    Blocks, BlocksMut, Buffer, Isa, LANES, LaneMap, Scratch,
     simd::{self, Kernel, Simd},
 };
 
@@ -34,74 +35,78 @@ const GROUP: usize = 8;
 const MAX_TILE: usize = 8;
 
 /// Computes the layers of [`takes`].
-pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> {
-    if !takes(&layer.shape) || layer.lanes.len() < LANES {
+pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> {
+    if !takes(problem) || problem.lanes.len() < LANES {
         return Vec::new();
     }
     let machine = Machine::of(options.isa);
-    let idle = layer.lanes.len() as f64 / layer.shape.in_channels as f64;
+    let idle = problem.lanes.len() as f64 / problem.shape.in_channels as f64;
     vec![Candidate {
         name: "few outputs".into(),
-        seconds: idle * layer.shape.flop(layer.input) / (0.6 * machine.flops * options.threads as f64),
+        seconds: idle * problem.shape.flop(problem.input) / (0.6 * machine.flops * options.threads as f64),
         exact: true,
-        build: Box::new(|layer, options| Box::new(Few::new(layer, options))),
+        build: Box::new(|problem, options| Box::new(Few::new(problem, options))),
     }]
 }
 
 /// Whether this engine can compute the layer.
-fn takes(shape: &ConvShape) -> bool {
-    let square = shape.kind == ConvKind::Transposed || (shape.kernel == 3 && shape.stride == 1 && shape.dilation == 1);
-    square && shape.out_channels <= 4
+fn takes(problem: &Problem) -> bool {
+    let s = &problem.shape;
+    let square = match s.kind {
+        ConvKind::Forward => s.kernel == 3 && s.stride == 1 && s.dilation == 1,
+        ConvKind::Transposed => {
+            let twice = (problem.output.h, problem.output.w) == (2 * problem.input.h, 2 * problem.input.w);
+            twice && (s.kernel, s.stride, s.dilation, s.padding[0], s.padding[1]) == (4, 2, 1, 1, 1)
+        }
+    };
+    square && s.out_channels <= 4
 }
 
 pub(super) struct Few {
     isa: Isa,
     shape: ConvShape,
+    lanes: LaneMap,
     used: Vec<usize>,
     phases: Vec<Phase>,
     bias: Vec<f32>,
-    activation: Activation,
     /// Rows and columns of a band.
     band: [usize; 2],
 }
 
 struct Phase {
     first: [usize; 2],
-    /// Rows of the window, and its first column.
-    rows: Vec<usize>,
-    column: usize,
+    /// The window's rows (distance from its beginning, kernel row) and columns.
+    taps: [Taps; 2],
     /// `[plane][row][output][column][16]`
     weights: Buffer,
 }
 
 impl Few {
-    fn new(layer: &Layer<'_>, options: Options) -> Self {
-        let s = layer.shape;
-        let mut bias = layer.bias.map_or(vec![0.0; s.out_channels], <[f32]>::to_vec);
-        bias.resize(outputs(s.out_channels), 0.0);
-        let phases: Vec<Phase> = phases(layer)
+    fn new(problem: &Problem, options: Options) -> Self {
+        let s = problem.shape;
+        let phases: Vec<Phase> = phases(problem)
+            .0
             .into_iter()
             .map(|(first, rows, columns)| Phase {
                 first,
-                rows: rows.iter().map(|r| r.0).collect(),
-                column: columns[0].0,
-                weights: pack(layer, &rows, &columns),
+                weights: Buffer::zeroed(problem.lanes.len() * rows.len() * columns.len() * outputs(s.out_channels)),
+                taps: [rows, columns],
             })
             .collect();
         let mut few = Self {
             isa: options.isa,
             shape: s,
-            used: Channels::new(layer.lanes, 1).used,
+            lanes: problem.lanes.clone(),
+            used: Channels::new(&problem.lanes, 1).used,
             phases,
-            bias,
-            activation: layer.activation,
+            bias: vec![0.0; outputs(s.out_channels)],
             band: [1, 1],
         };
-        let output = s.output(layer.input);
+        let output = problem.output;
         let [height, width] = few.grid(output.h, output.w);
         let points = BAND_SUMS / (few.phases.len() * outputs(s.out_channels));
         let columns = width.min(if few.spread() == 1 { COLUMNS } else { COLUMNS / 2 });
-        let bands = (3 * options.threads).div_ceil(layer.input.n * width.div_ceil(columns));
+        let bands = (3 * options.threads).div_ceil(problem.input.n * width.div_ceil(columns));
         few.band = [(points / columns).min(height.div_ceil(bands)).max(1), columns];
         few
     }
@@ -138,34 +143,39 @@ fn outputs(channels: usize) -> usize {
     if channels == 3 { 4 } else { channels }
 }
 
-fn pack(layer: &Layer<'_>, rows: &Taps, columns: &Taps) -> Buffer {
-    let s = &layer.shape;
-    let count = outputs(s.out_channels);
-    let mut packed = Buffer::zeroed(layer.lanes.len() * rows.len() * columns.len() * count);
-    let mut at = 0;
-    for plane in layer.lanes.chunks(LANES) {
+/// `[plane][row][output][column][16]`
+fn pack(lanes: &LaneMap, channels: usize, filter: &Filter<'_>, [rows, columns]: &[Taps; 2], packed: &mut [f32]) {
+    let mut vectors = packed.chunks_exact_mut(LANES);
+    for plane in lanes.chunks(LANES) {
         for &(_, ky) in rows {
-            for o in 0..count {
+            for o in 0..outputs(channels) {
                 for &(_, kx) in columns {
-                    for (lane, channel) in plane.iter().enumerate() {
-                        if let (Some(c), true) = (channel, o < s.out_channels) {
-                            packed[at + lane] = layer.weight[s.weight_index(o, *c as usize, ky, kx)];
+                    let Some(vector) = vectors.next() else { return };
+                    for (value, channel) in vector.iter_mut().zip(plane) {
+                        if let (Some(c), true) = (channel, o < channels) {
+                            *value = filter.at(o, *c as usize, ky, kx);
                         }
                     }
-                    at += LANES;
                 }
             }
         }
     }
-    packed
 }
 
 impl Engine for Few {
-    fn run(&self, input: Blocks<'_>, residual: Option<Blocks<'_>>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
+    fn set_weights(&mut self, filter: &Filter<'_>, bias: Option<&[f32]>) {
+        for phase in &mut self.phases {
+            pack(&self.lanes, self.shape.out_channels, filter, &phase.taps, &mut phase.weights);
+        }
+        set_bias(&mut self.bias, bias);
+    }
+
+    fn run(&self, input: Blocks<'_>, epilogue: Epilogue<'_>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
         let extent = output.extent;
         let [height, width] = self.grid(extent.h, extent.w);
         let (bands, columns) = (height.div_ceil(self.band[0]), width.div_ceil(self.band[1]));
         let out = Output(output.planes[0].as_mut_ptr());
+        let addend = epilogue.addend(0, out.0).map(|a| Output(a.cast_mut()));
         (0..input.extent.n * bands * columns).into_par_iter().with_max_len(1).for_each(|task| {
             let (column, band) = (task % columns, task / columns % bands);
             scratch.with(self.scratch_len(), |scratch| {
@@ -173,7 +183,8 @@ impl Engine for Few {
                 let band = Band {
                     engine: self,
                     input,
-                    residual: residual.map(|r| r.planes[0]),
+                    residual: addend,
+                    activation: epilogue.activation,
                     output: out,
                     size: [extent.h, extent.w],
                     image: task / columns / bands,
@@ -205,7 +216,8 @@ impl Engine for Few {
 struct Band<'a> {
     engine: &'a Few,
     input: Blocks<'a>,
-    residual: Option<&'a [f32]>,
+    residual: Option<Output>,
+    activation: Activation,
     output: Output,
     /// Height and width of the output.
     size: [usize; 2],
@@ -293,7 +305,7 @@ impl Band<'_> {
         for (p, phase) in e.phases.iter().enumerate() {
             let at = self.row::<O, T>(p, y) + (x - self.columns.start) * O * LANES;
             let waiting = &mut self.sums[at..][..T * O * LANES];
-            let mut weights = phase.weights[group.start * phase.rows.len() * O * KX * LANES..].as_ptr();
+            let mut weights = phase.weights[group.start * phase.taps[0].len() * O * KX * LANES..].as_ptr();
             // SAFETY: inside a kernel. Three rows of `T + 2` pixels are there, in the image or in the patch; the weights
             // were packed in this order; `T * O` accumulators wait.
             unsafe {
@@ -311,11 +323,11 @@ impl Band<'_> {
                         None => (self.patch[(plane - group.start) * pitch.patch_plane..].as_ptr(), pitch.patch * LANES),
                     };
                     if e.used[plane] == 0 {
-                        weights = weights.add(phase.rows.len() * O * KX * LANES);
+                        weights = weights.add(phase.taps[0].len() * O * KX * LANES);
                         continue;
                     }
-                    for &row in &phase.rows {
-                        let from = from.add(row * row_pitch + phase.column * LANES);
+                    for &(row, _) in &phase.taps[0] {
+                        let from = from.add(row * row_pitch + phase.taps[1][0].0 * LANES);
                         row_sums::<S, O, T, KX>(from, weights, &mut sums);
                         weights = weights.add(O * KX * LANES);
                     }
@@ -359,8 +371,10 @@ impl Band<'_> {
                         let at = (line + (x + t) * spread + phase.first[1]) * LANES;
                         let mut point = [0.0f32; LANES];
                         for o in 0..O.min(e.shape.out_channels) {
-                            let v = sums[o] + e.bias[o] + self.residual.map_or(0.0, |r| r[at + o]);
-                            point[o] = v.max(v * e.activation.slope());
+                            // SAFETY: the addend has the output's extent, or is the output.
+                            let addend = self.residual.map_or(0.0, |r| unsafe { r.0.add(at + o).read() });
+                            let v = sums[o] + e.bias[o] + addend;
+                            point[o] = v.max(v * self.activation.slope());
                         }
                         // SAFETY: `ConvPlan::run` checked the output's extent, and no other task has this point.
                         unsafe { S::store(self.output.0.add(at), S::load(point.as_ptr())) };

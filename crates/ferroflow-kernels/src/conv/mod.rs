@@ -5,13 +5,16 @@
 
 pub(crate) mod direct;
 mod few;
+mod problem;
 mod reference;
 mod select;
 #[cfg(test)]
 mod tests;
+pub mod training;
 mod winograd;
 
-use crate::{Blocks, BlocksMut, Extent, Isa, LANES, Scratch};
+use self::problem::{Filter, Problem};
+use crate::{Blocks, BlocksMut, Extent, Isa, LANES, Scratch, lane_map};
 
 /// What a layer computes, whatever its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -53,15 +56,6 @@ impl ConvShape {
                 Extent { n: input.n, h: out(input.h, top + bottom), w: out(input.w, left + right) }
             }
         }
-    }
-
-    /// Where the weight of an output, an input and a tap is, in PyTorch's order.
-    pub fn weight_index(&self, output: usize, input: usize, ky: usize, kx: usize) -> usize {
-        let (a, b, count) = match self.kind {
-            ConvKind::Forward => (output, input, self.in_channels),
-            ConvKind::Transposed => (input, output, self.out_channels),
-        };
-        ((a * count + b) * self.kernel + ky) * self.kernel + kx
     }
 
     /// Multiply-adds times two, counted as direct convolution.
@@ -132,9 +126,38 @@ pub struct Layer<'a> {
     pub activation: Activation,
 }
 
+/// What is added to a sum before its activation, beside the bias.
+#[derive(Clone, Copy)]
+enum Addend<'a> {
+    Nothing,
+    Value(Blocks<'a>),
+    /// What the output holds.
+    Output,
+}
+
+/// How sums become outputs.
+#[derive(Clone, Copy)]
+struct Epilogue<'a> {
+    addend: Addend<'a>,
+    activation: Activation,
+}
+
+impl Epilogue<'_> {
+    /// Where the addend of an output block is, given where the block is.
+    fn addend(&self, block: usize, output: *const f32) -> Option<*const f32> {
+        match self.addend {
+            Addend::Nothing => None,
+            Addend::Value(value) => Some(value.planes[block].as_ptr()),
+            Addend::Output => Some(output),
+        }
+    }
+}
+
 /// One algorithm with its prepared weights.
 trait Engine: Send + Sync {
-    fn run(&self, input: Blocks<'_>, residual: Option<Blocks<'_>>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch);
+    /// Takes weights, and prepares them in place. In parallel.
+    fn set_weights(&mut self, filter: &Filter<'_>, bias: Option<&[f32]>);
+    fn run(&self, input: Blocks<'_>, epilogue: Epilogue<'_>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch);
     /// Its name, e.g. `winograd F(6x6)`.
     fn name(&self) -> String;
     /// Floats of working memory per thread.
@@ -143,12 +166,21 @@ trait Engine: Send + Sync {
     fn weight_bytes(&self) -> usize;
 }
 
+/// Takes a bias, or none.
+fn set_bias(to: &mut [f32], bias: Option<&[f32]>) {
+    to.fill(0.0);
+    if let Some(values) = bias {
+        to[..values.len()].copy_from_slice(values);
+    }
+}
+
 /// A layer ready to run.
 pub struct ConvPlan {
     shape: ConvShape,
     input: Extent,
     /// Blocks of the input, and floats of each.
     input_blocks: (usize, usize),
+    activation: Activation,
     engine: Box<dyn Engine>,
 }
 
@@ -160,12 +192,15 @@ impl ConvPlan {
     pub fn new(layer: &Layer<'_>, options: Options) -> Self {
         let input_blocks =
             (layer.lanes.len().div_ceil(LANES), layer.input.len() / LANES * layer.lanes.len().min(LANES));
-        Self { shape: layer.shape, input: layer.input, input_blocks, engine: select::engine(layer, options) }
+        let mut engine = select::engine(&Problem::new(layer), options);
+        let outputs = lane_map(&[layer.shape.out_channels]);
+        engine.set_weights(&Filter::new(&layer.shape, layer.weight, &outputs), layer.bias);
+        Self { shape: layer.shape, input: layer.input, input_blocks, activation: layer.activation, engine }
     }
 
     /// The names of all algorithms that can compute a layer, the one [`ConvPlan::new`] would choose first.
     pub fn algorithms(layer: &Layer<'_>, options: Options) -> Vec<String> {
-        select::candidates(layer, options).into_iter().map(|c| c.name).collect()
+        select::candidates(&Problem::new(layer), options).into_iter().map(|c| c.name).collect()
     }
 
     /// Extent of the output.
@@ -213,7 +248,10 @@ impl ConvPlan {
         if let Some(residual) = residual {
             assert_eq!(residual.extent, self.output(), "residual extent");
             assert_eq!(residual.planes.len(), self.output_blocks(), "residual blocks");
+            assert!(residual.planes.iter().all(|p| p.len() >= output.extent.len()), "residual blocks");
         }
-        self.engine.run(input, residual, output, scratch);
+        let epilogue =
+            Epilogue { addend: residual.map_or(Addend::Nothing, Addend::Value), activation: self.activation };
+        self.engine.run(input, epilogue, output, scratch);
     }
 }

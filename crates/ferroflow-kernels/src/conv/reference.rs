@@ -1,35 +1,29 @@
 //! The definition, in f64, one output at a time: what every other engine is compared with.
 
-use super::{Activation, ConvKind, ConvShape, Engine, Layer, Options, select::Candidate};
-use crate::{Blocks, BlocksMut, LANES, Scratch};
+use super::{Addend, ConvKind, ConvShape, Engine, Epilogue, Filter, Options, Problem, select::Candidate};
+use crate::{Blocks, BlocksMut, LANES, LaneMap, Scratch};
 
 /// Computes everything, slower than anything.
-pub(super) fn candidates(layer: &Layer<'_>, _: Options) -> Vec<Candidate> {
+pub(super) fn candidates(problem: &Problem, _: Options) -> Vec<Candidate> {
     vec![Candidate {
         name: "reference".into(),
-        seconds: layer.shape.flop(layer.input) / 1e8,
+        seconds: problem.shape.flop(problem.input) / 1e8,
         exact: true,
-        build: Box::new(|layer, _| Box::new(Reference::new(layer))),
+        build: Box::new(|problem, _| Box::new(Reference::new(problem))),
     }]
 }
 
 pub(super) struct Reference {
     shape: ConvShape,
-    lanes: Vec<Option<u32>>,
+    lanes: LaneMap,
+    /// `[output lane][input][kernel row][kernel column]`
     weight: Vec<f32>,
-    bias: Option<Vec<f32>>,
-    activation: Activation,
+    bias: Vec<f32>,
 }
 
 impl Reference {
-    pub fn new(layer: &Layer<'_>) -> Self {
-        Self {
-            shape: layer.shape,
-            lanes: layer.lanes.to_vec(),
-            weight: layer.weight.to_vec(),
-            bias: layer.bias.map(<[f32]>::to_vec),
-            activation: layer.activation,
-        }
+    pub fn new(problem: &Problem) -> Self {
+        Self { shape: problem.shape, lanes: problem.lanes.clone(), weight: Vec::new(), bias: Vec::new() }
     }
 
     /// The inputs (row, column) and taps (kernel row, kernel column) that reach output `(y, x)`.
@@ -41,11 +35,11 @@ impl Reference {
                     let source = match s.kind {
                         ConvKind::Forward => (at * s.stride + k * s.dilation).checked_sub(pad)?,
                         ConvKind::Transposed => {
-                            let twice = (at + 1).checked_sub(k)?;
-                            if twice % 2 != 0 {
+                            let strides = (at + pad).checked_sub(k * s.dilation)?;
+                            if strides % s.stride != 0 {
                                 return None;
                             }
-                            twice / 2
+                            strides / s.stride
                         }
                     };
                     (source < size).then_some((source, k))
@@ -59,7 +53,19 @@ impl Reference {
 }
 
 impl Engine for Reference {
-    fn run(&self, input: Blocks<'_>, residual: Option<Blocks<'_>>, output: &mut BlocksMut<'_, '_>, _: &Scratch) {
+    fn set_weights(&mut self, filter: &Filter<'_>, bias: Option<&[f32]>) {
+        let s = &self.shape;
+        self.weight.clear();
+        for o in 0..s.out_channels {
+            for i in 0..s.in_channels {
+                let taps = (0..s.kernel).flat_map(|y| (0..s.kernel).map(move |x| (y, x)));
+                self.weight.extend(taps.map(|(y, x)| filter.at(o, i, y, x)));
+            }
+        }
+        self.bias = bias.map_or(vec![0.0; s.out_channels], <[f32]>::to_vec);
+    }
+
+    fn run(&self, input: Blocks<'_>, epilogue: Epilogue<'_>, output: &mut BlocksMut<'_, '_>, _: &Scratch) {
         let (s, from, to) = (&self.shape, input.extent, output.extent);
         for n in 0..to.n {
             for y in 0..to.h {
@@ -74,20 +80,20 @@ impl Engine for Reference {
                             {
                                 let plane = input.planes[lane / LANES];
                                 for &(sy, sx, ky, kx) in &taps {
-                                    let (a, b, count) = match s.kind {
-                                        ConvKind::Forward => (o, c, s.in_channels),
-                                        ConvKind::Transposed => (c, o, s.out_channels),
-                                    };
-                                    let w = self.weight[((a * count + b) * s.kernel + ky) * s.kernel + kx];
+                                    let w = self.weight[((o * s.in_channels + c) * s.kernel + ky) * s.kernel + kx];
                                     let v = plane[((n * from.h + sy) * from.w + sx) * self.lanes.len().min(LANES)
                                         + lane % LANES];
                                     sum += f64::from(w) * f64::from(v);
                                 }
                             }
-                            sum += self.bias.as_ref().map_or(0.0, |b| f64::from(b[o]));
-                            sum += residual.map_or(0.0, |r| f64::from(r.planes[o / LANES][at + o % LANES]));
+                            sum += f64::from(self.bias[o]);
+                            sum += match epilogue.addend {
+                                Addend::Nothing => 0.0,
+                                Addend::Value(value) => f64::from(value.planes[o / LANES][at + o % LANES]),
+                                Addend::Output => f64::from(output.planes[o / LANES][at + o % LANES]),
+                            };
                         }
-                        let slope = f64::from(self.activation.slope());
+                        let slope = f64::from(epilogue.activation.slope());
                         output.planes[o / LANES][at + o % LANES] = sum.max(slope * sum) as f32;
                     }
                 }

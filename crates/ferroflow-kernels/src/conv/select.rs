@@ -3,11 +3,11 @@
 
 use std::sync::OnceLock;
 
-use super::{Engine, Layer, Options, direct, few, reference, winograd};
+use super::{Engine, Options, Problem, direct, few, reference, winograd};
 use crate::Isa;
 
-/// Prepares an engine.
-pub(super) type Build = Box<dyn FnOnce(&Layer<'_>, Options) -> Box<dyn Engine>>;
+/// Prepares an engine, all but its weights.
+pub(super) type Build = Box<dyn FnOnce(&Problem, Options) -> Box<dyn Engine>>;
 
 /// One way to compute a layer.
 pub(super) struct Candidate {
@@ -22,25 +22,25 @@ pub(super) struct Candidate {
 }
 
 /// The families of engines. Each lists its ways to compute a layer: none if the layer is not of its kind.
-const FAMILIES: &[fn(&Layer<'_>, Options) -> Vec<Candidate>] =
+const FAMILIES: &[fn(&Problem, Options) -> Vec<Candidate>] =
     &[reference::candidates, direct::candidates, few::candidates, winograd::candidates];
 
-/// Every way to compute `layer`, the cheapest first.
-pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> {
-    let mut all: Vec<_> = FAMILIES.iter().flat_map(|family| family(layer, options)).collect();
+/// Every way to compute a problem, the cheapest first.
+pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> {
+    let mut all: Vec<_> = FAMILIES.iter().flat_map(|family| family(problem, options)).collect();
     all.retain(|c| c.exact || !options.exact);
     all.sort_by(|a, b| a.seconds.total_cmp(&b.seconds));
     all
 }
 
 /// The engine of the cheapest candidate, or of the one that `options` names.
-pub(super) fn engine(layer: &Layer<'_>, options: Options) -> Box<dyn Engine> {
-    let all = candidates(layer, options);
+pub(super) fn engine(problem: &Problem, options: Options) -> Box<dyn Engine> {
+    let all = candidates(problem, options);
     let names: Vec<_> = all.iter().map(|c| c.name.clone()).collect();
     let chosen = all.into_iter().find(|c| options.algorithm.is_none_or(|name| c.name == name));
     match chosen {
-        Some(candidate) => (candidate.build)(layer, options),
-        None => panic!("no algorithm {:?} for {:?}; there are {names:?}", options.algorithm, layer.shape),
+        Some(candidate) => (candidate.build)(problem, options),
+        None => panic!("no algorithm {:?} for {:?}; there are {names:?}", options.algorithm, problem.shape),
     }
 }
 

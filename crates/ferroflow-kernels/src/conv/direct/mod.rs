@@ -13,12 +13,13 @@ use rayon::prelude::*;
 
 use self::{
     patch::Patch,
-    runs::{Channels, Phase, Pitch, Taps},
+    runs::{Channels, Phase, Pitch, Taps, Window},
     tile::{Finish, Source, Tile, register_tile},
 };
 use super::{
-    Activation, ConvKind, Engine, Layer, Options,
+    Activation, ConvKind, Engine, Epilogue, Filter, Options, Problem,
     select::{Candidate, Machine},
+    set_bias,
 };
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
@@ -35,15 +36,15 @@ const STRIP_COLUMNS: usize = 112;
 const STRIP_BYTES: usize = 512 << 10;
 
 /// Computes every layer.
-pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> {
+pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> {
     let machine = Machine::of(options.isa);
-    let shape = &layer.shape;
+    let shape = &problem.shape;
     let idle = shape.out_channels.next_multiple_of(LANES) as f64 / shape.out_channels as f64;
     vec![Candidate {
         name: "direct".into(),
-        seconds: idle * shape.flop(layer.input) / (0.8 * machine.flops * options.threads as f64),
+        seconds: idle * shape.flop(problem.input) / (0.8 * machine.flops * options.threads as f64),
         exact: true,
-        build: Box::new(|layer, options| Box::new(Direct::new(layer, options))),
+        build: Box::new(|problem, options| Box::new(Direct::new(problem, options))),
     }]
 }
 
@@ -56,7 +57,7 @@ pub(super) struct Direct {
     /// Pixels between the windows of neighbouring points.
     stride: usize,
     /// Pixels from the window's beginning to its point.
-    before: [usize; 2],
+    before: [isize; 2],
     /// Pixels a window spans.
     window: [usize; 2],
     /// Output columns between neighbouring points.
@@ -64,7 +65,6 @@ pub(super) struct Direct {
     channels: Channels,
     phases: Vec<Phase>,
     bias: Buffer,
-    activation: Activation,
     /// Rows and columns of a strip.
     strip: [usize; 2],
     /// Output blocks, and how many of them a task computes.
@@ -76,30 +76,23 @@ pub(super) struct Direct {
 }
 
 impl Direct {
-    pub fn new(layer: &Layer<'_>, options: Options) -> Self {
-        let s = &layer.shape;
+    pub fn new(problem: &Problem, options: Options) -> Self {
+        let s = &problem.shape;
         let (tile, panel) = register_tile(options.isa);
-        let output = s.output(layer.input);
-        let pointwise = s.kind == ConvKind::Forward && s.kernel == 1 && s.stride == 1 && s.padding == [0; 4];
-        let image = if pointwise {
-            Extent { n: 1, h: 1, w: layer.input.n * layer.input.h * layer.input.w }
-        } else {
-            layer.input
+        let (input, output) = (problem.input, problem.output);
+        let pointwise = s.kernel == 1 && s.stride == 1 && s.padding == [0; 4];
+        let image = if pointwise { Extent { n: 1, h: 1, w: input.n * input.h * input.w } } else { input };
+        let (layout, before, window) = phases(problem);
+        let (stride, spread) = match s.kind {
+            ConvKind::Forward => (s.stride, 1),
+            ConvKind::Transposed => (1, s.stride),
         };
-        let (grid, before, window, spread) = match s.kind {
-            ConvKind::Forward if pointwise => ([1, image.w], [0, 0], 1, 1),
-            ConvKind::Forward => {
-                let [top, left, ..] = s.padding;
-                ([output.h, output.w], [top, left], s.dilation * (s.kernel - 1) + 1, 1)
-            }
-            ConvKind::Transposed => ([image.h, image.w], [1, 1], 3, 2),
-        };
-        let stride = if s.kind == ConvKind::Transposed { 1 } else { s.stride };
-        let channels = Channels::new(layer.lanes, window);
+        let grid = if pointwise { [1, image.w] } else { [output.h.div_ceil(spread), output.w.div_ceil(spread)] };
+        let channels = Channels::new(&problem.lanes, window[0].max(window[1]));
         let blocks = s.out_channels.div_ceil(LANES);
 
         let strip = strip(grid, stride, window, &channels, image.n, options.threads);
-        let span = [(strip[0] - 1) * stride + window, (strip[1] - 1) * stride + window];
+        let span = [(strip[0] - 1) * stride + window[0], (strip[1] - 1) * stride + window[1]];
         let strips = image.n * grid[0].div_ceil(strip[0]) * grid[1].div_ceil(strip[1]);
         let panels = blocks.div_ceil(panel);
         // Few strips: share the output channels too.
@@ -110,26 +103,22 @@ impl Direct {
             // Planes an odd number of lines apart do not share cache sets.
             patch_plane: if channels.packed.is_some() { 0 } else { ((span[0] * span[1]) | 1) * LANES },
         };
-        let phases = phases(layer)
+        let window_order = Window { kernel: s.kernel, lanes: &problem.lanes, channels: &channels, pitch };
+        let phases = layout
             .iter()
-            .map(|(first, rows, columns)| Phase::new(layer, &channels, *first, [rows, columns], pitch, panel))
+            .map(|(first, rows, columns)| Phase::ordered(&window_order, *first, [rows, columns], blocks, panel))
             .collect();
-        let mut bias = Buffer::zeroed(blocks * LANES);
-        if let Some(values) = layer.bias {
-            bias[..values.len()].copy_from_slice(values);
-        }
         Self {
             isa: options.isa,
             image,
             grid,
             stride,
             before,
-            window: [window; 2],
+            window,
             spread,
             channels,
             phases,
-            bias,
-            activation: layer.activation,
+            bias: Buffer::zeroed(blocks * LANES),
             strip,
             blocks,
             task_blocks: panels.div_ceil(parts) * panel,
@@ -155,18 +144,25 @@ impl Direct {
     }
 }
 
-/// The phases of a layer: first output, taps along rows and columns.
-pub(super) fn phases(layer: &Layer<'_>) -> Vec<([usize; 2], Taps, Taps)> {
-    let s = &layer.shape;
+/// One phase of a problem: its first output, and its taps along rows and columns.
+type PhaseTaps = ([usize; 2], Taps, Taps);
+
+/// The phases of a problem; pixels from the windows' beginning to their point, and pixels that they span.
+pub(super) fn phases(problem: &Problem) -> (Vec<PhaseTaps>, [isize; 2], [usize; 2]) {
+    let s = &problem.shape;
     match s.kind {
         ConvKind::Forward => {
             let taps: Taps = (0..s.kernel).map(|k| (k * s.dilation, k)).collect();
-            vec![([0, 0], taps.clone(), taps)]
+            let before = [s.padding[0] as isize, s.padding[1] as isize];
+            (vec![([0, 0], taps.clone(), taps)], before, [s.dilation * (s.kernel - 1) + 1; 2])
         }
         ConvKind::Transposed => {
-            // Output 2q takes input q-1 by tap 3 and q by tap 1; output 2q+1 takes q by tap 2 and q+1 by tap 0.
-            let taps: [Taps; 2] = [vec![(0, 3), (1, 1)], vec![(1, 2), (2, 0)]];
-            [[0, 0], [0, 1], [1, 0], [1, 1]].map(|p| (p, taps[p[0]].clone(), taps[p[1]].clone())).into()
+            let [(rows, top), (columns, left)] = [0, 1].map(|axis| problem.residues(axis));
+            let span = |taps: &[Taps]| taps.iter().flatten().map(|t| t.0 + 1).max().unwrap_or(1);
+            let phases = (0..s.stride)
+                .flat_map(|y| (0..s.stride).map(move |x| [y, x]))
+                .map(|first| (first, rows[first[0]].clone(), columns[first[1]].clone()));
+            (phases.collect(), [-top, -left], [span(&rows), span(&columns)])
         }
     }
 }
@@ -175,14 +171,14 @@ pub(super) fn phases(layer: &Layer<'_>) -> Vec<([usize; 2], Taps, Taps)> {
 fn strip(
     grid: [usize; 2],
     stride: usize,
-    window: usize,
+    window: [usize; 2],
     channels: &Channels,
     images: usize,
     threads: usize,
 ) -> [usize; 2] {
     let planes = if channels.packed.is_some() { 1 } else { channels.used.len() };
     let bytes = |rows: usize, columns: usize| {
-        4 * planes * channels.pixel() * ((rows - 1) * stride + window) * ((columns - 1) * stride + window)
+        4 * planes * channels.pixel() * ((rows - 1) * stride + window[0]) * ((columns - 1) * stride + window[1])
     };
     let even = |size: usize, limit: usize| size.div_ceil(size.div_ceil(limit.max(1))).max(1);
     // The windows of a packed strip are small, its copy is dear: many rows share it.
@@ -203,11 +199,23 @@ fn strip(
 }
 
 impl Engine for Direct {
-    fn run(&self, input: Blocks<'_>, residual: Option<Blocks<'_>>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
+    fn set_weights(&mut self, filter: &Filter<'_>, bias: Option<&[f32]>) {
+        for phase in &mut self.phases {
+            phase.pack(filter, self.isa);
+        }
+        set_bias(&mut self.bias, bias);
+    }
+
+    fn run(&self, input: Blocks<'_>, epilogue: Epilogue<'_>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
         let strips = [self.image.n, self.grid[0].div_ceil(self.strip[0]), self.grid[1].div_ceil(self.strip[1])];
         let parts = self.blocks.div_ceil(self.task_blocks);
         let extent = if self.image == input.extent { output.extent } else { self.image };
         let outputs: Vec<Output> = output.planes.iter_mut().map(|p| Output(p.as_mut_ptr())).collect();
+        let addends: Option<Vec<Output>> = outputs
+            .iter()
+            .enumerate()
+            .map(|(block, o)| epilogue.addend(block, o.0).map(|a| Output(a.cast_mut())))
+            .collect();
         let task = |task: usize| {
             let (strip, part) = (task / parts, task % parts);
             let (column, row) = (strip % strips[2], strip / strips[2] % strips[1]);
@@ -215,7 +223,8 @@ impl Engine for Direct {
                 let strip = Strip {
                     engine: self,
                     input: input.planes,
-                    residual: residual.map(|r| r.planes),
+                    residual: addends.as_deref(),
+                    activation: epilogue.activation,
                     outputs: &outputs,
                     extent,
                     image: strip / strips[2] / strips[1],
@@ -267,7 +276,8 @@ unsafe impl Sync for Output {}
 struct Strip<'a> {
     engine: &'a Direct,
     input: &'a [&'a [f32]],
-    residual: Option<&'a [&'a [f32]]>,
+    residual: Option<&'a [Output]>,
+    activation: Activation,
     outputs: &'a [Output],
     /// Of the output.
     extent: Extent,
@@ -291,8 +301,8 @@ impl Kernel for Strip<'_> {
         let span = Patch {
             image: e.image,
             n: self.image,
-            top: (self.rows.start * e.stride) as isize - e.before[0] as isize,
-            left: (self.columns.start * e.stride) as isize - e.before[1] as isize,
+            top: (self.rows.start * e.stride) as isize - e.before[0],
+            left: (self.columns.start * e.stride) as isize - e.before[1],
             rows: (self.rows.len() - 1) * e.stride + e.window[0],
             columns: (self.columns.len() - 1) * e.stride + e.window[1],
             pitch: e.pitch,
@@ -309,8 +319,17 @@ impl Kernel for Strip<'_> {
             }
         };
         let step = e.stride * e.channels.pixel();
-        let tiles = self.columns.len().div_ceil(S::TILE);
         for phase in &e.phases {
+            // The last points of a phase may lie outside an output that is no multiple of the stride.
+            let inside = |points: &std::ops::Range<usize>, axis: usize, size: usize| {
+                let end = (size - phase.first[axis].min(size)).div_ceil(e.spread);
+                points.start..points.end.min(end).max(points.start)
+            };
+            let (rows, columns) = (inside(&self.rows, 0, self.extent.h), inside(&self.columns, 1, self.extent.w));
+            if rows.is_empty() || columns.is_empty() {
+                continue;
+            }
+            let tiles = columns.len().div_ceil(S::TILE);
             for first in self.blocks.clone().step_by(S::PANEL) {
                 let blocks = S::PANEL.min(self.blocks.end - first);
                 for (c, (runs, before)) in phase.chunks.iter().enumerate() {
@@ -318,21 +337,22 @@ impl Kernel for Strip<'_> {
                     let last = c + 1 == phase.chunks.len();
                     // The next weights follow these; each tile asks for a share of them.
                     let len = blocks * phase.runs[runs.clone()].iter().map(|r| r.len as usize).sum::<usize>();
-                    let ahead = len.div_ceil(self.rows.len() * tiles);
-                    for (i, y) in self.rows.clone().enumerate() {
+                    let ahead = len.div_ceil(rows.len() * tiles);
+                    for (i, y) in rows.clone().enumerate() {
                         for t in 0..tiles {
-                            let x = share(self.columns.len(), t, tiles);
+                            let x = share(columns.len(), t, tiles);
                             let from = i * e.stride * pitch + x.start * step;
                             let point = ((self.image * self.extent.h + y * e.spread + phase.first[0]) * self.extent.w
-                                + (self.columns.start + x.start) * e.spread
+                                + (columns.start + x.start) * e.spread
                                 + phase.first[1])
                                 * LANES;
                             let mut output = [std::ptr::null_mut(); 2];
                             let mut residual = [std::ptr::null(); 2];
                             for b in 0..blocks {
                                 output[b] = self.outputs[first + b].0.wrapping_add(point);
-                                residual[b] =
-                                    self.residual.map_or(std::ptr::null(), |r| r[first + b][point..].as_ptr());
+                                residual[b] = self
+                                    .residual
+                                    .map_or(std::ptr::null(), |r| r[first + b].0.wrapping_add(point).cast_const());
                             }
                             let sum = if phase.chunks.len() > 1 {
                                 sums[(i * tiles + t) * S::TILE * S::PANEL * LANES..].as_mut_ptr()
@@ -353,7 +373,7 @@ impl Kernel for Strip<'_> {
                                     residual: self.residual.map(|_| &residual[..]),
                                     bias: e.bias[first * LANES..].as_ptr(),
                                     step: e.spread * LANES,
-                                    activation: e.activation,
+                                    activation: self.activation,
                                 }),
                             };
                             // SAFETY: the windows of the tile's points lie inside the source (`in_place`, or the copy

@@ -1,6 +1,14 @@
 //! How a layer's window lies in memory: the order of the sum, and the weights packed in it.
 
-use crate::{Buffer, LANES, conv::Layer};
+use rayon::prelude::*;
+
+use super::Output;
+use crate::{
+    Buffer, Isa, LANES,
+    conv::{Filter, Layer},
+    lane_map,
+    simd::{self, Kernel, Simd},
+};
 
 /// Inputs of one output that lie next to each other.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +38,10 @@ pub struct Phase {
     pub depth: usize,
     /// `[panel][depth][blocks of the panel][16]`
     pub weights: Buffer,
+    /// Input channel, tap (row-major) and step of every summand, ordered by channel and tap.
+    places: Vec<(u32, u32, u32)>,
+    panel: usize,
+    blocks: usize,
 }
 
 /// How the input's channels are read.
@@ -75,6 +87,16 @@ impl Phase {
         pitch: Pitch,
         panel: usize,
     ) -> Self {
+        let s = &layer.shape;
+        let window = Window { kernel: s.kernel, lanes: layer.lanes, channels, pitch };
+        let mut phase = Self::ordered(&window, first, taps, s.out_channels.div_ceil(LANES), panel);
+        phase.pack(&Filter::new(s, layer.weight, &lane_map(&[s.out_channels])), Isa::detect());
+        phase
+    }
+
+    /// Orders the sum, for `blocks` blocks of outputs.
+    pub fn ordered(window: &Window<'_>, first: [usize; 2], taps: [&Taps; 2], blocks: usize, panel: usize) -> Self {
+        let Window { kernel, lanes, channels, pitch } = *window;
         let mut runs = Vec::new();
         // Input channel, kernel row, kernel column of each step of the sum.
         let mut steps: Vec<(Option<u32>, usize, usize)> = Vec::new();
@@ -89,7 +111,7 @@ impl Phase {
                 patch: (plane * pitch.patch_plane + (row * pitch.patch + column) * pixel) as u32,
             });
         };
-        let lane = |plane: usize, l: usize| layer.lanes.get(plane * LANES + l).copied().flatten();
+        let lane = |plane: usize, l: usize| lanes.get(plane * LANES + l).copied().flatten();
         if channels.packed.is_some() {
             for &(row, ky) in rows {
                 for (i, &(column, kx)) in columns.iter().enumerate() {
@@ -119,10 +141,70 @@ impl Phase {
                 }
             }
         }
-        let weights = pack(layer, &steps, panel);
         let chunks = chunks(&runs, panel);
-        Self { first, runs, chunks, depth: steps.len(), weights }
+        let place = |(k, &(channel, y, x)): (usize, &(Option<u32>, usize, usize))| {
+            Some((channel?, (y * kernel + x) as u32, k as u32))
+        };
+        let mut places: Vec<_> = steps.iter().enumerate().filter_map(place).collect();
+        places.sort_unstable();
+        let weights = Buffer::zeroed(blocks * steps.len() * LANES);
+        Self { first, runs, chunks, depth: steps.len(), weights, places, panel, blocks }
     }
+
+    /// Takes the weights.
+    pub(in crate::conv) fn pack(&mut self, filter: &Filter<'_>, isa: Isa) {
+        let to = Output(self.weights.as_mut_ptr());
+        let phase = &*self;
+        (0..phase.blocks).into_par_iter().for_each(|block| simd::run(isa, Pack { phase, filter, block, to }));
+    }
+}
+
+/// Packs the weights of one block of outputs.
+struct Pack<'a> {
+    phase: &'a Phase,
+    filter: &'a Filter<'a>,
+    block: usize,
+    to: Output,
+}
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Self { phase, filter, block, to } = self;
+        let first = block - block % phase.panel;
+        let width = phase.panel.min(phase.blocks - first);
+        let mut loaded = None;
+        let mut taps = [0.0f32; LANES * LANES];
+        for &(channel, tap, k) in &phase.places {
+            let at = (channel, tap / LANES as u32);
+            // SAFETY: inside a kernel; the step `k` of this block has its own place in the weights, which no other task
+            // writes.
+            unsafe {
+                if loaded != Some(at) {
+                    loaded = Some(at);
+                    let vectors = filter.taps::<S>(block, channel as usize, at.1 as usize * LANES);
+                    for (i, &vector) in vectors.iter().enumerate() {
+                        S::store(taps.as_mut_ptr().add(i * LANES), vector);
+                    }
+                }
+                let place = (first * phase.depth + k as usize * width + block - first) * LANES;
+                S::store(to.0.add(place), S::load(taps[tap as usize % LANES * LANES..].as_ptr()));
+            }
+        }
+    }
+}
+
+/// What the windows of a layer's phases have in common.
+#[derive(Clone, Copy)]
+pub struct Window<'a> {
+    /// Size of the kernel.
+    pub kernel: usize,
+    /// The input channel of each lane.
+    pub lanes: &'a [Option<u32>],
+    pub channels: &'a Channels,
+    pub pitch: Pitch,
 }
 
 /// Pixels from row to row of the input and of a patch, and floats from plane to plane of a patch.
@@ -152,21 +234,4 @@ fn chunks(runs: &[Run], panel: usize) -> Vec<(std::ops::Range<usize>, usize)> {
         chunks.push((0..0, 0));
     }
     chunks
-}
-
-fn pack(layer: &Layer<'_>, steps: &[(Option<u32>, usize, usize)], panel: usize) -> Buffer {
-    let s = &layer.shape;
-    let blocks = s.out_channels.div_ceil(LANES);
-    let mut packed = Buffer::zeroed(blocks * steps.len() * LANES);
-    for first in (0..blocks).step_by(panel) {
-        let width = panel.min(blocks - first) * LANES;
-        let panel = &mut packed[first * steps.len() * LANES..][..steps.len() * width];
-        for (row, &(channel, ky, kx)) in panel.chunks_mut(width).zip(steps) {
-            let Some(channel) = channel else { continue };
-            for (o, w) in (first * LANES..s.out_channels).zip(row) {
-                *w = layer.weight[s.weight_index(o, channel as usize, ky, kx)];
-            }
-        }
-    }
-    packed
 }

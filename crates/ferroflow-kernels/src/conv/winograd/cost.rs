@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     LANES,
-    conv::{Layer, Options, select::Machine},
+    conv::{Options, Problem, select::Machine},
 };
 
 /// Operations that transforming one vector of 16 costs, loads and stores included, at the rate of the products.
@@ -38,18 +38,18 @@ struct Model<'a> {
 }
 
 /// The blocking for a layer, and the seconds expected with it. `tile` and `panel` are the instruction set's.
-pub fn plan(layer: &Layer<'_>, scheme: &Scheme, options: Options, tile: usize, panel: usize) -> (Blocking, f64) {
-    let channels = used_channels(layer.lanes, scheme);
+pub fn plan(problem: &Problem, scheme: &Scheme, options: Options, tile: usize, panel: usize) -> (Blocking, f64) {
+    let channels = used_channels(&problem.lanes, scheme);
     let model = Model {
         machine: Machine::of(options.isa),
         threads: options.threads.max(1) as f64,
         tile,
         panel,
         scheme,
-        tiles: Tiles::new(scheme, layer.input.n).count(),
+        tiles: Tiles::new(scheme, problem.input.n).count(),
         blocks: channels.len(),
         lanes: channels.iter().map(|c| c.1).sum(),
-        vectors: layer.shape.out_channels.div_ceil(LANES) * scheme.outputs.len(),
+        vectors: problem.shape.out_channels.div_ceil(LANES) * scheme.outputs.len(),
     };
     // Whole register tiles; what is not a multiple is split evenly.
     let some = |counts: &[usize], most: usize| {

@@ -25,9 +25,9 @@ use self::{
     product::Product,
     scheme::{Place, Scheme, Tiles},
 };
-use super::{Engine, Layer, Options, select::Candidate};
+use super::{Engine, Epilogue, Filter, Options, Problem, select::Candidate, set_bias};
 use crate::{
-    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
+    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, LaneMap, Scratch,
     simd::{self, Kernel, Simd},
 };
 
@@ -47,23 +47,23 @@ fn sizes(taps: usize) -> &'static [usize] {
 }
 
 /// F(m, r) for every m there are points for.
-pub(super) fn candidates(layer: &Layer<'_>, options: Options) -> Vec<Candidate> {
-    let Some(taps) = Scheme::taps(&layer.shape) else { return Vec::new() };
-    let output = layer.shape.output(layer.input);
-    if layer.input.is_empty() || output.is_empty() || layer.lanes.iter().all(Option::is_none) {
+pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> {
+    let Some(taps) = Scheme::taps(&problem.shape) else { return Vec::new() };
+    let (input, output) = (problem.input, problem.output);
+    if input.is_empty() || output.is_empty() || problem.lanes.iter().all(Option::is_none) {
         return Vec::new();
     }
     let (tile, panel) = simd::run(options.isa, RegisterTile);
     sizes(taps)
         .iter()
         .filter_map(|&n| {
-            let scheme = Scheme::new(&layer.shape, layer.input, layer.lanes.len(), n)?;
-            let (blocking, seconds) = cost::plan(layer, &scheme, options, tile, panel);
+            let scheme = Scheme::new(problem, n)?;
+            let (blocking, seconds) = cost::plan(problem, &scheme, options, tile, panel);
             Some(Candidate {
                 name: name(scheme.m),
                 seconds,
                 exact: false,
-                build: Box::new(move |layer, options| Box::new(Winograd::new(layer, scheme, blocking, options))),
+                build: Box::new(move |problem, options| Box::new(Winograd::new(problem, scheme, blocking, options))),
             })
         })
         .collect()
@@ -103,9 +103,9 @@ struct Winograd {
     scheme: Scheme,
     tiles: Tiles,
     memory: Memory,
+    lanes: LaneMap,
     u: Buffer,
     bias: Buffer,
-    slope: f32,
     /// Floats per pixel of an input block.
     pixel: usize,
     /// Blocks of the output.
@@ -115,7 +115,7 @@ struct Winograd {
 /// One run's values, as the threads share them.
 struct Values<'a> {
     input: Blocks<'a>,
-    residual: Option<Blocks<'a>>,
+    epilogue: Epilogue<'a>,
     extent: Extent,
     outputs: Vec<*mut f32>,
 }
@@ -134,23 +134,19 @@ struct Shared {
 unsafe impl Sync for Shared {}
 
 impl Winograd {
-    fn new(layer: &Layer<'_>, scheme: Scheme, blocking: Blocking, options: Options) -> Self {
-        let blocks = layer.shape.out_channels.div_ceil(LANES);
+    fn new(problem: &Problem, scheme: Scheme, blocking: Blocking, options: Options) -> Self {
+        let blocks = problem.shape.out_channels.div_ceil(LANES);
         let vectors = blocks * scheme.outputs.len();
         let (_, panel) = simd::run(options.isa, RegisterTile);
-        let memory = Memory::new(&scheme, used_channels(layer.lanes, &scheme), vectors, panel, blocking);
-        let mut bias = Buffer::zeroed(blocks * LANES);
-        if let Some(values) = layer.bias {
-            bias[..values.len()].copy_from_slice(values);
-        }
+        let memory = Memory::new(&scheme, used_channels(&problem.lanes, &scheme), vectors, panel, blocking);
         Self {
             isa: options.isa,
             threads: options.threads,
-            tiles: Tiles::new(&scheme, layer.input.n),
-            u: weights::transform(layer, &scheme, &memory, options.isa),
-            bias,
-            slope: layer.activation.slope(),
-            pixel: layer.lanes.len().min(LANES),
+            tiles: Tiles::new(&scheme, problem.input.n),
+            u: Buffer::zeroed(memory.u_len),
+            bias: Buffer::zeroed(blocks * LANES),
+            pixel: problem.lanes.len().min(LANES),
+            lanes: problem.lanes.clone(),
             blocks,
             scheme,
             memory,
@@ -231,9 +227,9 @@ impl Winograd {
                 step: self.scheme.output_step,
                 output: values.outputs[block],
                 extent: values.extent,
-                residual: values.residual.map(|r| r.planes[block].as_ptr()),
+                residual: values.epilogue.addend(block, values.outputs[block]),
                 bias: self.bias[block * LANES..].as_ptr(),
-                slope: self.slope,
+                slope: values.epilogue.activation.slope(),
             }
             .run(self.isa, self.scheme.points, self.scheme.m);
         }
@@ -310,9 +306,14 @@ impl Winograd {
 }
 
 impl Engine for Winograd {
-    fn run(&self, input: Blocks<'_>, residual: Option<Blocks<'_>>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
+    fn set_weights(&mut self, filter: &Filter<'_>, bias: Option<&[f32]>) {
+        weights::transform(filter, &self.lanes, self.blocks, &self.scheme, &self.memory, &mut self.u, self.isa);
+        set_bias(&mut self.bias, bias);
+    }
+
+    fn run(&self, input: Blocks<'_>, epilogue: Epilogue<'_>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
         let outputs = output.planes.iter_mut().map(|plane| plane.as_mut_ptr()).collect();
-        let values = Values { input, residual, extent: output.extent, outputs };
+        let values = Values { input, epilogue, extent: output.extent, outputs };
         let count = self.tiles.count();
         let chunks = count.div_ceil(self.memory.blocking.tiles);
         let range = |i: usize| i * count / chunks..(i + 1) * count / chunks;

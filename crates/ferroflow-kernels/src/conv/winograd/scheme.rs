@@ -7,14 +7,19 @@
 //!   shorter filters take the point set without its last point, so that all four share one inverse transform.
 //! * Stride 2 of frames, few channels without padding: two neighbouring pixels are one vector, which merges the phases of
 //!   even and odd columns. (Space-to-depth in one direction, at no cost.)
-//! * Transposed 4x4 of stride 2: each output parity is a 2x2 convolution. Counting odd outputs from -1, all four read
-//!   the same window, so the layer is one F(m, 2) with four times the outputs.
+//! * Transposed of stride 2, and the input gradient of a stride-2 layer: each output parity is a convolution with every
+//!   second tap. With the outputs of a parity counted from where all four read the same window (odd ones of the 4x4 from
+//!   -1), the layer is one F(m, r) with four times the outputs; shorter filters have zeros at their end.
+//! * Transposed of stride 1, the input gradient of a stride-1 layer: the taps in reverse.
 
 use super::points::Points;
 use crate::{
-    Extent, LANES,
-    conv::{ConvKind, ConvShape},
+    LANES,
+    conv::{ConvKind, ConvShape, Problem},
 };
+
+/// In the place of a tap: a zero.
+pub const NO_TAP: usize = usize::MAX >> 1;
 
 /// One summand of the outputs: a sub-grid of the input and its filter.
 #[derive(Clone, Debug)]
@@ -61,40 +66,55 @@ impl Scheme {
     /// The longest filter of a layer's phases, if it has a Winograd form.
     pub fn taps(shape: &ConvShape) -> Option<usize> {
         match (shape.kind, shape.stride, shape.kernel, shape.dilation) {
-            (ConvKind::Transposed, 2, 4, 1) => Some(2),
-            (ConvKind::Forward, 1, kernel @ 2..=4, _) => Some(kernel),
-            (ConvKind::Forward, 2, kernel @ 3..=8, 1) => Some(kernel.div_ceil(2)),
+            (_, 1, kernel @ 2..=4, _) => Some(kernel),
+            (_, 2, kernel @ 3..=8, 1) => Some(kernel.div_ceil(2)),
             _ => None,
         }
     }
 
-    /// The form of a layer that [`Scheme::taps`] admits, with `n` points (4 to 8; 3 for two taps), for pixels of `lanes`
-    /// floats.
-    pub fn new(shape: &ConvShape, input: Extent, lanes: usize, n: usize) -> Option<Self> {
+    /// The form of a problem that [`Scheme::taps`] admits, with `n` points (4 to 8; 3 for two taps).
+    pub fn new(problem: &Problem, n: usize) -> Option<Self> {
+        let shape = &problem.shape;
         let longest = Self::taps(shape)?;
         let points = Points::new(n);
         let m = n + 1 - longest;
-        let output = shape.output(input);
+        let output = problem.output;
+        let lanes = problem.lanes.len();
         let [top, left] = [shape.padding[0] as isize, shape.padding[1] as isize];
-        let both = |a: Vec<usize>| [a.clone(), a];
         let scheme = match shape.kind {
-            ConvKind::Transposed => Self {
-                m,
-                points,
-                input_step: 1,
-                output_step: 2,
-                merged: 1,
-                inputs: vec![InputPhase { base: [-1, -1], taps: both(vec![]), points: [points; 2] }],
-                outputs: [(0, 0), (0, 1), (1, 0), (1, 1)]
-                    .map(|(y, x)| {
-                        // Output 2 q reads inputs q - 1 and q with taps 3 and 1, output 2 q - 1 with taps 2 and 0.
-                        let taps = |parity: usize| vec![3 - parity, 1 - parity];
-                        OutputPhase { base: [-(y as isize), -(x as isize)], taps: Some([taps(y), taps(x)]) }
-                    })
-                    .to_vec(),
-                grids: 1,
-                size: [input.h + 1, input.w + 1],
-            },
+            ConvKind::Transposed => {
+                let stride = shape.stride;
+                let [(rows, top), (columns, left)] = [0, 1].map(|axis| problem.residues(axis));
+                // The window of a residue whose taps begin further on is that of an earlier point.
+                let begin = |taps: &[(usize, usize)]| taps.first().map_or(0, |t| t.0);
+                let padded = |taps: &[(usize, usize)]| {
+                    let mut indices: Vec<usize> = taps.iter().map(|t| t.1).collect();
+                    indices.resize(longest, NO_TAP);
+                    indices
+                };
+                let base = |taps: &[(usize, usize)], residue: usize| residue as isize - (begin(taps) * stride) as isize;
+                let size = |axes: &[Vec<(usize, usize)>], size: usize| {
+                    let points = |r: usize| size.saturating_sub(r).div_ceil(stride) + begin(&axes[r]);
+                    (0..stride).map(points).max().unwrap_or(0)
+                };
+                Self {
+                    m,
+                    points,
+                    input_step: shape.dilation,
+                    output_step: stride * shape.dilation,
+                    merged: 1,
+                    inputs: vec![InputPhase { base: [top, left], taps: [vec![], vec![]], points: [points; 2] }],
+                    outputs: (0..stride)
+                        .flat_map(|y| (0..stride).map(move |x| (y, x)))
+                        .map(|(y, x)| OutputPhase {
+                            base: [base(&rows[y], y), base(&columns[x], x)],
+                            taps: Some([padded(&rows[y]), padded(&columns[x])]),
+                        })
+                        .collect(),
+                    grids: shape.dilation,
+                    size: [size(&rows, output.h), size(&columns, output.w)],
+                }
+            }
             ConvKind::Forward => {
                 let merged = if shape.stride == 2 && 2 * lanes <= LANES { 2 } else { 1 };
                 let one = |parity: usize| (parity..shape.kernel).step_by(shape.stride).collect::<Vec<_>>();

@@ -57,18 +57,21 @@ fn plan(case: &Case, n: usize, round: usize, options: Options) -> Option<ConvPla
         lanes.truncate(case.parts[0]);
     }
     let layer = case.layer(&lanes);
-    let scheme = Scheme::new(&layer.shape, layer.input, lanes.len(), n)?;
+    let problem = Problem::new(&layer);
+    let scheme = Scheme::new(&problem, n)?;
     let blocks = used_channels(&lanes, &scheme).len();
     let (tile, panel) = simd::run(options.isa, RegisterTile);
     let blocking = match round % 4 {
-        0 => cost::plan(&layer, &scheme, options, tile, panel).0,
+        0 => cost::plan(&problem, &scheme, options, tile, panel).0,
         1 => Blocking { tiles: 5, blocks: 1, staged: false },
         2 => Blocking { tiles: 33, blocks, staged: false },
         _ => Blocking { tiles: 70, blocks: blocks.min(2), staged: true },
     };
-    let engine = Box::new(Winograd::new(&layer, scheme, blocking, options));
+    let mut engine = Box::new(Winograd::new(&problem, scheme, blocking, options));
+    let outputs = lane_map(&[layer.shape.out_channels]);
+    engine.set_weights(&Filter::new(&layer.shape, layer.weight, &outputs), layer.bias);
     let input_blocks = (lanes.len().div_ceil(LANES), layer.input.len() / LANES * lanes.len().min(LANES));
-    Some(ConvPlan { shape: layer.shape, input: layer.input, input_blocks, engine })
+    Some(ConvPlan { shape: layer.shape, input: layer.input, input_blocks, activation: layer.activation, engine })
 }
 
 #[test]

@@ -4,73 +4,101 @@ use rayon::prelude::*;
 
 use super::{memory::Memory, scheme::Scheme};
 use crate::{
-    Buffer, Isa, LANES,
-    conv::Layer,
+    Isa, LANES,
+    conv::Filter,
     simd::{self, Kernel, Simd},
 };
 
-/// U of a layer; see [`Memory`] for its order.
-pub fn transform(layer: &Layer<'_>, scheme: &Scheme, memory: &Memory, isa: Isa) -> Buffer {
-    let mut u = Buffer::zeroed(memory.u_len);
-    let u_start = Target(u.as_mut_ptr());
+/// Fills U; see [`Memory`] for its order. `lanes` is the input's lane map, `blocks` how many the output has.
+pub fn transform(
+    filter: &Filter<'_>,
+    lanes: &[Option<u32>],
+    blocks: usize,
+    scheme: &Scheme,
+    memory: &Memory,
+    u: &mut [f32],
+    isa: Isa,
+) {
+    assert!(u.len() >= memory.u_len);
+    let u = Target(u.as_mut_ptr());
     (0..memory.vectors).into_par_iter().for_each(|vector| {
-        simd::run(isa, Vector { layer, scheme, memory, u: &u_start, vector });
+        simd::run(isa, Vector { filter, lanes, blocks, scheme, memory, u: &u, vector });
     });
-    u
 }
 
 /// U of one vector of outputs. Plain code, compiled for each instruction set: the plan of a large network transforms
 /// hundreds of millions of weights.
 struct Vector<'a> {
-    layer: &'a Layer<'a>,
+    filter: &'a Filter<'a>,
+    lanes: &'a [Option<u32>],
+    blocks: usize,
     scheme: &'a Scheme,
     memory: &'a Memory,
     u: &'a Target,
     vector: usize,
 }
 
+/// Taps of the largest kernel, 8x8.
+const TAPS: usize = 64;
+
 impl Kernel for Vector<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Self { layer, scheme, memory, u, vector } = self;
-        let blocks = layer.shape.out_channels.div_ceil(LANES);
+        let Self { filter, lanes, blocks, scheme, memory, u, vector } = self;
         let (phase, block) = (vector / blocks, vector % blocks);
         let panel = memory.panels.partition_point(|p| p.0 <= vector) - 1;
         let (first, width) = memory.panels[panel];
         let side = scheme.points.len();
+        let kernel = filter.kernel;
+        let mut taps = [0.0f32; TAPS * LANES];
         for chunk in 0..memory.chunks() {
             let channels = memory.chunk(chunk);
-            let lanes: usize = channels.iter().map(|c| c.1).sum();
+            let depth: usize = channels.iter().map(|c| c.1).sum();
             // Phases already placed at each point.
             let mut rank = [0; 64];
             for (i, input) in scheme.inputs.iter().enumerate() {
                 let [rows, columns] = scheme.kernel(i, phase);
-                let filter = [input.points[0].filter(rows.len()), input.points[1].filter(columns.len())];
+                let transform = [input.points[0].filter(rows.len()), input.points[1].filter(columns.len())];
                 let [y0, x0] = input.points.map(|p| p.first_in(scheme.points));
                 let mut before = 0;
-                for &(plane, depth) in channels {
-                    for lane in 0..depth {
+                for &(plane, used) in channels {
+                    for lane in 0..used {
                         // Lanes after the first pixel's are the next pixel's.
-                        let (pixel, lane_of_pixel) = match layer.lanes.len() {
+                        let (pixel, lane_of_pixel) = match lanes.len() {
                             narrow @ ..LANES => (lane / narrow, lane % narrow),
                             _ => (0, plane * LANES + lane),
                         };
-                        let Some(channel) = layer.lanes[lane_of_pixel] else {
+                        let Some(channel) = lanes[lane_of_pixel] else {
                             continue;
                         };
-                        let tap =
-                            |y: usize, x: usize| taps(layer, block, channel as usize, rows[y], columns[x] + pixel);
-                        filtered(&filter, tap, |y, x, values| {
+                        // SAFETY: inside a kernel; `taps` holds whole groups of 16.
+                        unsafe {
+                            for first in (0..kernel * kernel).step_by(LANES) {
+                                let group = filter.taps::<S>(block, channel as usize, first);
+                                for (t, &tap) in group.iter().enumerate() {
+                                    S::store(taps.as_mut_ptr().add((first + t) * LANES), tap);
+                                }
+                            }
+                        }
+                        let tap = |y: usize, x: usize| -> [f64; LANES] {
+                            let (y, x) = (rows[y], columns[x] + pixel);
+                            if y >= kernel || x >= kernel {
+                                return [0.0; LANES];
+                            }
+                            let tap = &taps[(y * kernel + x) * LANES..][..LANES];
+                            std::array::from_fn(|lane| f64::from(tap[lane]))
+                        };
+                        filtered(&transform, tap, |y, x, values| {
                             let point = (y0 + y) * side + x0 + x;
-                            let k = rank[point] * lanes + before + lane;
+                            let k = rank[point] * depth + before + lane;
                             let at = memory.u(chunk, panel, point) + (k * width + vector - first) * LANES;
                             // SAFETY: each vector of outputs has its own places in U, all inside `u_len`.
                             unsafe { u.at(at).copy_from_nonoverlapping(values.as_ptr(), LANES) };
                         });
                     }
-                    before += depth;
+                    before += used;
                 }
                 for y in 0..input.points[0].len() {
                     for x in 0..input.points[1].len() {
@@ -80,19 +108,6 @@ impl Kernel for Vector<'_> {
             }
         }
     }
-}
-
-/// The weights of 16 outputs for one input channel and tap.
-#[inline(always)]
-fn taps(layer: &Layer<'_>, block: usize, channel: usize, y: usize, x: usize) -> [f64; LANES] {
-    let s = &layer.shape;
-    std::array::from_fn(|lane| {
-        let out = block * LANES + lane;
-        if out >= s.out_channels || x >= s.kernel {
-            return 0.0;
-        }
-        f64::from(layer.weight[s.weight_index(out, channel, y, x)])
-    })
 }
 
 /// `G g G^T` of 16 filters: hands each point's values to `put`.

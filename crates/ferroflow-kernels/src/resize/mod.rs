@@ -1,5 +1,9 @@
 //! Resizing of values and of flows: nearest and bilinear on every grid.
 
+mod gradient;
+
+pub use gradient::ResizeGradient;
+
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES, Scratch,
     rows::{RowsMut, for_ranges},

@@ -4,6 +4,8 @@
 //! a vector is then 16 columns that lie `stride` apart, and a displacement is an offset in memory. One row of the
 //! second feature serves several rows of the output, which keeps the arithmetic, not the loads, the limit.
 
+mod gradient;
+
 use std::ops::Range;
 
 use crate::{

@@ -1,4 +1,9 @@
-//! Statistics over pixels and channels: channel mean, channel norm, moments, standardisation. Sums are kept in f64.
+//! Statistics over pixels and channels: channel mean, channel norm, moments, standardisation; and their gradients. Sums
+//! are kept in f64.
+
+mod gradient;
+
+pub use gradient::{channel_mean_gradient, channel_norm_gradient, moments_gradient, pixel_sum, standardise_gradient};
 
 use std::ops::Range;
 
@@ -29,49 +34,93 @@ pub fn channel_mean(isa: Isa, inputs: &[Blocks<'_>], out: &mut BlocksMut<'_, '_>
     }
 }
 
-/// Sums of the values and of their squares per lane, over 16 floats per pixel, in parallel.
+/// Values to sum, 16 per pixel, less a number per lane.
+#[derive(Clone, Copy)]
+pub(crate) struct Shifted<'a> {
+    pub values: &'a [f32],
+    pub by: [f32; LANES],
+}
+
+/// Sums of the values and of their squares per lane.
 fn sums(isa: Isa, pixels: &[f32]) -> ([f64; LANES], [f64; LANES]) {
+    let x = Shifted { values: pixels, by: [0.0; LANES] };
+    products(isa, x, x)
+}
+
+/// Sums of `a` and of `a * b` per lane, in parallel.
+pub(crate) fn products(isa: Isa, a: Shifted<'_>, b: Shifted<'_>) -> ([f64; LANES], [f64; LANES]) {
+    in_pieces(a.values.len(), |piece| simd::run(isa, Products { a: a.part(&piece), b: b.part(&piece) }))
+}
+
+/// Sums of two things per lane over pieces of `len` floats.
+pub(crate) fn in_pieces(
+    len: usize,
+    sums: impl Fn(Range<usize>) -> ([f64; LANES], [f64; LANES]) + Sync + Send,
+) -> ([f64; LANES], [f64; LANES]) {
     use rayon::prelude::*;
     // Fixed pieces, added in their order: the result does not depend on the number of threads.
     const PIECE: usize = 1 << 16;
-    let parts: Vec<_> = pixels.par_chunks(PIECE).map(|piece| simd::run(isa, Sums(piece))).collect();
+    let piece = |i: usize| i * PIECE..len.min((i + 1) * PIECE);
+    let parts: Vec<_> = (0..len.div_ceil(PIECE)).into_par_iter().map(|i| sums(piece(i))).collect();
     let mut total = ([0.0; LANES], [0.0; LANES]);
-    for (sum, squares) in parts {
+    for (first, second) in parts {
         for lane in 0..LANES {
-            total.0[lane] += sum[lane];
-            total.1[lane] += squares[lane];
+            total.0[lane] += first[lane];
+            total.1[lane] += second[lane];
         }
     }
     total
 }
 
-struct Sums<'a>(&'a [f32]);
+impl Shifted<'_> {
+    fn part(&self, range: &Range<usize>) -> Self {
+        Self { values: &self.values[range.clone()], by: self.by }
+    }
+}
 
-impl Kernel for Sums<'_> {
+struct Products<'a> {
+    a: Shifted<'a>,
+    b: Shifted<'a>,
+}
+
+/// Pixels summed in f32, whose rounding stays far below that of the values, before f64 takes over.
+pub(crate) const RUN: usize = 64;
+
+impl Kernel for Products<'_> {
     type Output = ([f64; LANES], [f64; LANES]);
     #[inline(always)]
     fn run<S: Simd>(self) -> Self::Output {
-        let (mut sum, mut squares) = ([0.0f64; LANES], [0.0f64; LANES]);
-        // Short runs in f32, whose rounding stays far below that of the values, then f64.
-        for run in self.0.chunks(64 * LANES) {
+        let mut total = ([0.0f64; LANES], [0.0f64; LANES]);
+        for (a, b) in self.a.values.chunks(RUN * LANES).zip(self.b.values.chunks(RUN * LANES)) {
             // SAFETY: called through `simd::run`; every chunk has 16 floats.
             unsafe {
-                let (mut a, mut b) = (S::zero(), S::zero());
-                for x in run.chunks_exact(LANES) {
-                    let x = S::load(x.as_ptr());
-                    a = S::add(a, x);
-                    b = S::fma(x, x, b);
+                let (a_shift, b_shift) = (S::load(self.a.by.as_ptr()), S::load(self.b.by.as_ptr()));
+                let (mut sum, mut product) = (S::zero(), S::zero());
+                for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
+                    let a = S::sub(S::load(a.as_ptr()), a_shift);
+                    sum = S::add(sum, a);
+                    product = S::fma(a, S::sub(S::load(b.as_ptr()), b_shift), product);
                 }
-                let (mut of_run, mut of_squares) = ([0.0f32; LANES], [0.0f32; LANES]);
-                S::store(of_run.as_mut_ptr(), a);
-                S::store(of_squares.as_mut_ptr(), b);
-                for lane in 0..LANES {
-                    sum[lane] += f64::from(of_run[lane]);
-                    squares[lane] += f64::from(of_squares[lane]);
-                }
+                add_lanes::<S>(&mut total, sum, product);
             }
         }
-        (sum, squares)
+        total
+    }
+}
+
+/// Adds two vectors to sums in f64.
+///
+/// # Safety
+/// Only inside `simd::run` for `S`.
+#[inline(always)]
+pub(crate) unsafe fn add_lanes<S: Simd>(total: &mut ([f64; LANES], [f64; LANES]), first: S::V, second: S::V) {
+    for (total, v) in [(&mut total.0, first), (&mut total.1, second)] {
+        let mut lanes = [0.0f32; LANES];
+        // SAFETY: `S` by the caller; 16 floats.
+        unsafe { S::store(lanes.as_mut_ptr(), v) };
+        for (total, lane) in total.iter_mut().zip(lanes) {
+            *total += f64::from(lane);
+        }
     }
 }
 

@@ -1,0 +1,104 @@
+//! The gradient of every operation, from its definition: what the sum `<d_output, output>` adds to each input.
+
+mod conv;
+mod correlation;
+mod pointwise;
+mod resize;
+mod statistics;
+mod warp;
+
+use ferroflow_net::graph::{Op, Sizes};
+use ferroflow_net::training::Gradients;
+use ferroflow_net::weights::Weights;
+
+use super::{Real, Tensor};
+
+pub(super) use statistics::{BatchStatistics, batch_norm};
+
+/// Everything the gradient of one operation is computed from.
+pub(super) struct Context<'a, T> {
+    pub op: &'a Op,
+    pub inputs: &'a [&'a Tensor<T>],
+    pub weights: &'a Weights,
+    pub sizes: &'a Sizes,
+    /// Per input: whether its gradient is wanted.
+    pub wanted: &'a [bool],
+    /// Of a batch norm that uses those of the batch.
+    pub statistics: Option<&'a BatchStatistics>,
+}
+
+/// The gradients of the inputs that want one (in order, `None` for the others); those of parameters are added to `sum`
+/// where it has room for them.
+pub(super) fn backward<T: Real>(
+    context: &Context<'_, T>,
+    d_output: &Tensor<T>,
+    sum: &mut Gradients,
+) -> Vec<Option<Tensor<T>>> {
+    let Context { op, inputs, weights, sizes, wanted, statistics } = *context;
+    let d = d_output;
+    // For operations of one input, or whose inputs are treated alike.
+    let one = |f: &dyn Fn() -> Tensor<T>| vec![wanted[0].then(f)];
+    match op {
+        Op::Frame(_) => Vec::new(),
+        Op::Zeros { .. } => one(&|| Tensor::zeros(inputs[0].shape)),
+        Op::Conv(c) => {
+            conv::bias(d, c.bias, sum);
+            conv::weight(inputs[0], d, c, sum.get_mut(c.weight));
+            one(&|| conv::input(inputs[0].shape, d, weights.get(c.weight), c))
+        }
+        Op::Deconv(c) => {
+            conv::bias(d, c.bias, sum);
+            conv::transposed_weight(inputs[0], d, c, sum.get_mut(c.weight));
+            one(&|| conv::transposed_input(inputs[0].shape, d, weights.get(c.weight), c))
+        }
+        Op::BatchNorm(b) => match statistics {
+            Some(s) => {
+                let [scale, shift] = statistics::batch_norm_parameters(inputs[0], d, s);
+                add(sum.get_mut(b.scale), &scale);
+                add(sum.get_mut(b.shift), &shift);
+                one(&|| statistics::batch_norm_gradient(inputs[0], d, weights.get(b.scale), s))
+            }
+            // With running statistics it is a factor per channel.
+            None => {
+                let factor = |(scale, variance): (&f32, &f32)| scale / (variance + b.epsilon).sqrt();
+                let factors: Vec<f32> = weights.get(b.scale).iter().zip(weights.get(b.variance)).map(factor).collect();
+                one(&|| super::pointwise::affine(d, &factors, &[0.0]))
+            }
+        },
+        Op::LeakyRelu { slope } => one(&|| pointwise::leaky(inputs[0], d, *slope)),
+        Op::Concat => pointwise::concat(inputs, d, wanted),
+        Op::Stack => pointwise::stack(inputs, d, wanted),
+        Op::Part { index, .. } => one(&|| pointwise::part(inputs[0].shape, d, *index)),
+        Op::Channels(picked) => one(&|| pointwise::channels(inputs[0].shape, d, picked)),
+        Op::Affine { scale, .. } => one(&|| super::pointwise::affine(d, scale, &[0.0])),
+        Op::Add => wanted.iter().map(|w| w.then(|| d.clone())).collect(),
+        Op::Sub => vec![wanted[0].then(|| d.clone()), wanted[1].then(|| pointwise::subtrahend(inputs[1].shape, d))],
+        Op::ChannelMean => inputs.iter().zip(wanted).map(|(x, w)| w.then(|| statistics::mean(inputs, x, d))).collect(),
+        Op::ChannelNorm { floor } => one(&|| pointwise::channel_norm(inputs[0], d, *floor)),
+        Op::Correlation(c) => {
+            let gradient = |other: usize, sign| correlation::gradient(inputs[other], d, *c, sign);
+            vec![wanted[0].then(|| gradient(1, 1)), wanted[1].then(|| gradient(0, -1))]
+        }
+        Op::Warp(w) => {
+            let (image, flow) = warp::gradients(inputs[0], inputs[1], d, *w);
+            vec![wanted[0].then_some(image), wanted[1].then_some(flow)]
+        }
+        Op::Resize { filter, grid, .. } => one(&|| resize::adjoint(d, inputs[0].shape, *filter, *grid)),
+        Op::ToOutput { filter, grid } => one(&|| {
+            let scaled = super::pointwise::affine(d, &super::output_scale(d.shape, sizes), &[0.0]);
+            resize::adjoint(&scaled, inputs[0].shape, *filter, *grid)
+        }),
+        Op::Moments(over) => {
+            inputs.iter().zip(wanted).map(|(x, w)| w.then(|| statistics::moments(x, d, *over))).collect()
+        }
+        Op::Standardise { epsilon } => {
+            let (x, moments) = statistics::standardise(inputs[0], inputs[1], d, *epsilon);
+            vec![wanted[0].then_some(x), wanted[1].then_some(moments)]
+        }
+    }
+}
+
+/// `sum += values`, where the parameter is trained.
+fn add<T: Real>(sum: &mut [f32], values: &[T]) {
+    sum.iter_mut().zip(values).for_each(|(s, v)| *s += v.f64() as f32);
+}

@@ -1,0 +1,135 @@
+//! A layer as the engines see it: where its values lie, and where the weight of a tap is; for the adjoint of a layer
+//! (its input gradient) likewise.
+
+use super::{ConvKind, ConvShape, Layer};
+use crate::{Extent, LANES, LaneMap, lane_map, simd::Simd};
+
+/// What an engine prepares for. `ConvKind::Transposed` with any kernel, stride, dilation and padding is the adjoint of
+/// the convolution with these, from its outputs to an input of extent `output`.
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    /// Of an adjoint, `out_channels` counts lanes: those between the parts of a concatenation are outputs of weight 0.
+    pub shape: ConvShape,
+    pub input: Extent,
+    pub output: Extent,
+    /// As in [`Layer`].
+    pub lanes: LaneMap,
+}
+
+impl Problem {
+    pub fn new(layer: &Layer<'_>) -> Self {
+        Self {
+            shape: layer.shape,
+            input: layer.input,
+            output: layer.shape.output(layer.input),
+            lanes: layer.lanes.to_vec(),
+        }
+    }
+
+    /// The adjoint of a layer whose input lies in `lanes`.
+    pub fn adjoint(shape: ConvShape, input: Extent, lanes: &[Option<u32>]) -> Self {
+        let kind = match shape.kind {
+            ConvKind::Forward => ConvKind::Transposed,
+            ConvKind::Transposed => ConvKind::Forward,
+        };
+        Self {
+            shape: ConvShape { kind, in_channels: shape.out_channels, out_channels: lanes.len(), ..shape },
+            input: shape.output(input),
+            output: input,
+            lanes: lane_map(&[shape.out_channels]),
+        }
+    }
+
+    /// Of a transposed problem, per axis: the taps of the outputs of each residue modulo the stride, as (distance from the
+    /// window's beginning, kernel index), and the window's beginning relative to the residue's point.
+    pub fn residues(&self, axis: usize) -> (Vec<Vec<(usize, usize)>>, isize) {
+        let s = &self.shape;
+        let (stride, pad) = (s.stride as isize, s.padding[axis] as isize);
+        let offsets: Vec<Vec<(isize, usize)>> = (0..stride)
+            .map(|residue| {
+                // Output `stride q + residue` is reached by tap k from input q + offset.
+                let offset = |k: usize| residue + pad - (k * s.dilation) as isize;
+                (0..s.kernel).rev().filter(|&k| offset(k) % stride == 0).map(|k| (offset(k) / stride, k)).collect()
+            })
+            .collect();
+        let first = offsets.iter().flatten().map(|o| o.0).min().unwrap_or(0);
+        let taps = |phase: Vec<(isize, usize)>| phase.into_iter().map(|(o, k)| ((o - first) as usize, k)).collect();
+        (offsets.into_iter().map(taps).collect(), first)
+    }
+}
+
+/// The weights of a problem.
+#[derive(Clone, Copy)]
+pub(super) struct Filter<'a> {
+    pub weight: &'a [f32],
+    pub kernel: usize,
+    /// Floats from the taps of an output to those of the next, and of an input.
+    pub output_step: usize,
+    pub input_step: usize,
+    /// The channel of each output lane.
+    pub outputs: &'a [Option<u32>],
+}
+
+impl<'a> Filter<'a> {
+    /// `outputs` is the lane map of the output; its channels are those of `shape`, whatever direction it is run in.
+    pub fn new(shape: &ConvShape, weight: &'a [f32], outputs: &'a [Option<u32>]) -> Self {
+        Self::of(shape.kind, shape.in_channels, shape.out_channels, shape.kernel, weight, outputs)
+    }
+
+    /// The weights of `shape` as its adjoint takes them; `outputs` is the lane map of the layer's input.
+    pub fn adjoint(shape: &ConvShape, weight: &'a [f32], outputs: &'a [Option<u32>]) -> Self {
+        let forward = Self::new(shape, weight, outputs);
+        Self { output_step: forward.input_step, input_step: forward.output_step, ..forward }
+    }
+
+    fn of(
+        kind: ConvKind,
+        inputs: usize,
+        channels: usize,
+        kernel: usize,
+        weight: &'a [f32],
+        outputs: &'a [Option<u32>],
+    ) -> Self {
+        let taps = kernel * kernel;
+        let (output_step, input_step) = match kind {
+            ConvKind::Forward => (inputs * taps, taps),
+            ConvKind::Transposed => (taps, channels * taps),
+        };
+        assert!(weight.len() >= inputs * channels * taps, "weights");
+        Self { weight, kernel, output_step, input_step, outputs }
+    }
+
+    /// One weight; 0 for a lane without a channel.
+    pub fn at(&self, lane: usize, input: usize, ky: usize, kx: usize) -> f32 {
+        self.outputs[lane].map_or(0.0, |output| {
+            self.weight[output as usize * self.output_step + input * self.input_step + ky * self.kernel + kx]
+        })
+    }
+
+    /// Sixteen taps (row-major) from `first` on, of one input, each a vector of the output lanes of a block. What is
+    /// past the last tap is anything.
+    ///
+    /// # Safety
+    /// As for [`Simd`].
+    #[inline(always)]
+    pub unsafe fn taps<S: Simd>(&self, block: usize, input: usize, first: usize) -> [S::V; LANES] {
+        // SAFETY: inside a kernel; whole vectors are loaded only where the weights hold them.
+        unsafe {
+            let mut rows = [S::zero(); LANES];
+            for (lane, row) in rows.iter_mut().enumerate() {
+                let Some(output) = self.outputs.get(block * LANES + lane).copied().flatten() else { continue };
+                let at = output as usize * self.output_step + input * self.input_step + first;
+                let from = &self.weight[at..];
+                *row = if from.len() >= LANES {
+                    S::load(from.as_ptr())
+                } else {
+                    let mut last = [0.0f32; LANES];
+                    last[..from.len()].copy_from_slice(from);
+                    S::load(last.as_ptr())
+                };
+            }
+            S::transpose(&mut rows);
+            rows
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! The weight gradient as a matrix product over pixels: a tap is an offset into the image, nothing is copied.
+//!
+//! A tile of image channels (broadcast) by point channels (vectors) stays in registers over the pixels of some rows. One
+//! task has one block of image channels, one panel of point channels and some rows of the kernel, and walks all pixels in
+//! order: sums are never divided among threads.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{Correlation, target::Target};
+use crate::{
+    Blocks, Extent, Isa, LANES, Scratch,
+    conv::{
+        Options,
+        direct::{share, tile::register_tile},
+    },
+    gemm,
+    simd::{self, Kernel, Simd},
+};
+
+/// Points that a register tile runs over before the next: with their image rows they should stay in the first-level
+/// cache.
+const RUN_POINTS: usize = 256;
+
+/// The gradient's algorithm for one layer.
+pub struct DirectGradient {
+    isa: Isa,
+    form: Correlation,
+    /// Lanes in use of each image block.
+    used: Vec<usize>,
+    /// Vectors of a panel.
+    panel: usize,
+    /// Parts into which the kernel's rows are cut.
+    parts: usize,
+}
+
+impl DirectGradient {
+    pub fn new(form: Correlation, options: Options) -> Self {
+        let (_, panel) = register_tile(options.isa);
+        let used: Vec<usize> = form
+            .image_lanes
+            .chunks(LANES)
+            .map(|block| block.iter().rposition(Option::is_some).map_or(0, |l| l + 1))
+            .collect();
+        let tasks = used.len() * form.point_lanes.len().div_ceil(LANES * panel);
+        let parts = (4 * options.threads).div_ceil(tasks.max(1)).min(form.shape.kernel);
+        Self { isa: options.isa, form, used, panel, parts: if options.threads > 1 { parts } else { 1 } }
+    }
+
+    pub fn name(&self) -> String {
+        "direct".into()
+    }
+
+    /// Adds the gradient to `d_weight`.
+    pub fn run(&self, image: Blocks<'_>, points: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch) {
+        let form = &self.form;
+        let narrow = form.point_lanes.len();
+        if narrow < LANES {
+            // Vectors of points are whole.
+            let len = form.points.len();
+            return scratch.with_shared(len, |whole| {
+                for (to, from) in whole[..len].chunks_exact_mut(LANES).zip(points.planes[0].chunks_exact(narrow)) {
+                    to[..narrow].copy_from_slice(from);
+                    to[narrow..].fill(0.0);
+                }
+                self.whole(image, Blocks { extent: points.extent, planes: &[&whole[..len]] }, d_weight, scratch);
+            });
+        }
+        self.whole(image, points, d_weight, scratch);
+    }
+
+    fn whole(&self, image: Blocks<'_>, points: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch) {
+        let target = Target::new(d_weight, &self.form.shape);
+        let kernel = self.form.shape.kernel;
+        let panels = points.planes.len().div_ceil(self.panel);
+        let tasks = panels * self.used.len() * self.parts;
+        (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
+            let (part, block) = (task % self.parts, task / self.parts % self.used.len());
+            let first = task / self.parts / self.used.len() * self.panel;
+            let rows = share(kernel, part, self.parts);
+            let vectors = self.panel.min(points.planes.len() - first);
+            let len = rows.len() * kernel * LANES * vectors * LANES;
+            scratch.with(len, |sums| {
+                let sums = &mut sums[..len];
+                simd::run(self.isa, Task { gradient: self, image, points, target, block, first, vectors, rows, sums });
+            });
+        });
+    }
+}
+
+struct Task<'a> {
+    gradient: &'a DirectGradient,
+    image: Blocks<'a>,
+    points: Blocks<'a>,
+    target: Target<'a>,
+    /// The image's block.
+    block: usize,
+    /// The panel's first block of points, and how many it has.
+    first: usize,
+    vectors: usize,
+    /// Rows of the kernel.
+    rows: Range<usize>,
+    /// `[kernel row][kernel column][image lane][vector][16]`
+    sums: &'a mut [f32],
+}
+
+impl Kernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self) {
+        // SAFETY: inside a kernel.
+        unsafe {
+            if const { S::PANEL >= 2 } && self.vectors == 2 {
+                self.all::<S, 2>();
+            } else {
+                self.all::<S, 1>();
+            }
+        }
+    }
+}
+
+/// Rows of the register tile: accumulators, `panel` vectors and a broadcast fit the registers, and rows divide a block.
+pub const fn tile_rows(panel: usize) -> usize {
+    if panel >= 2 { 8 } else { 4 }
+}
+
+impl Task<'_> {
+    /// # Safety
+    /// In a kernel; `N` is `vectors`.
+    #[inline(always)]
+    unsafe fn all<S: Simd, const N: usize>(&mut self) {
+        let form = &self.gradient.form;
+        let s = &form.shape;
+        let used = self.gradient.used[self.block];
+        let Extent { n, h, w } = form.points;
+        self.sums.fill(0.0);
+        let lines = n * h;
+        let step = (RUN_POINTS / w.max(1)).max(1);
+        for first in (0..lines).step_by(step) {
+            let lines = first..lines.min(first + step);
+            for (i, ky) in self.rows.clone().enumerate() {
+                for kx in 0..s.kernel {
+                    let tap = (i * s.kernel + kx) * LANES;
+                    for (lane, rows) in gemm::groups(used, tile_rows(S::PANEL)) {
+                        let at = (tap + lane) * N * LANES;
+                        gemm::rows!(rows, tile_rows(S::PANEL), T => {
+                            // SAFETY: inside a kernel; lanes, tap and vectors are within this task's.
+                            unsafe { self.tile::<S, T, N>(lines.clone(), [ky, kx], lane, at) }
+                        });
+                    }
+                }
+            }
+        }
+        let kernel = s.kernel;
+        let first = self.rows.start * kernel;
+        let taps = self.rows.len() * kernel;
+        for (lane, channel) in form.image_lanes[self.block * LANES..].iter().enumerate().take(used) {
+            let Some(channel) = *channel else { continue };
+            for v in 0..N {
+                let outputs = &form.point_lanes[(self.first + v) * LANES..];
+                for tap in (0..taps).step_by(LANES) {
+                    let count = LANES.min(taps - tap);
+                    // SAFETY: inside a kernel; the sums are this task's, as are these weights.
+                    unsafe {
+                        let mut vectors = [S::zero(); LANES];
+                        for (t, vector) in vectors.iter_mut().enumerate().take(count) {
+                            *vector = S::load(self.sums[(((tap + t) * LANES + lane) * N + v) * LANES..].as_ptr());
+                        }
+                        let outputs = &outputs[..outputs.len().min(LANES)];
+                        self.target.add::<S>(outputs, channel as usize, first + tap, count, &mut vectors);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds the products of some lines of points to the tile of sums at `at`.
+    ///
+    /// # Safety
+    /// In a kernel; `T` lanes from `lane` on are in use, `N` is `vectors`.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const T: usize, const N: usize>(
+        &mut self,
+        lines: Range<usize>,
+        [ky, kx]: [usize; 2],
+        lane: usize,
+        at: usize,
+    ) {
+        let form = &self.gradient.form;
+        let s = &form.shape;
+        let pixel = form.image_lanes.len().min(LANES);
+        let (image, points) = (form.image, form.points);
+        // The columns whose tap lies in the image.
+        let columns = inside(points.w, image.w, kx * s.dilation, s.padding[1], s.stride);
+        if columns.is_empty() {
+            return;
+        }
+        let column = columns.start * s.stride + kx * s.dilation - s.padding[1];
+        let plane = self.image.planes[self.block];
+        // SAFETY: rows and columns of image and points are inside their extents, which the caller of the gradient
+        // checked; the sums hold this tile.
+        unsafe {
+            let sums = self.sums.as_mut_ptr().add(at);
+            let mut tile = [[S::zero(); N]; T];
+            for t in 0..T {
+                for v in 0..N {
+                    tile[t][v] = S::load(sums.add((t * N + v) * LANES));
+                }
+            }
+            for line in lines {
+                let (n, y) = (line / points.h, line % points.h);
+                let row = (y * s.stride + ky * s.dilation).wrapping_sub(s.padding[0]);
+                if row >= image.h {
+                    continue;
+                }
+                let mut a = plane.as_ptr().add(((n * image.h + row) * image.w + column) * pixel + lane);
+                let mut b = [std::ptr::null(); N];
+                for v in 0..N {
+                    b[v] = self.points.planes[self.first + v].as_ptr().add((line * points.w + columns.start) * LANES);
+                }
+                for _ in 0..columns.len() {
+                    product::<S, T, N>(&mut tile, a, b);
+                    a = a.add(s.stride * pixel);
+                    b = b.map(|b| b.add(LANES));
+                }
+            }
+            for t in 0..T {
+                for v in 0..N {
+                    S::store(sums.add((t * N + v) * LANES), tile[t][v]);
+                }
+            }
+        }
+    }
+}
+
+/// `tile[t][v] += a[t] * b[v]`: `T` numbers next to each other by `N` vectors.
+///
+/// # Safety
+/// In a kernel; the pointers are valid for that.
+#[inline(always)]
+pub unsafe fn product<S: Simd, const T: usize, const N: usize>(
+    tile: &mut [[S::V; N]; T],
+    a: *const f32,
+    b: [*const f32; N],
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut vectors = [S::zero(); N];
+        for v in 0..N {
+            vectors[v] = S::load(b[v]);
+        }
+        for t in 0..T {
+            let value = S::splat(*a.add(t));
+            for v in 0..N {
+                tile[t][v] = S::fma(value, vectors[v], tile[t][v]);
+            }
+        }
+    }
+}
+
+/// The points `x` of `0..points` with `0 <= x * stride + tap - pad < image`.
+fn inside(points: usize, image: usize, tap: usize, pad: usize, stride: usize) -> Range<usize> {
+    let start = pad.saturating_sub(tap).div_ceil(stride);
+    let end = (image + pad).saturating_sub(tap).div_ceil(stride).min(points);
+    start..end.max(start)
+}

@@ -1,0 +1,216 @@
+//! Convolution for training: forward with this step's weights, input gradient, weight gradient.
+//!
+//! The input gradient is the adjoint layer run forward by the same engines. The weight gradient is a product over
+//! pixels ([`direct`]). Every sum has a fixed order, whatever the number of threads: threads share outputs, never
+//! the terms of one sum, and algorithms are chosen without regard to how many there are. So a run can be repeated, and
+//! resumed, to the last bit on processors of one instruction set.
+
+mod bias;
+mod direct;
+mod target;
+#[cfg(test)]
+mod tests;
+
+use self::direct::DirectGradient;
+use super::{Activation, Addend, ConvKind, ConvShape, Engine, Epilogue, Filter, Options, Problem, select::Candidate};
+use crate::{Blocks, BlocksMut, Extent, LANES, LaneMap, Scratch, lane_map};
+
+/// The number of threads that algorithms are chosen for, so that the choice (and so the rounding of results) is the same
+/// on any number.
+const PLANNED_THREADS: usize = 2;
+
+/// A weight gradient as a correlation, `dW[o][i][ky][kx] = sum over y, x of points[o][y][x] * image[i][y s + ky d - top][x s + kx d - left]`:
+/// of a convolution, the image is its input and the points are its outputs; of a transposed one, the reverse.
+#[derive(Clone, Debug)]
+struct Correlation {
+    /// Always [`ConvKind::Forward`], from image to points.
+    shape: ConvShape,
+    image: Extent,
+    points: Extent,
+    image_lanes: LaneMap,
+    point_lanes: LaneMap,
+}
+
+/// One layer in training: its weights change every step.
+///
+/// ```
+/// # use ferroflow_kernels::{Extent, lane_map, conv::{ConvKind, ConvShape, Options, training::ConvTraining}};
+/// let shape = ConvShape {
+///     kind: ConvKind::Forward, in_channels: 3, out_channels: 8, kernel: 3, stride: 2, dilation: 1, padding: [1; 4],
+/// };
+/// let input = Extent { n: 4, h: 32, w: 48 };
+/// let mut layer = ConvTraining::new(shape, input, &lane_map(&[3]), false, Options::default());
+/// layer.set_weights(&vec![0.1; 8 * 3 * 3 * 3], None);
+/// assert_eq!(layer.output(), Extent { n: 4, h: 16, w: 24 });
+/// ```
+pub struct ConvTraining {
+    shape: ConvShape,
+    input: Extent,
+    lanes: LaneMap,
+    out_lanes: LaneMap,
+    forward: Box<dyn Engine>,
+    backward: Option<Box<dyn Engine>>,
+    weights: DirectGradient,
+    options: Options,
+}
+
+impl ConvTraining {
+    /// Prepares a layer without weights.
+    ///
+    /// `lanes` says which input channel each lane of the input blocks holds ([`crate::lane_map`]; fewer than 16 lanes are
+    /// one block without padding, as in [`super::Layer`]). `input_gradient`: whether it will be asked for.
+    ///
+    /// # Panics
+    /// If `options` names an algorithm that cannot compute the layer.
+    pub fn new(shape: ConvShape, input: Extent, lanes: &[Option<u32>], input_gradient: bool, options: Options) -> Self {
+        let forward = Problem { shape, input, output: shape.output(input), lanes: lanes.to_vec() };
+        let backward = input_gradient.then(|| engine(&Problem::adjoint(shape, input, lanes), options));
+        let out_lanes = lane_map(&[shape.out_channels]);
+        let (image, points) = (input, forward.output);
+        let correlation = match shape.kind {
+            ConvKind::Forward => {
+                Correlation { shape, image, points, image_lanes: lanes.to_vec(), point_lanes: out_lanes.clone() }
+            }
+            ConvKind::Transposed => Correlation {
+                shape: ConvShape {
+                    kind: ConvKind::Forward,
+                    in_channels: shape.out_channels,
+                    out_channels: shape.in_channels,
+                    ..shape
+                },
+                image: points,
+                points: image,
+                image_lanes: out_lanes.clone(),
+                point_lanes: lanes.to_vec(),
+            },
+        };
+        Self {
+            shape,
+            input,
+            lanes: lanes.to_vec(),
+            out_lanes,
+            forward: engine(&forward, options),
+            backward,
+            weights: DirectGradient::new(correlation, options),
+            options,
+        }
+    }
+
+    /// Takes this step's weights (PyTorch's order) and bias. In parallel; nothing is allocated.
+    pub fn set_weights(&mut self, weight: &[f32], bias: Option<&[f32]>) {
+        self.forward.set_weights(&Filter::new(&self.shape, weight, &self.out_lanes), bias);
+        if let Some(backward) = &mut self.backward {
+            backward.set_weights(&Filter::adjoint(&self.shape, weight, &self.lanes), None);
+        }
+    }
+
+    /// Extent of the output.
+    pub fn output(&self) -> Extent {
+        self.shape.output(self.input)
+    }
+
+    /// `activation(conv(input) + bias)`.
+    ///
+    /// # Panics
+    /// If a value does not have the extent and the blocks that the layer was prepared for; so do the gradients.
+    pub fn forward(
+        &self,
+        input: Blocks<'_>,
+        activation: Activation,
+        output: &mut BlocksMut<'_, '_>,
+        scratch: &Scratch,
+    ) {
+        self.check_input("input", input.extent, input.planes.iter().map(|p| p.len()));
+        self.check_output("output", output.extent, output.planes.iter().map(|p| p.len()));
+        self.forward.run(input, Epilogue { addend: Addend::Nothing, activation }, output, scratch);
+    }
+
+    /// `d_input = adjoint(conv)(d_output)`, or `+=` if `accumulate`; `d_output` is the gradient before the activation.
+    /// Lanes without a channel become 0, or keep their value.
+    ///
+    /// # Panics
+    /// If the layer was prepared without it.
+    pub fn input_gradient(
+        &self,
+        d_output: Blocks<'_>,
+        d_input: &mut BlocksMut<'_, '_>,
+        accumulate: bool,
+        scratch: &Scratch,
+    ) {
+        self.check_output("output gradient", d_output.extent, d_output.planes.iter().map(|p| p.len()));
+        self.check_input("input gradient", d_input.extent, d_input.planes.iter().map(|p| p.len()));
+        let Some(engine) = &self.backward else { panic!("the layer was prepared without its input gradient") };
+        let addend = if accumulate { Addend::Output } else { Addend::Nothing };
+        let epilogue = Epilogue { addend, activation: Activation::Linear };
+        if self.lanes.len() >= LANES {
+            return engine.run(d_output, epilogue, d_input, scratch);
+        }
+        // Engines write whole blocks.
+        let (len, pixel) = (self.input.len(), self.lanes.len());
+        scratch.with_shared(len, |whole| {
+            let addend = Epilogue { addend: Addend::Nothing, ..epilogue };
+            let mut planes = [&mut whole[..len]];
+            engine.run(d_output, addend, &mut BlocksMut { extent: self.input, planes: &mut planes }, scratch);
+            for (to, from) in d_input.planes[0].chunks_exact_mut(pixel).zip(planes[0].chunks_exact(LANES)) {
+                for (to, &from) in to.iter_mut().zip(from) {
+                    *to = if accumulate { *to + from } else { from };
+                }
+            }
+        });
+    }
+
+    /// Adds to `d_weight` (PyTorch's order) its gradient, and to `d_bias` the sum of `d_output` over the pixels.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    pub fn weight_gradient(
+        &self,
+        input: Blocks<'_>,
+        d_output: Blocks<'_>,
+        d_weight: &mut [f32],
+        d_bias: Option<&mut [f32]>,
+        scratch: &Scratch,
+    ) {
+        self.check_input("input", input.extent, input.planes.iter().map(|p| p.len()));
+        self.check_output("output gradient", d_output.extent, d_output.planes.iter().map(|p| p.len()));
+        let s = &self.shape;
+        assert!(d_weight.len() >= s.in_channels * s.out_channels * s.kernel * s.kernel, "weight gradient");
+        let (image, points) = match s.kind {
+            ConvKind::Forward => (input, d_output),
+            ConvKind::Transposed => (d_output, input),
+        };
+        self.weights.run(image, points, d_weight, scratch);
+        if let Some(d_bias) = d_bias {
+            bias::add(d_output, &mut d_bias[..s.out_channels], self.options.isa, scratch);
+        }
+    }
+
+    /// The algorithms of forward, input gradient (empty if not prepared) and weight gradient.
+    pub fn algorithms(&self) -> [String; 3] {
+        [self.forward.name(), self.backward.as_ref().map_or(String::new(), |b| b.name()), self.weights.name()]
+    }
+
+    fn check_input(&self, what: &str, extent: Extent, planes: impl ExactSizeIterator<Item = usize>) {
+        assert_eq!(extent, self.input, "{what}: extent");
+        assert_eq!(planes.len(), self.lanes.len().div_ceil(LANES), "{what}: blocks");
+        let len = extent.len() / LANES * self.lanes.len().min(LANES);
+        planes.for_each(|l| assert!(l >= len, "{what}: block of {l} floats, not {len}"));
+    }
+
+    fn check_output(&self, what: &str, extent: Extent, planes: impl ExactSizeIterator<Item = usize>) {
+        assert_eq!(extent, self.output(), "{what}: extent");
+        assert_eq!(planes.len(), self.out_lanes.len() / LANES, "{what}: blocks");
+        planes.for_each(|l| assert!(l >= extent.len(), "{what}: block of {l} floats, not {}", extent.len()));
+    }
+}
+
+/// The engine expected to be fastest, weights that change with every run included.
+fn engine(problem: &Problem, options: Options) -> Box<dyn Engine> {
+    let planned = Options { threads: PLANNED_THREADS, ..options };
+    let all = super::select::candidates(problem, planned);
+    let chosen = all.into_iter().find(|c: &Candidate| options.algorithm.is_none_or(|name| c.name == name));
+    match chosen {
+        Some(candidate) => (candidate.build)(problem, options),
+        None => panic!("no algorithm {:?} for {:?}", options.algorithm, problem.shape),
+    }
+}

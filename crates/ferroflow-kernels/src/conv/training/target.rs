@@ -1,0 +1,61 @@
+//! A weight gradient in PyTorch's order, added to from vectors of 16 output channels.
+
+use std::marker::PhantomData;
+
+use crate::{LANES, conv::ConvShape, simd::Simd};
+
+/// `d_weight`, written by several threads at different places.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    start: *mut f32,
+    /// Floats of an output channel.
+    output: usize,
+    /// Floats of an input channel.
+    taps: usize,
+    lifetime: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: threads add to the weights of different outputs, inputs or taps (see `Target::add`).
+unsafe impl Sync for Target<'_> {}
+// SAFETY: as above.
+unsafe impl Send for Target<'_> {}
+
+impl<'a> Target<'a> {
+    /// The gradient of a (forward) layer's weights.
+    pub fn new(d_weight: &'a mut [f32], shape: &ConvShape) -> Self {
+        let taps = shape.kernel * shape.kernel;
+        let output = shape.in_channels * taps;
+        assert!(d_weight.len() >= shape.out_channels * output, "weight gradient");
+        Self { start: d_weight.as_mut_ptr(), output, taps, lifetime: PhantomData }
+    }
+
+    /// Adds the first `count` of `vectors`, the gradients of taps from `first` on of one input channel, a vector of the
+    /// channels `outputs` each.
+    ///
+    /// # Safety
+    /// In a kernel; `first + count` is at most the number of taps; channels are the layer's; no other thread adds to
+    /// these.
+    #[inline(always)]
+    pub unsafe fn add<S: Simd>(
+        self,
+        outputs: &[Option<u32>],
+        input: usize,
+        first: usize,
+        count: usize,
+        vectors: &mut [S::V; LANES],
+    ) {
+        // SAFETY: the caller's; every place is inside the gradient.
+        unsafe {
+            S::transpose(vectors);
+            for (output, &vector) in outputs.iter().zip(vectors.iter()) {
+                let Some(output) = *output else { continue };
+                let to = self.start.add(output as usize * self.output + input * self.taps + first);
+                let mut values = [0.0f32; LANES];
+                S::store(values.as_mut_ptr(), vector);
+                for (t, value) in values.iter().enumerate().take(count) {
+                    *to.add(t) += value;
+                }
+            }
+        }
+    }
+}
