@@ -45,11 +45,7 @@ impl Network {
     /// Copies the weights to the device, in its default type of number.
     pub fn new(graph: &Graph, weights: &Weights, device: &Device) -> Result<Self, NetworkError> {
         weights.check(graph)?;
-        Ok(Self {
-            graph: graph.clone(),
-            device: device.clone(),
-            parameters: Parameters::upload(weights, device),
-        })
+        Ok(Self { graph: graph.clone(), device: device.clone(), parameters: Parameters::upload(weights, device) })
     }
 
     /// Flow of the frames' own size: two `[N, 3, H, W]`, RGB 0..=255 -> `[N, 2, H, W]`, u then v, pixels.

@@ -4,18 +4,17 @@ mod common;
 
 use std::sync::LazyLock;
 
-use burn::tensor::{Device, DType, FloatDType, IntDType, Tensor, TensorData};
+use burn::tensor::{DType, Device, FloatDType, IntDType, Tensor, TensorData};
 use common::{difference, frames, random};
 use ferroflow_burn::Network;
 use ferroflow_cpu::reference;
 use ferroflow_net::graph::{
-    BatchNorm, Conv, Correlation, Deconv, Extent, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Node, Op, Padding,
-    Param, ParamRole, Sizes, Warp, WarpBorder,
+    BatchNorm, Conv, Correlation, Deconv, Extent, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Node, Op,
+    Padding, Param, ParamRole, Sizes, Warp, WarpBorder,
 };
 use ferroflow_net::{NodeId, ParamId};
 
-const SIZES: Sizes =
-    Sizes { batch: 2, input: Extent { height: 6, width: 8 }, output: Extent { height: 11, width: 5 } };
+const SIZES: Sizes = Sizes { batch: 2, input: Extent { height: 6, width: 8 }, output: Extent { height: 11, width: 5 } };
 
 /// Flex in double precision; a process configures a device once.
 static DEVICE: LazyLock<Device> = LazyLock::new(|| {
@@ -63,7 +62,7 @@ fn check(name: &str, graph: &Graph) {
     let gradient: Vec<f64> = got.iter().map(|_| f64::from(random(&mut state))).collect();
     let weighted = output.clone() * Tensor::from_data(TensorData::new(gradient.clone(), output.dims()), &device);
     let gradients = weighted.sum().backward();
-    let mut loss = |values: &[Vec<f64>; 2]| -> f64 {
+    let loss = |values: &[Vec<f64>; 2]| -> f64 {
         let output: Vec<f64> = run([upload(&values[0]), upload(&values[1])]).try_into_vec_as().unwrap();
         output.iter().zip(&gradient).map(|(o, g)| o * g).sum()
     };
@@ -176,13 +175,8 @@ fn operations_with_parameters() {
     check("depthwise conv", &conv(3, 3, 2, 1, 3, Padding::all(1)));
     let deconv = Deconv { weight: ParamId(0), bias: None, in_channels: 3, out_channels: 2 };
     check("deconv", &with(Op::Deconv(deconv), &[(&[3, 2, 4, 4], ParamRole::DeconvWeight)]));
-    let norm = BatchNorm {
-        scale: ParamId(0),
-        shift: ParamId(1),
-        mean: ParamId(2),
-        variance: ParamId(3),
-        epsilon: 1e-5,
-    };
+    let norm =
+        BatchNorm { scale: ParamId(0), shift: ParamId(1), mean: ParamId(2), variance: ParamId(3), epsilon: 1e-5 };
     let roles = [ParamRole::NormScale, ParamRole::NormShift, ParamRole::NormMean, ParamRole::NormVariance];
     check("batch norm", &with(Op::BatchNorm(norm), &roles.map(|role| (&[3usize] as &[usize], role))));
 }

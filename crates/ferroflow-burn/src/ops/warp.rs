@@ -14,12 +14,8 @@ pub(crate) fn warp(image: Tensor<4>, flow: Tensor<4>, warp: Warp) -> Tensor<4> {
     let (x1, y1) = (x0.clone().add_scalar(1.0), y0.clone().add_scalar(1.0));
     let (one_less_a, one_less_b) = (a.clone().neg().add_scalar(1.0), b.clone().neg().add_scalar(1.0));
     let corners = [(&x0, &y0), (&x1, &y0), (&x0, &y1), (&x1, &y1)];
-    let mut weights = [
-        one_less_a.clone().mul(one_less_b.clone()),
-        a.clone().mul(one_less_b),
-        one_less_a.mul(b.clone()),
-        a.mul(b),
-    ];
+    let mut weights =
+        [one_less_a.clone().mul(one_less_b.clone()), a.clone().mul(one_less_b), one_less_a.mul(b.clone()), a.mul(b)];
     match warp.border {
         WarpBorder::Replicate | WarpBorder::Extrapolate => {}
         WarpBorder::Zeros | WarpBorder::ZerosMasked { .. } => {
