@@ -7,6 +7,7 @@ mod row;
 mod separable;
 #[cfg(test)]
 mod tests;
+pub mod training;
 
 use std::ops::Range;
 

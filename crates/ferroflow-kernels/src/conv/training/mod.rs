@@ -1,9 +1,11 @@
 //! Convolution for training: forward with this step's weights, input gradient, weight gradient.
 //!
 //! The input gradient is the adjoint layer run forward by the same engines. The weight gradient is a product over
-//! pixels ([`direct`]), or over Winograd's tiles ([`winograd::gradient`]). Every sum has a fixed order, whatever the number of threads: threads share outputs, never
-//! the terms of one sum, and algorithms are chosen without regard to how many there are. So a run can be repeated, and
-//! resumed, to the last bit on processors of one instruction set.
+//! pixels, or over Winograd's tiles.
+//!
+//! Every sum has a fixed order, whatever the number of threads: threads share outputs, never the terms of one sum, and
+//! algorithms are chosen without regard to how many there are. So a run can be repeated, and resumed, to the last bit on
+//! processors of one instruction set.
 
 mod bias;
 pub(super) mod direct;
@@ -210,6 +212,11 @@ impl ConvTraining {
     /// The algorithms of forward, input gradient (empty if not prepared) and weight gradient.
     pub fn algorithms(&self) -> [String; 3] {
         [self.forward.name(), self.backward.as_ref().map_or(String::new(), |b| b.name()), self.weights.name()]
+    }
+
+    /// Bytes of prepared weights.
+    pub fn weight_bytes(&self) -> usize {
+        self.forward.weight_bytes() + self.backward.as_ref().map_or(0, |b| b.weight_bytes())
     }
 
     fn check_input(&self, what: &str, extent: Extent, planes: impl ExactSizeIterator<Item = usize>) {

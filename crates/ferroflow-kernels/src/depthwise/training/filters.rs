@@ -1,0 +1,369 @@
+//! Gradients of the depthwise convolution, with those of the norm behind it: rows of `gd`, the gradient of the
+//! convolution's result, are made as they are needed and stay in the first-level cache.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::{SeparableTraining, SeparableWeights, norm::Constants};
+use crate::{
+    Blocks, BlocksMut, Extent, Isa, LANES, Scratch,
+    conv::Activation,
+    depthwise::row,
+    rows::RowsMut,
+    simd::{self, Kernel, Simd},
+};
+
+/// Points of a task, about: enough that the rows computed twice, by two tasks, are few.
+const STRIP: usize = 4096;
+/// Rows of `gd` held at a time.
+const RING: usize = 3;
+
+impl SeparableTraining {
+    /// Adds the weights' gradient and, where wanted, computes the input's, from the gradient `dz` at the first norm's
+    /// output.
+    pub(super) fn d_depthwise(
+        &self,
+        weights: &SeparableWeights<'_>,
+        input: Blocks<'_>,
+        dz: &[f32],
+        d_input: Option<(&mut BlocksMut<'_, '_>, bool)>,
+        gradient: &mut [f32],
+        scratch: &Scratch,
+    ) {
+        let extent = self.output;
+        let accumulate = d_input.as_ref().is_some_and(|d| d.1);
+        let d_input = d_input.map(|(d, _)| {
+            assert_eq!(self.pixel, LANES, "the gradient of a narrow input");
+            assert_eq!(d.extent, self.input, "extent of the input's gradient");
+            assert_eq!(d.planes.len(), self.sides[0].blocks(), "blocks of the input's gradient");
+            RowsMut::new(d)
+        });
+        let side = &self.sides[0];
+        let strips = extent.h.div_ceil(STRIP.div_ceil(extent.w));
+        let tasks = (0..side.blocks() * extent.n * strips).into_par_iter().with_max_len(1);
+        let sums: Vec<[[f32; LANES]; 9]> = tasks
+            .map(|task| {
+                let (block, n, strip) = (task / strips / extent.n, task / strips % extent.n, task % strips);
+                let mut taps = [[0.0; LANES]; 9];
+                for (lane, channel) in side.lanes[block * LANES..][..LANES].iter().enumerate() {
+                    let Some(channel) = *channel else { continue };
+                    for (tap, to) in taps.iter_mut().enumerate() {
+                        to[lane] = weights.depthwise[channel as usize * 9 + tap];
+                    }
+                }
+                // The ring of rows with a zero after each, and a row of the input's gradient.
+                let row = (extent.w + 1) * LANES;
+                scratch.with(RING * row + self.input.w * LANES, |buffer| {
+                    let (ring, sum) = buffer.split_at_mut(RING * row);
+                    let strip = Strip {
+                        block: self,
+                        input,
+                        dz: &dz[block * self.saved[0].pitch..][..extent.len()],
+                        d_input: d_input.as_ref(),
+                        accumulate,
+                        taps: &taps,
+                        index: block,
+                        n,
+                        rows: strip * extent.h / strips..(strip + 1) * extent.h / strips,
+                        ring,
+                        row,
+                        sum: &mut sum[..self.input.w * LANES],
+                    };
+                    simd::run(self.isa, strip)
+                })
+            })
+            .collect();
+        for (block, sums) in sums.chunks(extent.n * strips).enumerate() {
+            for (lane, channel) in side.lanes[block * LANES..][..LANES].iter().enumerate() {
+                let Some(channel) = *channel else { continue };
+                for (tap, to) in gradient[channel as usize * 9..][..9].iter_mut().enumerate() {
+                    *to += sums.iter().map(|strip| f64::from(strip[tap][lane])).sum::<f64>() as f32;
+                }
+            }
+        }
+    }
+}
+
+/// Some rows of `gd` of one block of one image, and the input rows that they cover.
+struct Strip<'a> {
+    block: &'a SeparableTraining,
+    input: Blocks<'a>,
+    /// The block's gradient at the norm's output.
+    dz: &'a [f32],
+    d_input: Option<&'a RowsMut<'a>>,
+    accumulate: bool,
+    taps: &'a [[f32; LANES]; 9],
+    index: usize,
+    n: usize,
+    rows: Range<usize>,
+    /// Rows of `gd`, that of `y` at `y % RING`, each with a pixel of zeros after it.
+    ring: &'a mut [f32],
+    row: usize,
+    /// For a row of the input's gradient to be added.
+    sum: &'a mut [f32],
+}
+
+impl Kernel for Strip<'_> {
+    type Output = [[f32; LANES]; 9];
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self) -> Self::Output {
+        let Extent { h, w, .. } = self.block.output;
+        let stride = self.block.stride;
+        let mut sums = [[0.0; LANES]; 9];
+        for row in self.ring.chunks_mut(self.row) {
+            row[w * LANES..].fill(0.0);
+        }
+        // SAFETY: inside a kernel; rows within the image.
+        unsafe {
+            if stride == 1 && self.rows.start > 0 {
+                self.make::<S>(self.rows.start - 1);
+            }
+            self.make::<S>(self.rows.start);
+            for y in self.rows.clone() {
+                if y + 1 < h {
+                    self.make::<S>(y + 1);
+                }
+                match stride {
+                    1 => self.weights::<S, 1>(y, &mut sums),
+                    _ => self.weights::<S, 2>(y, &mut sums),
+                }
+                if let Some(d_input) = self.d_input {
+                    match stride {
+                        1 => self.same::<S>(d_input, y),
+                        _ => self.double::<S>(d_input, y),
+                    }
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// # Safety of the methods
+/// In a [`Kernel`]; `y` is a row of the output, and the ring holds it and those beside it in the image.
+impl Strip<'_> {
+    /// Computes a row of `gd`.
+    #[inline(always)]
+    unsafe fn make<S: Simd>(&mut self, y: usize) {
+        let Extent { h, w, .. } = self.block.output;
+        let at = (self.n * h + y) * w * LANES;
+        let x = &self.block.saved[0].block(self.index)[at..][..w * LANES];
+        let dz = &self.dz[at..][..w * LANES];
+        let to = &mut self.ring[y % RING * self.row..][..w * LANES];
+        // SAFETY: every chunk has 16 floats.
+        unsafe {
+            let norm = Constants::<S>::load(self.block.norms[0].block(self.index), 0.0);
+            for ((x, dz), to) in x.chunks_exact(LANES).zip(dz.chunks_exact(LANES)).zip(to.chunks_exact_mut(LANES)) {
+                let gd = norm.d_norm(norm.centre(S::load(x.as_ptr())), S::load(dz.as_ptr()));
+                S::store(to.as_mut_ptr(), gd);
+            }
+        }
+    }
+
+    /// A row of `gd`; zeros outside the image.
+    #[inline(always)]
+    fn gd(&self, y: Option<usize>) -> *const f32 {
+        match y.filter(|y| *y < self.block.output.h) {
+            Some(y) => self.ring[y % RING * self.row..][..self.row].as_ptr(),
+            None => self.block.zeros.as_ptr(),
+        }
+    }
+
+    /// Adds a row's share of the weights' gradient.
+    #[inline(always)]
+    unsafe fn weights<S: Simd, const STRIDE: usize>(&self, y: usize, sums: &mut [[f32; LANES]; 9]) {
+        let Extent { h, w, .. } = self.block.input;
+        let pixel = self.block.pixel;
+        let plane = self.input.planes[self.index];
+        let rows = [0, 1, 2].map(|ky| match (y * STRIDE + ky).checked_sub(1) {
+            Some(at) if at < h => plane[(self.n * h + at) * w * pixel..].as_ptr(),
+            _ => self.block.zeros.as_ptr(),
+        });
+        let row = Products { rows, pixel, width: w, gd: self.gd(Some(y)), count: self.block.output.w };
+        // SAFETY: rows of the input have `w` pixels, from each of which 16 floats can be read; AVX2 and less do not have
+        // the registers for nine sums at a time.
+        unsafe {
+            if const { matches!(S::ISA, Isa::Avx512) } {
+                row.add::<S, STRIDE, 3, 4>(0, sums);
+            } else {
+                for ky in 0..3 {
+                    row.add::<S, STRIDE, 1, 2>(ky, sums);
+                }
+            }
+        }
+    }
+
+    /// Stride 1: a row of the input's gradient, by the filter turned about.
+    #[inline(always)]
+    unsafe fn same<S: Simd>(&mut self, d_input: &RowsMut<'_>, y: usize) {
+        let width = self.block.input.w;
+        let mut turned = [[0.0; LANES]; 10];
+        for tap in 0..9 {
+            turned[1 + tap] = self.taps[8 - tap];
+        }
+        let rows = [self.gd(y.checked_sub(1)), self.gd(Some(y)), self.gd(Some(y + 1))];
+        // SAFETY: this row belongs to this task.
+        let to = unsafe { d_input.row(self.index, self.n, y) };
+        let row = row::Row {
+            rows,
+            half: 0,
+            pixel: LANES,
+            width,
+            before: 1,
+            weights: turned.as_flattened().as_ptr(),
+            activation: Activation::Linear,
+            columns: 0..width,
+            to: if self.accumulate { &mut *self.sum } else { &mut *to },
+        };
+        // SAFETY: rows of `gd` are as wide as the input.
+        unsafe { row.run::<S, 1>() };
+        if self.accumulate {
+            for (to, x) in to.chunks_exact_mut(LANES).zip(self.sum.chunks_exact(LANES)) {
+                // SAFETY: 16 floats each.
+                unsafe { S::store(to.as_mut_ptr(), S::add(S::load(to.as_ptr()), S::load(x.as_ptr()))) };
+            }
+        }
+    }
+
+    /// Stride 2: rows `2y` and `2y + 1` of the input's gradient, two columns at a time.
+    #[inline(always)]
+    unsafe fn double<S: Simd>(&mut self, d_input: &RowsMut<'_>, y: usize) {
+        let Extent { h, w, .. } = self.block.input;
+        let (above, below) = (self.gd(Some(y)), self.gd(Some(y + 1)));
+        // SAFETY: these rows belong to this task; rows of `gd` have a pixel more than half of the input's.
+        unsafe {
+            let tap = |ky: usize, kx: usize| S::load(self.taps[3 * ky + kx].as_ptr());
+            let put = |to: &mut [f32], x: usize, value: S::V| {
+                let to = to[x * LANES..][..LANES].as_mut_ptr();
+                S::store(to, if self.accumulate { S::add(S::load(to), value) } else { value });
+            };
+            let even = d_input.row(self.index, self.n, 2 * y);
+            let [t10, t11, t12] = [tap(1, 0), tap(1, 1), tap(1, 2)];
+            if 2 * y + 1 == h {
+                for x in 0..w.div_ceil(2) {
+                    let (a, b) = (S::load(above.add(x * LANES)), S::load(above.add((x + 1) * LANES)));
+                    put(even, 2 * x, S::mul(a, t11));
+                    if 2 * x + 1 < w {
+                        put(even, 2 * x + 1, S::fma(b, t10, S::mul(a, t12)));
+                    }
+                }
+                return;
+            }
+            let odd = d_input.row(self.index, self.n, 2 * y + 1);
+            let [t00, t01, t02] = [tap(0, 0), tap(0, 1), tap(0, 2)];
+            let [t20, t21, t22] = [tap(2, 0), tap(2, 1), tap(2, 2)];
+            for x in 0..w.div_ceil(2) {
+                let (a, b) = (S::load(above.add(x * LANES)), S::load(above.add((x + 1) * LANES)));
+                let (c, d) = (S::load(below.add(x * LANES)), S::load(below.add((x + 1) * LANES)));
+                put(even, 2 * x, S::mul(a, t11));
+                put(odd, 2 * x, S::fma(c, t01, S::mul(a, t21)));
+                if 2 * x + 1 < w {
+                    put(even, 2 * x + 1, S::fma(b, t10, S::mul(a, t12)));
+                    put(odd, 2 * x + 1, S::fma(d, t00, S::fma(c, t02, S::fma(b, t20, S::mul(a, t22)))));
+                }
+            }
+        }
+    }
+}
+
+/// Products of a row of `gd` with the three input rows around it.
+struct Products {
+    rows: [*const f32; 3],
+    /// Floats from pixel to pixel of the input, and its columns.
+    pixel: usize,
+    width: usize,
+    gd: *const f32,
+    count: usize,
+}
+
+impl Products {
+    /// Adds to the sums of `R` rows of taps from `first`, `T` points at a time.
+    ///
+    /// # Safety
+    /// In a [`Kernel`]; the rows valid as described, 16 floats readable from every pixel.
+    #[inline(always)]
+    unsafe fn add<S: Simd, const STRIDE: usize, const R: usize, const T: usize>(
+        &self,
+        first: usize,
+        sums: &mut [[f32; LANES]; 9],
+    ) {
+        // Points all of whose taps lie in the image: from 1 on.
+        let outer = if self.width >= 2 { (self.width - 2) / STRIDE + 1 } else { 0 }.clamp(1, self.count);
+        // SAFETY: the caller's.
+        unsafe {
+            let mut local = [[S::zero(); 3]; R];
+            for ky in 0..R {
+                for kx in 0..3 {
+                    local[ky][kx] = S::load(sums[3 * (first + ky) + kx].as_ptr());
+                }
+            }
+            self.edge::<S, STRIDE, R>(first, 0, &mut local);
+            let mut point = 1;
+            while point + T <= outer {
+                self.inside::<S, STRIDE, R, T>(first, point, &mut local);
+                point += T;
+            }
+            while point < outer {
+                self.inside::<S, STRIDE, R, 1>(first, point, &mut local);
+                point += 1;
+            }
+            for point in outer..self.count {
+                self.edge::<S, STRIDE, R>(first, point, &mut local);
+            }
+            for ky in 0..R {
+                for kx in 0..3 {
+                    S::store(sums[3 * (first + ky) + kx].as_mut_ptr(), local[ky][kx]);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn inside<S: Simd, const STRIDE: usize, const R: usize, const T: usize>(
+        &self,
+        first: usize,
+        point: usize,
+        sums: &mut [[S::V; 3]; R],
+    ) {
+        // SAFETY: `add`'s.
+        unsafe {
+            let mut gd = [S::zero(); T];
+            for t in 0..T {
+                gd[t] = S::load(self.gd.add((point + t) * LANES));
+            }
+            for ky in 0..R {
+                let row = self.rows[first + ky].add((point * STRIDE - 1) * self.pixel);
+                for i in 0..(T - 1) * STRIDE + 3 {
+                    let x = S::load(row.add(i * self.pixel));
+                    for kx in 0..3 {
+                        if i >= kx && (i - kx).is_multiple_of(STRIDE) && (i - kx) / STRIDE < T {
+                            sums[ky][kx] = S::fma(x, gd[(i - kx) / STRIDE], sums[ky][kx]);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn edge<S: Simd, const STRIDE: usize, const R: usize>(
+        &self,
+        first: usize,
+        point: usize,
+        sums: &mut [[S::V; 3]; R],
+    ) {
+        // SAFETY: `add`'s; taps outside the image are left out.
+        unsafe {
+            let gd = S::load(self.gd.add(point * LANES));
+            for kx in 0..3 {
+                let Some(at) = (point * STRIDE + kx).checked_sub(1).filter(|at| *at < self.width) else { continue };
+                for ky in 0..R {
+                    let x = S::load(self.rows[first + ky].add(at * self.pixel));
+                    sums[ky][kx] = S::fma(x, gd, sums[ky][kx]);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! Batch norm with batch statistics, and the LeakyReLU after it: `z = (x - mean) * scale + shift` per lane, where `scale`
+//! holds the parameter divided by the standard deviation.
+//!
+//! Sums run in f32 over about a thousand values, then in f64; those of `x` are taken about a value of the channel, so
+//! that a mean far from 0 costs no digits of the variance. Pieces are added in their order, whoever computed them.
+
+use crate::{
+    Buffer, LANES, LaneMap,
+    simd::{Kernel, Simd},
+};
+
+/// Of one block's lanes over some points: sums of `x - origin` and of its square.
+#[derive(Clone)]
+pub struct Moments {
+    pub count: usize,
+    pub origin: [f32; LANES],
+    pub sum: [f64; LANES],
+    pub squares: [f64; LANES],
+}
+
+impl Moments {
+    pub fn new() -> Self {
+        Self { count: 0, origin: [0.0; LANES], sum: [0.0; LANES], squares: [0.0; LANES] }
+    }
+
+    /// Adds some points, of which the first ever sets the origin.
+    ///
+    /// # Safety
+    /// In a [`Kernel`].
+    #[inline(always)]
+    pub unsafe fn add<S: Simd>(&mut self, points: &[f32]) {
+        if self.count == 0 {
+            self.origin.copy_from_slice(&points[..LANES]);
+        }
+        // SAFETY: every chunk has 16 floats, `run` too.
+        unsafe {
+            let origin = S::load(self.origin.as_ptr());
+            // Four chains each, because an addition takes four cycles.
+            let mut sums = [[S::zero(); 2]; 4];
+            let mut fours = points.chunks_exact(4 * LANES);
+            for four in &mut fours {
+                for i in 0..4 {
+                    let x = S::sub(S::load(four.as_ptr().add(i * LANES)), origin);
+                    sums[i] = [S::add(sums[i][0], x), S::fma(x, x, sums[i][1])];
+                }
+            }
+            for point in fours.remainder().chunks_exact(LANES) {
+                let x = S::sub(S::load(point.as_ptr()), origin);
+                sums[0] = [S::add(sums[0][0], x), S::fma(x, x, sums[0][1])];
+            }
+            let mut run = [[0.0; LANES]; 2];
+            for i in 0..2 {
+                let all = S::add(S::add(sums[0][i], sums[1][i]), S::add(sums[2][i], sums[3][i]));
+                S::store(run[i].as_mut_ptr(), all);
+            }
+            self.add_sums(points.len() / LANES, &run);
+        }
+    }
+
+    /// Adds the sums of `count` points.
+    #[inline(always)]
+    pub fn add_sums(&mut self, count: usize, run: &[[f32; LANES]; 2]) {
+        self.count += count;
+        for lane in 0..LANES {
+            self.sum[lane] += f64::from(run[0][lane]);
+            self.squares[lane] += f64::from(run[1][lane]);
+        }
+    }
+}
+
+/// Vectors per block in [`Norm::constants`].
+pub const CONSTANTS: usize = 5;
+
+/// A batch norm and its LeakyReLU, over the lanes of some blocks.
+pub struct Norm {
+    lanes: LaneMap,
+    epsilon: f64,
+    pub slope: f32,
+    count: usize,
+    /// Per lane: what the mean in `constants` lacks, and 1 / standard deviation.
+    rest: Vec<f64>,
+    inverse: Vec<f64>,
+    /// Per block: mean, scale, shift, and the two constants of the gradient (see [`Constants`]).
+    pub constants: Buffer,
+    /// Per channel: mean, unbiased variance.
+    pub statistics: [Vec<f32>; 2],
+}
+
+impl Norm {
+    pub fn new(lanes: LaneMap, epsilon: f32, slope: f32) -> Self {
+        let channels = lanes.iter().flatten().count();
+        Self {
+            epsilon: f64::from(epsilon),
+            slope,
+            count: 0,
+            rest: vec![0.0; lanes.len()],
+            inverse: vec![0.0; lanes.len()],
+            constants: Buffer::zeroed(lanes.len() * CONSTANTS),
+            statistics: [vec![0.0; channels], vec![0.0; channels]],
+            lanes,
+        }
+    }
+
+    /// The constants of a block.
+    pub fn block(&self, block: usize) -> &[f32] {
+        &self.constants[block * CONSTANTS * LANES..][..CONSTANTS * LANES]
+    }
+
+    /// Sets mean and scale from the moments of every piece of a block, and the shift.
+    pub fn settle<'a, P: Iterator<Item = &'a Moments>>(
+        &mut self,
+        scale: &[f32],
+        shift: &[f32],
+        pieces: impl Fn(usize) -> P,
+    ) {
+        for (block, lanes) in self.lanes.chunks(LANES).enumerate() {
+            let constants = &mut self.constants[block * CONSTANTS * LANES..][..CONSTANTS * LANES];
+            for (lane, channel) in lanes.iter().enumerate() {
+                let Some(channel) = channel.map(|c| c as usize) else { continue };
+                let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
+                for piece in pieces(block).filter(|piece| piece.count > 0) {
+                    // Chan's formula for joining two sets.
+                    let n = piece.count as f64;
+                    let offset = piece.sum[lane] / n;
+                    let distance = f64::from(piece.origin[lane]) + offset - mean;
+                    squares +=
+                        piece.squares[lane] - piece.sum[lane] * offset + distance * distance * count * n / (count + n);
+                    mean += distance * n / (count + n);
+                    count += n;
+                }
+                let squares = squares.max(0.0);
+                let variance = squares / count.max(1.0);
+                let inverse = 1.0 / (variance + self.epsilon).sqrt();
+                self.count = count as usize;
+                let rest = mean - f64::from(mean as f32);
+                self.rest[block * LANES + lane] = rest;
+                self.inverse[block * LANES + lane] = inverse;
+                self.statistics[0][channel] = mean as f32;
+                self.statistics[1][channel] = (squares / (count - 1.0).max(1.0)) as f32;
+                constants[lane] = mean as f32;
+                let scale = f64::from(scale[channel]) * inverse;
+                constants[LANES + lane] = scale as f32;
+                constants[2 * LANES + lane] = (f64::from(shift[channel]) - rest * scale) as f32;
+            }
+        }
+    }
+
+    /// From the sums of `dz` and of `dz * (x - mean)`, piece by piece: adds the parameters' gradients and sets the
+    /// constants of `dx = scale * dz + (x - mean) * by_x + always`.
+    pub fn differentiate<'a, P: Iterator<Item = &'a Moments>>(
+        &mut self,
+        d_scale: &mut [f32],
+        d_shift: &mut [f32],
+        pieces: impl Fn(usize) -> P,
+    ) {
+        let count = self.count as f64;
+        for (block, lanes) in self.lanes.chunks(LANES).enumerate() {
+            let constants = &mut self.constants[block * CONSTANTS * LANES..][..CONSTANTS * LANES];
+            for (lane, channel) in lanes.iter().enumerate() {
+                let Some(channel) = channel.map(|c| c as usize) else { continue };
+                let (mut dz, mut dz_x) = (0.0, 0.0);
+                for piece in pieces(block) {
+                    dz += piece.sum[lane];
+                    dz_x += piece.squares[lane];
+                }
+                let (rest, inverse) = (self.rest[block * LANES + lane], self.inverse[block * LANES + lane]);
+                let scale = f64::from(constants[LANES + lane]);
+                let dz_x = dz_x - rest * dz;
+                let by_x = -scale * inverse * inverse * dz_x / count;
+                d_shift[channel] += dz as f32;
+                d_scale[channel] += (dz_x * inverse) as f32;
+                constants[3 * LANES + lane] = by_x as f32;
+                constants[4 * LANES + lane] = (-scale * dz / count - by_x * rest) as f32;
+            }
+        }
+    }
+}
+
+/// A block's constants in registers.
+#[derive(Clone, Copy)]
+pub struct Constants<S: Simd> {
+    mean: S::V,
+    scale: S::V,
+    shift: S::V,
+    by_x: S::V,
+    always: S::V,
+    slope: S::V,
+}
+
+/// # Safety of the methods
+/// In a [`Kernel`].
+impl<S: Simd> Constants<S> {
+    /// `block` as [`Norm::block`] returned it.
+    #[inline(always)]
+    pub unsafe fn load(block: &[f32], slope: f32) -> Self {
+        let block = block[..CONSTANTS * LANES].as_ptr();
+        // SAFETY: a block has `CONSTANTS` vectors.
+        unsafe {
+            Self {
+                mean: S::load(block),
+                scale: S::load(block.add(LANES)),
+                shift: S::load(block.add(2 * LANES)),
+                by_x: S::load(block.add(3 * LANES)),
+                always: S::load(block.add(4 * LANES)),
+                slope: S::splat(slope),
+            }
+        }
+    }
+
+    /// `LeakyReLU(norm(x))`
+    #[inline(always)]
+    pub unsafe fn activate(&self, x: S::V) -> S::V {
+        // SAFETY: the caller's.
+        unsafe {
+            let z = S::fma(S::sub(x, self.mean), self.scale, self.shift);
+            S::max(z, S::mul(z, self.slope))
+        }
+    }
+
+    /// `x - mean`
+    #[inline(always)]
+    pub unsafe fn centre(&self, x: S::V) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { S::sub(x, self.mean) }
+    }
+
+    /// `dz` from the centred `x` and the activation's gradient.
+    #[inline(always)]
+    pub unsafe fn d_activation(&self, centred: S::V, gradient: S::V) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { S::mul(gradient, derivative::<S>(S::fma(centred, self.scale, self.shift), self.slope)) }
+    }
+
+    /// `dx` from the centred `x` and `dz`.
+    #[inline(always)]
+    pub unsafe fn d_norm(&self, centred: S::V, dz: S::V) -> S::V {
+        // SAFETY: the caller's.
+        unsafe { S::fma(dz, self.scale, S::fma(centred, self.by_x, self.always)) }
+    }
+}
+
+/// Derivative of LeakyReLU at `x`: 1 above 0, `slope` elsewhere. `x` may be the activation itself.
+///
+/// # Safety
+/// In a [`Kernel`].
+#[inline(always)]
+pub unsafe fn derivative<S: Simd>(x: S::V, slope: S::V) -> S::V {
+    // SAFETY: the caller's. Every positive normal number times the largest one is above 1.
+    unsafe { S::min(S::max(S::mul(x, S::splat(f32::MAX)), slope), S::splat(1.0)) }
+}
+
+/// `to = LeakyReLU(norm(x))`
+pub struct Activate<'a> {
+    pub x: &'a [f32],
+    /// As [`Norm::block`] returned it.
+    pub constants: &'a [f32],
+    pub slope: f32,
+    pub to: &'a mut [f32],
+}
+
+impl Kernel for Activate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        // SAFETY: inside a kernel; every chunk has 16 floats.
+        unsafe {
+            let norm = Constants::<S>::load(self.constants, self.slope);
+            for (x, to) in self.x.chunks_exact(LANES).zip(self.to.chunks_exact_mut(LANES)) {
+                S::store(to.as_mut_ptr(), norm.activate(S::load(x.as_ptr())));
+            }
+        }
+    }
+}
+
+/// Sums of `dz` and of `dz * (x - mean)`, where `gradient` is that of the activation.
+pub struct GradientSums<'a> {
+    pub x: &'a [f32],
+    pub gradient: &'a [f32],
+    /// As [`Norm::block`] returned it.
+    pub constants: &'a [f32],
+    pub slope: f32,
+}
+
+impl Kernel for GradientSums<'_> {
+    type Output = Moments;
+
+    #[inline(always)]
+    fn run<S: Simd>(self) -> Moments {
+        const RUN: usize = 1024 * LANES;
+        let mut moments = Moments::new();
+        for (x, gradient) in self.x.chunks(RUN).zip(self.gradient.chunks(RUN)) {
+            // SAFETY: inside a kernel; both have whole vectors, `run` too.
+            unsafe {
+                let norm = Constants::<S>::load(self.constants, self.slope);
+                let mut sums = [[S::zero(); 2]; 2];
+                let points = x.len() / LANES;
+                let add = |sums: &mut [S::V; 2], point: usize| {
+                    let centred = norm.centre(S::load(x.as_ptr().add(point * LANES)));
+                    let dz = norm.d_activation(centred, S::load(gradient.as_ptr().add(point * LANES)));
+                    *sums = [S::add(sums[0], dz), S::fma(dz, centred, sums[1])];
+                };
+                for pair in 0..points / 2 {
+                    add(&mut sums[0], 2 * pair);
+                    add(&mut sums[1], 2 * pair + 1);
+                }
+                if points % 2 == 1 {
+                    add(&mut sums[0], points - 1);
+                }
+                let mut run = [[0.0; LANES]; 2];
+                for i in 0..2 {
+                    S::store(run[i].as_mut_ptr(), S::add(sums[0][i], sums[1][i]));
+                }
+                moments.add_sums(points, &run);
+            }
+        }
+        moments
+    }
+}
