@@ -105,6 +105,11 @@ impl Weights {
     pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
         self.values.iter().map(Vec::as_slice)
     }
+
+    /// All parameters, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
+        self.values.iter_mut().map(Vec::as_mut_slice)
+    }
 }
 
 /// Compares the names and shapes of arrays with a graph's table; lists every difference.

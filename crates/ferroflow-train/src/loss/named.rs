@@ -1,0 +1,194 @@
+//! The losses by name, with the constants of their projects.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Loss, Measure, Penalty, Reads, Reduction, Sum};
+
+/// Of Caffe's FlowNet, finest level first; PWC-Net and ClementPinard took them over.
+const FLOWNET: [f32; 5] = [0.005, 0.01, 0.02, 0.08, 0.32];
+/// Of NVIDIA's multi-scale loss, finest level first.
+const NVIDIA: [f32; 5] = [0.32, 0.16, 0.08, 0.04, 0.02];
+
+struct Named {
+    name: &'static str,
+    help: &'static str,
+    reads: Reads,
+    reduction: Reduction,
+    penalty: Penalty,
+    sum: Sum,
+    weights: &'static [f32],
+}
+
+const fn pyramid(
+    name: &'static str,
+    help: &'static str,
+    reduction: Reduction,
+    penalty: Penalty,
+    sum: Sum,
+    weights: &'static [f32],
+) -> Named {
+    Named { name, help, reads: Reads::Pyramid, reduction, penalty, sum, weights }
+}
+
+const fn flow(name: &'static str, help: &'static str, penalty: Penalty, sum: Sum) -> Named {
+    Named { name, help, reads: Reads::Flow, reduction: Reduction::Area, penalty, sum, weights: &[1.0] }
+}
+
+const fn power(measure: Measure, epsilon: f32, power: f32) -> Penalty {
+    Penalty { measure, epsilon, power }
+}
+
+use Measure::{Absolute, Squared};
+use Reduction::{Area, Extremes, TopLeft, Triangle};
+
+const LOSSES: &[Named] = &[
+    flow("l1", "mean of |du| and |dv| at full size, px (NVIDIA, MindSpore)", Penalty::L1, Sum::MeanOfValues),
+    flow("l2", "mean end-point error at full size, px (NVIDIA)", Penalty::L2, Sum::MeanOfPixels),
+    flow("epe", "the same as l2", Penalty::L2, Sum::MeanOfPixels),
+    flow("charbonnier", "mean of sqrt(e^2 + epsilon) at full size, px", power(Squared, 1e-6, 0.5), Sum::MeanOfPixels),
+    pyramid(
+        "multiscale-l1",
+        "mean of |du| and |dv| at every level (NVIDIA)",
+        Area,
+        Penalty::L1,
+        Sum::MeanOfValues,
+        &NVIDIA,
+    ),
+    pyramid(
+        "multiscale-l2",
+        "mean end-point error at every level (NVIDIA)",
+        Area,
+        Penalty::L2,
+        Sum::MeanOfPixels,
+        &NVIDIA,
+    ),
+    pyramid(
+        "multiscale-caffe",
+        "sum of sqrt(e^2 + 0.01) at every level (Caffe's FlowNet, PWC-Net)",
+        Triangle,
+        power(Squared, 1e-2, 0.5),
+        Sum::PerPair,
+        &FLOWNET,
+    ),
+    pyramid(
+        "multiscale-epe",
+        "sum of end-point errors at every level (ClementPinard)",
+        Area,
+        Penalty::L2,
+        Sum::PerPair,
+        &FLOWNET,
+    ),
+    pyramid(
+        "robust",
+        "sum of (|du| + |dv| + 0.01)^0.4 at every level (PWC-Net's paper)",
+        Triangle,
+        power(Absolute, 1e-2, 0.4),
+        Sum::PerPair,
+        &FLOWNET,
+    ),
+    pyramid(
+        "tfoptflow-multiscale",
+        "sum of end-point errors at every level, in level pixels",
+        TopLeft,
+        Penalty::L2,
+        Sum::PerPair,
+        &FLOWNET,
+    ),
+    pyramid(
+        "tfoptflow-robust",
+        "(sum of |du| + |dv|, + 0.01)^0.4 of every whole level, in level pixels",
+        TopLeft,
+        Penalty::L1,
+        Sum::WholeLevel { epsilon: 1e-2, power: 0.4 },
+        &FLOWNET,
+    ),
+    pyramid(
+        "small-displacement",
+        "sum of (e^2 + 0.01)^0.2 at every level: small motion counts (FlowNet2-SD, Caffe's LpqLoss, p 2, q 0.2)",
+        Triangle,
+        power(Squared, 1e-2, 0.2),
+        Sum::PerPair,
+        &FLOWNET,
+    ),
+    pyramid(
+        "lightflow-l1",
+        "mean of |du| and |dv| of the network's own output",
+        Area,
+        Penalty::L1,
+        Sum::MeanOfValues,
+        &[1.0],
+    ),
+    pyramid(
+        "lightflow-l2",
+        "mean end-point error of the network's own output",
+        Area,
+        Penalty::L2,
+        Sum::MeanOfPixels,
+        &[1.0],
+    ),
+    pyramid(
+        "lightflow-l1-sparse",
+        "lightflow-l1 for sparse truth: extremes of each block, unknown as 0",
+        Extremes,
+        Penalty::L1,
+        Sum::MeanOfValues,
+        &[1.0],
+    ),
+];
+
+/// Every loss with one line about it.
+pub const NAMES: [(&str, &str); LOSSES.len()] = {
+    let mut names = [("", ""); LOSSES.len()];
+    let mut i = 0;
+    while i < LOSSES.len() {
+        names[i] = (LOSSES[i].name, LOSSES[i].help);
+        i += 1;
+    }
+    names
+};
+
+/// A loss by name, with the constants that are to differ.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LossConfig {
+    /// One of [`NAMES`].
+    pub name: String,
+    /// Factor of each level, finest first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<Vec<f32>>,
+    /// What is added before the power is taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epsilon: Option<f32>,
+    /// The power.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q: Option<f32>,
+}
+
+impl LossConfig {
+    /// The loss, or what is wrong with its description.
+    pub fn build(&self) -> Result<Loss, String> {
+        let Some(named) = LOSSES.iter().find(|l| l.name == self.name) else {
+            return Err(crate::recipe::no_such("loss", &self.name, NAMES.iter().map(|(name, _)| *name)));
+        };
+        let mut loss = Loss {
+            reads: named.reads,
+            reduction: named.reduction,
+            penalty: named.penalty,
+            sum: named.sum,
+            weights: self.weights.clone().unwrap_or_else(|| named.weights.to_vec()),
+        };
+        let (epsilon, power) = match &mut loss.sum {
+            Sum::WholeLevel { epsilon, power } => (epsilon, power),
+            _ => (&mut loss.penalty.epsilon, &mut loss.penalty.power),
+        };
+        *epsilon = self.epsilon.unwrap_or(*epsilon);
+        *power = self.q.unwrap_or(*power);
+        if !(epsilon.is_finite() && *epsilon >= 0.0 && power.is_finite() && *power > 0.0) {
+            return Err("loss.epsilon must be 0 or more and loss.q more than 0".into());
+        }
+        if loss.weights.is_empty() || loss.weights.iter().any(|w| !(w.is_finite() && *w >= 0.0)) {
+            return Err("loss.weights must be numbers of 0 or more, one for each level, finest first".into());
+        }
+        Ok(loss)
+    }
+}

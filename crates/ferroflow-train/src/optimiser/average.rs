@@ -1,0 +1,35 @@
+//! The exponential moving average of the weights: smoother than any of them, and usually better.
+
+use ferroflow_net::Weights;
+use rayon::prelude::*;
+
+use super::CHUNK;
+
+/// A running average of weights and running statistics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Average {
+    decay: f32,
+    weights: Weights,
+}
+
+impl Average {
+    /// Starts at these weights.
+    pub fn new(decay: f32, weights: Weights) -> Self {
+        Self { decay, weights }
+    }
+
+    /// `decay * average + (1 - decay) * weights`
+    pub fn update(&mut self, weights: &Weights) {
+        let decay = self.decay;
+        let pairs = self.weights.iter_mut().zip(weights.iter());
+        let chunks: Vec<_> = pairs.flat_map(|(a, w)| a.chunks_mut(CHUNK).zip(w.chunks(CHUNK))).collect();
+        chunks.into_par_iter().for_each(|(average, weights)| {
+            average.iter_mut().zip(weights).for_each(|(a, &w)| *a += (1.0 - decay) * (w - *a));
+        });
+    }
+
+    /// The average.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+}

@@ -1,0 +1,280 @@
+//! From gradients to weights: Adam in its three spellings, stochastic gradient descent, and what is done to gradients
+//! before.
+//!
+//! A step is one pass over each parameter: scale, decay, moments and update of a value together, in chunks on all threads.
+//! Every value depends on its own gradient alone, so the number of threads does not show.
+
+mod average;
+mod norm;
+mod scale;
+#[cfg(test)]
+mod tests;
+
+use ferroflow_net::{
+    Graph, Weights,
+    graph::{Param, ParamRole},
+    training::Gradients,
+};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+pub use average::Average;
+pub use norm::norm;
+pub use scale::{LossScale, LossScaleConfig};
+
+/// Values in a piece of work.
+const CHUNK: usize = 1 << 14;
+
+/// An update rule with its constants.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "name", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum OptimiserConfig {
+    /// PyTorch's: `epsilon` is added to the corrected root, weight decay to the gradient.
+    Adam {
+        /// Memory of the gradient.
+        #[serde(default = "beta1")]
+        beta1: f64,
+        /// Memory of its square.
+        #[serde(default = "beta2")]
+        beta2: f64,
+        /// Added to the root.
+        #[serde(default = "epsilon")]
+        epsilon: f64,
+    },
+    /// TensorFlow's and MindSpore's: `epsilon` is added before the root is corrected.
+    AdamTensorflow {
+        /// Memory of the gradient.
+        #[serde(default = "beta1")]
+        beta1: f64,
+        /// Memory of its square.
+        #[serde(default = "beta2")]
+        beta2: f64,
+        /// Added to the root.
+        #[serde(default = "epsilon")]
+        epsilon: f64,
+    },
+    /// Weight decay apart from the gradient (Loshchilov and Hutter 2019, as in PyTorch).
+    Adamw {
+        /// Memory of the gradient.
+        #[serde(default = "beta1")]
+        beta1: f64,
+        /// Memory of its square.
+        #[serde(default = "beta2")]
+        beta2: f64,
+        /// Added to the root.
+        #[serde(default = "epsilon")]
+        epsilon: f64,
+    },
+    /// Gradient descent with PyTorch's momentum.
+    Sgd {
+        /// Memory of the update.
+        #[serde(default = "beta1")]
+        momentum: f64,
+    },
+    /// Proximal gradient descent without regularisation, as tfoptflow uses it: plain descent.
+    Proximal {},
+}
+
+fn beta1() -> f64 {
+    0.9
+}
+
+fn beta2() -> f64 {
+    0.999
+}
+
+fn epsilon() -> f64 {
+    1e-8
+}
+
+/// Which parameters weight decay pulls towards 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decayed {
+    /// Those called weights, batch norm's factors among them; not biases.
+    #[default]
+    Weights,
+    /// Every trained parameter.
+    All,
+}
+
+/// An update rule and what it remembers of each trained parameter.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Optimiser {
+    config: OptimiserConfig,
+    /// Steps taken.
+    steps: u64,
+    /// By parameter of the graph.
+    decay: Vec<f32>,
+    trained: Vec<bool>,
+    first: Vec<Vec<f32>>,
+    second: Vec<Vec<f32>>,
+}
+
+impl Optimiser {
+    /// Before the first step. `decay` is the factor of weight decay.
+    pub fn new(config: OptimiserConfig, graph: &Graph, trained: &[bool], decay: f32, decayed: Decayed) -> Self {
+        let decays = |p: &Param| match p.role {
+            ParamRole::ConvWeight | ParamRole::DeconvWeight | ParamRole::NormScale => true,
+            ParamRole::Bias | ParamRole::NormShift => decayed == Decayed::All,
+            ParamRole::NormMean | ParamRole::NormVariance => false,
+        };
+        let zeros = |wanted: bool| {
+            let len = |(param, &trained): (&Param, &bool)| if wanted && trained { param.len() } else { 0 };
+            graph.params.iter().zip(trained).map(|p| vec![0.0; len(p)]).collect()
+        };
+        let (first, second) = match config {
+            OptimiserConfig::Adam { .. } | OptimiserConfig::AdamTensorflow { .. } | OptimiserConfig::Adamw { .. } => {
+                (true, true)
+            }
+            OptimiserConfig::Sgd { .. } => (true, false),
+            OptimiserConfig::Proximal {} => (false, false),
+        };
+        Self {
+            config,
+            steps: 0,
+            decay: graph.params.iter().map(|p| if decays(p) { decay } else { 0.0 }).collect(),
+            trained: trained.to_vec(),
+            first: zeros(first),
+            second: zeros(second),
+        }
+    }
+
+    /// Steps taken so far.
+    pub fn steps(&self) -> u64 {
+        self.steps
+    }
+
+    /// Moves the trained weights by one step at this rate. `factor` is applied to the gradients first: the inverse of the
+    /// loss scale, clipping.
+    pub fn step(&mut self, weights: &mut Weights, gradients: &Gradients, rate: f64, factor: f32) {
+        self.steps += 1;
+        let update = self.config.update(self.steps, rate);
+        let mut work = Vec::new();
+        let params = weights.iter_mut().zip(gradients.iter()).zip(&self.decay).zip(&self.trained);
+        let memory = self.first.iter_mut().zip(&mut self.second);
+        for ((((weights, gradients), &decay), &trained), (first, second)) in params.zip(memory) {
+            if !trained {
+                continue;
+            }
+            // Rules without a moment get empty chunks of it.
+            let mut first = first.chunks_mut(CHUNK);
+            let mut second = second.chunks_mut(CHUNK);
+            for (weights, gradients) in weights.chunks_mut(CHUNK).zip(gradients.chunks(CHUNK)) {
+                work.push((
+                    weights,
+                    gradients,
+                    first.next().unwrap_or_default(),
+                    second.next().unwrap_or_default(),
+                    decay,
+                ));
+            }
+        }
+        work.into_par_iter().for_each(|(weights, gradients, first, second, decay)| {
+            update.apply(weights, gradients, first, second, decay, factor);
+        });
+    }
+
+    /// What is remembered of each parameter, by kind, for a checkpoint: first moments, second moments. Empty where nothing
+    /// is remembered.
+    pub fn memory(&self) -> [&[Vec<f32>]; 2] {
+        [&self.first, &self.second]
+    }
+
+    /// Goes on from a checkpoint's memory.
+    ///
+    /// # Errors
+    /// If it is that of another rule or network.
+    pub fn restore(&mut self, steps: u64, memory: [Vec<Vec<f32>>; 2]) -> Result<(), String> {
+        let lengths = |memory: &[Vec<f32>]| memory.iter().map(Vec::len).collect::<Vec<_>>();
+        let [first, second] = memory;
+        if lengths(&first) != lengths(&self.first) || lengths(&second) != lengths(&self.second) {
+            return Err("it holds the memory of another optimiser, or of other trained parameters".into());
+        }
+        (self.steps, self.first, self.second) = (steps, first, second);
+        Ok(())
+    }
+}
+
+/// The constants of one step.
+#[derive(Clone, Copy)]
+enum Update {
+    /// `w -= rate * m / (sqrt(v) * root + epsilon)`
+    Adam {
+        rate: f32,
+        root: f32,
+        beta1: f32,
+        beta2: f32,
+        epsilon: f32,
+        apart: f32,
+    },
+    Sgd {
+        rate: f32,
+        momentum: f32,
+    },
+    Descent {
+        rate: f32,
+    },
+}
+
+impl OptimiserConfig {
+    fn update(self, step: u64, rate: f64) -> Update {
+        let step = i32::try_from(step).unwrap_or(i32::MAX);
+        match self {
+            Self::Adam { beta1, beta2, epsilon } | Self::Adamw { beta1, beta2, epsilon } => Update::Adam {
+                rate: (rate / (1.0 - beta1.powi(step))) as f32,
+                root: (1.0 / (1.0 - beta2.powi(step)).sqrt()) as f32,
+                beta1: beta1 as f32,
+                beta2: beta2 as f32,
+                epsilon: epsilon as f32,
+                apart: if matches!(self, Self::Adamw { .. }) { rate as f32 } else { 0.0 },
+            },
+            Self::AdamTensorflow { beta1, beta2, epsilon } => Update::Adam {
+                rate: (rate * (1.0 - beta2.powi(step)).sqrt() / (1.0 - beta1.powi(step))) as f32,
+                root: 1.0,
+                beta1: beta1 as f32,
+                beta2: beta2 as f32,
+                epsilon: epsilon as f32,
+                apart: 0.0,
+            },
+            Self::Sgd { momentum } => Update::Sgd { rate: rate as f32, momentum: momentum as f32 },
+            Self::Proximal {} => Update::Descent { rate: rate as f32 },
+        }
+    }
+}
+
+impl Update {
+    fn apply(
+        self,
+        weights: &mut [f32],
+        gradients: &[f32],
+        first: &mut [f32],
+        second: &mut [f32],
+        decay: f32,
+        factor: f32,
+    ) {
+        match self {
+            Self::Adam { rate, root, beta1, beta2, epsilon, apart } => {
+                let (coupled, keep) = if apart == 0.0 { (decay, 1.0) } else { (0.0, 1.0 - apart * decay) };
+                let moments = first.iter_mut().zip(second);
+                for ((w, &g), (m, v)) in weights.iter_mut().zip(gradients).zip(moments) {
+                    let g = g * factor + coupled * *w;
+                    *m += (1.0 - beta1) * (g - *m);
+                    *v = beta2 * *v + (1.0 - beta2) * g * g;
+                    *w = keep * *w - rate * *m / (v.sqrt() * root + epsilon);
+                }
+            }
+            Self::Sgd { rate, momentum } => {
+                for ((w, &g), b) in weights.iter_mut().zip(gradients).zip(first) {
+                    *b = momentum * *b + (g * factor + decay * *w);
+                    *w -= rate * *b;
+                }
+            }
+            Self::Descent { rate } => {
+                for (w, &g) in weights.iter_mut().zip(gradients) {
+                    *w -= rate * (g * factor + decay * *w);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The length of all gradients taken as one vector.
+
+use ferroflow_net::training::Gradients;
+use rayon::prelude::*;
+
+use super::CHUNK;
+
+/// The global norm; not finite as soon as one gradient is not. Chunks are summed in their order: the same bits for any
+/// number of threads.
+pub fn norm(gradients: &Gradients) -> f64 {
+    let chunks: Vec<&[f32]> = gradients.iter().flat_map(|g| g.chunks(CHUNK)).collect();
+    let squares: Vec<f64> = chunks.into_par_iter().map(squares).collect();
+    squares.into_iter().sum::<f64>().sqrt()
+}
+
+/// In eight sums, which a processor adds at once.
+fn squares(values: &[f32]) -> f64 {
+    let (whole, rest) = values.as_chunks::<8>();
+    let mut sums = [0.0f64; 8];
+    for eight in whole {
+        for (sum, &v) in sums.iter_mut().zip(eight) {
+            *sum += f64::from(v) * f64::from(v);
+        }
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>()
+}

@@ -1,0 +1,322 @@
+//! A recipe: everything that decides a training run, as TOML.
+//!
+//! `model, data, steps, batch, crop` and `lr` have no default. A name stands for a table with that name and its defaults:
+//! `schedule = "cosine"` is `schedule = { name = "cosine" }`. Keys that do not exist are refused, with the nearest that does.
+
+mod nearest;
+mod parse;
+mod shipped;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+use ferroflow_data::{Spec, augment};
+use ferroflow_net::{Model, ModelError};
+use serde::{Deserialize, Serialize};
+
+pub(crate) use nearest::no_such;
+pub use shipped::{SHIPPED, Shipped};
+
+use crate::{
+    loss::{Loss, LossConfig},
+    optimiser::{Decayed, LossScale, LossScaleConfig, OptimiserConfig},
+    schedule::Schedule,
+};
+
+/// Everything that decides a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The network: `pwcnet`, `flownet2-c`, ...
+    pub model: String,
+    /// Data to train on; several are joined.
+    pub data: Vec<String>,
+    /// Data to evaluate on during training.
+    #[serde(default)]
+    pub validate: Vec<String>,
+    /// Updates of the weights.
+    pub steps: u64,
+    /// Pairs in a forward pass.
+    pub batch: usize,
+    /// Size that frames are cut to.
+    pub crop: Crop,
+    /// Decides the order of the data, augmentation, and the first weights.
+    #[serde(default = "one")]
+    pub seed: u64,
+    /// Learning rate, as the schedule understands it.
+    pub lr: f64,
+    /// Steps between checkpoints.
+    #[serde(default = "thousand")]
+    pub checkpoint_every: u64,
+    /// Checkpoints kept.
+    #[serde(default = "five")]
+    pub keep: usize,
+    /// Steps between evaluations; 0: at checkpoints.
+    #[serde(default)]
+    pub validate_every: u64,
+    /// Most pairs of each data set to evaluate on; 0: all.
+    #[serde(default)]
+    pub validate_pairs: usize,
+    /// Steps between lines of the log.
+    #[serde(default = "ten")]
+    pub log_every: u64,
+    /// The run stops after so many steps in a row that could not be taken.
+    #[serde(default = "ten")]
+    pub max_skipped: u64,
+    /// Threads that read and augment data; 0: half of the cores.
+    #[serde(default)]
+    pub workers: usize,
+    /// `none`, `crop`, `flownet`, `tfoptflow-heavy`, `lightflow`, `raft`, ...
+    #[serde(default = "crop")]
+    pub augment: String,
+    /// Forward passes whose gradients are averaged to one step.
+    #[serde(default = "one_pass")]
+    pub accumulate: usize,
+    /// The learning rate rises from 0 over so many steps.
+    #[serde(default)]
+    pub warmup: u64,
+    /// Pull of weights towards 0.
+    #[serde(default)]
+    pub weight_decay: f32,
+    /// Which parameters it pulls at.
+    #[serde(default)]
+    pub decayed: Decayed,
+    /// Largest global norm of the gradients; 0: any.
+    #[serde(default)]
+    pub clip: f32,
+    /// Memory of the averaged weights, as 0.999; 0: no averaging.
+    #[serde(default)]
+    pub ema: f32,
+    /// A number, or `"dynamic"`.
+    #[serde(default)]
+    pub loss_scale: LossScaleConfig,
+    /// Parameters whose names begin so are not trained.
+    #[serde(default)]
+    pub freeze: Vec<String>,
+    /// What is minimised.
+    pub loss: LossConfig,
+    /// How weights follow gradients.
+    #[serde(default = "adam")]
+    pub optimiser: OptimiserConfig,
+    /// How the learning rate changes.
+    #[serde(default = "constant")]
+    pub schedule: Schedule,
+    /// Weights to start from, by the prefix that their names get: `{ "flownetc." = "c.safetensors" }`; a single file has
+    /// the prefix "". What no file holds starts at random.
+    #[serde(default)]
+    pub init: BTreeMap<String, String>,
+    /// Options of the network.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn one_pass() -> usize {
+    1
+}
+
+fn five() -> usize {
+    5
+}
+
+fn ten() -> u64 {
+    10
+}
+
+fn thousand() -> u64 {
+    1000
+}
+
+fn crop() -> String {
+    "crop".into()
+}
+
+fn adam() -> OptimiserConfig {
+    OptimiserConfig::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 }
+}
+
+fn constant() -> Schedule {
+    Schedule::Constant {}
+}
+
+/// `HxW`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Crop {
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl FromStr for Crop {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let side = |s: &str| s.trim().parse().ok().filter(|n| (1..=16_384).contains(n));
+        text.split_once('x')
+            .and_then(|(height, width)| Some(Self { height: side(height)?, width: side(width)? }))
+            .ok_or_else(|| format!("`{text}` is no size: write HEIGHTxWIDTH, as in 320x448"))
+    }
+}
+
+impl TryFrom<String> for Crop {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Crop> for String {
+    fn from(crop: Crop) -> Self {
+        crop.to_string()
+    }
+}
+
+impl fmt::Display for Crop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.height, self.width)
+    }
+}
+
+/// A recipe that cannot be followed.
+#[derive(Debug, thiserror::Error)]
+pub enum RecipeError {
+    /// The file cannot be read.
+    #[error("{}: {source}", .path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Neither a file nor a shipped recipe.
+    #[error("{0}; `ferroflow train --list` describes them")]
+    NoSuchRecipe(String),
+    /// Not TOML, a key that does not exist, or a value of the wrong kind.
+    #[error("{name}: {reason}")]
+    Text {
+        /// The recipe.
+        name: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
+    /// Values that contradict each other or the network.
+    #[error("{0}")]
+    Value(String),
+    /// There is no such network or option.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+impl Recipe {
+    /// A shipped recipe by name, or a file by its path, with `key=value` changes.
+    pub fn open<S: AsRef<str>>(name: &str, changes: &[S]) -> Result<Self, RecipeError> {
+        if let Some(shipped) = SHIPPED.iter().find(|r| r.name == name) {
+            return Self::parse(name, shipped.text, changes);
+        }
+        let path = Path::new(name);
+        if path.extension().is_none() && !path.exists() {
+            return Err(RecipeError::NoSuchRecipe(no_such("recipe", name, SHIPPED.iter().map(|r| r.name))));
+        }
+        let text = std::fs::read_to_string(path).map_err(|source| RecipeError::Io { path: path.into(), source })?;
+        Self::parse(name, &text, changes)
+    }
+
+    /// From TOML, with `key=value` changes. `name` is for messages.
+    pub fn parse<S: AsRef<str>>(name: &str, text: &str, changes: &[S]) -> Result<Self, RecipeError> {
+        let recipe = parse::parse(text, changes).map_err(|reason| RecipeError::Text { name: name.into(), reason })?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// As TOML, every key written out.
+    pub fn to_toml(&self) -> String {
+        // A struct of numbers, strings and tables of them can always be written.
+        toml::to_string(self).expect("a recipe is TOML")
+    }
+
+    /// The network.
+    pub fn model(&self) -> Result<Model, RecipeError> {
+        Ok(Model::with_options(&self.model, &self.options)?)
+    }
+
+    /// The loss.
+    pub fn loss(&self) -> Result<Loss, RecipeError> {
+        self.loss.build().map_err(RecipeError::Value)
+    }
+
+    /// The learning rate of update `step`.
+    pub fn rate(&self, step: u64) -> f64 {
+        let rise = if step < self.warmup { (step + 1) as f64 / self.warmup as f64 } else { 1.0 };
+        rise * self.schedule.rate(self.lr, step, self.steps)
+    }
+
+    /// Which parameters are trained.
+    pub fn trained(&self, model: &Model) -> Vec<bool> {
+        let frozen = |name: &str| self.freeze.iter().any(|prefix| name.starts_with(prefix));
+        model.graph.params.iter().map(|p| p.used && p.role.is_trained() && !frozen(&p.name)).collect()
+    }
+
+    /// Steps between evaluations.
+    pub fn validate_every(&self) -> u64 {
+        if self.validate_every == 0 { self.checkpoint_every } else { self.validate_every }
+    }
+
+    /// Everything that can be known to be wrong before anything is opened.
+    fn check(&self) -> Result<(), RecipeError> {
+        let wrong = |text: String| Err(RecipeError::Value(text));
+        let model = self.model()?;
+        let loss = self.loss()?;
+        loss.outputs(&model.graph).map_err(|e| RecipeError::Value(e.to_string()))?;
+        self.schedule.check().map_err(RecipeError::Value)?;
+        LossScale::new(&self.loss_scale).map_err(RecipeError::Value)?;
+        for (key, value) in
+            [("batch", self.batch as u64), ("accumulate", self.accumulate as u64), ("steps", self.steps)]
+                .into_iter()
+                .chain([("checkpoint_every", self.checkpoint_every), ("log_every", self.log_every)])
+                .chain([("keep", self.keep as u64), ("max_skipped", self.max_skipped)])
+        {
+            if value == 0 {
+                return wrong(format!("{key} must be at least 1"));
+            }
+        }
+        if self.crop.height % model.stride != 0 || self.crop.width % model.stride != 0 {
+            return wrong(format!("crop is {}: {} needs multiples of {}", self.crop, model.name, model.stride));
+        }
+        if !(self.lr.is_finite() && self.lr >= 0.0) {
+            return wrong(format!("lr is {}: give a number of 0 or more", self.lr));
+        }
+        if !(0.0..1.0).contains(&self.ema) || !(self.clip >= 0.0) || !(self.weight_decay >= 0.0) {
+            return wrong("ema must be from 0 to below 1, clip and weight_decay 0 or more".into());
+        }
+        if augment::named(&self.augment, (self.crop.width, self.crop.height)).is_none() {
+            return wrong(no_such("augmentation", &self.augment, augment::NAMES.into_iter()));
+        }
+        if self.data.is_empty() {
+            return wrong("data names nothing to train on".into());
+        }
+        for spec in self.data.iter().chain(&self.validate) {
+            spec.parse::<Spec>().map_err(|e| RecipeError::Value(e.to_string()))?;
+        }
+        if let Some(prefix) =
+            self.freeze.iter().find(|f| !model.graph.params.iter().any(|p| p.name.starts_with(f.as_str())))
+        {
+            return wrong(format!("freeze: no parameter of {} begins with `{prefix}`", model.name));
+        }
+        if !self.trained(&model).contains(&true) {
+            return wrong("freeze leaves nothing to train".into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,46 @@
+//! What the tests share.
+
+use std::path::PathBuf;
+
+use safetensors::{Dtype, SafeTensors};
+
+/// A file of the reference data beside the repository; says so and gives `None` where there is none.
+pub fn shared(name: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("FERROFLOW_SHARED")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
+    let path = root.join(name);
+    if !path.exists() {
+        println!("skipped: no {}", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// Arrays of a reference file.
+pub struct Golden(Vec<u8>);
+
+impl Golden {
+    /// Opens one, if the reference data is there.
+    pub fn open(name: &str) -> Option<Self> {
+        Some(Self(std::fs::read(shared(name)?).unwrap()))
+    }
+
+    /// An array, as f64.
+    pub fn get(&self, name: &str) -> Vec<f64> {
+        let file = SafeTensors::deserialize(&self.0).unwrap();
+        let tensor = file.tensor(name).unwrap_or_else(|_| panic!("no {name}"));
+        match tensor.dtype() {
+            Dtype::F32 => {
+                let values = tensor.data().chunks_exact(4);
+                values.map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap()))).collect()
+            }
+            Dtype::F64 => tensor.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect(),
+            other => panic!("{name} is {other:?}"),
+        }
+    }
+
+    /// An array, as f32.
+    pub fn floats(&self, name: &str) -> Vec<f32> {
+        self.get(name).into_iter().map(|v| v as f32).collect()
+    }
+}
