@@ -3,4 +3,5 @@
 pub mod plan;
 pub mod reference;
 
+pub use plan::training::{self, TrainingPlan};
 pub use plan::{Options, Pixels, Plan, PlanError, Profile};

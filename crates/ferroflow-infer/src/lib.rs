@@ -4,5 +4,7 @@ pub mod dis;
 mod estimator;
 pub mod evaluate;
 pub mod offline;
+pub mod report;
+pub mod submit;
 
 pub use estimator::{Bidirectional, EstimateError, Estimator, NetworkOptions, memory_estimate};

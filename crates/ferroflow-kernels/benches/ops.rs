@@ -1,16 +1,19 @@
-//! `cargo bench -p ferroflow-kernels --bench ops [-- FILTER]`: correlation, warp, resize, packing of frames.
+//! `cargo bench -p ferroflow-kernels --bench ops [-- FILTER]`: correlation, warp, resize, their gradients, batch norm, packing of
+//! frames.
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ferroflow_kernels::{
-    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
+    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch, Update,
+    batch_norm::{batch_norm, batch_norm_gradient},
     conv::Activation,
     correlation::Correlation,
+    elementwise::activation_gradient,
     layout::to_blocks,
     pack::{Pixels, Source, pack_narrow},
     resize::{Resize, Sampling},
-    warp::{Axes, Border, warp},
+    warp::{AtInteger, Axes, Border, warp, warp_gradient},
 };
 
 /// A value of smooth numbers in -1..1.
@@ -28,12 +31,19 @@ fn write(buffers: &mut [Buffer], extent: Extent, f: impl FnOnce(&mut BlocksMut<'
     f(&mut BlocksMut { extent, planes: &mut planes });
 }
 
-/// PWC-Net's five levels and FlowNetC's, at 448 x 1024.
+/// PWC-Net's five levels and FlowNetC's, at 448 x 1024: channels, height, width, largest displacement, stride.
+const COSTS: [(usize, usize, usize, usize, usize); 6] = [
+    (32, 112, 256, 4, 1),
+    (64, 56, 128, 4, 1),
+    (96, 28, 64, 4, 1),
+    (128, 14, 32, 4, 1),
+    (196, 7, 16, 4, 1),
+    (256, 56, 128, 20, 2),
+];
+
 fn correlation(c: &mut Criterion) {
     let mut group = c.benchmark_group("correlation");
-    let levels =
-        [(32, 112, 256, 4, 1), (64, 56, 128, 4, 1), (96, 28, 64, 4, 1), (128, 14, 32, 4, 1), (196, 7, 16, 4, 1)];
-    for (channels, h, w, max, stride) in levels.into_iter().chain([(256, 56, 128, 20, 2)]) {
+    for (channels, h, w, max, stride) in COSTS {
         let extent = Extent { n: 1, h, w };
         let (a, b) = (value(channels, extent), value(channels, extent));
         let plan = Correlation::new(extent, channels, max, stride, Activation::LeakyRelu(0.1));
@@ -45,6 +55,33 @@ fn correlation(c: &mut Criterion) {
         group.bench_function(BenchmarkId::from_parameter(format!("{channels}x{h}x{w}")), |b| {
             b.iter(|| write(&mut out, extent, |out| plan.run(Isa::detect(), features, out, &mut work, &scratch)));
         });
+    }
+}
+
+fn correlation_gradient(c: &mut Criterion) {
+    let mut group = c.benchmark_group("correlation gradient");
+    for (channels, h, w, max, stride) in COSTS {
+        let extent = Extent { n: 1, h, w };
+        let (a, b) = (value(channels, extent), value(channels, extent));
+        let plan = Correlation::new(extent, channels, max, stride, Activation::Linear);
+        let g = value(plan.displacements(), extent);
+        let mut work = Buffer::zeroed(plan.gradient_work_len());
+        let mut d = vec![Buffer::zeroed(extent.len()); channels.div_ceil(LANES)];
+        let (scratch, a, b, g) = (Scratch::new(), read(&a), read(&b), read(&g));
+        let features = [Blocks { extent, planes: &a }, Blocks { extent, planes: &b }];
+        let g = Blocks { extent, planes: &g };
+        group.throughput(Throughput::Elements(plan.flop() as u64));
+        for (name, first) in [("first", true), ("second", false)] {
+            group.bench_function(BenchmarkId::new(name, format!("{channels}x{h}x{w}")), |b| {
+                b.iter(|| {
+                    write(&mut d, extent, |d| {
+                        let d = Some((Update::Overwrite, d));
+                        let (d1, d2) = if first { (d, None) } else { (None, d) };
+                        plan.gradient(Isa::detect(), features, g, d1, d2, &mut work, &scratch);
+                    });
+                });
+            });
+        }
     }
 }
 
@@ -65,6 +102,66 @@ fn warps(c: &mut Criterion) {
             });
         });
     }
+}
+
+fn warp_gradients(c: &mut Criterion) {
+    let mut group = c.benchmark_group("warp gradient");
+    for (channels, h, w) in [(32, 112, 256), (64, 56, 128), (96, 28, 64), (128, 14, 32), (128, 112, 256)] {
+        let extent = Extent { n: 1, h, w };
+        let (image, flow, g) = (value(channels, extent), value(2, extent), value(channels, extent));
+        let mut d_image = vec![Buffer::zeroed(extent.len()); channels.div_ceil(LANES)];
+        let mut d_flow = vec![Buffer::zeroed(extent.len())];
+        let (image, flow, g, scratch) = (read(&image), read(&flow), read(&g), Scratch::new());
+        let blocks = |planes| Blocks { extent, planes };
+        let axes = Axes { x_lane: 0, y_lane: 1, scale: 8.0 };
+        for which in ["both", "flow"] {
+            group.bench_function(BenchmarkId::new(which, format!("{channels}x{h}x{w}")), |b| {
+                b.iter(|| {
+                    write(&mut d_image, extent, |d_image| {
+                        write(&mut d_flow, extent, |d_flow| {
+                            let d_image = (which == "both").then_some((Update::Overwrite, d_image));
+                            let d_flow = Some((Update::Overwrite, d_flow));
+                            let (border, rule) = (Border::ZerosMasked(0.9999), AtInteger::Right);
+                            let (image, flow, g) = (blocks(&image), blocks(&flow), blocks(&g));
+                            let isa = Isa::detect();
+                            warp_gradient(isa, image, flow, axes, border, rule, g, d_image, d_flow, &scratch);
+                        });
+                    });
+                });
+            });
+        }
+    }
+}
+
+/// Passes over memory: an activation's gradient, batch norm and its gradient, a resize's gradient.
+fn passes(c: &mut Criterion) {
+    let extent = Extent { n: 1, h: 112, w: 256 };
+    let (x, mut d) = (value(64, extent), value(64, extent));
+    let x = read(&x);
+    let (x, isa, leaky) = (Blocks { extent, planes: &x }, Isa::detect(), Activation::LeakyRelu(0.1));
+    let (scale, shift) = ([1.0; 64], [0.1; 64]);
+    c.bench_function("activation gradient/64x112x256", |b| {
+        b.iter(|| write(&mut d, extent, |d| activation_gradient(isa, x, leaky, d)));
+    });
+    let mut statistics = None;
+    c.bench_function("batch norm/forward 64x112x256", |b| {
+        b.iter(|| write(&mut d, extent, |out| statistics = Some(batch_norm(isa, x, &scale, &shift, 1e-5, leaky, out))));
+    });
+    let Some(statistics) = statistics else { return };
+    let (mut d_scale, mut d_shift) = ([0.0; 64], [0.0; 64]);
+    c.bench_function("batch norm/gradient 64x112x256", |b| {
+        b.iter(|| {
+            write(&mut d, extent, |d| {
+                batch_norm_gradient(isa, x, &statistics, &scale, &shift, leaky, d, &mut d_scale, &mut d_shift);
+            });
+        });
+    });
+    let from = Extent { n: 1, h: 56, w: 128 };
+    let resize = Resize::new(from, extent, Sampling::HalfPixel).gradient();
+    let (mut d, scratch) = (value(64, from), Scratch::new());
+    c.bench_function("resize gradient/64x112x256 to half", |b| {
+        b.iter(|| write(&mut d, from, |d| resize.run(isa, x, &scale, Update::Overwrite, d, &scratch)));
+    });
 }
 
 /// From the networks' 1/4 to the size of the frames.
@@ -95,5 +192,5 @@ fn frames(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, correlation, warps, flows, frames);
+criterion_group!(benches, correlation, correlation_gradient, warps, warp_gradients, passes, flows, frames);
 criterion_main!(benches);

@@ -128,6 +128,7 @@ pub(crate) fn both_updates(
         vec![fresh, added]
     });
     let [fresh, added] = results.try_into().unwrap_or_else(|_| panic!("two"));
-    added.assert_close(1e-6, |c, n, y, x| before.at(c, n, y, x) + fresh.at(c, n, y, x));
+    // Adding to what was there first rounds differently.
+    added.assert_close(1e-5, |c, n, y, x| before.at(c, n, y, x) + fresh.at(c, n, y, x));
     fresh
 }

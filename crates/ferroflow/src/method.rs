@@ -24,7 +24,7 @@ pub struct MethodArgs {
     options: Vec<String>,
     /// How frames of any size are made to fit the network. Default: as the network's reference does
     #[arg(long, value_enum)]
-    fit: Option<FitArg>,
+    pub fit: Option<FitArg>,
     /// Estimate in overlapping tiles of this size: bounded memory for large frames
     #[arg(long, value_name = "HxW")]
     tile: Option<crate::size::Size>,
@@ -39,8 +39,9 @@ pub struct MethodArgs {
     threads: Option<usize>,
 }
 
+/// How frames are made to fit.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum FitArg {
+pub enum FitArg {
     /// Zeros around, the flow cut back
     Pad,
     /// Resize the frames, and the flow back

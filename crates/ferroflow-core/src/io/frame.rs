@@ -3,7 +3,8 @@
 
 use std::{io::Cursor, path::Path};
 
-use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader};
+pub use image::ImageFormat;
+use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
 
 use super::{FormatError, IoError, error, read_bytes, write_bytes};
 use crate::{Frame, Mask};

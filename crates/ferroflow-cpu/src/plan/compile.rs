@@ -8,7 +8,7 @@ use ferroflow_kernels::{
     correlation::Correlation,
     lane_map,
     resize::{Resize, Sampling},
-    warp::{Axes, Border},
+    warp::{AtInteger, Axes, Border},
 };
 use ferroflow_net::{
     Graph, NodeId, Op, ParamId,
@@ -18,8 +18,9 @@ use ferroflow_net::{
 use super::{
     Options, PlanError,
     depthwise::is_depthwise,
-    fuse::{Chain, Uses, compose, fused},
+    fuse::{Chain, Purpose, Uses, compose, fused},
     step::{Kernel, Step},
+    training::Layer,
     value::{Content, Pixel, Plane, Value},
 };
 
@@ -30,6 +31,10 @@ pub(super) struct Compiled {
     pub buffers: Vec<usize>,
     pub kept: Vec<(NodeId, Value)>,
     pub weight_bytes: usize,
+    /// Of a plan that trains: what [`Kernel::Layer`] means.
+    pub layers: Vec<Layer>,
+    /// Per buffer: whether a trained parameter decides what it holds.
+    pub wanted: Vec<bool>,
 }
 
 /// What makes two convolutions the same prepared layer.
@@ -57,18 +62,45 @@ pub(super) struct Compiler<'a, W> {
     pub(super) weight_bytes: usize,
     /// The pixel nodes' channels, also after blocks have been written.
     pub(super) described: Vec<Vec<Vec<Pixel>>>,
+    /// Per parameter of the graph, in a plan that trains: whether its gradient is wanted.
+    pub(super) trained: Option<&'a [bool]>,
+    pub(super) trained_layers: Vec<Layer>,
+    /// Per buffer: whether a trained parameter decides what it holds.
+    wanted: Vec<bool>,
 }
 
 impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
     pub fn new(graph: &'a Graph, weights: &'a [W], sizes: Sizes, options: &'a Options) -> Result<Self, PlanError> {
         let flow = graph.flow.ok_or(PlanError::NoFlow)?;
+        Self::with_roots(graph, weights, sizes, options, &[flow], None)
+    }
+
+    /// For a plan that trains: computes the `outputs`, and keeps those of [`Options::keep`].
+    pub fn training(
+        graph: &'a Graph,
+        trained: &'a [bool],
+        sizes: Sizes,
+        options: &'a Options,
+        outputs: &[NodeId],
+    ) -> Result<Self, PlanError> {
+        Self::with_roots(graph, &[], sizes, options, outputs, Some(trained))
+    }
+
+    fn with_roots(
+        graph: &'a Graph,
+        weights: &'a [W],
+        sizes: Sizes,
+        options: &'a Options,
+        roots: &[NodeId],
+        trained: Option<&'a [bool]>,
+    ) -> Result<Self, PlanError> {
         let shapes = graph.shapes(&sizes)?;
         Ok(Self {
             graph,
             weights,
             sizes,
             options,
-            uses: Uses::new(graph, flow, &options.keep),
+            uses: Uses::new(graph, roots, &options.keep),
             contents: vec![None; shapes.len()],
             described: vec![Vec::new(); shapes.len()],
             shapes,
@@ -76,13 +108,22 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
             buffers: Vec::new(),
             layers: HashMap::new(),
             weight_bytes: 0,
+            trained,
+            trained_layers: Vec::new(),
+            wanted: Vec::new(),
         })
     }
 
     pub fn compile(mut self) -> Result<Compiled, PlanError> {
-        self.check_weights()?;
+        let purpose = if self.trained.is_some() { Purpose::Training } else { Purpose::Inference };
         let pixels = self.pixel_nodes();
-        let fields = self.field_nodes(&pixels);
+        let fields = match purpose {
+            Purpose::Inference => {
+                self.check_weights()?;
+                self.field_nodes(&pixels)
+            }
+            Purpose::Training => vec![false; pixels.len()],
+        };
         // A chain is computed where its last node stands: by then everything it reads exists.
         let mut chains: HashMap<NodeId, Chain> = HashMap::new();
         let mut claimed: Vec<bool> = pixels.iter().zip(&fields).map(|(p, f)| p | f).collect();
@@ -91,7 +132,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
             if claimed[i] || !self.uses.is_needed(head) {
                 continue;
             }
-            let chain = fused(self.graph, &self.uses, &claimed, head);
+            let chain = fused(self.graph, &self.uses, &claimed, head, purpose);
             let mut node = head;
             claimed[i] = true;
             while node != chain.tail {
@@ -117,7 +158,14 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
                 kept.push((id, self.blocks(id)));
             }
         }
-        Ok(Compiled { steps: self.steps, buffers: self.buffers, kept, weight_bytes: self.weight_bytes })
+        Ok(Compiled {
+            steps: self.steps,
+            buffers: self.buffers,
+            kept,
+            weight_bytes: self.weight_bytes,
+            layers: self.trained_layers,
+            wanted: self.wanted,
+        })
     }
 
     fn check_weights(&self) -> Result<(), PlanError> {
@@ -150,6 +198,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
     /// A buffer of its own with `len` floats.
     pub(super) fn buffer(&mut self, len: usize) -> Plane {
         self.buffers.push(len);
+        self.wanted.push(false);
         Plane { buffer: self.buffers.len() - 1, start: 0, len }
     }
 
@@ -161,7 +210,39 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
 
     pub(super) fn push(&mut self, node: NodeId, kernel: Kernel, flop: f64, inputs: Vec<Value>, output: &Value) {
         let name = self.graph.node(node).name.clone();
+        if inputs.iter().any(|input| self.is_wanted(input)) {
+            output.planes.iter().for_each(|plane| self.wanted[plane.buffer] = true);
+        }
         self.steps.push(Step { name, kernel, flop, inputs, output: Some(output.clone()), work: None });
+    }
+
+    /// Adds a layer of a plan that trains; `parameters` are those it reads.
+    pub(super) fn push_layer(
+        &mut self,
+        node: NodeId,
+        layer: Layer,
+        flop: f64,
+        input: Value,
+        channels: usize,
+        parameters: &[ParamId],
+    ) -> Value {
+        let out = self.fresh(self.extent(node), channels);
+        self.trained_layers.push(layer);
+        self.push(node, Kernel::Layer(self.trained_layers.len() - 1), flop, vec![input], &out);
+        if parameters.iter().any(|&id| self.is_trained(id)) {
+            out.planes.iter().for_each(|plane| self.wanted[plane.buffer] = true);
+        }
+        out
+    }
+
+    /// Whether the gradient of a parameter is wanted.
+    pub(super) fn is_trained(&self, id: ParamId) -> bool {
+        self.trained.is_some_and(|trained| trained[id.0 as usize])
+    }
+
+    /// Whether a trained parameter decides any part of a value.
+    pub(super) fn is_wanted(&self, value: &Value) -> bool {
+        value.planes.iter().any(|plane| self.wanted[plane.buffer])
     }
 
     /// The value of a node in blocks, written now if it is still pixels.
@@ -212,6 +293,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
         let extent = self.extent(tail);
         let channels = self.channels(tail);
         let value = match &node.op {
+            Op::Conv(_) | Op::Deconv(_) | Op::BatchNorm(_) if self.trained.is_some() => self.trained_layer(chain)?,
             Op::Conv(c) if chain.pointwise.is_some() || is_depthwise(c) => self.depthwise(chain, c),
             Op::Conv(_) | Op::Deconv(_) => self.convolution(chain)?,
             Op::BatchNorm(_) | Op::Affine { .. } | Op::LeakyRelu { .. } => {
@@ -257,6 +339,9 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
                 }
             }
             Op::ChannelMean => {
+                if self.trained.is_some() && self.frame_means(inputs).is_none() {
+                    return Err(self.unsupported(head, "the mean of values that are trained"));
+                }
                 let out = self.fresh(extent, channels);
                 match self.frame_means(inputs) {
                     Some(means) => self.push(head, Kernel::PixelMean(means), 0.0, Vec::new(), &out),
@@ -290,10 +375,11 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
                 let (flow, lanes) = self.flow(inputs[1]);
                 let (axes, border) = (axes(w, lanes), border(w.border));
                 let out = self.fresh(extent, channels);
-                self.push(head, Kernel::Warp { axes, border }, 0.0, vec![image, flow], &out);
+                let kernel = Kernel::Warp { axes, border, at_integer: at_integer(w.order) };
+                self.push(head, kernel, 0.0, vec![image, flow], &out);
                 out
             }
-            Op::Resize { .. } if self.reads_doubled(head) => {
+            Op::Resize { .. } if self.trained.is_none() && self.reads_doubled(head) => {
                 let mut x = self.dense(inputs[0]);
                 x.extent = extent;
                 x
@@ -373,6 +459,15 @@ pub(super) fn axes(warp: &Warp, lanes: [usize; 2]) -> Axes {
         FlowOrder::NegatedVu => (1, 0, -warp.scale),
     };
     Axes { x_lane: lanes[x], y_lane: lanes[y], scale }
+}
+
+/// The derivative at whole coordinates is each framework's own, as is the order of its flows.
+fn at_integer(order: FlowOrder) -> AtInteger {
+    match order {
+        FlowOrder::Uv => AtInteger::Right,
+        FlowOrder::Vu => AtInteger::Zero,
+        FlowOrder::NegatedVu => AtInteger::ZeroButLast,
+    }
 }
 
 pub(super) fn border(border: WarpBorder) -> Border {

@@ -17,21 +17,8 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
     /// A convolution or transposed convolution with its batch norm, scale, residual and activation.
     pub(super) fn convolution(&mut self, chain: &Chain) -> Result<Value, PlanError> {
         let node = self.graph.node(chain.head);
-        let (shape, weight, bias) = match &node.op {
-            Op::Conv(c) => (conv_shape(c), c.weight, c.bias),
-            Op::Deconv(d) => {
-                let shape = ConvShape {
-                    kind: ConvKind::Transposed,
-                    in_channels: d.in_channels,
-                    out_channels: d.out_channels,
-                    kernel: 4,
-                    stride: 2,
-                    dilation: 1,
-                    padding: [1; 4],
-                };
-                (shape, d.weight, d.bias)
-            }
-            _ => return Err(self.unsupported(chain.head, "not a convolution")),
+        let Some((shape, weight, bias)) = layer_of(&node.op) else {
+            return Err(self.unsupported(chain.head, "not a convolution"));
         };
         if matches!(&node.op, Op::Conv(c) if c.groups != 1) {
             return Err(self.unsupported(chain.head, "groups that are not a depthwise 3x3 with stride 1 or 2"));
@@ -102,6 +89,26 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
             .map(|c| (bias.map_or(0.0, |b| f64::from(self.weight(b)[c])) * scale[c] + offset[c]) as f32)
             .collect();
         (weight, bias)
+    }
+}
+
+/// What a convolution or a transposed one computes, its weight and its bias.
+pub(super) fn layer_of(op: &Op) -> Option<(ConvShape, ParamId, Option<ParamId>)> {
+    match op {
+        Op::Conv(c) => Some((conv_shape(c), c.weight, c.bias)),
+        Op::Deconv(d) => {
+            let shape = ConvShape {
+                kind: ConvKind::Transposed,
+                in_channels: d.in_channels,
+                out_channels: d.out_channels,
+                kernel: 4,
+                stride: 2,
+                dilation: 1,
+                padding: [1; 4],
+            };
+            Some((shape, d.weight, d.bias))
+        }
+        _ => None,
     }
 }
 

@@ -21,6 +21,14 @@ pub(super) struct Chain {
     pub pointwise: Option<Box<Chain>>,
 }
 
+/// Why a graph is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Inference,
+    /// Only activations are absorbed, and batch norm by depthwise separable blocks.
+    Training,
+}
+
 /// What may follow a head.
 struct Absorbs {
     batch_norm: bool,
@@ -38,14 +46,14 @@ pub(super) struct Uses {
 }
 
 impl Uses {
-    pub fn new(graph: &Graph, flow: NodeId, keep: &[NodeId]) -> Self {
+    pub fn new(graph: &Graph, roots: &[NodeId], keep: &[NodeId]) -> Self {
         let count = graph.nodes.len();
         let (mut needed, mut kept, mut readers) = (vec![false; count], vec![false; count], vec![Vec::new(); count]);
         for &NodeId(id) in keep {
             kept[id as usize] = true;
             needed[id as usize] = true;
         }
-        needed[flow.0 as usize] = true;
+        roots.iter().for_each(|root| needed[root.0 as usize] = true);
         for (i, node) in graph.nodes.iter().enumerate().rev() {
             if needed[i] {
                 for input in &node.inputs {
@@ -80,15 +88,15 @@ impl Uses {
 
 /// The chain that starts at `head`, of nodes that no other chain has claimed; for a depthwise convolution with the 1x1
 /// convolution that alone reads it, so that what lies between never leaves the cache.
-pub(super) fn fused(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId) -> Chain {
-    let mut first = chain(graph, uses, claimed, head);
+pub(super) fn fused(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, purpose: Purpose) -> Chain {
+    let mut first = chain(graph, uses, claimed, head, absorbs(graph, head, purpose));
     let Op::Conv(depthwise) = &graph.node(head).op else { return first };
     let Some(next) = uses.only_reader(first.tail).filter(|n| !claimed[n.0 as usize]) else { return first };
     if let Op::Conv(c) = &graph.node(next).op
         && is_depthwise(depthwise)
         && (c.kernel, c.stride, c.groups, c.padding) == (1, 1, 1, Padding::all(0))
     {
-        let second = chain(graph, uses, claimed, next);
+        let second = chain(graph, uses, claimed, next, pointwise_absorbs(purpose));
         if second.residual.is_none() {
             first.tail = second.tail;
             first.pointwise = Some(Box::new(second));
@@ -97,24 +105,32 @@ pub(super) fn fused(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId) 
     first
 }
 
-fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId) -> Chain {
+fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
+    let none = Absorbs { batch_norm: false, affine: false, residual: false, activation: false };
+    let inference = purpose == Purpose::Inference;
+    match graph.node(head).op {
+        Op::Conv(ref c) if c.groups > 1 => {
+            Absorbs { batch_norm: true, affine: inference, residual: false, activation: true }
+        }
+        Op::Conv(_) | Op::Deconv(_) => {
+            Absorbs { batch_norm: inference, affine: inference, residual: inference, activation: true }
+        }
+        Op::Add | Op::Sub | Op::Correlation(_) => Absorbs { activation: true, ..none },
+        Op::Affine { .. } => Absorbs { batch_norm: inference, affine: true, activation: true, ..none },
+        Op::BatchNorm(_) => Absorbs { batch_norm: inference, affine: inference, activation: true, ..none },
+        Op::Resize { .. } => Absorbs { affine: true, ..none },
+        _ => none,
+    }
+}
+
+fn pointwise_absorbs(purpose: Purpose) -> Absorbs {
+    let inference = purpose == Purpose::Inference;
+    Absorbs { batch_norm: true, affine: inference, residual: inference, activation: true }
+}
+
+fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Absorbs) -> Chain {
     let mut chain =
         Chain { head, maps: Vec::new(), residual: None, activation: Activation::Linear, tail: head, pointwise: None };
-    let absorbs = match graph.node(head).op {
-        Op::Conv(ref c) if c.groups == 1 => {
-            Absorbs { batch_norm: true, affine: true, residual: true, activation: true }
-        }
-        Op::Conv(_) => Absorbs { batch_norm: true, affine: true, residual: false, activation: true },
-        Op::Deconv(_) => Absorbs { batch_norm: true, affine: true, residual: true, activation: true },
-        Op::Add | Op::Sub | Op::Correlation(_) => {
-            Absorbs { batch_norm: false, affine: false, residual: false, activation: true }
-        }
-        Op::Affine { .. } | Op::BatchNorm(_) => {
-            Absorbs { batch_norm: true, affine: true, residual: false, activation: true }
-        }
-        Op::Resize { .. } => Absorbs { batch_norm: false, affine: true, residual: false, activation: false },
-        _ => return chain,
-    };
     while let Some(next) = uses.only_reader(chain.tail).filter(|n| !claimed[n.0 as usize]) {
         let node = graph.node(next);
         let linear = chain.activation == Activation::Linear;

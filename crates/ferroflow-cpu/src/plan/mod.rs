@@ -15,12 +15,13 @@ mod memory;
 mod pixels;
 mod profile;
 mod step;
+pub mod training;
 mod value;
 
 use std::time::Instant;
 
 pub use ferroflow_kernels::pack::Pixels;
-use ferroflow_kernels::{Buffer, Extent, Isa, LANES, Scratch};
+use ferroflow_kernels::{Buffer, Isa, Scratch};
 use ferroflow_net::{
     Graph, NodeId,
     graph::{ShapeError, Sizes},
@@ -29,7 +30,7 @@ use ferroflow_net::{
 pub use self::profile::{LayerProfile, Memory, Profile};
 use self::{
     compile::{Compiled, Compiler},
-    step::{Context, Step, slices},
+    step::{Context, Step, planar},
     value::Value,
 };
 
@@ -151,7 +152,7 @@ impl Plan {
         sizes: Sizes,
         options: &Options,
     ) -> Result<Self, PlanError> {
-        let Compiled { mut steps, buffers, mut kept, weight_bytes } =
+        let Compiled { mut steps, buffers, mut kept, weight_bytes, .. } =
             Compiler::new(graph, weights, sizes, options)?.compile()?;
         let held: Vec<usize> = kept.iter().flat_map(|(_, v)| v.planes.iter().map(|p| p.buffer)).collect();
         let (pool, place) = memory::lay_out(&mut steps, &buffers, &held);
@@ -217,20 +218,7 @@ impl Plan {
     /// for the output.
     pub fn value(&self, node: NodeId) -> Option<Vec<f32>> {
         let (_, value) = self.kept.iter().find(|(id, _)| *id == node)?;
-        let channels = self.channels[node.0 as usize];
-        let planes = slices(value, &self.pool);
-        let Extent { n, h, w } = value.extent;
-        let mut planar = vec![0.0; n * channels * h * w];
-        for (lane, channel) in value.lanes.iter().enumerate() {
-            let Some(channel) = channel else { continue };
-            let plane = planes[lane / LANES];
-            for image in 0..n {
-                let to = &mut planar[(image * channels + *channel as usize) * h * w..][..h * w];
-                let from = plane[image * h * w * LANES..].chunks_exact(LANES);
-                to.iter_mut().zip(from).for_each(|(to, pixel)| *to = pixel[lane % LANES]);
-            }
-        }
-        Some(planar)
+        Some(planar(value, self.channels[node.0 as usize], &self.pool))
     }
 
     /// Bytes held.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ferroflow_kernels::{
-    Blocks, BlocksMut, Buffer, Isa, LANES, Scratch,
+    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
     conv::{Activation, ConvPlan},
     correlation::Correlation,
     depthwise::{DepthwisePlan, SeparablePlan},
@@ -11,7 +11,7 @@ use ferroflow_kernels::{
     pack::{self, Pixels, Source},
     pixelwise::Program,
     resize::Resize,
-    warp::{self, Axes, Border},
+    warp::{self, AtInteger, Axes, Border},
 };
 
 use super::value::{Pixel, Plane, Value};
@@ -64,6 +64,7 @@ pub(super) enum Kernel {
     Warp {
         axes: Axes,
         border: Border,
+        at_integer: AtInteger,
     },
     Resize {
         resize: Resize,
@@ -75,6 +76,8 @@ pub(super) enum Kernel {
         scale: [f32; 2],
     },
     Zeros,
+    /// A layer whose weights are trained, by its index: the training plan runs it.
+    Layer(usize),
 }
 
 impl Kernel {
@@ -98,6 +101,7 @@ impl Kernel {
             Kernel::Warp { .. } => "warp".into(),
             Kernel::Resize { .. } | Kernel::Output { .. } => "resize".into(),
             Kernel::Zeros => "zeros".into(),
+            Kernel::Layer(_) => "trained".into(),
         }
     }
 }
@@ -138,12 +142,23 @@ impl Step {
         pixels.filter_map(|p| p.mean.as_mut()).for_each(|(plane, ..)| f(plane));
     }
 
-    /// Computes the step. Buffers it writes leave the pool meanwhile.
+    /// Computes the step.
     pub fn run(&self, pool: &mut [Buffer], flow: &mut [f32], context: &Context<'_>) {
-        let mut work = self.work.map(|(plane, _)| std::mem::take(&mut pool[plane.buffer]));
-        let Some(output) = &self.output else {
+        if self.output.is_none() {
             return self.run_output(pool, flow, context.scratch);
-        };
+        }
+        self.with_operands(pool, |inputs, out, work, pool| self.compute(inputs, out, work, pool, context));
+    }
+
+    /// Calls `f` with the inputs, the output and the working memory of a step that has an output. Buffers it writes leave
+    /// the pool meanwhile.
+    pub fn with_operands(
+        &self,
+        pool: &mut [Buffer],
+        f: impl FnOnce(&[Blocks<'_>], &mut BlocksMut<'_, '_>, &mut [f32], &[Buffer]),
+    ) {
+        let Some(output) = &self.output else { return };
+        let mut work = self.work.map(|(plane, _)| std::mem::take(&mut pool[plane.buffer]));
         let mut buffers: Vec<Buffer> = output.planes.iter().map(|p| std::mem::take(&mut pool[p.buffer])).collect();
         {
             let mut planes: Vec<&mut [f32]> =
@@ -152,8 +167,7 @@ impl Step {
             let reads: Vec<Vec<&[f32]>> = self.inputs.iter().map(|v| slices(v, pool)).collect();
             let inputs: Vec<Blocks<'_>> =
                 self.inputs.iter().zip(&reads).map(|(v, planes)| Blocks { extent: v.extent, planes }).collect();
-            let work = work.as_deref_mut().unwrap_or(&mut []);
-            self.compute(&inputs, &mut out, work, pool, context);
+            f(&inputs, &mut out, work.as_deref_mut().unwrap_or(&mut []), pool);
         }
         for (buffer, plane) in buffers.into_iter().zip(&output.planes) {
             pool[plane.buffer] = buffer;
@@ -229,10 +243,10 @@ impl Step {
                 norm::standardise(isa, inputs[0], *channels, inputs[1], *epsilon, out);
             }
             Kernel::Correlation(plan) => plan.run(isa, [inputs[0], inputs[1]], out, work, scratch),
-            Kernel::Warp { axes, border } => warp::warp(isa, inputs[0], inputs[1], *axes, *border, out),
+            Kernel::Warp { axes, border, .. } => warp::warp(isa, inputs[0], inputs[1], *axes, *border, out),
             Kernel::Resize { resize, scale } => resize.run(isa, inputs[0], scale, out),
             Kernel::Zeros => out.planes.iter_mut().for_each(|p| p.fill(0.0)),
-            Kernel::Output { .. } => {}
+            Kernel::Output { .. } | Kernel::Layer(_) => {}
         }
     }
 
@@ -262,4 +276,21 @@ fn sources(parts: &[Vec<Pixel>], lanes: usize, batch: usize, pool: &[Buffer]) ->
 /// The planes of a value.
 pub(super) fn slices<'a>(value: &Value, pool: &'a [Buffer]) -> Vec<&'a [f32]> {
     value.planes.iter().map(|p| &pool[p.buffer][p.start..][..p.len]).collect()
+}
+
+/// Channels of a value as planar `[N, C, H, W]`.
+pub(super) fn planar(value: &Value, channels: usize, pool: &[Buffer]) -> Vec<f32> {
+    let planes = slices(value, pool);
+    let Extent { n, h, w } = value.extent;
+    let mut planar = vec![0.0; n * channels * h * w];
+    for (lane, channel) in value.lanes.iter().enumerate() {
+        let Some(channel) = channel else { continue };
+        let plane = planes[lane / LANES];
+        for image in 0..n {
+            let to = &mut planar[(image * channels + *channel as usize) * h * w..][..h * w];
+            let from = plane[image * h * w * LANES..].chunks_exact(LANES);
+            to.iter_mut().zip(from).for_each(|(to, pixel)| *to = pixel[lane % LANES]);
+        }
+    }
+    planar
 }

@@ -35,15 +35,17 @@ pub fn read(path: &Path) -> BTreeMap<String, Array> {
     let array = |name: &str| {
         let view = file.tensor(name).unwrap();
         let data = match view.dtype() {
+            // Counters.
+            Dtype::I64 => return None,
             Dtype::F32 => view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect(),
             Dtype::F64 => {
                 view.data().chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap()) as f32).collect()
             }
             other => panic!("{name}: {other:?}"),
         };
-        Array { shape: view.shape().to_vec(), data }
+        Some(Array { shape: view.shape().to_vec(), data })
     };
-    file.names().into_iter().map(|name| (name.to_string(), array(name))).collect()
+    file.names().into_iter().filter_map(|name| Some((name.to_string(), array(name)?))).collect()
 }
 
 /// Frames for a network.

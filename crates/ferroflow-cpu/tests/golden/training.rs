@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use ferroflow_cpu::reference::Training;
+use ferroflow_cpu::training::{Settings, TrainingPlan};
 use ferroflow_net::graph::{Extent, Sizes};
 use ferroflow_net::training::{Differentiable, Gradients, TrainingOptions, Values};
 use ferroflow_net::{Graph, Model, NodeId, Weights};
@@ -200,4 +201,18 @@ fn interpreter_small() {
 #[ignore = "a minute on two cores"]
 fn interpreter_large() {
     LARGE.iter().for_each(|case| run_case(case, interpreter, case.tolerance[0]));
+}
+
+fn plan(graph: &Graph, options: TrainingOptions) -> Box<dyn Differentiable> {
+    Box::new(TrainingPlan::new(graph, options, Settings::default()).unwrap())
+}
+
+#[test]
+fn plan_small() {
+    SMALL.iter().for_each(|case| run_case(case, plan, case.tolerance[1]));
+}
+
+#[test]
+fn plan_large() {
+    LARGE.iter().for_each(|case| run_case(case, plan, case.tolerance[1]));
 }

@@ -46,6 +46,11 @@ impl Correlation {
         Self { extent, channels, radius, stride, activation, pitch: (lines | 1) * LANES }
     }
 
+    /// What is applied to the means.
+    pub fn activation(&self) -> Activation {
+        self.activation
+    }
+
     /// Displacements per axis.
     pub fn diameter(&self) -> usize {
         2 * self.radius + 1

@@ -1,4 +1,8 @@
-//! Backward warping: bilinear sampling at `p + flow(p)`.
+//! Backward warping: bilinear sampling at `p + flow(p)`, and its gradients.
+
+mod gradient;
+
+pub use gradient::{AtInteger, warp_gradient};
 
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES,
@@ -175,7 +179,7 @@ mod tests {
     use crate::testing::{Random, Value};
 
     /// The formulas of `WarpBorder`, one neighbour at a time.
-    fn sample(image: &Value, c: usize, n: usize, y: f32, x: f32, border: Border) -> f32 {
+    pub(super) fn sample(image: &Value, c: usize, n: usize, y: f32, x: f32, border: Border) -> f32 {
         let (h, w) = (image.extent.h as i64, image.extent.w as i64);
         let clamped = |y: i64, x: i64| image.at(c, n, y.clamp(0, h - 1) as usize, x.clamp(0, w - 1) as usize);
         let inside = |y: i64, x: i64| (0..h).contains(&y) && (0..w).contains(&x);

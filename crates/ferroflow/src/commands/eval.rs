@@ -1,6 +1,9 @@
 //! `ferroflow eval`: errors on data with known flow.
 
-use std::{fmt::Write as _, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
 
 use ferroflow_core::{FlowField, io};
 use ferroflow_data::{Source, Spec};
@@ -8,10 +11,18 @@ use ferroflow_infer::{
     Estimator,
     dis::Preset,
     evaluate::{DataResult, Protocol, evaluate},
+    report::{Gallery, Page},
+    submit::{Benchmark, Submission, submit},
 };
 use serde::Serialize;
 
-use crate::{machine, method::MethodArgs, progress, report::metrics_table};
+use crate::{
+    machine,
+    method::{FitArg, MethodArgs},
+    progress,
+    report::metrics_table,
+    usage::usage,
+};
 
 /// Measure a method on data with known flow.
 ///
@@ -20,6 +31,8 @@ use crate::{machine, method::MethodArgs, progress, report::metrics_table};
 ///
 ///   ferroflow eval sintel-clean:/data/sintel kitti15:/data/kitti --baseline dis -w pwcnet.safetensors
 ///   ferroflow eval pairs:pairs.tsv --json
+///   ferroflow eval chairs:/data/chairs -w flownet2.safetensors --protocol flownet2 --report page.html
+///   ferroflow eval kitti15:/data/kitti@test -w pwcnet.safetensors --submit kitti15 results.zip
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -43,9 +56,54 @@ pub struct Args {
     /// Write the estimated flows into this folder, as ID.flo
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
+    /// Follow a project's protocol: how frames are fitted and errors averaged (flownet2, pwcnet, tfoptflow, uflow, lightflow)
+    #[arg(long, value_enum)]
+    protocol: Option<ProtocolArg>,
+    /// Write a web page that needs nothing beside it: tables, curves, the worst pairs in pictures
+    #[arg(long, value_name = "PAGE.html")]
+    report: Option<PathBuf>,
+    /// Show this many of the worst pairs in the report
+    #[arg(long, value_name = "K", default_value_t = 12, requires = "report")]
+    worst: usize,
+    /// Instead of measuring, write a submission for a benchmark's server: `sintel` (a folder), `kitti12` or `kitti15` (a zip)
+    #[arg(long, num_args = 2, value_names = ["BENCHMARK", "OUT"], conflicts_with_all = ["report", "csv", "baseline", "save", "limit"])]
+    submit: Option<Vec<String>>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// What the projects did to frames of sizes the network does not take, and to the errors.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum ProtocolArg {
+    /// Centre crop to multiples of 64, mean over batches of 8 (MindSpore and NVIDIA FlowNet2)
+    Flownet2,
+    /// Resize to multiples of 64, mean over images (NVlabs, sniklaus)
+    Pwcnet,
+    /// Pad to multiples of 64 and cut back, mean over images (tfoptflow, FlowNet2 through ONNX)
+    Tfoptflow,
+    /// Resize, mean over images
+    Uflow,
+    /// Resize, mean over batches of 128
+    Lightflow,
+}
+
+impl ProtocolArg {
+    fn fit(self) -> FitArg {
+        match self {
+            Self::Flownet2 => FitArg::Crop,
+            Self::Tfoptflow => FitArg::Pad,
+            Self::Pwcnet | Self::Uflow | Self::Lightflow => FitArg::Resize,
+        }
+    }
+
+    fn batch(self) -> Option<usize> {
+        match self {
+            Self::Flownet2 => Some(8),
+            Self::Lightflow => Some(128),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -64,7 +122,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         .iter()
         .map(|text| Ok(text.parse::<Spec>()?.open()?))
         .collect::<anyhow::Result<Vec<Box<dyn Source>>>>()?;
+    let mut args = args;
+    if let Some(protocol) = args.protocol {
+        args.method.fit.get_or_insert(protocol.fit());
+        args.average_batches = args.average_batches.or(protocol.batch());
+    }
     let estimator = args.method.estimator()?;
+    if let Some(submit) = &args.submit {
+        return submission(&submit[0], submit[1].as_ref(), &sources, &estimator, args.json);
+    }
+    let mut gallery = Gallery::new(if args.report.is_some() { args.worst } else { 0 });
     let baseline = args.baseline.as_deref().map(|name| match name {
         "zero" => Estimator::zero(),
         "dis-fast" => Estimator::dis(Preset::Fast),
@@ -77,7 +144,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         baseline: Vec::new(),
     };
     for source in &sources {
-        let result = measure(source.as_ref(), &estimator, &args, args.save.as_deref())?;
+        let result = measure(source.as_ref(), &estimator, &args, Some(&mut gallery))?;
         let compared = baseline.as_ref().map(|b| measure(source.as_ref(), b, &args, None)).transpose()?;
         if !args.json {
             print_result(&result, compared.as_ref(), &estimator, baseline.as_ref());
@@ -88,8 +155,46 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let Some(path) = &args.csv {
         io::write_bytes(path, csv(&output.results).as_bytes())?;
     }
+    if let Some(path) = &args.report {
+        let page = Page {
+            method: &output.method,
+            processor: &output.processor,
+            results: &output.results,
+            baseline: (baseline.as_ref().map_or("", |b| b.name()), &output.baseline),
+            gallery: &gallery,
+        };
+        io::write_bytes(path, page.html().as_bytes())?;
+    }
     if args.json {
         println!("{}", serde_json::to_string(&output)?);
+    }
+    Ok(())
+}
+
+fn submission(
+    name: &str,
+    to: &Path,
+    sources: &[Box<dyn Source>],
+    estimator: &Estimator,
+    json: bool,
+) -> anyhow::Result<()> {
+    let Some(benchmark) = Benchmark::named(name) else {
+        usage!("there is no benchmark `{name}`: sintel, kitti12 or kitti15");
+    };
+    let total: usize = sources.iter().filter_map(|s| s.len()).sum();
+    let bar = if json { indicatif::ProgressBar::hidden() } else { progress::bar(total as u64, "pairs") };
+    let Submission { flows, expected, clipped } = submit(benchmark, sources, estimator, to, || bar.inc(1))?;
+    bar.finish_and_clear();
+    if json {
+        println!("{}", serde_json::json!({ "flows": flows, "expected": expected, "clipped": clipped }));
+        return Ok(());
+    }
+    println!("{}: {flows} flows by {}", to.display(), estimator.describe());
+    if flows != expected {
+        println!("the server expects {expected}: is this the whole test split?");
+    }
+    if clipped > 0 {
+        println!("{clipped} vectors were longer than the format holds (512 px) and were cut");
     }
     Ok(())
 }
@@ -98,15 +203,21 @@ fn measure(
     source: &dyn Source,
     estimator: &Estimator,
     args: &Args,
-    save: Option<&std::path::Path>,
+    gallery: Option<&mut Gallery>,
 ) -> anyhow::Result<DataResult> {
+    // Only of the method itself, not of the baseline.
+    let save = args.save.as_deref().filter(|_| gallery.is_some());
+    let mut gallery = gallery;
     let protocol = Protocol { limit: args.limit, batch: args.average_batches };
     let total = source.len().map_or(args.limit, |len| Some(len.min(args.limit.unwrap_or(len))));
     let bar =
         if args.json { indicatif::ProgressBar::hidden() } else { progress::bar(total.unwrap_or(0) as u64, "pairs") };
     let mut failed = None;
-    let result = evaluate(source, estimator, protocol, |sample, flow, _| {
+    let result = evaluate(source, estimator, protocol, |sample, flow, figures| {
         bar.inc(1);
+        if let Some(gallery) = &mut gallery {
+            gallery.add(&source.name(), sample, flow, figures);
+        }
         if let (Some(folder), None) = (save, &failed) {
             failed = save_flow(folder, &sample.id, flow).err();
         }

@@ -190,6 +190,11 @@ impl ConvTraining {
         [self.forward.name(), self.backward.as_ref().map_or(String::new(), |b| b.name()), self.weights.name()]
     }
 
+    /// Bytes of prepared weights.
+    pub fn weight_bytes(&self) -> usize {
+        self.forward.weight_bytes() + self.backward.as_ref().map_or(0, |b| b.weight_bytes())
+    }
+
     fn check_input(&self, what: &str, extent: Extent, planes: impl ExactSizeIterator<Item = usize>) {
         assert_eq!(extent, self.input, "{what}: extent");
         assert_eq!(planes.len(), self.lanes.len().div_ceil(LANES), "{what}: blocks");

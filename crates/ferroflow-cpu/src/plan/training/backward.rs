@@ -1,0 +1,126 @@
+//! The gradient of each step.
+
+use ferroflow_kernels::{Blocks, BlocksMut, Buffer, Isa, Scratch, Update, conv::Activation, elementwise, norm, warp};
+use ferroflow_net::training::Gradients;
+
+use super::gradients::ValueGradients;
+use super::layer::{At, Layer};
+use crate::plan::step::{Kernel, Step, slices};
+use crate::plan::value::Value;
+
+/// What all steps of a backward pass share.
+pub(super) struct Pass<'a> {
+    pub isa: Isa,
+    pub pool: &'a mut [Buffer],
+    pub layers: &'a mut [Layer],
+    pub gradients: &'a mut ValueGradients,
+    pub sum: &'a mut Gradients,
+    pub scratch: &'a Scratch,
+}
+
+/// Carries the gradient of a step's output, if it has one, to its inputs and parameters.
+pub(super) fn step(step: &Step, pass: &mut Pass<'_>) {
+    let Some(output) = &step.output else { return };
+    let Some(mut buffers) = pass.gradients.collect(output) else { return };
+    {
+        let planes = buffers.iter_mut().zip(&output.planes);
+        let mut planes: Vec<&mut [f32]> = planes.map(|(b, p)| &mut b[p.start..][..p.len]).collect();
+        let mut d = BlocksMut { extent: output.extent, planes: &mut planes };
+        differentiate(step, output, &mut d, pass);
+    }
+    pass.gradients.release(output, buffers);
+}
+
+fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &mut Pass<'_>) {
+    let Pass { isa, pool, layers, gradients, sum, scratch } = pass;
+    let (isa, scratch): (Isa, &Scratch) = (*isa, scratch);
+    let mut work = step.work.map(|(plane, _)| std::mem::take(&mut pool[plane.buffer]));
+    let inputs: Vec<Vec<&[f32]>> = step.inputs.iter().map(|v| slices(v, pool)).collect();
+    let inputs: Vec<Blocks<'_>> =
+        step.inputs.iter().zip(&inputs).map(|(v, planes)| Blocks { extent: v.extent, planes }).collect();
+    let output_planes = slices(output, pool);
+    let y = Blocks { extent: output.extent, planes: &output_planes };
+
+    if let Kernel::Layer(i) = step.kernel {
+        let at = At { isa, input: inputs[0], output: y, scratch };
+        if gradients.wants(&step.inputs[0]) {
+            gradients.with(&step.inputs[0], |update, d_input| {
+                layers[i].backward(&at, d, sum, Some((update, d_input)));
+            });
+        } else {
+            layers[i].backward(&at, d, sum, None);
+        }
+        return;
+    }
+    let activation = match &step.kernel {
+        Kernel::Affine { activation, .. } | Kernel::Combine { activation, .. } => *activation,
+        Kernel::Correlation(plan) => plan.activation(),
+        _ => Activation::Linear,
+    };
+    elementwise::activation_gradient(isa, y, activation, d);
+    let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();
+    let d = Blocks { extent: d.extent, planes: &planes };
+    for (i, input) in step.inputs.iter().enumerate() {
+        if !gradients.wants(input) {
+            continue;
+        }
+        gradients.with(input, |update, to| match &step.kernel {
+            Kernel::Affine { scale, .. } => elementwise::affine_gradient(isa, d, scale, update, to),
+            Kernel::Combine { factor, .. } => {
+                elementwise::accumulate(isa, d, if i == 0 { 1.0 } else { *factor }, update, to);
+            }
+            Kernel::Channels(lanes) => elementwise::channels_gradient(d, lanes, update, to),
+            Kernel::Stack => {
+                let images = to.extent.n;
+                elementwise::accumulate_images(isa, d, i * images, images, 0, update, to);
+            }
+            Kernel::ChannelNorm { floor } => norm::channel_norm_gradient(isa, inputs[0], y, d, *floor, update, to),
+            Kernel::Moments { channels, batch } => {
+                norm::moments_gradient(isa, inputs[i], *channels, *batch, d, update, to);
+            }
+            Kernel::Standardise { epsilon, .. } => {
+                let (first, second) = only(i, update, to);
+                norm::standardise_gradient(isa, inputs[0], inputs[1], *epsilon, d, first, second);
+            }
+            Kernel::Correlation(plan) => {
+                let features = [inputs[0], inputs[1]];
+                let (first, second) = only(i, update, to);
+                let work = work.get_or_insert_default();
+                work.grow(plan.gradient_work_len());
+                plan.gradient(isa, features, d, first, second, work, scratch);
+            }
+            Kernel::Warp { axes, border, at_integer } => {
+                let (image, flow) = only(i, update, to);
+                let (axes, border, rule) = (*axes, *border, *at_integer);
+                warp::warp_gradient(isa, inputs[0], inputs[1], axes, border, rule, d, image, flow, scratch);
+            }
+            Kernel::Resize { resize, scale } => resize.gradient().run(isa, d, scale, update, to, scratch),
+            // Nothing else reads a value that is trained.
+            _ => {}
+        });
+    }
+    if let (Some(work), Some((plane, _))) = (work, step.work) {
+        pool[plane.buffer] = work;
+    }
+}
+
+type Target<'a, 'b, 'c> = Option<(Update, &'a mut BlocksMut<'b, 'c>)>;
+
+/// One of two inputs to be given its gradient. One at a time, for both may lie in the same buffers.
+fn only<'a, 'b, 'c>(
+    i: usize,
+    update: Update,
+    to: &'a mut BlocksMut<'b, 'c>,
+) -> (Target<'a, 'b, 'c>, Target<'a, 'b, 'c>) {
+    if i == 0 { (Some((update, to)), None) } else { (None, Some((update, to))) }
+}
+
+/// The gradient of the step that writes the flow.
+pub(super) fn flow(step: &Step, d: &[f32], gradients: &mut ValueGradients, scratch: &Scratch) {
+    let Kernel::Output { resize, scale } = &step.kernel else { return };
+    if gradients.wants(&step.inputs[0]) {
+        gradients.with(&step.inputs[0], |update: Update, to| {
+            resize.gradient().run_flow(d, *scale, update, to, scratch);
+        });
+    }
+}

@@ -1,0 +1,121 @@
+//! Layers of a plan that trains.
+
+use ferroflow_kernels::{
+    conv::{self, training::ConvTraining},
+    depthwise::training::SeparableTraining,
+};
+use ferroflow_net::{
+    Op,
+    graph::{BatchNorm, Conv, Padding},
+};
+
+use super::layer::{Layer, Norm, Separable};
+use crate::plan::{
+    PlanError,
+    compile::Compiler,
+    convolution::{conv_shape, layer_of},
+    depthwise::is_depthwise,
+    fuse::Chain,
+    value::Value,
+};
+
+impl<W: AsRef<[f32]>> Compiler<'_, W> {
+    /// A convolution or a batch norm with its activation, or a whole depthwise separable block.
+    pub(in crate::plan) fn trained_layer(&mut self, chain: &Chain) -> Result<Value, PlanError> {
+        let graph = self.graph;
+        let node = graph.node(chain.head);
+        match (&node.op, &chain.pointwise) {
+            (Op::Conv(depthwise), Some(pointwise)) => self.trained_block(chain, depthwise, pointwise),
+            (Op::Conv(c), None) if c.groups != 1 => {
+                Err(self.unsupported(chain.head, "a depthwise convolution outside a separable block"))
+            }
+            (Op::BatchNorm(norm), _) => {
+                let x = self.dense(node.inputs[0]);
+                let channels = self.channels(chain.tail);
+                let layer = if self.is_trained(norm.scale) {
+                    let weights = [Vec::new(), Vec::new()];
+                    let (norm, activation) = (norm.clone(), chain.activation);
+                    Layer::Norm(Box::new(Norm { norm, activation, statistics: None, weights }))
+                } else {
+                    Layer::FrozenNorm { norm: norm.clone(), activation: chain.activation, scale: Vec::new() }
+                };
+                Ok(self.push_layer(chain.tail, layer, 0.0, x, channels, &[norm.scale, norm.shift]))
+            }
+            (op, _) => {
+                let Some((shape, weight, bias)) = layer_of(op) else {
+                    return Err(self.unsupported(chain.head, "not a layer"));
+                };
+                let x = match self.narrow(node.inputs[0]) {
+                    Some(narrow) => narrow,
+                    None => self.blocks(node.inputs[0]),
+                };
+                let options = conv::Options {
+                    isa: self.options.isa,
+                    exact: self.options.exact,
+                    threads: rayon::current_num_threads(),
+                    algorithm: None,
+                };
+                let kernel = ConvTraining::new(shape, x.extent, &x.lanes, self.is_wanted(&x), options);
+                let flop = shape.flop(x.extent);
+                let layer = Layer::Conv { kernel: Box::new(kernel), activation: chain.activation, weight, bias };
+                let params: Vec<_> = std::iter::once(weight).chain(bias).collect();
+                Ok(self.push_layer(chain.tail, layer, flop, x, shape.out_channels, &params))
+            }
+        }
+    }
+
+    fn trained_block(&mut self, chain: &Chain, depthwise: &Conv, second: &Chain) -> Result<Value, PlanError> {
+        let graph = self.graph;
+        let norm = |chain: &Chain| match chain.maps[..] {
+            [map] => match &graph.node(map).op {
+                Op::BatchNorm(norm) => Some(norm.clone()),
+                _ => None,
+            },
+            _ => None,
+        };
+        let (Some(first_norm), Some(second_norm)) = (norm(chain), norm(second)) else {
+            return Err(self.unsupported(chain.head, "a separable block without its two batch norms"));
+        };
+        let norms: [BatchNorm; 2] = [first_norm, second_norm];
+        let Op::Conv(pointwise) = &graph.node(second.head).op else {
+            return Err(self.unsupported(second.head, "not a convolution"));
+        };
+        let plain = is_depthwise(depthwise)
+            && depthwise.padding == Padding::all(1)
+            && depthwise.bias.is_none()
+            && pointwise.bias.is_none();
+        if !plain {
+            return Err(self.unsupported(chain.head, "a separable block with biases or other padding"));
+        }
+        let params =
+            [depthwise.weight, norms[0].scale, norms[0].shift, pointwise.weight, norms[1].scale, norms[1].shift];
+        if !params.iter().all(|&id| self.is_trained(id)) {
+            return Err(self.unsupported(chain.head, "a separable block of which a part is frozen"));
+        }
+        let input = graph.node(chain.head).inputs[0];
+        let x = match self.narrow(input) {
+            Some(narrow) => narrow,
+            None => self.blocks(input),
+        };
+        let kernel = SeparableTraining::new(
+            x.extent,
+            &x.lanes,
+            pointwise.out_channels,
+            depthwise.stride,
+            [norms[0].epsilon, norms[1].epsilon],
+            [chain.activation.slope(), second.activation.slope()],
+            self.options.isa,
+        );
+        let shape = conv_shape(depthwise);
+        let flop = shape.flop(x.extent) / depthwise.groups as f64 + conv_shape(pointwise).flop(kernel.output());
+        let block = Separable {
+            kernel,
+            depthwise: depthwise.weight,
+            pointwise: pointwise.weight,
+            norms,
+            weights: std::array::from_fn(|_| Vec::new()),
+        };
+        let layer = Layer::Separable(Box::new(block));
+        Ok(self.push_layer(chain.tail, layer, flop, x, pointwise.out_channels, &params))
+    }
+}

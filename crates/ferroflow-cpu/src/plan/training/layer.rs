@@ -1,0 +1,219 @@
+//! Layers with trained parameters.
+
+use ferroflow_kernels::batch_norm::{self, Statistics};
+use ferroflow_kernels::conv::{Activation, training::ConvTraining};
+use ferroflow_kernels::depthwise::training::{SeparableGradients, SeparableTraining, SeparableWeights};
+use ferroflow_kernels::{Blocks, BlocksMut, Isa, Scratch, Update, elementwise};
+use ferroflow_net::graph::BatchNorm;
+use ferroflow_net::training::Gradients;
+use ferroflow_net::{ParamId, Weights};
+
+use super::lanes;
+
+/// A layer and the parameters it reads.
+pub enum Layer {
+    Conv {
+        kernel: Box<ConvTraining>,
+        activation: Activation,
+        weight: ParamId,
+        bias: Option<ParamId>,
+    },
+    /// Batch norm by the statistics of the batch, and the activation after it.
+    Norm(Box<Norm>),
+    /// Batch norm by its running statistics: an affine map, with the factors of the last forward pass.
+    FrozenNorm {
+        norm: BatchNorm,
+        activation: Activation,
+        scale: Vec<f32>,
+    },
+    Separable(Box<Separable>),
+}
+
+/// Batch norm with what its last forward pass has left.
+pub struct Norm {
+    pub norm: BatchNorm,
+    pub activation: Activation,
+    pub statistics: Option<Statistics>,
+    /// Factor and summand at the last forward pass.
+    pub weights: [Vec<f32>; 2],
+}
+
+/// Depthwise and pointwise convolution, each with batch norm and activation.
+pub struct Separable {
+    pub kernel: SeparableTraining,
+    pub depthwise: ParamId,
+    pub pointwise: ParamId,
+    pub norms: [BatchNorm; 2],
+    /// The six parameters at the last forward pass.
+    pub weights: [Vec<f32>; 6],
+}
+
+impl Separable {
+    pub fn params(&self) -> [ParamId; 6] {
+        let [a, b] = &self.norms;
+        [self.depthwise, a.scale, a.shift, self.pointwise, b.scale, b.shift]
+    }
+
+    fn of(weights: &[Vec<f32>; 6]) -> SeparableWeights<'_> {
+        let [depthwise, scale1, shift1, pointwise, scale2, shift2] = weights;
+        SeparableWeights { depthwise, scale1, shift1, pointwise, scale2, shift2 }
+    }
+}
+
+/// What a layer's gradient is taken at.
+pub struct At<'a> {
+    pub isa: Isa,
+    pub input: Blocks<'a>,
+    pub output: Blocks<'a>,
+    pub scratch: &'a Scratch,
+}
+
+impl Layer {
+    pub fn forward(
+        &mut self,
+        isa: Isa,
+        weights: &Weights,
+        input: Blocks<'_>,
+        out: &mut BlocksMut<'_, '_>,
+        scratch: &Scratch,
+    ) {
+        match self {
+            Self::Conv { kernel, activation, weight, bias } => {
+                kernel.set_weights(weights.get(*weight), bias.map(|b| weights.get(b)));
+                kernel.forward(input, *activation, out, scratch);
+            }
+            Self::Norm(layer) => {
+                layer.weights = [layer.norm.scale, layer.norm.shift].map(|id| weights.get(id).to_vec());
+                let ([scale, shift], epsilon) = (&layer.weights, layer.norm.epsilon);
+                let statistics = batch_norm::batch_norm(isa, input, scale, shift, epsilon, layer.activation, out);
+                layer.statistics = Some(statistics);
+            }
+            Self::FrozenNorm { norm, activation, scale } => {
+                let [gamma, beta, mean, variance] =
+                    [norm.scale, norm.shift, norm.mean, norm.variance].map(|id| weights.get(id));
+                let factor = |c: usize| gamma[c] / (variance[c] + norm.epsilon).sqrt();
+                *scale = lanes((0..gamma.len()).map(factor));
+                let offset = lanes((0..gamma.len()).map(|c| beta[c] - mean[c] * factor(c)));
+                elementwise::affine(isa, input, scale, &offset, *activation, out);
+            }
+            Self::Separable(block) => {
+                let params = block.params();
+                for (kept, id) in block.weights.iter_mut().zip(params) {
+                    kept.clear();
+                    kept.extend_from_slice(weights.get(id));
+                }
+                block.kernel.forward(&Separable::of(&block.weights), input, out, scratch);
+            }
+        }
+    }
+
+    /// Adds the gradients of the parameters to `sum`, and gives that of the input where it is wanted. `d` is the gradient
+    /// of the output, which becomes working memory.
+    pub fn backward(
+        &mut self,
+        at: &At<'_>,
+        d: &mut BlocksMut<'_, '_>,
+        sum: &mut Gradients,
+        d_input: Option<(Update, &mut BlocksMut<'_, '_>)>,
+    ) {
+        let At { isa, input, output, scratch } = *at;
+        match self {
+            Self::Conv { kernel, activation, weight, bias } => {
+                elementwise::activation_gradient(isa, output, *activation, d);
+                let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();
+                let d = Blocks { extent: d.extent, planes: &planes };
+                if !sum.get(*weight).is_empty() {
+                    match bias.filter(|b| !sum.get(*b).is_empty()) {
+                        Some(bias) => {
+                            let [d_weight, d_bias] = sum.get_many_mut([*weight, bias]);
+                            kernel.weight_gradient(input, d, d_weight, Some(d_bias), scratch);
+                        }
+                        None => kernel.weight_gradient(input, d, sum.get_mut(*weight), None, scratch),
+                    }
+                }
+                if let Some((update, d_input)) = d_input {
+                    kernel.input_gradient(d, d_input, update == Update::Add, scratch);
+                }
+            }
+            Self::Norm(layer) => {
+                let Some(statistics) = &layer.statistics else { return };
+                let ([scale, shift], activation) = (&layer.weights, layer.activation);
+                let [d_scale, d_shift] = sum.get_many_mut([layer.norm.scale, layer.norm.shift]);
+                batch_norm::batch_norm_gradient(isa, input, statistics, scale, shift, activation, d, d_scale, d_shift);
+                let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();
+                if let Some((update, d_input)) = d_input {
+                    elementwise::accumulate(isa, Blocks { extent: d.extent, planes: &planes }, 1.0, update, d_input);
+                }
+            }
+            Self::FrozenNorm { activation, scale, .. } => {
+                elementwise::activation_gradient(isa, output, *activation, d);
+                let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();
+                if let Some((update, d_input)) = d_input {
+                    let d = Blocks { extent: d.extent, planes: &planes };
+                    elementwise::affine_gradient(isa, d, scale, update, d_input);
+                }
+            }
+            Self::Separable(block) => {
+                let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();
+                let d = Blocks { extent: d.extent, planes: &planes };
+                let [depthwise, scale1, shift1, pointwise, scale2, shift2] = sum.get_many_mut(block.params());
+                let gradients = SeparableGradients { depthwise, scale1, shift1, pointwise, scale2, shift2 };
+                let weights = Separable::of(&block.weights);
+                let d_input = d_input.map(|(update, d)| (d, update == Update::Add));
+                block.kernel.backward(&weights, input, d, d_input, gradients, scratch);
+            }
+        }
+    }
+
+    pub fn update_statistics(&self, momentum: f32, weights: &mut Weights) {
+        match self {
+            Self::Norm(layer) => {
+                if let Some(Statistics { mean, unbiased_variance, .. }) = &layer.statistics {
+                    move_towards((mean, unbiased_variance), &layer.norm, momentum, weights);
+                }
+            }
+            Self::Separable(block) => {
+                for (statistics, norm) in block.kernel.statistics().into_iter().zip(&block.norms) {
+                    move_towards(statistics, norm, momentum, weights);
+                }
+            }
+            Self::Conv { .. } | Self::FrozenNorm { .. } => {}
+        }
+    }
+
+    /// What computes it in the forward pass (0) or its gradients (1).
+    pub fn algorithm(&self, pass: usize) -> String {
+        match self {
+            Self::Conv { kernel, .. } => {
+                let [forward, input, weight] = kernel.algorithms();
+                if pass == 0 { forward } else { format!("{input}; {weight}") }
+            }
+            Self::Norm(_) | Self::FrozenNorm { .. } => "batch norm".into(),
+            Self::Separable(_) => "separable block".into(),
+        }
+    }
+
+    pub fn weight_bytes(&self) -> usize {
+        match self {
+            Self::Conv { kernel, .. } => kernel.weight_bytes(),
+            Self::Separable(block) => block.weights.iter().map(|w| 4 * w.len()).sum(),
+            _ => 0,
+        }
+    }
+
+    /// Bytes kept from the forward to the backward pass beside the values.
+    pub fn saved_bytes(&self) -> usize {
+        match self {
+            Self::Separable(block) => block.kernel.saved_bytes(),
+            _ => 0,
+        }
+    }
+}
+
+fn move_towards((mean, variance): (&[f32], &[f32]), norm: &BatchNorm, momentum: f32, weights: &mut Weights) {
+    for (id, batch) in [(norm.mean, mean), (norm.variance, variance)] {
+        for (running, batch) in weights.get_mut(id).iter_mut().zip(batch) {
+            *running = (1.0 - momentum) * *running + momentum * batch;
+        }
+    }
+}

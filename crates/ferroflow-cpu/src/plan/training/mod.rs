@@ -1,0 +1,238 @@
+//! The training plan: the graph forward, keeping what its gradient needs, then in reverse, on the kernels and in their
+//! layout.
+//!
+//! It is compiled as the inference plan is (frames in one pass, concatenations as lists of blocks, activations within the
+//! kernels), but nothing is folded into weights that change, and every value stays until its gradient has been taken.
+//! Gradients of values live in buffers of their own, taken when the first reader adds to them and given back when the step
+//! that made the value has been differentiated. All sums have a fixed order: a run does not depend on the threads.
+
+mod backward;
+mod compile;
+mod gradients;
+mod layer;
+
+use std::time::Instant;
+
+use ferroflow_kernels::pack::Pixels;
+use ferroflow_kernels::{Buffer, Isa, LANES, Scratch};
+use ferroflow_net::graph::Shape;
+use ferroflow_net::training::{Differentiable, Gradients, TrainingError, TrainingOptions, Values};
+use ferroflow_net::{Graph, NodeId, Weights};
+
+use self::gradients::ValueGradients;
+pub(super) use self::layer::Layer;
+use super::compile::{Compiled, Compiler};
+use super::profile::{LayerProfile, Memory, Profile};
+use super::step::{Context, Kernel, Step, planar};
+use super::value::Value;
+use super::{Options, PlanError};
+
+/// How to prepare a network for training.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Settings {
+    /// Instruction set of the kernels; `None` for the best there is.
+    pub isa: Option<Isa>,
+    /// Only sums of products of the given numbers: no Winograd.
+    pub exact: bool,
+    /// Measures every step ([`TrainingPlan::profile`]).
+    pub profile: bool,
+}
+
+/// What a loss reads.
+enum Output {
+    Value(Value),
+    /// The flow, by the step that writes it.
+    Flow(usize),
+}
+
+/// A network ready to be trained on the CPU, on batches of one size.
+pub struct TrainingPlan {
+    graph: Graph,
+    options: TrainingOptions,
+    shapes: Vec<Shape>,
+    steps: Vec<Step>,
+    layers: Vec<Layer>,
+    outputs: Vec<Output>,
+    pool: Vec<Buffer>,
+    gradients: ValueGradients,
+    scratch: Scratch,
+    isa: Isa,
+    /// Seconds forward and backward of every step, and runs.
+    seconds: Option<(Vec<[f64; 2]>, usize)>,
+    ran: bool,
+}
+
+impl From<PlanError> for TrainingError {
+    fn from(error: PlanError) -> Self {
+        match error {
+            PlanError::Shape(error) => Self::Shape(error),
+            PlanError::Unsupported { node, reason } => Self::Unsupported { node, reason: reason.into() },
+            other => Self::Device { device: "the CPU".into(), reason: other.to_string() },
+        }
+    }
+}
+
+impl TrainingPlan {
+    /// Prepares a graph for batches of one size.
+    pub fn new(graph: &Graph, options: TrainingOptions, settings: Settings) -> Result<Self, TrainingError> {
+        let isa = settings.isa.unwrap_or_else(Isa::detect);
+        let kept: Vec<NodeId> = options.outputs.iter().copied().filter(|id| Some(*id) != graph.flow).collect();
+        let plan = Options { isa, exact: settings.exact, keep: kept, ..Options::default() };
+        let compiler = Compiler::<Vec<f32>>::training(graph, &options.trained, options.sizes, &plan, &options.outputs)?;
+        let Compiled { steps, buffers, kept, layers, wanted, .. } = compiler.compile()?;
+        let output = |id: &NodeId| {
+            let value = kept.iter().find(|(kept, _)| kept == id).map(|(_, value)| Output::Value(value.clone()));
+            value.or_else(|| steps.iter().position(|step| step.output.is_none()).map(Output::Flow))
+        };
+        let outputs = options.outputs.iter().filter_map(output).collect();
+        Ok(Self {
+            shapes: graph.shapes(&options.sizes)?,
+            graph: graph.clone(),
+            seconds: settings.profile.then(|| (vec![[0.0; 2]; steps.len()], 0)),
+            gradients: ValueGradients::new(&buffers, wanted),
+            pool: buffers.into_iter().map(Buffer::zeroed).collect(),
+            options,
+            steps,
+            layers,
+            outputs,
+            scratch: Scratch::new(),
+            isa,
+            ran: false,
+        })
+    }
+
+    /// Bytes held.
+    pub fn memory(&self) -> Memory {
+        let values: usize = self.pool.iter().map(|b| 4 * b.len()).sum();
+        Memory {
+            weights: self.layers.iter().map(Layer::weight_bytes).sum(),
+            activations: values + self.gradients.bytes() + self.layers.iter().map(Layer::saved_bytes).sum::<usize>(),
+            scratch: self.scratch.bytes(),
+        }
+    }
+
+    /// Mean times of all steps over the training steps so far, if they are measured: forward, then backward.
+    pub fn profile(&self) -> [Profile; 2] {
+        let runs = self.seconds.as_ref().map_or(0, |(_, runs)| *runs);
+        [0, 1].map(|pass| {
+            let seconds: Option<Vec<f64>> = self.seconds.as_ref().map(|(s, _)| s.iter().map(|s| s[pass]).collect());
+            let mut profile = Profile::new(&self.steps, seconds.as_deref(), runs, self.memory());
+            for (layer, step) in profile.layers.iter_mut().zip(&self.steps) {
+                self.describe(layer, step, pass);
+            }
+            if pass == 1 {
+                profile.gflop *= 2.0;
+            }
+            profile
+        })
+    }
+
+    fn describe(&self, profile: &mut LayerProfile, step: &Step, pass: usize) {
+        if let Kernel::Layer(i) = step.kernel {
+            profile.algorithm = self.layers[i].algorithm(pass);
+        }
+        if pass == 1 {
+            // Both gradients of a layer cost as much as the layer.
+            profile.gflop_per_s *= 2.0;
+        }
+    }
+
+    /// Forgets the times so far.
+    pub fn reset_profile(&mut self) {
+        if let Some((seconds, runs)) = &mut self.seconds {
+            seconds.fill([0.0; 2]);
+            *runs = 0;
+        }
+    }
+
+    /// Runs `f(self, step)` for each step, in order or in reverse, and measures it.
+    fn each(&mut self, pass: usize, mut f: impl FnMut(&mut Self, &Step)) {
+        let steps = std::mem::take(&mut self.steps);
+        for i in 0..steps.len() {
+            let i = if pass == 0 { i } else { steps.len() - 1 - i };
+            let start = self.seconds.is_some().then(Instant::now);
+            f(self, &steps[i]);
+            if let (Some((seconds, _)), Some(start)) = (&mut self.seconds, start) {
+                seconds[i][pass] += start.elapsed().as_secs_f64();
+            }
+        }
+        self.steps = steps;
+    }
+}
+
+impl Differentiable for TrainingPlan {
+    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, TrainingError> {
+        weights.check(&self.graph)?;
+        let sizes = self.options.sizes;
+        let expected = sizes.batch * 3 * sizes.input.height * sizes.input.width;
+        for frame in frames {
+            check("a batch of frames", expected, frame.len())?;
+        }
+        let mut flow = Vec::new();
+        if self.outputs.iter().any(|output| matches!(output, Output::Flow(_))) {
+            flow = vec![0.0; sizes.batch * 2 * sizes.output.height * sizes.output.width];
+        }
+        self.each(0, |plan, step| {
+            let Self { pool, layers, scratch, isa, .. } = plan;
+            let context = Context { isa: *isa, batch: sizes.batch, frames: frames.map(Pixels::Planar), scratch };
+            match step.kernel {
+                Kernel::Layer(i) => step.with_operands(pool, |inputs, out, _, _| {
+                    layers[i].forward(*isa, weights, inputs[0], out, scratch);
+                }),
+                _ => step.run(pool, &mut flow, &context),
+            }
+        });
+        if let Some((_, runs)) = &mut self.seconds {
+            *runs += 1;
+        }
+        self.ran = true;
+        let values = |(output, id): (&Output, &NodeId)| {
+            let shape = self.shapes[id.0 as usize];
+            let data = match output {
+                Output::Value(value) => planar(value, shape[1], &self.pool),
+                Output::Flow(_) => flow.clone(),
+            };
+            Values { shape, data }
+        };
+        Ok(self.outputs.iter().zip(&self.options.outputs).map(values).collect())
+    }
+
+    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), TrainingError> {
+        if !self.ran {
+            let reason = "run the network forward before its gradient".into();
+            return Err(TrainingError::Device { device: "the CPU".into(), reason });
+        }
+        check("the gradients of the outputs", self.outputs.len(), gradients.len())?;
+        for (id, d) in self.options.outputs.iter().zip(gradients) {
+            check("the gradient of an output", self.shapes[id.0 as usize].iter().product(), d.data.len())?;
+        }
+        for (output, d) in self.outputs.iter().zip(gradients) {
+            match output {
+                Output::Value(value) => self.gradients.add_planar(value, d.shape[1], &d.data),
+                Output::Flow(step) => {
+                    backward::flow(&self.steps[*step], &d.data, &mut self.gradients, &self.scratch);
+                }
+            }
+        }
+        self.each(1, |plan, step| {
+            let Self { pool, layers, scratch, isa, gradients, .. } = plan;
+            backward::step(step, &mut backward::Pass { isa: *isa, pool, layers, gradients, sum, scratch });
+        });
+        Ok(())
+    }
+
+    fn update_statistics(&self, momentum: f32, weights: &mut Weights) {
+        self.layers.iter().for_each(|layer| layer.update_statistics(momentum, weights));
+    }
+}
+
+fn check(what: &'static str, expected: usize, got: usize) -> Result<(), TrainingError> {
+    if expected == got { Ok(()) } else { Err(TrainingError::Length { what, expected, got }) }
+}
+
+/// Vectors of one lane each, padded to whole blocks.
+fn lanes(values: impl Iterator<Item = f32>) -> Vec<f32> {
+    let mut lanes: Vec<f32> = values.collect();
+    lanes.resize(lanes.len().next_multiple_of(LANES), 0.0);
+    lanes
+}

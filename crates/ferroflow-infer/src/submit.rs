@@ -1,0 +1,243 @@
+//! Estimates in the form that the benchmarks' servers take.
+
+use std::io::{Cursor, Write};
+use std::path::{Path, PathBuf};
+
+use ferroflow_core::FlowField;
+use ferroflow_core::io::{FormatError, IoError, flo, kitti, write_bytes};
+use ferroflow_data::{DataError, Source};
+use zip::{ZipWriter, write::SimpleFileOptions};
+
+use crate::{Estimator, estimator::EstimateError};
+
+/// A benchmark with a server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Benchmark {
+    /// MPI Sintel: a folder `clean|final/SCENE/frame_NNNN.flo`, which the benchmark's own `bundler` packs; 1104 flows.
+    Sintel,
+    /// KITTI 2012: a zip of `NNNNNN_10.png`; 195 flows.
+    Kitti2012,
+    /// KITTI 2015: a zip of `flow/NNNNNN_10.png`; 200 flows.
+    Kitti2015,
+}
+
+/// What has been written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// Flows in it.
+    pub flows: usize,
+    /// Flows the server expects.
+    pub expected: usize,
+    /// Vectors beyond what the format holds (512 px), clipped.
+    pub clipped: usize,
+}
+
+/// Why nothing can be submitted.
+#[derive(Debug, thiserror::Error)]
+pub enum SubmitError {
+    /// The data set cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// The method failed on a pair.
+    #[error("{pair}: {source}")]
+    Estimate {
+        /// The pair.
+        pair: String,
+        /// Why.
+        source: EstimateError,
+    },
+    /// A file cannot be written.
+    #[error(transparent)]
+    Io(#[from] IoError),
+    /// A flow cannot be encoded.
+    #[error("{pair}: {source}")]
+    Format {
+        /// The pair.
+        pair: String,
+        /// Why.
+        source: FormatError,
+    },
+    /// The zip file cannot be made.
+    #[error("{}: {reason}", .path.display())]
+    Zip {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Not pairs of this benchmark.
+    #[error("{pair} is no pair of {benchmark:?}: give its test split, as in {example}")]
+    OtherData {
+        /// The pair.
+        pair: String,
+        /// What was to be submitted to.
+        benchmark: Benchmark,
+        /// How the data would be spelled.
+        example: &'static str,
+    },
+}
+
+impl Benchmark {
+    /// By the name on the command line.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "sintel" => Some(Self::Sintel),
+            "kitti12" => Some(Self::Kitti2012),
+            "kitti15" => Some(Self::Kitti2015),
+            _ => None,
+        }
+    }
+
+    /// Flows of a whole submission.
+    pub fn expected(self) -> usize {
+        match self {
+            Self::Sintel => 2 * 552,
+            Self::Kitti2012 => 195,
+            Self::Kitti2015 => 200,
+        }
+    }
+
+    fn example(self) -> &'static str {
+        match self {
+            Self::Sintel => "sintel-clean:PATH@test sintel-final:PATH@test",
+            Self::Kitti2012 => "kitti12:PATH@test",
+            Self::Kitti2015 => "kitti15:PATH@test",
+        }
+    }
+
+    /// Where the flow of a pair belongs; `None` if it is of other data.
+    fn path(self, id: &str) -> Option<String> {
+        let parts: Vec<&str> = id.split('/').collect();
+        match (self, &parts[..]) {
+            (Self::Sintel, [scene, pass @ ("clean" | "final"), number]) => {
+                Some(format!("{pass}/{scene}/frame_{number}.flo"))
+            }
+            (Self::Kitti2012 | Self::Kitti2015, [.., name]) => {
+                let number = name.strip_suffix("_10").unwrap_or(name);
+                let folder = if self == Self::Kitti2015 { "flow/" } else { "" };
+                let is_number = number.len() == 6 && number.bytes().all(|b| b.is_ascii_digit());
+                is_number.then(|| format!("{folder}{number}_10.png"))
+            }
+            _ => None,
+        }
+    }
+
+    fn encode(self, flow: &FlowField) -> Result<Vec<u8>, FormatError> {
+        match self {
+            Self::Sintel => Ok(flo::encode(flow)),
+            Self::Kitti2012 | Self::Kitti2015 => kitti::encode(flow),
+        }
+    }
+}
+
+/// Estimates every pair of the sources and writes the submission: into the folder `to` for Sintel, as the zip file `to`
+/// for KITTI, which appears only when it is whole. `watch` is called after every pair.
+///
+/// # Errors
+/// At the first pair that cannot be read or estimated, or is none of the benchmark's.
+pub fn submit(
+    benchmark: Benchmark,
+    sources: &[Box<dyn Source>],
+    estimator: &Estimator,
+    to: &Path,
+    mut watch: impl FnMut(),
+) -> Result<Submission, SubmitError> {
+    let zip_error = |e: &dyn std::fmt::Display| SubmitError::Zip { path: to.into(), reason: e.to_string() };
+    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+    let (mut flows, mut clipped) = (0, 0);
+    for source in sources {
+        for index in 0..source.len().unwrap_or(0) {
+            let sample = source.get(index)?;
+            let pair = || sample.id.clone();
+            let Some(path) = benchmark.path(&sample.id) else {
+                return Err(SubmitError::OtherData { pair: pair(), benchmark, example: benchmark.example() });
+            };
+            let flow = estimator
+                .estimate(&sample.first, &sample.second)
+                .map_err(|source| SubmitError::Estimate { pair: pair(), source })?;
+            let bytes = benchmark.encode(&flow).map_err(|source| SubmitError::Format { pair: pair(), source })?;
+            if benchmark == Benchmark::Sintel {
+                let path = to.join(path);
+                if let Some(folder) = path.parent() {
+                    let io = |cause| IoError::Io { action: "create", path: folder.into(), cause };
+                    std::fs::create_dir_all(folder).map_err(io)?;
+                }
+                write_bytes(path, &bytes)?;
+            } else {
+                clipped += kitti::out_of_range(&flow);
+                zip.start_file(path, SimpleFileOptions::default()).map_err(|e| zip_error(&e))?;
+                zip.write_all(&bytes).map_err(|e| zip_error(&e))?;
+            }
+            flows += 1;
+            watch();
+        }
+    }
+    if benchmark != Benchmark::Sintel {
+        write_bytes(to, zip.finish().map_err(|e| zip_error(&e))?.get_ref())?;
+    }
+    Ok(Submission { flows, expected: benchmark.expected(), clipped })
+}
+
+#[cfg(test)]
+mod tests {
+    use ferroflow_core::Frame;
+    use ferroflow_core::io::read_flow;
+    use ferroflow_data::Sample;
+
+    use super::*;
+
+    struct Pairs(&'static [&'static str]);
+
+    impl Source for Pairs {
+        fn name(&self) -> String {
+            "pairs".into()
+        }
+
+        fn len(&self) -> Option<usize> {
+            Some(self.0.len())
+        }
+
+        fn get(&self, index: usize) -> Result<Sample, DataError> {
+            let frame = Frame::from_fn(8, 6, |_, _| [1, 2, 3]);
+            Ok(Sample { first: frame.clone(), second: frame, flow: None, occlusion: None, id: self.0[index].into() })
+        }
+    }
+
+    fn run(benchmark: Benchmark, ids: &'static [&'static str], to: &Path) -> Result<Submission, SubmitError> {
+        submit(benchmark, &[Box::new(Pairs(ids))], &Estimator::zero(), to, || ())
+    }
+
+    #[test]
+    fn kitti_gets_a_zip() {
+        let folder = tempfile::tempdir().unwrap();
+        for (benchmark, name) in [(Benchmark::Kitti2015, "flow/000000_10.png"), (Benchmark::Kitti2012, "000000_10.png")]
+        {
+            let to = folder.path().join("results.zip");
+            let done = run(benchmark, &["000000_10", "000001_10"], &to).unwrap();
+            assert_eq!((done.flows, done.clipped), (2, 0));
+            let mut zip = zip::ZipArchive::new(std::fs::File::open(&to).unwrap()).unwrap();
+            assert_eq!(zip.len(), 2);
+            let mut bytes = Vec::new();
+            std::io::Read::read_to_end(&mut zip.by_name(name).unwrap(), &mut bytes).unwrap();
+            assert_eq!(kitti::decode(&bytes).unwrap().width(), 8);
+        }
+    }
+
+    #[test]
+    fn sintel_gets_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        run(Benchmark::Sintel, &["ambush_1/clean/0001", "ambush_1/final/0002"], folder.path()).unwrap();
+        for path in ["clean/ambush_1/frame_0001.flo", "final/ambush_1/frame_0002.flo"] {
+            assert_eq!(read_flow(folder.path().join(path)).unwrap().height(), 6);
+        }
+    }
+
+    #[test]
+    fn other_data_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let to = folder.path().join("results.zip");
+        let message = run(Benchmark::Kitti2015, &["ambush_1/clean/0001"], &to).unwrap_err().to_string();
+        assert!(message.contains("kitti15:PATH@test"), "{message}");
+        assert!(!to.exists());
+    }
+}
