@@ -172,12 +172,12 @@ impl Run {
             let last = step == recipe.steps;
 
             if value.is_finite() && length.is_finite() {
-                let clip = f64::from(recipe.clip);
+                let clip = recipe.clip;
                 let factor = if clip > 0.0 && length > clip { clip / length / scale } else { 1.0 / scale };
                 state.optimiser.step(&mut state.weights, &gradients, rate, factor as f32);
                 state.restore(&statistics, |id| recipe.freezes(&graph.param(id).name));
                 if let Some(average) = &mut state.average {
-                    average.update(&state.weights);
+                    average.update(&state.weights, state.progress.updates);
                 }
                 state.progress.updates = state.optimiser.steps();
                 state.progress.scale.good();

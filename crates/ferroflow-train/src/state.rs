@@ -35,7 +35,7 @@ impl State {
             best: None,
             window: Window::default(),
         };
-        let average = (recipe.ema > 0.0).then(|| Average::new(recipe.ema, weights.clone()));
+        let average = (recipe.ema > 0.0).then(|| Average::new(recipe.ema as f32, weights.clone()));
         Ok((Self { optimiser: optimiser(recipe, model, trained), weights, average, progress }, random))
     }
 
@@ -55,7 +55,8 @@ impl State {
         let mut optimiser = optimiser(recipe, model, trained);
         optimiser.restore(progress.updates, memory).map_err(TrainError::Resume)?;
         // Averaging that begins now begins with the weights of now.
-        let average = (recipe.ema > 0.0).then(|| Average::new(recipe.ema, average.unwrap_or_else(|| weights.clone())));
+        let average =
+            (recipe.ema > 0.0).then(|| Average::new(recipe.ema as f32, average.unwrap_or_else(|| weights.clone())));
         Ok(Some((Self { weights, optimiser, average, progress }, damaged)))
     }
 
@@ -91,5 +92,5 @@ impl State {
 }
 
 fn optimiser(recipe: &Recipe, model: &Model, trained: &[bool]) -> Optimiser {
-    Optimiser::new(recipe.optimiser, &model.graph, trained, recipe.weight_decay, recipe.decayed)
+    Optimiser::new(recipe.optimiser, &model.graph, trained, recipe.weight_decay as f32, recipe.decayed)
 }

@@ -83,16 +83,16 @@ pub struct Recipe {
     pub warmup: u64,
     /// Pull of weights towards 0.
     #[serde(default)]
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// Which parameters it pulls at.
     #[serde(default)]
     pub decayed: Decayed,
     /// Largest global norm of the gradients; 0: any.
     #[serde(default)]
-    pub clip: f32,
+    pub clip: f64,
     /// Memory of the averaged weights, as 0.999; 0: no averaging.
     #[serde(default)]
-    pub ema: f32,
+    pub ema: f64,
     /// A number, or `"dynamic"`.
     #[serde(default)]
     pub loss_scale: LossScaleConfig,

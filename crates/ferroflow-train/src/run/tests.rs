@@ -1,6 +1,6 @@
 use std::fs;
 
-use ferroflow_cpu::reference::Training;
+use ferroflow_cpu::{TrainingPlan, training::Settings};
 use ferroflow_net::{Weights, training::Values};
 use serde_json::Value;
 
@@ -29,8 +29,8 @@ fn recipe(changes: &[&str]) -> Recipe {
     Recipe::parse("test", RECIPE, changes).unwrap()
 }
 
-fn interpreter(graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Differentiable>, TrainingError> {
-    Ok(Box::new(Training::<f32>::new(graph, options)?))
+fn cpu(graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Differentiable>, TrainingError> {
+    Ok(Box::new(TrainingPlan::new(graph, options, Settings::default())?))
 }
 
 /// Trains, asking to stop after step `until`; gives the warnings.
@@ -46,7 +46,7 @@ fn train_until(run: &Run, device: &MakeDevice, until: u64) -> Result<(Outcome, V
 }
 
 fn train(run: &Run) -> Outcome {
-    train_until(run, &interpreter, u64::MAX).unwrap().0
+    train_until(run, &cpu, u64::MAX).unwrap().0
 }
 
 /// The log without what depends on the machine and without the notes of new beginnings.
@@ -79,7 +79,7 @@ fn a_run_is_the_same_again_and_the_same_in_parts() {
 
     // Stopped in the middle of a line of the log, between two checkpoints; then gone on with.
     let run = Run::new(recipe(&[]), &parts).unwrap();
-    let (outcome, _) = train_until(&run, &interpreter, 3).unwrap();
+    let (outcome, _) = train_until(&run, &cpu, 3).unwrap();
     assert_eq!((outcome.step, outcome.finished), (3, false));
     train(&Run::resume(&parts, &[""; 0]).unwrap());
     assert_eq!(told(&whole), told(&parts));
@@ -101,7 +101,7 @@ fn a_run_can_be_made_longer_and_survives_a_damaged_checkpoint() {
     fs::write(&newest, &bytes[..bytes.len() / 3]).unwrap();
     fs::write(parts.join("checkpoints/.step-4.partial"), &bytes[..99]).unwrap();
     let run = Run::resume(&parts, &["steps=6"]).unwrap();
-    let (outcome, warnings) = train_until(&run, &interpreter, u64::MAX).unwrap();
+    let (outcome, warnings) = train_until(&run, &cpu, u64::MAX).unwrap();
     assert!(outcome.finished && warnings.len() == 1 && warnings[0].contains("step-000000004"), "{warnings:?}");
     assert_eq!(told(&whole), told(&parts));
     let last = |root: &Path| fs::read(root.join("weights/last.safetensors")).unwrap();
@@ -119,7 +119,7 @@ fn a_run_is_not_written_over_and_none_is_gone_on_with_where_there_is_none() {
     assert!(Run::resume(folder.path(), &[""; 0]).err().unwrap().to_string().contains("recipe.toml"));
     assert!(Run::resume(&out, &["stps=3"]).err().unwrap().to_string().contains("`steps`"));
     // Stopped before its first checkpoint: it begins again.
-    let (outcome, _) = train_until(&Run::resume(&out, &["steps=1", "validate="]).unwrap(), &interpreter, 9).unwrap();
+    let (outcome, _) = train_until(&Run::resume(&out, &["steps=1", "validate="]).unwrap(), &cpu, 9).unwrap();
     assert!(outcome.finished);
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context;
-use ferroflow_cpu::reference::Training;
+use ferroflow_cpu::{TrainingPlan, training::Settings};
 use ferroflow_net::{
     Graph,
     training::{Differentiable, TrainingError, TrainingOptions},
@@ -110,7 +110,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 
 /// The network on the CPU.
 fn cpu(graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Differentiable>, TrainingError> {
-    Ok(Box::new(Training::<f32>::new(graph, options)?))
+    Ok(Box::new(TrainingPlan::new(graph, options, Settings::default())?))
 }
 
 /// Recipes and folders that are wrong are wrong usage; everything else is a failure of the run.
