@@ -262,10 +262,14 @@ impl Recipe {
         rise * self.schedule.rate(self.lr, step, self.steps)
     }
 
+    /// Whether a parameter of this name is to stay as it is.
+    pub fn freezes(&self, name: &str) -> bool {
+        self.freeze.iter().any(|prefix| name.starts_with(prefix))
+    }
+
     /// Which parameters are trained.
     pub fn trained(&self, model: &Model) -> Vec<bool> {
-        let frozen = |name: &str| self.freeze.iter().any(|prefix| name.starts_with(prefix));
-        model.graph.params.iter().map(|p| p.used && p.role.is_trained() && !frozen(&p.name)).collect()
+        model.graph.params.iter().map(|p| p.used && p.role.is_trained() && !self.freezes(&p.name)).collect()
     }
 
     /// Steps between evaluations.
