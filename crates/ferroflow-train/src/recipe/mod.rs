@@ -83,16 +83,16 @@ pub struct Recipe {
     pub warmup: u64,
     /// Pull of weights towards 0.
     #[serde(default)]
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// Which parameters it pulls at.
     #[serde(default)]
     pub decayed: Decayed,
     /// Largest global norm of the gradients; 0: any.
     #[serde(default)]
-    pub clip: f32,
+    pub clip: f64,
     /// Memory of the averaged weights, as 0.999; 0: no averaging.
     #[serde(default)]
-    pub ema: f32,
+    pub ema: f64,
     /// A number, or `"dynamic"`.
     #[serde(default)]
     pub loss_scale: LossScaleConfig,
@@ -262,10 +262,14 @@ impl Recipe {
         rise * self.schedule.rate(self.lr, step, self.steps)
     }
 
+    /// Whether a parameter of this name is to stay as it is.
+    pub fn freezes(&self, name: &str) -> bool {
+        self.freeze.iter().any(|prefix| name.starts_with(prefix))
+    }
+
     /// Which parameters are trained.
     pub fn trained(&self, model: &Model) -> Vec<bool> {
-        let frozen = |name: &str| self.freeze.iter().any(|prefix| name.starts_with(prefix));
-        model.graph.params.iter().map(|p| p.used && p.role.is_trained() && !frozen(&p.name)).collect()
+        model.graph.params.iter().map(|p| p.used && p.role.is_trained() && !self.freezes(&p.name)).collect()
     }
 
     /// Steps between evaluations.
