@@ -14,7 +14,7 @@ use super::{
     memory::{Blocking, Memory},
     points::Points,
     scheme::{Place, Scheme, Tiles},
-    sizes, transform, used_channels,
+    transform, used_channels,
 };
 use crate::{
     Blocks, Extent, Isa, LANES, Scratch,
@@ -41,7 +41,16 @@ const L3_BYTES: f64 = 20e6;
 /// Operations that transforming one vector of 16 costs, loads and stores included, at the rate of the products.
 const TRANSFORM: f64 = 450.0;
 
-/// The tile sizes there are points for.
+/// The numbers of points for layers whose longest filter has `taps`. More points than six cost the transforms and the
+/// gradient of U more than they save: F(6x6) took a quarter longer than F(4x4) on 3x3 and 5x5 layers.
+fn sizes(taps: usize) -> &'static [usize] {
+    match taps {
+        2 | 3 => &[4, 6],
+        _ => &[6, 8],
+    }
+}
+
+/// One for each tile size.
 pub fn candidates(form: &Correlation, options: Options) -> Vec<GradientCandidate> {
     let Some(taps) = Scheme::taps(&form.shape) else { return Vec::new() };
     let problem =
@@ -55,8 +64,6 @@ pub fn candidates(form: &Correlation, options: Options) -> Vec<GradientCandidate
     }
     sizes(taps)
         .iter()
-        // Point sets without infinity are for two taps only, and bring little.
-        .filter(|&&n| n % 2 == 0)
         .filter_map(|&n| {
             let gradient = WinogradGradient::new(form, Scheme::new(&problem, n)?, options);
             Some(GradientCandidate { seconds: gradient.seconds(), exact: false, gradient: Box::new(gradient) })
@@ -280,8 +287,8 @@ impl PointTransform<'_> {
                 }
             };
         }
-        // See `super::sizes`; all sets here have infinity.
-        pick!(1: 2 3, 2: 3 4 5, 3: 5 6)
+        // See `sizes`; all these sets have infinity.
+        pick!(1: 2 3, 2: 3 4 5, 3: 5)
     }
 }
 

@@ -162,7 +162,7 @@ impl Planes {
 
 /// Floats from block to block: planes an odd number of lines apart do not share cache sets.
 fn pitch(len: usize) -> usize {
-    (len / LANES | 1) * LANES
+    ((len / LANES) | 1) * LANES
 }
 
 /// Whether a value of this many floats is written past the caches: it would not be in them when it is read, and the
