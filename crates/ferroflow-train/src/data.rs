@@ -83,7 +83,7 @@ impl Batches {
     }
 
     /// The next batch.
-    pub fn next(&mut self) -> Result<Batch, FeedError> {
+    pub fn take(&mut self) -> Result<Batch, FeedError> {
         let [n, h, w] = [self.size, self.crop.height, self.crop.width];
         let mut frames = [(); 2].map(|()| Vec::with_capacity(n * 3 * h * w));
         let mut flow = Vec::with_capacity(n * 2 * h * w);
@@ -260,11 +260,11 @@ mod tests {
     fn batches_from_any_position_are_those_of_the_whole_run() {
         let recipe = recipe(&[]);
         let mut whole = Batches::open(&recipe, 0).unwrap();
-        let batches: Vec<Batch> = (0..4).map(|_| whole.next().unwrap()).collect();
+        let batches: Vec<Batch> = (0..4).map(|_| whole.take().unwrap()).collect();
         assert_eq!(whole.position(), 8);
         let mut rest = Batches::open(&recipe, 4).unwrap();
         for expected in &batches[2..] {
-            let batch = rest.next().unwrap();
+            let batch = rest.take().unwrap();
             assert_eq!((&batch.ids, &batch.frames, &batch.truth), (&expected.ids, &expected.frames, &expected.truth));
         }
         assert_eq!(batches[0].frames[0].len(), 2 * 3 * 64 * 64);
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn pairs_of_another_size_say_what_to_do() {
-        let error = Batches::open(&recipe(&["augment=none"]), 0).unwrap().next().unwrap_err().to_string();
+        let error = Batches::open(&recipe(&["augment=none"]), 0).unwrap().take().unwrap_err().to_string();
         assert!(error.contains("72x80") && error.contains("augment"), "{error}");
     }
 

@@ -152,7 +152,7 @@ impl Run {
             let (mut value, mut epe, mut samples) = (0.0, 0.0, Vec::new());
             let share = 1.0 / recipe.accumulate as f64;
             for _ in 0..recipe.accumulate {
-                let batch = batches.next()?;
+                let batch = batches.take()?;
                 let outputs = device.forward(&state.weights, [&batch.frames[0], &batch.frames[1]])?;
                 let mut graded = loss.grade(&outputs, &batch.truth, model.pyramid_unit)?;
                 value += share * graded.value;

@@ -25,7 +25,7 @@ pub(super) enum Mark {
 }
 
 /// Height of capital letters and width of each letter, which is the same for all in both formats.
-pub(super) const LETTER: (f64, f64) = (8.0, 7.0);
+pub(super) const LETTER: (f64, f64) = (8.0, 7.5);
 /// Length of a dash and of a gap.
 pub(super) const DASH: f64 = 6.0;
 

@@ -10,7 +10,7 @@ use ferroflow_core::io::{IoError, write_bytes, write_frame};
 use serde_json::Value;
 
 use crate::log::{self, LogError};
-use draw::{Anchor, Drawing};
+use draw::{Anchor, Drawing, LETTER};
 
 /// A plot that cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -124,13 +124,16 @@ fn panel(drawing: &mut Drawing, rows: (f64, f64), title: &str, curves: &[Curve],
         drawing.text((x, bottom + 18.0), &number(value, across), Anchor::Middle);
     }
     drawing.line(&[(left, top), (left, bottom), (right, bottom)], [120; 3], 1.0, false);
+    // Names at the right, as far left as the longest needs.
+    let longest = curves.iter().map(|c| c.name.chars().count()).max().unwrap_or(0) as f64 * LETTER.1;
+    let names = (right - longest - 40.0).max(left);
     for (i, curve) in curves.iter().enumerate() {
         let points: Vec<_> = curve.points.iter().filter(|p| p.1.is_finite()).map(|&p| place(p)).collect();
         drawing.line(&points, curve.colour, 1.6, curve.dashed);
         if curves.len() > 1 {
             let y = top + 14.0 + 16.0 * i as f64;
-            drawing.line(&[(right - 340.0, y - 4.0), (right - 312.0, y - 4.0)], curve.colour, 1.6, curve.dashed);
-            drawing.text((right - 304.0, y), &curve.name, Anchor::Start);
+            drawing.line(&[(names, y - 4.0), (names + 28.0, y - 4.0)], curve.colour, 1.6, curve.dashed);
+            drawing.text((names + 36.0, y), &curve.name, Anchor::Start);
         }
     }
 }
@@ -149,7 +152,7 @@ fn number(value: f64, step: f64) -> String {
     if value == 0.0 {
         return "0".into();
     }
-    if step >= 1e5 || step < 1e-3 {
+    if !(1e-3..1e5).contains(&step) {
         return format!("{value:.1e}");
     }
     let digits = (-step.log10().floor()).max(0.0) as usize;

@@ -295,13 +295,14 @@ impl Recipe {
                 return wrong(format!("{key} must be at least 1"));
             }
         }
-        if self.crop.height % model.stride != 0 || self.crop.width % model.stride != 0 {
+        if !self.crop.height.is_multiple_of(model.stride) || !self.crop.width.is_multiple_of(model.stride) {
             return wrong(format!("crop is {}: {} needs multiples of {}", self.crop, model.name, model.stride));
         }
-        if !(self.lr.is_finite() && self.lr >= 0.0) {
+        let amount = |x: f64| x.is_finite() && x >= 0.0;
+        if !amount(self.lr) {
             return wrong(format!("lr is {}: give a number of 0 or more", self.lr));
         }
-        if !(0.0..1.0).contains(&self.ema) || !(self.clip >= 0.0) || !(self.weight_decay >= 0.0) {
+        if !(0.0..1.0).contains(&self.ema) || !amount(self.clip) || !amount(self.weight_decay) {
             return wrong("ema must be from 0 to below 1, clip and weight_decay 0 or more".into());
         }
         if augment::named(&self.augment, (self.crop.width, self.crop.height)).is_none() {

@@ -20,7 +20,8 @@ pub struct Events {
 }
 
 impl Events {
-    /// A new file in a folder; `step` is where the run stands: TensorBoard forgets what an earlier file says beyond it.
+    /// A new file in a folder; `step` is where the run stands: TensorBoard forgets what earlier files say beyond it, that is
+    /// from the step after it on.
     pub fn create(folder: &Path, step: u64) -> io::Result<Self> {
         let mut name = (now() * 1e6) as u64;
         // Two files must not share a name, as when a run is resumed at once.
@@ -34,7 +35,7 @@ impl Events {
         };
         let mut events = Self { file: BufWriter::new(File::create(path)?) };
         events.write(Event { file_version: Some("brain.Event:2".into()), ..Event::at(0) })?;
-        events.write(Event { session_log: Some(SessionLog { status: SessionLog::START }), ..Event::at(step) })?;
+        events.write(Event { session_log: Some(SessionLog { status: SessionLog::START }), ..Event::at(step + 1) })?;
         Ok(events)
     }
 
@@ -90,7 +91,7 @@ mod tests {
         let events: Vec<Event> =
             record::read(&bytes).unwrap().into_iter().map(|data| Event::decode(data).unwrap()).collect();
         assert_eq!(events[0].file_version.as_deref(), Some("brain.Event:2"));
-        assert_eq!((events[1].step, events[1].session_log.unwrap().status), (3, SessionLog::START));
+        assert_eq!((events[1].step, events[1].session_log.unwrap().status), (4, SessionLog::START));
         let summary = events[2].summary.as_ref().unwrap();
         assert_eq!((summary.value[0].tag.as_str(), summary.value[0].simple_value), ("train/loss", Some(0.5)));
         let image = events[3].summary.as_ref().unwrap().value[0].image.as_ref().unwrap();
