@@ -1,5 +1,5 @@
-//! `cargo bench -p ferroflow-kernels --bench ops [-- FILTER]`: correlation, warp, resize, their gradients, batch norm, packing of
-//! frames.
+//! `cargo bench -p ferroflow-kernels --bench ops [-- FILTER]`: correlation, warp, resize, their gradients, batch norm,
+//! packing of frames.
 
 use std::hint::black_box;
 

@@ -1,5 +1,5 @@
-//! Batch normalisation in training, `activation((x - mean) / sqrt(variance + epsilon) * scale + shift)` with the mean and
-//! variance of the batch, and its gradients.
+//! Batch normalisation in training, `activation((x - mean) / sqrt(variance + epsilon) * scale + shift)` with the mean
+//! and variance of the batch, and its gradients.
 //!
 //! Factors and summands have one entry per lane (`16 * blocks` of each), 0 in padding lanes.
 

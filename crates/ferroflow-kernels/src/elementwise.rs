@@ -223,8 +223,8 @@ impl Kernel for Scale<'_> {
     }
 }
 
-/// Images `from .. from + images` of `g` to the images of `d` from `to` on, the gradient of joining and splitting batches.
-/// Other images of `d` keep what they hold.
+/// Images `from .. from + images` of `g` to the images of `d` from `to` on: the gradient of joining and splitting
+/// batches. Other images of `d` keep what they hold.
 pub fn accumulate_images(
     isa: Isa,
     g: Blocks<'_>,

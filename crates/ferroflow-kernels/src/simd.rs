@@ -101,6 +101,16 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn sum(v: Self::V) -> f32;
     /// Float `j` of row `i` and float `i` of row `j` change places.
     unsafe fn transpose(rows: &mut [Self::V; 16]);
+    /// 16 floats to memory past the caches, for values that will have left them before they are read; `p` is aligned to
+    /// 64 bytes. [`Simd::fence`] comes after the last, before another thread reads.
+    #[inline(always)]
+    unsafe fn stream(p: *mut f32, v: Self::V) {
+        // SAFETY: the caller's.
+        unsafe { Self::store(p, v) }
+    }
+    /// Orders earlier [`Simd::stream`]s before all later stores.
+    #[inline(always)]
+    unsafe fn fence() {}
     /// Asks for the cache line of `p` (any address) in the second-level cache.
     #[inline(always)]
     unsafe fn prefetch(_p: *const f32) {}
@@ -299,6 +309,17 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn stream(p: *mut f32, v: Self::V) {
+            unsafe {
+                _mm256_stream_ps(p, v[0]);
+                _mm256_stream_ps(p.add(8), v[1]);
+            }
+        }
+        #[inline(always)]
+        unsafe fn fence() {
+            unsafe { _mm_sfence() }
+        }
+        #[inline(always)]
         unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
             unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
         }
@@ -387,6 +408,14 @@ mod x86 {
         #[inline(always)]
         unsafe fn store(p: *mut f32, v: Self::V) {
             unsafe { _mm512_storeu_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn stream(p: *mut f32, v: Self::V) {
+            unsafe { _mm512_stream_ps(p, v) }
+        }
+        #[inline(always)]
+        unsafe fn fence() {
+            unsafe { _mm_sfence() }
         }
         #[inline(always)]
         unsafe fn add(a: Self::V, b: Self::V) -> Self::V {

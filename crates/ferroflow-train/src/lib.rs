@@ -1,8 +1,28 @@
 //! Supervised training: losses, optimisers, schedules, recipes, one loop, checkpoints and logs.
+//!
+//! A [`Recipe`] decides everything; a [`Run`] follows it in a folder of its own. The loop ([`run`]) is host code and knows no
+//! device: it is given one as [`ferroflow_net::training::Differentiable`].
 
+pub mod checkpoint;
+mod clock;
+pub mod data;
+mod error;
+pub mod folder;
+mod init;
+pub mod log;
 pub mod loss;
 pub mod optimiser;
+pub mod plot;
 pub mod recipe;
+pub mod run;
 pub mod schedule;
+mod state;
+pub mod tensorboard;
 #[cfg(test)]
 mod testing;
+pub mod validate;
+
+pub use error::TrainError;
+pub use init::InitError;
+pub use recipe::{Recipe, RecipeError};
+pub use run::{Event, MakeDevice, Outcome, Run};

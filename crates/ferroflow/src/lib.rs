@@ -18,3 +18,4 @@ pub use ferroflow_data as data;
 pub use ferroflow_infer as infer;
 pub use ferroflow_kernels as kernels;
 pub use ferroflow_net as net;
+pub use ferroflow_train as train;

@@ -17,7 +17,7 @@ use clap::Parser;
 
 use crate::{commands::Command, usage::UsageError};
 
-/// Dense optical flow with neural networks: estimate, evaluate, import, export.
+/// Dense optical flow with neural networks: estimate, train, evaluate, import, export.
 ///
 /// Flow is in pixels of the first image: u to the right, v down. Every command explains itself with --help.
 #[derive(Parser)]

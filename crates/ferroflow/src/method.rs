@@ -60,6 +60,21 @@ pub enum WhichWeights {
 }
 
 impl MethodArgs {
+    /// The network's name, if one was given.
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// The network's options, `key=value`.
+    pub fn options(&self) -> &[String] {
+        &self.options
+    }
+
+    /// Whether Winograd is to be avoided.
+    pub fn exact(&self) -> bool {
+        self.exact
+    }
+
     /// The estimator asked for.
     pub fn estimator(&self) -> anyhow::Result<Estimator> {
         self.estimator_with(WhichWeights::Required, false)

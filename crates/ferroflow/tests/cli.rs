@@ -269,8 +269,8 @@ cli!(bench_prints_one_json_object_last, |run| {
 cli!(every_command_explains_itself, |run| {
     let help = run.ok(&["--help"]);
     for command in [
-        "estimate", "viz", "convert", "compare", "eval", "models", "weights", "export", "score", "data", "synth",
-        "bench", "doctor",
+        "estimate", "train", "viz", "convert", "compare", "eval", "models", "weights", "export", "score", "data",
+        "synth", "bench", "doctor",
     ] {
         assert!(help.contains(command));
         let text = run.ok(&[command, "--help"]);
@@ -282,4 +282,36 @@ cli!(every_command_explains_itself, |run| {
     run.ok(&["models", "lightflow", "--graph", "net.svg"]);
     let doctor: serde_json::Value = serde_json::from_str(&run.ok(&["doctor", "--json"])).unwrap();
     assert!(doctor["networks"].as_array().unwrap().len() > 20);
+});
+
+/// A recipe so small that a step takes milliseconds.
+const TINY_RECIPE: &str = "model = 'lightflow-0.5'\ndata = 'synth:chairs@size=64x64'\nvalidate = 'synth:chairs@seed=2,size=64x64,count=2'\n\
+                           steps = 3\nbatch = 2\ncrop = '64x64'\nlr = 1e-3\ncheckpoint_every = 2\nloss = 'lightflow-l1'\nlog_every = 1\n";
+
+cli!(train_runs_goes_on_draws_and_evaluates, |run| {
+    fs::write(run.path("tiny.toml"), TINY_RECIPE).unwrap();
+    let text = run.ok(&["train", "tiny.toml", "--set", "steps=2", "--out", "run"]);
+    assert!(text.contains("done after step 2"), "{text}");
+    let text = run.ok(&["train", "--resume", "run", "--set", "steps=3", "--json"]);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((json["step"].as_u64(), json["finished"].as_bool()), (Some(3), Some(true)));
+    assert!(json["scores"][0]["zero_epe"].as_f64().unwrap() > 0.0);
+    for file in ["recipe.toml", "log.jsonl", "weights/last.safetensors", "weights/best.safetensors"] {
+        assert!(run.path("run").join(file).exists(), "{file}");
+    }
+    assert!(run.ok(&["train", "--plot", "run"]).contains("curves.png"));
+    run.ok(&["eval", "synth:chairs@size=64x64,count=1", "-w", "run/weights/last.safetensors"]);
+    assert!(run.ok(&["weights", "show", "run/weights/last.safetensors"]).contains("synth:chairs"));
+});
+
+cli!(train_says_what_is_wrong_with_a_recipe, |run| {
+    fs::write(run.path("tiny.toml"), TINY_RECIPE).unwrap();
+    assert!(run.fails(2, &["train", "tiny.toml", "--set", "stpes=2", "--out", "r"]).contains("did you mean `steps`?"));
+    assert!(run.fails(2, &["train", "lightflow-sinth", "--out", "r"]).contains("`lightflow-synth`"));
+    assert!(run.fails(2, &["train", "--resume", "r"]).contains("recipe.toml"));
+    assert!(run.fails(2, &["train", "tiny.toml"]).contains("--out"));
+    run.fails(1, &["train", "missing.toml", "--out", "r"]);
+    let list = run.ok(&["train", "--list"]);
+    assert!(list.contains("lightflow-synth") && list.contains("pwcnet-sintel-v2"));
+    assert!(run.ok(&["train", "--list", "pwcnet-chairs"]).contains("crop = \"320x448\""));
 });

@@ -9,6 +9,7 @@
 mod cases;
 mod compare;
 mod executor;
+mod kernels;
 mod networks;
 mod ops;
 mod shared;

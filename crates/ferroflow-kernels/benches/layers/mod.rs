@@ -105,10 +105,18 @@ impl Bench {
         }
     }
 
+    /// The input's blocks.
+    #[allow(dead_code)] // Not every benchmark differentiates.
+    pub fn source(&self) -> Vec<Buffer> {
+        self.source.clone()
+    }
+
+    #[allow(dead_code)]
     pub fn plan(&self, options: Options) -> ConvPlan {
         ConvPlan::new(&self.layer(), options)
     }
 
+    #[allow(dead_code)]
     /// Calls `with` with a function that computes the layer once.
     pub fn run<R>(&self, plan: &ConvPlan, with: impl FnOnce(&mut dyn FnMut()) -> R) -> R {
         let extent = plan.output();

@@ -43,6 +43,7 @@ pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> 
     let idle = problem.lanes.len() as f64 / problem.shape.in_channels as f64;
     vec![Candidate {
         name: "few outputs".into(),
+        weights: problem.lanes.len() * problem.shape.kernel.pow(2),
         seconds: idle * problem.shape.flop(problem.input) / (0.6 * machine.flops * options.threads as f64),
         exact: true,
         build: Box::new(|problem, options| Box::new(Few::new(problem, options))),

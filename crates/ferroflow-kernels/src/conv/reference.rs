@@ -7,6 +7,7 @@ use crate::{Blocks, BlocksMut, LANES, LaneMap, Scratch};
 pub(super) fn candidates(problem: &Problem, _: Options) -> Vec<Candidate> {
     vec![Candidate {
         name: "reference".into(),
+        weights: 0,
         seconds: problem.shape.flop(problem.input) / 1e8,
         exact: true,
         build: Box::new(|problem, _| Box::new(Reference::new(problem))),

@@ -15,6 +15,8 @@ pub(super) struct Candidate {
     pub name: String,
     /// Expected seconds, on [`Options::threads`] of a [`Machine`].
     pub seconds: f64,
+    /// Floats of prepared weights, which take time where weights change.
+    pub weights: usize,
     /// Only sums of products of the given numbers (see [`Options::exact`]).
     pub exact: bool,
     /// Prepares it.

@@ -1,8 +1,8 @@
 //! Gradients of the cost volume.
 //!
-//! `d1(p) = 1 / C * sum over d of g[d](p) * f2(p + d)` and `d2(q) = 1 / C * sum over d of g[d](q - d) * f1(q - d)`. Here
-//! channels lie in the lanes: a vector of a feature, as it is, times one number of `g`. That is laid out as the forward
-//! pass lays out features, so that the numbers of neighbouring pixels are neighbours.
+//! `d1(p) = 1 / C * sum over d of g[d](p) * f2(p + d)` and `d2(q) = 1 / C * sum over d of g[d](q - d) * f1(q - d)`.
+//! Here channels lie in the lanes: a vector of a feature, as it is, times one number of `g`. That is laid out as the
+//! forward pass lays out features, so that the numbers of neighbouring pixels are neighbours.
 
 use std::ops::Range;
 
@@ -32,8 +32,8 @@ impl Correlation {
         Self { channels: self.displacements(), ..*self }
     }
 
-    /// Gradients to the first and the second feature, where wanted, from `g`, the gradient of the cost volume before its
-    /// activation ([`crate::elementwise::activation_gradient`] carries it there).
+    /// Gradients to the first and the second feature, where wanted, from `g`, the gradient of the cost volume before
+    /// its activation ([`crate::elementwise::activation_gradient`] carries it there).
     #[allow(clippy::too_many_arguments)]
     pub fn gradient(
         &self,

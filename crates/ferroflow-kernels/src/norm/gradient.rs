@@ -8,8 +8,8 @@ use crate::{
     simd::{self, Kernel, Simd},
 };
 
-/// `factor` times the sum of `g` over the pixels of each image: the gradient of a value of one pixel per image that served
-/// all (the second operand of [`crate::elementwise::combine`]).
+/// `factor` times the sum of `g` over the pixels of each image: the gradient of a value of one pixel per image that
+/// served all (the second operand of [`crate::elementwise::combine`]).
 pub fn pixel_sum(isa: Isa, g: Blocks<'_>, factor: f32, update: Update, d: &mut BlocksMut<'_, '_>) {
     let Extent { n: images, h, w } = g.extent;
     assert_eq!((d.extent, d.planes.len()), (Extent { n: images, h: 1, w: 1 }, g.planes.len()), "extent");
@@ -79,7 +79,8 @@ impl Kernel for NormGradient<'_> {
     }
 }
 
-/// Gradients of [`super::standardise`] to the value and to the moments (`d_moments`, lanes 0 and 1 of a pixel per image).
+/// Gradients of [`super::standardise`], where wanted, to the value and to the moments (lanes 0 and 1 of a pixel per
+/// image).
 #[allow(clippy::too_many_arguments)]
 pub fn standardise_gradient(
     isa: Isa,

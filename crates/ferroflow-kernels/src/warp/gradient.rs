@@ -19,8 +19,8 @@ pub enum AtInteger {
     Right,
     /// 0: the neighbours are `floor` and `ceil` (UFlow).
     Zero,
-    /// 0, but the left-hand one at the last pixel: `floor` is at most that before the last, and the fraction is clamped to
-    /// 0..=1 (`dense_image_warp`, so tfoptflow). For [`Border::Replicate`].
+    /// 0, but the left-hand one at the last pixel: `floor` is at most that before the last, and the fraction is clamped
+    /// to 0..=1 (`dense_image_warp`, so tfoptflow). For [`Border::Replicate`].
     ZeroButLast,
 }
 

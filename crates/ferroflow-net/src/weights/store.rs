@@ -3,15 +3,15 @@
 //! Tensors carry the reference checkpoint's names and lie in PyTorch's order, as f32 or f16. A file is read front to back,
 //! so a slice of memory serves as well as a file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use half::f16;
-use safetensors::Dtype;
-use safetensors::tensor::{View, serialize_to_file};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::{Provenance, Tensor, Weights, WeightsError};
 use crate::model::{Model, ModelError};
@@ -207,7 +207,7 @@ fn read_values(reader: &mut impl Read, count: usize, precision: Precision) -> st
     Ok(values)
 }
 
-/// Writes a weight file; an interrupted write leaves what was there before.
+/// Writes a weight file; an interrupted write leaves what was there before. The same contents give the same bytes.
 pub fn write(
     path: &Path,
     model: &Model,
@@ -220,57 +220,49 @@ pub fn write(
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let temporary = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    let metadata = metadata(model, provenance)?;
-    let views = model
-        .graph
-        .params
-        .iter()
-        .zip(weights.iter())
-        .map(|(param, values)| (param.name.as_str(), Values { shape: &param.shape, values, precision }));
-    serialize_to_file(views, Some(metadata), temporary.path()).map_err(|e| io(std::io::Error::other(e.to_string())))?;
+    let (dtype, bytes) = match precision {
+        Precision::F32 => ("F32", 4),
+        Precision::F16 => ("F16", 2),
+    };
+    // Sorted keys: the safetensors crate takes its metadata in a hash map, whose order is another one in every run.
+    let mut header = BTreeMap::from([("__metadata__", metadata(model, provenance)?)]);
+    let mut at = 0;
+    for param in &model.graph.params {
+        let end = at + bytes * param.len();
+        header.insert(&param.name, json!({ "dtype": dtype, "shape": param.shape, "data_offsets": [at, end] }));
+        at = end;
+    }
+    let mut header = serde_json::to_string(&header).map_err(|e| format_error(e.to_string()))?;
+    // The data begin at a multiple of 8.
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+
+    let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+    let mut out = BufWriter::new(temporary.as_file_mut());
+    out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
+    out.write_all(header.as_bytes()).map_err(io)?;
+    for values in weights.iter() {
+        out.write_all(&stored(values, precision)).map_err(io)?;
+    }
+    out.flush().map_err(io)?;
+    drop(out);
     temporary.persist(path).map_err(|e| io(e.error))?;
     Ok(())
 }
 
-fn metadata(model: &Model, provenance: &Provenance) -> Result<HashMap<String, String>, StoreError> {
+fn metadata(model: &Model, provenance: &Provenance) -> Result<Value, StoreError> {
     let options = serde_json::to_string(&model.options).map_err(|e| format_error(e.to_string()))?;
-    let mut metadata: HashMap<String, String> = provenance.entries().into_iter().collect();
+    let mut metadata = provenance.entries();
     metadata.insert(MODEL.into(), model.name.into());
     metadata.insert(OPTIONS.into(), options);
-    Ok(metadata)
+    Ok(json!(metadata))
 }
 
-struct Values<'a> {
-    shape: &'a [usize],
-    values: &'a [f32],
-    precision: Precision,
-}
-
-impl View for Values<'_> {
-    fn dtype(&self) -> Dtype {
-        match self.precision {
-            Precision::F32 => Dtype::F32,
-            Precision::F16 => Dtype::F16,
-        }
-    }
-
-    fn shape(&self) -> &[usize] {
-        self.shape
-    }
-
-    fn data(&self) -> std::borrow::Cow<'_, [u8]> {
-        match self.precision {
-            Precision::F32 if cfg!(target_endian = "little") => bytemuck::cast_slice(self.values).into(),
-            Precision::F32 => self.values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>().into(),
-            Precision::F16 => {
-                self.values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect::<Vec<u8>>().into()
-            }
-        }
-    }
-
-    fn data_len(&self) -> usize {
-        self.values.len() * if self.precision == Precision::F32 { 4 } else { 2 }
+/// The bytes of an array.
+fn stored(values: &[f32], precision: Precision) -> Cow<'_, [u8]> {
+    match precision {
+        Precision::F32 if cfg!(target_endian = "little") => bytemuck::cast_slice(values).into(),
+        Precision::F32 => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        Precision::F16 => values.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()).collect(),
     }
 }
 
@@ -303,6 +295,14 @@ mod tests {
         let (model, weights, provenance) = small();
         let stored = read_from(&written(Precision::F32)[..]).unwrap();
         assert_eq!(stored, Stored { model, weights, provenance });
+    }
+
+    #[test]
+    fn what_is_written_is_safetensors_and_the_same_again() {
+        let bytes = written(Precision::F32);
+        assert!(bytes == written(Precision::F32));
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        assert_eq!(file.len(), small().0.graph.params.len());
     }
 
     #[test]

@@ -155,13 +155,13 @@ pub struct LossConfig {
     pub name: String,
     /// Factor of each level, finest first.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub weights: Option<Vec<f32>>,
+    pub weights: Option<Vec<f64>>,
     /// What is added before the power is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub epsilon: Option<f32>,
+    pub epsilon: Option<f64>,
     /// The power.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub q: Option<f32>,
+    pub q: Option<f64>,
 }
 
 impl LossConfig {
@@ -175,14 +175,17 @@ impl LossConfig {
             reduction: named.reduction,
             penalty: named.penalty,
             sum: named.sum,
-            weights: self.weights.clone().unwrap_or_else(|| named.weights.to_vec()),
+            weights: match &self.weights {
+                Some(weights) => weights.iter().map(|&w| w as f32).collect(),
+                None => named.weights.to_vec(),
+            },
         };
         let (epsilon, power) = match &mut loss.sum {
             Sum::WholeLevel { epsilon, power } => (epsilon, power),
             _ => (&mut loss.penalty.epsilon, &mut loss.penalty.power),
         };
-        *epsilon = self.epsilon.unwrap_or(*epsilon);
-        *power = self.q.unwrap_or(*power);
+        *epsilon = self.epsilon.map_or(*epsilon, |e| e as f32);
+        *power = self.q.map_or(*power, |q| q as f32);
         if !(epsilon.is_finite() && *epsilon >= 0.0 && power.is_finite() && *power > 0.0) {
             return Err("loss.epsilon must be 0 or more and loss.q more than 0".into());
         }

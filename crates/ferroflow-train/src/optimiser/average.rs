@@ -18,9 +18,10 @@ impl Average {
         Self { decay, weights }
     }
 
-    /// `decay * average + (1 - decay) * weights`
-    pub fn update(&mut self, weights: &Weights) {
-        let decay = self.decay;
+    /// `decay * average + (1 - decay) * weights`. In the first `updates` the memory is shorter, `(1 + n) / (10 + n)` as in
+    /// TensorFlow: the random weights of the beginning are soon forgotten.
+    pub fn update(&mut self, weights: &Weights, updates: u64) {
+        let decay = self.decay.min((1.0 + updates as f32) / (10.0 + updates as f32));
         let pairs = self.weights.iter_mut().zip(weights.iter());
         let chunks: Vec<_> = pairs.flat_map(|(a, w)| a.chunks_mut(CHUNK).zip(w.chunks(CHUNK))).collect();
         chunks.into_par_iter().for_each(|(average, weights)| {

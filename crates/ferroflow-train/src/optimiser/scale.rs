@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[serde(untagged)]
 pub enum LossScaleConfig {
     /// The same factor all the time (MindSpore: 1024, tfoptflow: 128).
-    Fixed(f32),
+    Fixed(f64),
     /// `dynamic`: from 65536, doubled after 2000 good steps, halved at an overflow (MindSpore, PyTorch).
     Word(String),
 }
@@ -37,7 +37,7 @@ impl LossScale {
     pub fn new(config: &LossScaleConfig) -> Result<Self, String> {
         match config {
             LossScaleConfig::Fixed(factor) if factor.is_finite() && *factor > 0.0 => {
-                Ok(Self { factor: *factor, dynamic: false, good: 0 })
+                Ok(Self { factor: *factor as f32, dynamic: false, good: 0 })
             }
             LossScaleConfig::Word(word) if word == "dynamic" => {
                 Ok(Self { factor: Self::START, dynamic: true, good: 0 })

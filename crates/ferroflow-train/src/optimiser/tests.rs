@@ -164,7 +164,12 @@ fn the_average_follows_the_weights() {
     weights.iter_mut().for_each(|w| w.fill(0.0));
     let mut average = Average::new(0.9, weights.clone());
     weights.iter_mut().for_each(|w| w.fill(1.0));
-    average.update(&weights);
-    average.update(&weights);
+    average.update(&weights, 1000);
+    average.update(&weights, 1001);
     assert!(average.weights().iter().flatten().all(|&v| (v - 0.19).abs() < 1e-6));
+    let mut young = Average::new(0.9, Weights::random(&graph, 3));
+    young.update(&weights, 0);
+    let start = Weights::random(&graph, 3);
+    let pairs = young.weights().iter().flatten().zip(start.iter().flatten());
+    assert!(pairs.into_iter().all(|(now, then)| (now - (0.1 * then + 0.9)).abs() < 1e-6));
 }

@@ -83,16 +83,16 @@ pub struct Recipe {
     pub warmup: u64,
     /// Pull of weights towards 0.
     #[serde(default)]
-    pub weight_decay: f32,
+    pub weight_decay: f64,
     /// Which parameters it pulls at.
     #[serde(default)]
     pub decayed: Decayed,
     /// Largest global norm of the gradients; 0: any.
     #[serde(default)]
-    pub clip: f32,
+    pub clip: f64,
     /// Memory of the averaged weights, as 0.999; 0: no averaging.
     #[serde(default)]
-    pub ema: f32,
+    pub ema: f64,
     /// A number, or `"dynamic"`.
     #[serde(default)]
     pub loss_scale: LossScaleConfig,
@@ -262,10 +262,14 @@ impl Recipe {
         rise * self.schedule.rate(self.lr, step, self.steps)
     }
 
+    /// Whether a parameter of this name is to stay as it is.
+    pub fn freezes(&self, name: &str) -> bool {
+        self.freeze.iter().any(|prefix| name.starts_with(prefix))
+    }
+
     /// Which parameters are trained.
     pub fn trained(&self, model: &Model) -> Vec<bool> {
-        let frozen = |name: &str| self.freeze.iter().any(|prefix| name.starts_with(prefix));
-        model.graph.params.iter().map(|p| p.used && p.role.is_trained() && !frozen(&p.name)).collect()
+        model.graph.params.iter().map(|p| p.used && p.role.is_trained() && !self.freezes(&p.name)).collect()
     }
 
     /// Steps between evaluations.
@@ -291,13 +295,14 @@ impl Recipe {
                 return wrong(format!("{key} must be at least 1"));
             }
         }
-        if self.crop.height % model.stride != 0 || self.crop.width % model.stride != 0 {
+        if !self.crop.height.is_multiple_of(model.stride) || !self.crop.width.is_multiple_of(model.stride) {
             return wrong(format!("crop is {}: {} needs multiples of {}", self.crop, model.name, model.stride));
         }
-        if !(self.lr.is_finite() && self.lr >= 0.0) {
+        let amount = |x: f64| x.is_finite() && x >= 0.0;
+        if !amount(self.lr) {
             return wrong(format!("lr is {}: give a number of 0 or more", self.lr));
         }
-        if !(0.0..1.0).contains(&self.ema) || !(self.clip >= 0.0) || !(self.weight_decay >= 0.0) {
+        if !(0.0..1.0).contains(&self.ema) || !amount(self.clip) || !amount(self.weight_decay) {
             return wrong("ema must be from 0 to below 1, clip and weight_decay 0 or more".into());
         }
         if augment::named(&self.augment, (self.crop.width, self.crop.height)).is_none() {

@@ -11,6 +11,7 @@ mod export;
 mod models;
 mod score;
 mod synth;
+mod train;
 mod viz;
 mod weights;
 
@@ -21,6 +22,8 @@ pub enum Command {
     Estimate(estimate::Args),
     /// Measure a method on data with known flow
     Eval(eval::Args),
+    /// Train a network by a recipe
+    Train(train::Args),
     /// Draw a flow file as a picture
     Viz(viz::Args),
     /// Change the format of a flow file
@@ -51,6 +54,7 @@ impl Command {
         match self {
             Command::Estimate(args) => estimate::run(args),
             Command::Eval(args) => eval::run(args),
+            Command::Train(args) => train::run(args),
             Command::Viz(args) => viz::run(args),
             Command::Convert(args) => convert::run(args),
             Command::Compare(args) => compare::run(args),

@@ -3,7 +3,7 @@
 use ferroflow_kernels::batch_norm::{self, Statistics};
 use ferroflow_kernels::conv::{Activation, training::ConvTraining};
 use ferroflow_kernels::depthwise::training::{SeparableGradients, SeparableTraining, SeparableWeights};
-use ferroflow_kernels::{Blocks, BlocksMut, Isa, Scratch, Update, elementwise};
+use ferroflow_kernels::{Blocks, BlocksMut, Isa, LANES, Scratch, Update, elementwise};
 use ferroflow_net::graph::BatchNorm;
 use ferroflow_net::training::Gradients;
 use ferroflow_net::{ParamId, Weights};
@@ -138,8 +138,22 @@ impl Layer {
             Self::Norm(layer) => {
                 let Some(statistics) = &layer.statistics else { return };
                 let ([scale, shift], activation) = (&layer.weights, layer.activation);
-                let [d_scale, d_shift] = sum.get_many_mut([layer.norm.scale, layer.norm.shift]);
-                batch_norm::batch_norm_gradient(isa, input, statistics, scale, shift, activation, d, d_scale, d_shift);
+                // One entry for each lane, of this step alone.
+                let [mut d_scale, mut d_shift] = [(); 2].map(|()| vec![0.0; d.planes.len() * LANES]);
+                batch_norm::batch_norm_gradient(
+                    isa,
+                    input,
+                    statistics,
+                    scale,
+                    shift,
+                    activation,
+                    d,
+                    &mut d_scale,
+                    &mut d_shift,
+                );
+                for (id, new) in [(layer.norm.scale, d_scale), (layer.norm.shift, d_shift)] {
+                    sum.get_mut(id).iter_mut().zip(new).for_each(|(sum, new)| *sum += new);
+                }
                 let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();
                 if let Some((update, d_input)) = d_input {
                     elementwise::accumulate(isa, Blocks { extent: d.extent, planes: &planes }, 1.0, update, d_input);

@@ -42,6 +42,7 @@ pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> 
     let idle = shape.out_channels.next_multiple_of(LANES) as f64 / shape.out_channels as f64;
     vec![Candidate {
         name: "direct".into(),
+        weights: problem.lanes.len() * shape.out_channels.next_multiple_of(LANES) * shape.kernel.pow(2),
         seconds: idle * shape.flop(problem.input) / (0.8 * machine.flops * options.threads as f64),
         exact: true,
         build: Box::new(|problem, options| Box::new(Direct::new(problem, options))),

@@ -153,17 +153,22 @@ impl Phase {
 
     /// Takes the weights.
     pub(in crate::conv) fn pack(&mut self, filter: &Filter<'_>, isa: Isa) {
+        // Blocks together: of an adjoint layer, the weights of neighbouring outputs lie next to each other.
+        const BLOCKS: usize = 4;
         let to = Output(self.weights.as_mut_ptr());
         let phase = &*self;
-        (0..phase.blocks).into_par_iter().for_each(|block| simd::run(isa, Pack { phase, filter, block, to }));
+        (0..phase.blocks.div_ceil(BLOCKS)).into_par_iter().for_each(|group| {
+            let blocks = group * BLOCKS..phase.blocks.min((group + 1) * BLOCKS);
+            simd::run(isa, Pack { phase, filter, blocks, to });
+        });
     }
 }
 
-/// Packs the weights of one block of outputs.
+/// Packs the weights of some blocks of outputs.
 struct Pack<'a> {
     phase: &'a Phase,
     filter: &'a Filter<'a>,
-    block: usize,
+    blocks: std::ops::Range<usize>,
     to: Output,
 }
 
@@ -172,25 +177,26 @@ impl Kernel for Pack<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Self { phase, filter, block, to } = self;
-        let first = block - block % phase.panel;
-        let width = phase.panel.min(phase.blocks - first);
-        let mut loaded = None;
+        let Self { phase, filter, blocks, to } = self;
+        let group = |place: &(u32, u32, u32)| (place.0, place.1 / LANES as u32);
         let mut taps = [0.0f32; LANES * LANES];
-        for &(channel, tap, k) in &phase.places {
-            let at = (channel, tap / LANES as u32);
-            // SAFETY: inside a kernel; the step `k` of this block has its own place in the weights, which no other task
-            // writes.
-            unsafe {
-                if loaded != Some(at) {
-                    loaded = Some(at);
-                    let vectors = filter.taps::<S>(block, channel as usize, at.1 as usize * LANES);
+        for places in phase.places.chunk_by(|a, b| group(a) == group(b)) {
+            let (channel, first_tap) = (places[0].0 as usize, places[0].1 as usize / LANES * LANES);
+            for block in blocks.clone() {
+                let first = block - block % phase.panel;
+                let width = phase.panel.min(phase.blocks - first);
+                // SAFETY: inside a kernel; every step of this block has its own place in the weights, which no other task
+                // writes.
+                unsafe {
+                    let vectors = filter.taps::<S>(block, channel, first_tap);
                     for (i, &vector) in vectors.iter().enumerate() {
                         S::store(taps.as_mut_ptr().add(i * LANES), vector);
                     }
+                    for &(_, tap, k) in places {
+                        let place = (first * phase.depth + k as usize * width + block - first) * LANES;
+                        S::store(to.0.add(place), S::load(taps.as_ptr().add((tap as usize - first_tap) * LANES)));
+                    }
                 }
-                let place = (first * phase.depth + k as usize * width + block - first) * LANES;
-                S::store(to.0.add(place), S::load(taps[tap as usize % LANES * LANES..].as_ptr()));
             }
         }
     }

@@ -8,12 +8,13 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Correlation, target::Target};
+use super::{Correlation, GradientCandidate, PLANNED_THREADS, WeightGradient, target::Target};
 use crate::{
     Blocks, Extent, Isa, LANES, Scratch,
     conv::{
         Options,
         direct::{share, tile::register_tile},
+        select::Machine,
     },
     gemm,
     simd::{self, Kernel, Simd},
@@ -23,8 +24,24 @@ use crate::{
 /// cache.
 const RUN_POINTS: usize = 256;
 
+/// Takes every layer.
+pub fn candidate(form: &Correlation, options: Options) -> GradientCandidate {
+    let s = &form.shape;
+    let points = form.points;
+    let flop = 2.0
+        * (points.n * points.h * points.w * s.kernel * s.kernel * s.in_channels) as f64
+        * form.point_lanes.len().next_multiple_of(LANES) as f64;
+    // Short rows lose time at their ends.
+    let efficiency = 0.8 * points.w as f64 / (points.w as f64 + 4.0);
+    GradientCandidate {
+        seconds: flop / (efficiency * Machine::of(options.isa).flops * PLANNED_THREADS as f64),
+        exact: true,
+        gradient: Box::new(DirectGradient::new(form.clone(), options)),
+    }
+}
+
 /// The gradient's algorithm for one layer.
-pub struct DirectGradient {
+struct DirectGradient {
     isa: Isa,
     form: Correlation,
     /// Lanes in use of each image block.
@@ -35,8 +52,22 @@ pub struct DirectGradient {
     parts: usize,
 }
 
+impl WeightGradient for DirectGradient {
+    fn run(&self, image: Blocks<'_>, points: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch) {
+        if self.form.point_lanes.len() < LANES {
+            self.narrow(image, points, d_weight, scratch);
+        } else {
+            self.whole(image, points, d_weight, scratch);
+        }
+    }
+
+    fn name(&self) -> String {
+        "direct".into()
+    }
+}
+
 impl DirectGradient {
-    pub fn new(form: Correlation, options: Options) -> Self {
+    fn new(form: Correlation, options: Options) -> Self {
         let (_, panel) = register_tile(options.isa);
         let used: Vec<usize> = form
             .image_lanes
@@ -48,26 +79,16 @@ impl DirectGradient {
         Self { isa: options.isa, form, used, panel, parts: if options.threads > 1 { parts } else { 1 } }
     }
 
-    pub fn name(&self) -> String {
-        "direct".into()
-    }
-
-    /// Adds the gradient to `d_weight`.
-    pub fn run(&self, image: Blocks<'_>, points: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch) {
-        let form = &self.form;
-        let narrow = form.point_lanes.len();
-        if narrow < LANES {
-            // Vectors of points are whole.
-            let len = form.points.len();
-            return scratch.with_shared(len, |whole| {
-                for (to, from) in whole[..len].chunks_exact_mut(LANES).zip(points.planes[0].chunks_exact(narrow)) {
-                    to[..narrow].copy_from_slice(from);
-                    to[narrow..].fill(0.0);
-                }
-                self.whole(image, Blocks { extent: points.extent, planes: &[&whole[..len]] }, d_weight, scratch);
-            });
-        }
-        self.whole(image, points, d_weight, scratch);
+    /// Vectors of points are whole: points without padding lanes are copied.
+    fn narrow(&self, image: Blocks<'_>, points: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch) {
+        let (pixel, len) = (self.form.point_lanes.len(), points.extent.len());
+        scratch.with_shared(len, |whole| {
+            for (to, from) in whole[..len].chunks_exact_mut(LANES).zip(points.planes[0].chunks_exact(pixel)) {
+                to[..pixel].copy_from_slice(from);
+                to[pixel..].fill(0.0);
+            }
+            self.whole(image, Blocks { extent: points.extent, planes: &[&whole[..len]] }, d_weight, scratch);
+        });
     }
 
     fn whole(&self, image: Blocks<'_>, points: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch) {

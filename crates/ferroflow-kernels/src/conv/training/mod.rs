@@ -1,34 +1,75 @@
 //! Convolution for training: forward with this step's weights, input gradient, weight gradient.
 //!
 //! The input gradient is the adjoint layer run forward by the same engines. The weight gradient is a product over
-//! pixels ([`direct`]). Every sum has a fixed order, whatever the number of threads: threads share outputs, never
-//! the terms of one sum, and algorithms are chosen without regard to how many there are. So a run can be repeated, and
-//! resumed, to the last bit on processors of one instruction set.
+//! pixels, or over Winograd's tiles.
+//!
+//! Every sum has a fixed order, whatever the number of threads: threads share outputs, never the terms of one sum, and
+//! algorithms are chosen without regard to how many there are. So a run can be repeated, and resumed, to the last bit on
+//! processors of one instruction set.
 
 mod bias;
-mod direct;
-mod target;
+pub(super) mod direct;
+mod few;
+pub(super) mod target;
 #[cfg(test)]
 mod tests;
 
-use self::direct::DirectGradient;
-use super::{Activation, Addend, ConvKind, ConvShape, Engine, Epilogue, Filter, Options, Problem, select::Candidate};
+use super::{Activation, Addend, ConvKind, ConvShape, Engine, Epilogue, Filter, Options, Problem, winograd};
 use crate::{Blocks, BlocksMut, Extent, LANES, LaneMap, Scratch, lane_map};
 
 /// The number of threads that algorithms are chosen for, so that the choice (and so the rounding of results) is the same
 /// on any number.
-const PLANNED_THREADS: usize = 2;
+pub(super) const PLANNED_THREADS: usize = 2;
 
 /// A weight gradient as a correlation, `dW[o][i][ky][kx] = sum over y, x of points[o][y][x] * image[i][y s + ky d - top][x s + kx d - left]`:
 /// of a convolution, the image is its input and the points are its outputs; of a transposed one, the reverse.
 #[derive(Clone, Debug)]
-struct Correlation {
+pub(super) struct Correlation {
     /// Always [`ConvKind::Forward`], from image to points.
-    shape: ConvShape,
-    image: Extent,
-    points: Extent,
-    image_lanes: LaneMap,
-    point_lanes: LaneMap,
+    pub shape: ConvShape,
+    pub image: Extent,
+    pub points: Extent,
+    pub image_lanes: LaneMap,
+    pub point_lanes: LaneMap,
+}
+
+impl Correlation {
+    fn new(shape: ConvShape, input: Extent, lanes: &[Option<u32>]) -> Self {
+        let (output, out_lanes) = (shape.output(input), lane_map(&[shape.out_channels]));
+        match shape.kind {
+            ConvKind::Forward => {
+                Self { shape, image: input, points: output, image_lanes: lanes.to_vec(), point_lanes: out_lanes }
+            }
+            ConvKind::Transposed => Self {
+                shape: ConvShape {
+                    kind: ConvKind::Forward,
+                    in_channels: shape.out_channels,
+                    out_channels: shape.in_channels,
+                    ..shape
+                },
+                image: output,
+                points: input,
+                image_lanes: out_lanes,
+                point_lanes: lanes.to_vec(),
+            },
+        }
+    }
+}
+
+/// An algorithm for weight gradients.
+pub(super) trait WeightGradient: Send + Sync {
+    /// Adds the gradient to `d_weight`, in PyTorch's order.
+    fn run(&self, image: Blocks<'_>, points: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch);
+    /// Its name, e.g. `winograd F(4x4)`.
+    fn name(&self) -> String;
+}
+
+/// One way to compute a weight gradient.
+pub(super) struct GradientCandidate {
+    /// Expected seconds on [`PLANNED_THREADS`].
+    pub seconds: f64,
+    pub exact: bool,
+    pub gradient: Box<dyn WeightGradient>,
 }
 
 /// One layer in training: its weights change every step.
@@ -50,7 +91,7 @@ pub struct ConvTraining {
     out_lanes: LaneMap,
     forward: Box<dyn Engine>,
     backward: Option<Box<dyn Engine>>,
-    weights: DirectGradient,
+    weights: Box<dyn WeightGradient>,
     options: Options,
 }
 
@@ -66,24 +107,7 @@ impl ConvTraining {
         let forward = Problem { shape, input, output: shape.output(input), lanes: lanes.to_vec() };
         let backward = input_gradient.then(|| engine(&Problem::adjoint(shape, input, lanes), options));
         let out_lanes = lane_map(&[shape.out_channels]);
-        let (image, points) = (input, forward.output);
-        let correlation = match shape.kind {
-            ConvKind::Forward => {
-                Correlation { shape, image, points, image_lanes: lanes.to_vec(), point_lanes: out_lanes.clone() }
-            }
-            ConvKind::Transposed => Correlation {
-                shape: ConvShape {
-                    kind: ConvKind::Forward,
-                    in_channels: shape.out_channels,
-                    out_channels: shape.in_channels,
-                    ..shape
-                },
-                image: points,
-                points: image,
-                image_lanes: out_lanes.clone(),
-                point_lanes: lanes.to_vec(),
-            },
-        };
+        let correlation = Correlation::new(shape, input, lanes);
         Self {
             shape,
             input,
@@ -91,7 +115,7 @@ impl ConvTraining {
             out_lanes,
             forward: engine(&forward, options),
             backward,
-            weights: DirectGradient::new(correlation, options),
+            weights: weight_gradient(&correlation, options),
             options,
         }
     }
@@ -209,13 +233,34 @@ impl ConvTraining {
     }
 }
 
+/// Seconds to prepare one float of weights on [`PLANNED_THREADS`].
+const PREPARE: f64 = 0.4e-9;
+
 /// The engine expected to be fastest, weights that change with every run included.
 fn engine(problem: &Problem, options: Options) -> Box<dyn Engine> {
     let planned = Options { threads: PLANNED_THREADS, ..options };
-    let all = super::select::candidates(problem, planned);
-    let chosen = all.into_iter().find(|c: &Candidate| options.algorithm.is_none_or(|name| c.name == name));
+    let seconds = |c: &super::select::Candidate| c.seconds + PREPARE * c.weights as f64;
+    let all = super::select::candidates(problem, planned).into_iter();
+    let chosen = all
+        .filter(|c| options.algorithm.is_none_or(|name| c.name == name))
+        .min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
     match chosen {
         Some(candidate) => (candidate.build)(problem, options),
         None => panic!("no algorithm {:?} for {:?}", options.algorithm, problem.shape),
     }
+}
+
+/// The ways to compute a weight gradient.
+fn gradients(correlation: &Correlation, options: Options) -> Vec<GradientCandidate> {
+    let mut all = vec![direct::candidate(correlation, options)];
+    all.extend(few::candidate(correlation, options));
+    all.extend(winograd::gradient::candidates(correlation, options));
+    all.retain(|c| c.exact || !options.exact);
+    all
+}
+
+/// The one expected to be fastest.
+fn weight_gradient(correlation: &Correlation, options: Options) -> Box<dyn WeightGradient> {
+    let all = gradients(correlation, options).into_iter();
+    all.min_by(|a, b| a.seconds.total_cmp(&b.seconds)).expect("the direct way takes every layer").gradient
 }

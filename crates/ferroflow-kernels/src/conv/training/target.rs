@@ -52,10 +52,23 @@ impl<'a> Target<'a> {
                 let to = self.start.add(output as usize * self.output + input * self.taps + first);
                 let mut values = [0.0f32; LANES];
                 S::store(values.as_mut_ptr(), vector);
-                for (t, value) in values.iter().enumerate().take(count) {
-                    *to.add(t) += value;
+                // Whole vectors, and 3x3 taps, without a loop.
+                match count {
+                    16 => add::<16>(to, &values),
+                    9 => add::<9>(to, &values),
+                    _ => (0..count).for_each(|t| *to.add(t) += values[t]),
                 }
             }
         }
+    }
+}
+
+/// # Safety
+/// `to` is valid for `N` floats.
+#[inline(always)]
+unsafe fn add<const N: usize>(to: *mut f32, values: &[f32; LANES]) {
+    for t in 0..N {
+        // SAFETY: the caller's.
+        unsafe { *to.add(t) += values[t] };
     }
 }

@@ -266,6 +266,51 @@ fn chosen_products_match_the_definition() {
     }
 }
 
+/// Every algorithm for a weight gradient, by the name the estimate might choose it under.
+#[test]
+fn every_weight_gradient_matches_the_definition() {
+    let mut random = Random(0x7777_5555_3333_1111);
+    let mut names = std::collections::BTreeMap::new();
+    for round in 0..80 {
+        let case = random_case(&mut random, round);
+        let expected = case.reference(0.5);
+        let extent = case.shape.output(case.input);
+        let (x, dy) = (case.blocks(&case.x), to_blocks(&case.dy, case.shape.out_channels, extent));
+        let x: Vec<&[f32]> = x.iter().map(|b| &b[..]).collect();
+        let dy: Vec<&[f32]> = dy.iter().map(|b| &b[..]).collect();
+        let (x, dy) = (Blocks { extent: case.input, planes: &x }, Blocks { extent, planes: &dy });
+        let correlation = Correlation::new(case.shape, case.input, &case.lanes);
+        let (image, points) = if case.shape.kind == ConvKind::Forward { (x, dy) } else { (dy, x) };
+        let scratch = Scratch::new();
+        scratch.with_shared(1 << 18, |s| s.fill(f32::NAN));
+        let terms = correlation.points.len() / LANES + 16;
+        for isa in Isa::available() {
+            let options = Options { isa, exact: false, threads: 1 + round % 2, algorithm: None };
+            for candidate in gradients(&correlation, options) {
+                let gradient = candidate.gradient;
+                *names.entry(gradient.name()).or_insert(0) += 1;
+                let mut dw = vec![0.5; case.weight.len()];
+                gradient.run(image, points, &mut dw, &scratch);
+                // See `Case::check`.
+                let tolerance = if candidate.exact { 1.0 } else { 100.0 } * terms as f32 * f32::EPSILON;
+                for (i, (e, g)) in expected.dw.iter().zip(&dw).enumerate() {
+                    assert!(
+                        (e - g).abs() <= tolerance,
+                        "{}, {i}: {g}, not {e}; {isa:?}: {:?} {:?}",
+                        gradient.name(),
+                        case.shape,
+                        case.input,
+                    );
+                }
+            }
+        }
+    }
+    // Every family came up.
+    for name in ["direct", "few outputs", "winograd F(2x2)", "winograd F(4x4)", "winograd F(5x5)"] {
+        assert!(names.contains_key(name), "{name} is not in {names:?}");
+    }
+}
+
 #[test]
 fn results_do_not_depend_on_the_number_of_threads() {
     let mut random = Random(0x2222_1111_4444_3333);

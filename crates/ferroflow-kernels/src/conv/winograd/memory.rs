@@ -3,6 +3,7 @@
 //! * `V[point][input phase][channel block][tile][16]`: the product broadcasts from it, tiles being one line apart. Only
 //!   the phases that have a point are there. One line of padding per point keeps points off the same cache sets.
 //! * `U[chunk][panel][point]` or `U[chunk][point][panel]`, each `[input phase][channel][vector][16]`: read once, in order.
+//!   Filled with all points side by side, so a line of padding after each keeps them, too, off the same cache sets.
 //! * `M[vector][tile][point][16]`: what the inverse transform of a tile reads is consecutive; an odd number of lines.
 
 use super::scheme::Scheme;
@@ -71,16 +72,16 @@ impl Memory {
             }
             total += list.len();
         }
+        let panels: Vec<_> = (0..vectors).step_by(panel).map(|first| (first, panel.min(vectors - first))).collect();
         let mut u_len = 0;
         let chunks = channels
             .chunks(blocking.blocks)
             .map(|chunk| {
                 let (start, lanes) = (u_len, chunk.iter().map(|c| c.1).sum::<usize>());
-                u_len += lanes * LANES * vectors * total;
+                u_len += (lanes * vectors * total + side * side * panels.len()) * LANES;
                 (start, lanes)
             })
             .collect();
-        let panels = (0..vectors).step_by(panel).map(|first| (first, panel.min(vectors - first))).collect();
         Self { blocking, points: side * side, channels, panels, vectors, phases, total, inputs, chunks, u_len }
     }
 
@@ -119,12 +120,12 @@ impl Memory {
     pub fn u(&self, chunk: usize, panel: usize, point: usize) -> usize {
         let ((start, lanes), (first, vectors), (phases, before)) =
             (self.chunks[chunk], self.panels[panel], self.phases[point]);
-        let slots = if self.blocking.staged {
-            before * self.vectors + phases * first
+        let (slots, padding) = if self.blocking.staged {
+            (before * self.vectors + phases * first, point * self.panels.len() + panel)
         } else {
-            first * self.total + before * vectors
+            (first * self.total + before * vectors, panel * self.points + point)
         };
-        start + lanes * LANES * slots
+        start + (lanes * slots + padding) * LANES
     }
 
     /// Floats from a tile of M to the next.

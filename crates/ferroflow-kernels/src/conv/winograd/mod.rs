@@ -5,6 +5,7 @@
 //! weights U to M, the inverse transform writes outputs.
 
 mod cost;
+pub(super) mod gradient;
 mod input;
 mod memory;
 mod output;
@@ -62,6 +63,10 @@ pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> 
             Some(Candidate {
                 name: name(scheme.m),
                 seconds,
+                weights: problem.lanes.len()
+                    * problem.shape.out_channels.next_multiple_of(LANES)
+                    * scheme.products()
+                    * scheme.outputs.len(),
                 exact: false,
                 build: Box::new(move |problem, options| Box::new(Winograd::new(problem, scheme, blocking, options))),
             })
@@ -191,6 +196,15 @@ impl Winograd {
     /// `v` is a filled V of this layer and `m` valid for the panel; nobody else uses this point of M.
     unsafe fn product(&self, v: *const f32, m: *mut f32, chunk: usize, panel: usize, point: usize, tiles: usize) {
         let memory = &self.memory;
+        let (first, vectors) = memory.panels[panel];
+        if (first..first + vectors).all(|vector| self.scheme.vanishes(vector / self.blocks, point)) {
+            for at in (0..vectors * tiles).filter(|_| chunk == 0) {
+                let at = at / tiles * memory.m_vector() + at % tiles * memory.m_tile() + point * LANES;
+                // SAFETY: as below: M has a line per vector, tile and point.
+                unsafe { m.add(at).write_bytes(0, LANES) };
+            }
+            return;
+        }
         // SAFETY: `Memory` lays V, U and M out for these tiles, channels and vectors.
         let product = unsafe {
             Product {
@@ -204,7 +218,7 @@ impl Winograd {
                 tile_step: memory.m_tile(),
                 vector_step: memory.m_vector(),
                 tiles,
-                vectors: memory.panels[panel].1,
+                vectors,
                 add: chunk > 0,
             }
         };

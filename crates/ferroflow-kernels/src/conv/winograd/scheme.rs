@@ -152,9 +152,22 @@ impl Scheme {
         self.outputs[o].taps.as_ref().unwrap_or(&self.inputs[i].taps)
     }
 
-    /// How many products a tile needs per pair of channels, over all input phases.
+    /// How many products a tile needs per pair of channels, over all input phases, and the mean over the output phases.
     pub fn products(&self) -> usize {
-        self.inputs.iter().map(|phase| phase.points[0].len() * phase.points[1].len()).sum()
+        let all: usize = self.inputs.iter().map(|phase| phase.points[0].len() * phase.points[1].len()).sum();
+        let points = self.points.len() * self.points.len();
+        let vanishing: usize =
+            (0..self.outputs.len()).map(|o| (0..points).filter(|&point| self.vanishes(o, point)).count()).sum();
+        all - vanishing / self.outputs.len()
+    }
+
+    /// Whether output phase `o`'s filters are 0 at a point: at infinity a filter is its last tap, which short ones lack.
+    pub fn vanishes(&self, o: usize, point: usize) -> bool {
+        let side = self.points.len();
+        let short = |axis: usize| {
+            self.outputs[o].taps.as_ref().is_some_and(|taps| taps[axis].last() == Some(&NO_TAP)) && self.points.infinity
+        };
+        (short(0) && point / side + 1 == side) || (short(1) && point % side + 1 == side)
     }
 }
 

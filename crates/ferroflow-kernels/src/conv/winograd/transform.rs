@@ -128,6 +128,53 @@ pub unsafe fn output<S: Simd, const P: usize, const I: usize, const M: usize>(x:
     }
 }
 
+/// `A x`, the transpose of [`output`]: the polynomial with the first `M` values as coefficients, at the points of the set
+/// with `P` pairs, 0, and infinity if `I` is 1.
+///
+/// # Safety
+/// As for [`Simd`].
+#[inline(always)]
+pub unsafe fn evaluate<S: Simd, const P: usize, const I: usize, const M: usize>(x: &[S::V; 8]) -> [S::V; 8] {
+    // SAFETY: the caller's.
+    unsafe {
+        let mut out = [S::zero(); 8];
+        out[0] = x[0];
+        macro_rules! term {
+            ($i:literal, $j:literal, $sum:expr) => {
+                if const { $j < M } {
+                    $sum = if POWERS[P][$i][$j] == 1.0 {
+                        S::add($sum, x[$j])
+                    } else {
+                        S::fma(x[$j], S::splat(POWERS[P][$i][$j]), $sum)
+                    };
+                }
+            };
+        }
+        macro_rules! pair {
+            ($i:literal) => {
+                if const { $i < P } {
+                    let mut even = x[0];
+                    term!($i, 2, even);
+                    term!($i, 4, even);
+                    term!($i, 6, even);
+                    let mut odd = S::mul(x[1], S::splat(POWERS[P][$i][1]));
+                    term!($i, 3, odd);
+                    term!($i, 5, odd);
+                    out[1 + 2 * $i] = S::add(even, odd);
+                    out[2 + 2 * $i] = S::sub(even, odd);
+                }
+            };
+        }
+        pair!(0);
+        pair!(1);
+        pair!(2);
+        if const { I == 1 } {
+            out[2 * P + 1] = x[M - 1];
+        }
+        out
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,6 +211,10 @@ mod tests {
                 check(points.input(), &input::<S, P, Z, I>(&x));
                 if const { Z == 1 } {
                     check(points.output(M), &output::<S, P, I, M>(&x));
+                    let transposed = |matrix: Vec<Vec<f64>>| -> Vec<Vec<f64>> {
+                        (0..points.len()).map(|point| matrix.iter().map(|row| row[point]).collect()).collect()
+                    };
+                    check(transposed(points.output(M)), &evaluate::<S, P, I, M>(&x));
                 }
             }
         }

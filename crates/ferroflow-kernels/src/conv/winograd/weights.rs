@@ -1,4 +1,4 @@
-//! The weights' transform: `U = G g G^T`, in f64 and rounded once.
+//! The weights' transform: `U = G g G^T`. In training it is part of every step.
 
 use rayon::prelude::*;
 
@@ -41,6 +41,12 @@ struct Vector<'a> {
 /// Taps of the largest kernel, 8x8.
 const TAPS: usize = 64;
 
+/// One phase's filter transforms along rows and columns, with four taps, the last ones unused.
+struct Transforms {
+    rows: Vec<[f32; 4]>,
+    columns: Vec<[f32; 4]>,
+}
+
 impl Kernel for Vector<'_> {
     type Output = ();
 
@@ -52,19 +58,30 @@ impl Kernel for Vector<'_> {
         let (first, width) = memory.panels[panel];
         let side = scheme.points.len();
         let kernel = filter.kernel;
+        let transforms: Vec<Transforms> = (0..scheme.inputs.len())
+            .map(|i| {
+                let [rows, columns] = scheme.kernel(i, phase);
+                let [y, x] = scheme.inputs[i].points;
+                Transforms { rows: padded(&y.filter(rows.len())), columns: padded(&x.filter(columns.len())) }
+            })
+            .collect();
         let mut taps = [0.0f32; TAPS * LANES];
         for chunk in 0..memory.chunks() {
             let channels = memory.chunk(chunk);
             let depth: usize = channels.iter().map(|c| c.1).sum();
-            // Phases already placed at each point.
-            let mut rank = [0; 64];
+            // Where each point's next phase begins.
+            let mut next: [usize; 64] = [0; 64];
+            for (point, next) in next.iter_mut().enumerate().take(memory.points) {
+                *next = memory.u(chunk, panel, point) + (vector - first) * LANES;
+            }
             for (i, input) in scheme.inputs.iter().enumerate() {
                 let [rows, columns] = scheme.kernel(i, phase);
-                let transform = [input.points[0].filter(rows.len()), input.points[1].filter(columns.len())];
                 let [y0, x0] = input.points.map(|p| p.first_in(scheme.points));
-                let mut before = 0;
+                let mut k = 0;
                 for &(plane, used) in channels {
                     for lane in 0..used {
+                        let at = k * width * LANES;
+                        k += 1;
                         // Lanes after the first pixel's are the next pixel's.
                         let (pixel, lane_of_pixel) = match lanes.len() {
                             narrow @ ..LANES => (lane / narrow, lane % narrow),
@@ -73,7 +90,8 @@ impl Kernel for Vector<'_> {
                         let Some(channel) = lanes[lane_of_pixel] else {
                             continue;
                         };
-                        // SAFETY: inside a kernel; `taps` holds whole groups of 16.
+                        // SAFETY: inside a kernel; `taps` holds whole groups of 16; each vector of outputs has its own
+                        // places in U, all inside `u_len`.
                         unsafe {
                             for first in (0..kernel * kernel).step_by(LANES) {
                                 let group = filter.taps::<S>(block, channel as usize, first);
@@ -81,28 +99,30 @@ impl Kernel for Vector<'_> {
                                     S::store(taps.as_mut_ptr().add((first + t) * LANES), tap);
                                 }
                             }
-                        }
-                        let tap = |y: usize, x: usize| -> [f64; LANES] {
-                            let (y, x) = (rows[y], columns[x] + pixel);
-                            if y >= kernel || x >= kernel {
-                                return [0.0; LANES];
+                            let mut g = [[S::zero(); 4]; 4];
+                            for (&y, row) in rows.iter().zip(&mut g) {
+                                for (&x, tap) in columns.iter().zip(row) {
+                                    let x = x + pixel;
+                                    if y < kernel && x < kernel {
+                                        *tap = S::load(taps.as_ptr().add((y * kernel + x) * LANES));
+                                    }
+                                }
                             }
-                            let tap = &taps[(y * kernel + x) * LANES..][..LANES];
-                            std::array::from_fn(|lane| f64::from(tap[lane]))
-                        };
-                        filtered(&transform, tap, |y, x, values| {
-                            let point = (y0 + y) * side + x0 + x;
-                            let k = rank[point] * depth + before + lane;
-                            let at = memory.u(chunk, panel, point) + (k * width + vector - first) * LANES;
-                            // SAFETY: each vector of outputs has its own places in U, all inside `u_len`.
-                            unsafe { u.at(at).copy_from_nonoverlapping(values.as_ptr(), LANES) };
-                        });
+                            let put = |y: usize, x: usize, value: S::V| {
+                                let point = (y0 + y) * side + x0 + x;
+                                S::store(u.at(next[point] + at), value);
+                            };
+                            match rows.len().max(columns.len()) {
+                                ..=2 => filtered::<S, 2>(&transforms[i], &g, put),
+                                3 => filtered::<S, 3>(&transforms[i], &g, put),
+                                _ => filtered::<S, 4>(&transforms[i], &g, put),
+                            }
+                        }
                     }
-                    before += used;
                 }
                 for y in 0..input.points[0].len() {
                     for x in 0..input.points[1].len() {
-                        rank[(y0 + y) * side + x0 + x] += 1;
+                        next[(y0 + y) * side + x0 + x] += depth * width * LANES;
                     }
                 }
             }
@@ -110,34 +130,37 @@ impl Kernel for Vector<'_> {
     }
 }
 
-/// `G g G^T` of 16 filters: hands each point's values to `put`.
+fn padded(matrix: &[Vec<f64>]) -> Vec<[f32; 4]> {
+    matrix.iter().map(|row| std::array::from_fn(|k| row.get(k).map_or(0.0, |&g| g as f32))).collect()
+}
+
+/// `G g G^T` of 16 filters of at most `R` x `R` taps: hands each point's values to `put`.
+///
+/// # Safety
+/// As for [`Simd`].
 #[inline(always)]
-fn filtered(
-    [rows, columns]: &[Vec<Vec<f64>>; 2],
-    tap: impl Fn(usize, usize) -> [f64; LANES],
-    mut put: impl FnMut(usize, usize, [f32; LANES]),
+unsafe fn filtered<S: Simd, const R: usize>(
+    transforms: &Transforms,
+    taps: &[[S::V; 4]; 4],
+    put: impl Fn(usize, usize, S::V),
 ) {
-    let mut half = [[[0.0; LANES]; 4]; 8];
-    let taps = columns[0].len();
-    for x in 0..taps {
-        for k in 0..rows[0].len() {
-            let values = tap(k, x);
-            for (row, half) in rows.iter().zip(&mut half) {
-                for (sum, value) in half[x].iter_mut().zip(values) {
-                    *sum += row[k] * value;
+    // SAFETY: the caller's.
+    unsafe {
+        for (y, row) in transforms.rows.iter().enumerate() {
+            let mut half = [S::zero(); R];
+            for k in 0..R {
+                let factor = S::splat(row[k]);
+                for x in 0..R {
+                    half[x] = S::fma(factor, taps[k][x], half[x]);
                 }
             }
-        }
-    }
-    for (y, half) in half.iter().enumerate().take(rows.len()) {
-        for (x, column) in columns.iter().enumerate() {
-            let mut sums = [0.0; LANES];
-            for (k, values) in half.iter().enumerate().take(taps) {
-                for (sum, value) in sums.iter_mut().zip(values) {
-                    *sum += column[k] * value;
+            for (x, column) in transforms.columns.iter().enumerate() {
+                let mut sum = S::mul(half[0], S::splat(column[0]));
+                for k in 1..R {
+                    sum = S::fma(half[k], S::splat(column[k]), sum);
                 }
+                put(y, x, sum);
             }
-            put(y, x, sums.map(|s| s as f32));
         }
     }
 }

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{
     Chunks, SeparableGradients, SeparableTraining, SeparableWeights, Shared,
-    norm::{Activate, Constants, GradientSums, Moments, derivative},
+    norm::{AHEAD, Activate, Constants, GradientSums, Moments, derivative},
     pitch,
     product::{Finish, Product, WeightGradient, add_weight_gradient, pack_transposed},
 };
@@ -20,9 +20,9 @@ use crate::{
 /// Points of a task of the second norm's sums.
 const RUN: usize = 4096;
 /// Floats that the groups' weight gradients may take together.
-const GROUPED: usize = 1 << 20;
+const GROUPED: usize = 1 << 18;
 /// Groups of chunks at most: enough for the threads of one machine.
-const MOST_GROUPS: usize = 64;
+const MOST_GROUPS: usize = 32;
 
 impl SeparableTraining {
     /// Carries the output's gradient back through the block, after `forward` with the same weights and input.
@@ -101,7 +101,7 @@ impl SeparableTraining {
         scratch.with_shared(packed + chunks.groups * square, |shared| {
             let (packed, grouped) = shared.split_at_mut(packed);
             let grouped = &mut grouped[..chunks.groups * square];
-            pack_transposed(weights.pointwise, input, output, panel, packed);
+            pack_transposed(self.isa, weights.pointwise, input, output, panel, packed);
             let packed = &*packed;
             let sums = Shared(grouped.as_mut_ptr());
             let task = |task: usize| {
@@ -189,7 +189,7 @@ impl Kernel for Group<'_> {
             for (i, block) in part.clone().enumerate() {
                 let x = &input.block(block)[floats.clone()];
                 let to = &mut activations[i * pitch..][..floats.len()];
-                Activate { x, constants: activated.block(block), slope: activated.slope, to }.run::<S>();
+                Activate { x, constants: activated.block(block), slope: activated.slope, to, stream: false }.run::<S>();
             }
             let weight_gradient = WeightGradient {
                 input: activations.as_ptr(),
@@ -252,6 +252,8 @@ impl Kernel for Differentiate<'_> {
         unsafe {
             let norm = Constants::<S>::load(self.constants, self.slope);
             for ((x, gradient), to) in values.zip(self.to.chunks_exact_mut(LANES)) {
+                S::prefetch_near(x.as_ptr().wrapping_add(AHEAD));
+                S::prefetch_near(gradient.as_ptr().wrapping_add(AHEAD));
                 let centred = norm.centre(S::load(x.as_ptr()));
                 let dz = norm.d_activation(centred, S::load(gradient.as_ptr()));
                 S::store(to.as_mut_ptr(), norm.d_norm(centred, dz));

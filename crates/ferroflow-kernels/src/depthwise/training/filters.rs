@@ -5,7 +5,11 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{SeparableTraining, SeparableWeights, norm::Constants};
+use super::{
+    SeparableTraining, SeparableWeights, aligned,
+    norm::{AHEAD, Constants},
+    put, streams,
+};
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES, Scratch,
     conv::Activation,
@@ -33,6 +37,10 @@ impl SeparableTraining {
     ) {
         let extent = self.output;
         let accumulate = d_input.as_ref().is_some_and(|d| d.1);
+        let stream = !accumulate
+            && d_input.as_ref().is_some_and(|d| {
+                streams(self.input.len() * d.0.planes.len()) && d.0.planes.iter().all(|plane| aligned(plane))
+            });
         let d_input = d_input.map(|(d, _)| {
             assert_eq!(self.pixel, LANES, "the gradient of a narrow input");
             assert_eq!(d.extent, self.input, "extent of the input's gradient");
@@ -62,6 +70,7 @@ impl SeparableTraining {
                         dz: &dz[block * self.saved[0].pitch..][..extent.len()],
                         d_input: d_input.as_ref(),
                         accumulate,
+                        stream,
                         taps: &taps,
                         index: block,
                         n,
@@ -93,6 +102,8 @@ struct Strip<'a> {
     dz: &'a [f32],
     d_input: Option<&'a RowsMut<'a>>,
     accumulate: bool,
+    /// Write the input's gradient past the caches.
+    stream: bool,
     taps: &'a [[f32; LANES]; 9],
     index: usize,
     n: usize,
@@ -100,7 +111,7 @@ struct Strip<'a> {
     /// Rows of `gd`, that of `y` at `y % RING`, each with a pixel of zeros after it.
     ring: &'a mut [f32],
     row: usize,
-    /// For a row of the input's gradient to be added.
+    /// A row of the input's gradient, to be added or streamed.
     sum: &'a mut [f32],
 }
 
@@ -136,6 +147,7 @@ impl Kernel for Strip<'_> {
                     }
                 }
             }
+            S::fence();
         }
         sums
     }
@@ -156,6 +168,8 @@ impl Strip<'_> {
         unsafe {
             let norm = Constants::<S>::load(self.block.norms[0].block(self.index), 0.0);
             for ((x, dz), to) in x.chunks_exact(LANES).zip(dz.chunks_exact(LANES)).zip(to.chunks_exact_mut(LANES)) {
+                S::prefetch_near(x.as_ptr().wrapping_add(AHEAD));
+                S::prefetch_near(dz.as_ptr().wrapping_add(AHEAD));
                 let gd = norm.d_norm(norm.centre(S::load(x.as_ptr())), S::load(dz.as_ptr()));
                 S::store(to.as_mut_ptr(), gd);
             }
@@ -215,14 +229,28 @@ impl Strip<'_> {
             weights: turned.as_flattened().as_ptr(),
             activation: Activation::Linear,
             columns: 0..width,
-            to: if self.accumulate { &mut *self.sum } else { &mut *to },
+            to: if self.accumulate || self.stream { &mut *self.sum } else { &mut *to },
         };
         // SAFETY: rows of `gd` are as wide as the input.
         unsafe { row.run::<S, 1>() };
-        if self.accumulate {
-            for (to, x) in to.chunks_exact_mut(LANES).zip(self.sum.chunks_exact(LANES)) {
-                // SAFETY: 16 floats each.
-                unsafe { S::store(to.as_mut_ptr(), S::add(S::load(to.as_ptr()), S::load(x.as_ptr()))) };
+        if self.accumulate || self.stream {
+            for (x, value) in self.sum.chunks_exact(LANES).enumerate() {
+                // SAFETY: 16 floats.
+                unsafe { self.put::<S>(to, x, S::load(value.as_ptr())) };
+            }
+        }
+    }
+
+    /// Writes or adds a pixel of a row of the input's gradient.
+    #[inline(always)]
+    unsafe fn put<S: Simd>(&self, to: &mut [f32], x: usize, value: S::V) {
+        let to = to[x * LANES..][..LANES].as_mut_ptr();
+        // SAFETY: `to` has 16 floats, aligned if they are streamed.
+        unsafe {
+            if self.accumulate {
+                S::store(to, S::add(S::load(to), value));
+            } else {
+                put::<S>(to, value, self.stream);
             }
         }
     }
@@ -234,34 +262,31 @@ impl Strip<'_> {
         let (above, below) = (self.gd(Some(y)), self.gd(Some(y + 1)));
         // SAFETY: these rows belong to this task; rows of `gd` have a pixel more than half of the input's.
         unsafe {
-            let tap = |ky: usize, kx: usize| S::load(self.taps[3 * ky + kx].as_ptr());
-            let put = |to: &mut [f32], x: usize, value: S::V| {
-                let to = to[x * LANES..][..LANES].as_mut_ptr();
-                S::store(to, if self.accumulate { S::add(S::load(to), value) } else { value });
-            };
+            let mut taps = [S::zero(); 9];
+            for (tap, from) in taps.iter_mut().zip(self.taps) {
+                *tap = S::load(from.as_ptr());
+            }
+            let [t00, t01, t02, t10, t11, t12, t20, t21, t22] = taps;
             let even = d_input.row(self.index, self.n, 2 * y);
-            let [t10, t11, t12] = [tap(1, 0), tap(1, 1), tap(1, 2)];
             if 2 * y + 1 == h {
                 for x in 0..w.div_ceil(2) {
                     let (a, b) = (S::load(above.add(x * LANES)), S::load(above.add((x + 1) * LANES)));
-                    put(even, 2 * x, S::mul(a, t11));
+                    self.put::<S>(even, 2 * x, S::mul(a, t11));
                     if 2 * x + 1 < w {
-                        put(even, 2 * x + 1, S::fma(b, t10, S::mul(a, t12)));
+                        self.put::<S>(even, 2 * x + 1, S::fma(b, t10, S::mul(a, t12)));
                     }
                 }
                 return;
             }
             let odd = d_input.row(self.index, self.n, 2 * y + 1);
-            let [t00, t01, t02] = [tap(0, 0), tap(0, 1), tap(0, 2)];
-            let [t20, t21, t22] = [tap(2, 0), tap(2, 1), tap(2, 2)];
             for x in 0..w.div_ceil(2) {
                 let (a, b) = (S::load(above.add(x * LANES)), S::load(above.add((x + 1) * LANES)));
                 let (c, d) = (S::load(below.add(x * LANES)), S::load(below.add((x + 1) * LANES)));
-                put(even, 2 * x, S::mul(a, t11));
-                put(odd, 2 * x, S::fma(c, t01, S::mul(a, t21)));
+                self.put::<S>(even, 2 * x, S::mul(a, t11));
+                self.put::<S>(odd, 2 * x, S::fma(c, t01, S::mul(a, t21)));
                 if 2 * x + 1 < w {
-                    put(even, 2 * x + 1, S::fma(b, t10, S::mul(a, t12)));
-                    put(odd, 2 * x + 1, S::fma(d, t00, S::fma(c, t02, S::fma(b, t20, S::mul(a, t22)))));
+                    self.put::<S>(even, 2 * x + 1, S::fma(b, t10, S::mul(a, t12)));
+                    self.put::<S>(odd, 2 * x + 1, S::fma(d, t00, S::fma(c, t02, S::fma(b, t20, S::mul(a, t22)))));
                 }
             }
         }

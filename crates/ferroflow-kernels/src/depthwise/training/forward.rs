@@ -9,6 +9,7 @@ use super::{
     norm::{Activate, Moments},
     pitch,
     product::{Finish, Product, pack},
+    put, streams,
 };
 use crate::{
     Blocks, BlocksMut, LANES, Scratch,
@@ -49,10 +50,11 @@ impl SeparableTraining {
 
         let (isa, len) = (self.isa, self.output.len());
         let (norm, saved) = (&self.norms[1], &self.saved[1]);
+        let stream = streams(len * output.planes.len());
         output.planes.par_iter_mut().enumerate().for_each(|(block, plane)| {
             let pieces = plane[..len].par_chunks_mut(STRIP * LANES).zip(saved.block(block).par_chunks(STRIP * LANES));
             pieces.for_each(|(to, x)| {
-                simd::run(isa, Activate { x, constants: norm.block(block), slope: norm.slope, to });
+                simd::run(isa, Activate { x, constants: norm.block(block), slope: norm.slope, to, stream });
             });
         });
     }
@@ -178,7 +180,7 @@ impl Kernel for Chunk<'_> {
         for block in 0..this.sides[0].blocks() {
             let x = &this.saved[0].block(block)[floats.clone()];
             let to = &mut buffer[block * pitch..][..floats.len()];
-            Activate { x, constants: norm.block(block), slope: norm.slope, to }.run::<S>();
+            Activate { x, constants: norm.block(block), slope: norm.slope, to, stream: false }.run::<S>();
         }
         let product = Product {
             chunk: buffer.as_ptr(),
@@ -192,13 +194,17 @@ impl Kernel for Chunk<'_> {
         let mut store = Store {
             to: to.0.wrapping_add(floats.start),
             pitch: this.saved[1].pitch,
+            stream: streams(this.saved[1].buffer.len()),
             first: blocks.start,
             origins: vec![[0.0; LANES]; blocks.len()],
             sums: vec![[[0.0; LANES]; 2]; blocks.len()],
         };
         // SAFETY: inside a kernel; the buffer holds the points; `saved[1]` has them too, in `blocks`, which no other task
         // of these points writes.
-        unsafe { product.run::<S, _>(&mut store) };
+        unsafe {
+            product.run::<S, _>(&mut store);
+            S::fence();
+        }
         let moments = store.origins.iter().zip(&store.sums).map(|(origin, sums)| {
             let mut moments = Moments { origin: *origin, ..Moments::new() };
             moments.add_sums(points.len(), sums);
@@ -213,6 +219,8 @@ struct Store {
     to: *mut f32,
     /// Floats from block to block.
     pitch: usize,
+    /// Write past the caches.
+    stream: bool,
     /// Block of the first origin and sums.
     first: usize,
     origins: Vec<[f32; LANES]>,
@@ -234,7 +242,7 @@ impl<S: Simd> Finish<S> for Store {
                 let (mut s, mut q) = (S::load(sum.as_ptr()), S::load(squares.as_ptr()));
                 let to = self.to.add((block + n) * self.pitch + point * LANES);
                 for t in 0..T {
-                    S::store(to.add(t * LANES), tile[t][n]);
+                    put::<S>(to.add(t * LANES), tile[t][n], self.stream);
                     let x = S::sub(tile[t][n], origin);
                     s = S::add(s, x);
                     q = S::fma(x, x, q);

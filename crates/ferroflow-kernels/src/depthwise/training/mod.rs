@@ -19,7 +19,7 @@ mod reference;
 mod tests;
 
 use self::{norm::Norm, product::Side};
-use crate::{Blocks, Buffer, Extent, Isa, LANES, lane_map};
+use crate::{Blocks, Buffer, Extent, Isa, LANES, lane_map, simd::Simd};
 
 /// The block's parameters, in PyTorch's order.
 #[derive(Clone, Copy)]
@@ -162,7 +162,29 @@ impl Planes {
 
 /// Floats from block to block: planes an odd number of lines apart do not share cache sets.
 fn pitch(len: usize) -> usize {
-    (len / LANES | 1) * LANES
+    ((len / LANES) | 1) * LANES
+}
+
+/// Whether a value of this many floats is written past the caches: it would not be in them when it is read, and the
+/// lines need not be read before they are written.
+fn streams(floats: usize) -> bool {
+    const MOST_CACHED: usize = 2 << 20;
+    floats > MOST_CACHED
+}
+
+/// Writes a vector; `stream` only where `to` is aligned.
+///
+/// # Safety
+/// As for [`Simd`].
+#[inline(always)]
+unsafe fn put<S: Simd>(to: *mut f32, v: S::V, stream: bool) {
+    // SAFETY: the caller's.
+    unsafe { if stream { S::stream(to, v) } else { S::store(to, v) } }
+}
+
+/// Whether vectors can be streamed to here.
+fn aligned(to: &[f32]) -> bool {
+    to.as_ptr().addr().is_multiple_of(4 * LANES)
 }
 
 /// How the points of a block are cut for the matrix products.
@@ -181,7 +203,7 @@ impl Chunks {
         /// What a chunk may hold: a part of the second-level cache.
         const CHUNK_BYTES: usize = 256 << 10;
         /// Fewer points than this would read the weights too often.
-        const FEWEST: usize = 128;
+        const FEWEST: usize = 256;
         let length = (CHUNK_BYTES / bytes).max(FEWEST);
         let count = points.div_ceil(length).max(1);
         let groups = count.min(most_groups.max(1));

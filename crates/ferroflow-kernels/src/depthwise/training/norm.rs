@@ -4,6 +4,7 @@
 //! Sums run in f32 over about a thousand values, then in f64; those of `x` are taken about a value of the channel, so
 //! that a mean far from 0 costs no digits of the variance. Pieces are added in their order, whoever computed them.
 
+use super::{aligned, put};
 use crate::{
     Buffer, LANES, LaneMap,
     simd::{Kernel, Simd},
@@ -41,12 +42,12 @@ impl Moments {
             for four in &mut fours {
                 for i in 0..4 {
                     let x = S::sub(S::load(four.as_ptr().add(i * LANES)), origin);
-                    sums[i] = [S::add(sums[i][0], x), S::fma(x, x, sums[i][1])];
+                    sums[i] = add::<S>(sums[i], x, x);
                 }
             }
             for point in fours.remainder().chunks_exact(LANES) {
                 let x = S::sub(S::load(point.as_ptr()), origin);
-                sums[0] = [S::add(sums[0][0], x), S::fma(x, x, sums[0][1])];
+                sums[0] = add::<S>(sums[0], x, x);
             }
             let mut run = [[0.0; LANES]; 2];
             for i in 0..2 {
@@ -66,6 +67,16 @@ impl Moments {
             self.squares[lane] += f64::from(run[1][lane]);
         }
     }
+}
+
+/// Adds a value and its product with another.
+///
+/// # Safety
+/// In a [`Kernel`].
+#[inline(always)]
+unsafe fn add<S: Simd>(sums: [S::V; 2], x: S::V, other: S::V) -> [S::V; 2] {
+    // SAFETY: the caller's.
+    unsafe { [S::add(sums[0], x), S::fma(x, other, sums[1])] }
 }
 
 /// Vectors per block in [`Norm::constants`].
@@ -249,6 +260,9 @@ pub unsafe fn derivative<S: Simd>(x: S::V, slope: S::V) -> S::V {
     unsafe { S::min(S::max(S::mul(x, S::splat(f32::MAX)), slope), S::splat(1.0)) }
 }
 
+/// Floats asked for ahead of use: what the processor itself fetches ends with the page, every 64 vectors.
+pub const AHEAD: usize = 24 * LANES;
+
 /// `to = LeakyReLU(norm(x))`
 pub struct Activate<'a> {
     pub x: &'a [f32],
@@ -256,6 +270,8 @@ pub struct Activate<'a> {
     pub constants: &'a [f32],
     pub slope: f32,
     pub to: &'a mut [f32],
+    /// Write past the caches.
+    pub stream: bool,
 }
 
 impl Kernel for Activate<'_> {
@@ -266,8 +282,13 @@ impl Kernel for Activate<'_> {
         // SAFETY: inside a kernel; every chunk has 16 floats.
         unsafe {
             let norm = Constants::<S>::load(self.constants, self.slope);
+            let stream = self.stream && aligned(self.to);
             for (x, to) in self.x.chunks_exact(LANES).zip(self.to.chunks_exact_mut(LANES)) {
-                S::store(to.as_mut_ptr(), norm.activate(S::load(x.as_ptr())));
+                S::prefetch_near(x.as_ptr().wrapping_add(AHEAD));
+                put::<S>(to.as_mut_ptr(), norm.activate(S::load(x.as_ptr())), stream);
+            }
+            if stream {
+                S::fence();
             }
         }
     }
@@ -295,17 +316,13 @@ impl Kernel for GradientSums<'_> {
                 let norm = Constants::<S>::load(self.constants, self.slope);
                 let mut sums = [[S::zero(); 2]; 2];
                 let points = x.len() / LANES;
-                let add = |sums: &mut [S::V; 2], point: usize| {
-                    let centred = norm.centre(S::load(x.as_ptr().add(point * LANES)));
-                    let dz = norm.d_activation(centred, S::load(gradient.as_ptr().add(point * LANES)));
-                    *sums = [S::add(sums[0], dz), S::fma(dz, centred, sums[1])];
-                };
                 for pair in 0..points / 2 {
-                    add(&mut sums[0], 2 * pair);
-                    add(&mut sums[1], 2 * pair + 1);
+                    for i in 0..2 {
+                        sums[i] = Self::add::<S>(&norm, sums[i], x.as_ptr(), gradient.as_ptr(), 2 * pair + i);
+                    }
                 }
                 if points % 2 == 1 {
-                    add(&mut sums[0], points - 1);
+                    sums[0] = Self::add::<S>(&norm, sums[0], x.as_ptr(), gradient.as_ptr(), points - 1);
                 }
                 let mut run = [[0.0; LANES]; 2];
                 for i in 0..2 {
@@ -315,5 +332,29 @@ impl Kernel for GradientSums<'_> {
             }
         }
         moments
+    }
+}
+
+impl GradientSums<'_> {
+    /// Adds a point's.
+    ///
+    /// # Safety
+    /// In a [`Kernel`]; `x` and `gradient` have this point.
+    #[inline(always)]
+    unsafe fn add<S: Simd>(
+        norm: &Constants<S>,
+        sums: [S::V; 2],
+        x: *const f32,
+        gradient: *const f32,
+        point: usize,
+    ) -> [S::V; 2] {
+        // SAFETY: the caller's.
+        unsafe {
+            let (x, gradient) = (x.add(point * LANES), gradient.add(point * LANES));
+            S::prefetch_near(x.wrapping_add(AHEAD));
+            S::prefetch_near(gradient.wrapping_add(AHEAD));
+            let centred = norm.centre(S::load(x));
+            add::<S>(sums, norm.d_activation(centred, S::load(gradient)), centred)
+        }
     }
 }

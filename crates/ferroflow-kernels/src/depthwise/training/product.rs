@@ -20,6 +20,8 @@ pub struct Side {
     pub channels: usize,
     /// Per block: lanes up to its last channel.
     pub depths: Vec<usize>,
+    /// Per block: its first channel, if it holds 16 in a row.
+    whole: Vec<Option<usize>>,
 }
 
 impl Side {
@@ -28,7 +30,16 @@ impl Side {
         let mut lanes = lanes.to_vec();
         lanes.resize(lanes.len().next_multiple_of(LANES), None);
         let depth = |block: &[Option<u32>]| block.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-        Self { channels: lanes.iter().flatten().count(), depths: lanes.chunks(LANES).map(depth).collect(), lanes }
+        let whole = |block: &[Option<u32>]| {
+            let first = block[0]?;
+            block.iter().zip(first..).all(|(&lane, channel)| lane == Some(channel)).then_some(first as usize)
+        };
+        Self {
+            channels: lanes.iter().flatten().count(),
+            depths: lanes.chunks(LANES).map(depth).collect(),
+            whole: lanes.chunks(LANES).map(whole).collect(),
+            lanes,
+        }
     }
 
     pub fn blocks(&self) -> usize {
@@ -42,13 +53,6 @@ impl Side {
 
     fn block(&self, block: usize) -> &[Option<u32>] {
         &self.lanes[block * LANES..][..LANES]
-    }
-
-    /// The first channel of a block that holds 16 in a row.
-    fn whole(&self, block: usize) -> Option<usize> {
-        let lanes = self.block(block);
-        let first = lanes[0]?;
-        lanes.iter().enumerate().all(|(i, &lane)| lane == Some(first + i as u32)).then_some(first as usize)
     }
 }
 
@@ -72,22 +76,43 @@ pub fn pack(isa: Isa, weights: &[f32], input: &Side, output: &Side, panel: usize
 }
 
 /// Packs the weights `[out, channels]` transposed: the [`Product`] that leads from outputs' gradients to inputs'.
-pub fn pack_transposed(weights: &[f32], input: &Side, output: &Side, panel: usize, to: &mut [f32]) {
+pub fn pack_transposed(isa: Isa, weights: &[f32], input: &Side, output: &Side, panel: usize, to: &mut [f32]) {
     let depth = output.depth();
     let to = &mut to[..input.blocks() * depth * LANES];
     to.par_chunks_mut(panel * depth * LANES).enumerate().for_each(|(i, to)| {
-        let vectors = to.len() / depth.max(1) / LANES;
-        let mut row = 0;
-        for block in 0..output.blocks() {
-            for lane in 0..output.depths[block] {
-                for vector in 0..vectors {
-                    let square = Square { weights, rows: (output, block), columns: (input, i * panel + vector) };
-                    to[(row * vectors + vector) * LANES..][..LANES].copy_from_slice(&square.row(lane));
+        simd::run(isa, Pack { weights, input, output, first: i * panel, vectors: to.len() / depth / LANES, to });
+    });
+}
+
+/// One panel of [`pack_transposed`].
+struct Pack<'a> {
+    weights: &'a [f32],
+    input: &'a Side,
+    output: &'a Side,
+    /// First block and blocks of the panel.
+    first: usize,
+    vectors: usize,
+    to: &'a mut [f32],
+}
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let mut to = self.to.chunks_exact_mut(LANES);
+        for block in 0..self.output.blocks() {
+            for lane in 0..self.output.depths[block] {
+                for column in self.first..self.first + self.vectors {
+                    let square =
+                        Square { weights: self.weights, rows: (self.output, block), columns: (self.input, column) };
+                    let Some(to) = to.next() else { return };
+                    // SAFETY: inside a kernel.
+                    unsafe { S::store(to.as_mut_ptr(), square.row::<S>(lane)) };
                 }
-                row += 1;
             }
         }
-    });
+    }
 }
 
 /// Weights between two blocks: row = output channel, column = input channel; 0 for padding lanes.
@@ -99,21 +124,26 @@ struct Square<'a> {
 }
 
 impl Square<'_> {
+    /// # Safety
+    /// In a [`Kernel`].
     #[inline(always)]
-    fn row(&self, lane: usize) -> [f32; LANES] {
+    unsafe fn row<S: Simd>(&self, lane: usize) -> S::V {
         let ((output, row), (input, column)) = (self.rows, self.columns);
-        let mut values = [0.0; LANES];
-        let Some(o) = output.block(row)[lane] else { return values };
-        let row = &self.weights[o as usize * input.channels..][..input.channels];
-        match input.whole(column) {
-            Some(first) => values.copy_from_slice(&row[first..][..LANES]),
-            None => {
-                for (to, channel) in values.iter_mut().zip(input.block(column)) {
-                    *to = channel.map_or(0.0, |c| row[c as usize]);
+        // SAFETY: every slice has 16 floats.
+        unsafe {
+            let Some(o) = output.block(row)[lane] else { return S::zero() };
+            let row = &self.weights[o as usize * input.channels..][..input.channels];
+            match input.whole[column] {
+                Some(first) => S::load(row[first..][..LANES].as_ptr()),
+                None => {
+                    let mut values = [0.0; LANES];
+                    for (to, channel) in values.iter_mut().zip(input.block(column)) {
+                        *to = channel.map_or(0.0, |c| row[c as usize]);
+                    }
+                    S::load(values.as_ptr())
                 }
             }
         }
-        values
     }
 }
 
@@ -134,7 +164,7 @@ impl Kernel for PackTransposed<'_> {
         unsafe {
             let mut rows = [S::zero(); LANES];
             for (lane, row) in rows.iter_mut().enumerate() {
-                *row = S::load(self.square.row(lane).as_ptr());
+                *row = self.square.row::<S>(lane);
             }
             S::transpose(&mut rows);
             for (i, &row) in rows.iter().enumerate().take(self.rows) {
@@ -152,6 +182,9 @@ pub trait Finish<S: Simd> {
     /// In a [`Kernel`].
     unsafe fn finish<const T: usize, const N: usize>(&mut self, block: usize, point: usize, tile: &[[S::V; N]; T]);
 }
+
+/// Floats of weights asked for ahead of use: the way from the second-level cache.
+const AHEAD: usize = 16 * LANES;
 
 /// Points of a chunk times packed weights.
 pub struct Product<'a> {
@@ -197,9 +230,14 @@ impl Product<'_> {
             let mut tile = gemm::zero::<S, T, N>();
             let (mut from, mut weights) = (self.chunk.add(point * LANES), weights.as_ptr());
             for &depth in self.depths {
-                gemm::accumulate::<S, T, N, LANES>(&mut tile, from, weights, depth);
+                for lane in 0..depth {
+                    for n in 0..N {
+                        S::prefetch_near(weights.wrapping_add(AHEAD + n * LANES));
+                    }
+                    gemm::step::<S, T, N, LANES>(&mut tile, from.add(lane), weights);
+                    weights = weights.add(N * LANES);
+                }
                 from = from.wrapping_add(self.pitch);
-                weights = weights.add(depth * N * LANES);
             }
             tile
         }
@@ -221,7 +259,7 @@ pub struct WeightGradient<'a> {
 }
 
 /// Points at a time: two blocks of output gradients and one of inputs fit in L1.
-const DEPTH: usize = 192;
+const DEPTH: usize = 256;
 
 impl WeightGradient<'_> {
     /// # Safety
@@ -263,6 +301,12 @@ impl WeightGradient<'_> {
     ) {
         // SAFETY: `run`'s.
         unsafe {
+            // The sums come from a further cache, while the products run.
+            for t in 0..T {
+                for n in 0..N {
+                    S::prefetch_near(sums.add((t * self.output_blocks + n) * LANES));
+                }
+            }
             let mut tile = gemm::zero::<S, T, N>();
             for point in 0..points {
                 let mut gradients = [S::zero(); N];
@@ -327,8 +371,12 @@ impl Kernel for AddTransposed<'_> {
             }
         }
         for (gradient, row) in self.gradient.chunks_mut(channels).zip(&square) {
-            match self.input.whole(self.column) {
-                Some(first) => gradient[first..][..LANES].iter_mut().zip(row).for_each(|(to, x)| *to += x),
+            match self.input.whole[self.column] {
+                Some(first) => {
+                    let to = gradient[first..][..LANES].as_mut_ptr();
+                    // SAFETY: inside a kernel; both have 16 floats.
+                    unsafe { S::store(to, S::add(S::load(to), S::load(row.as_ptr()))) };
+                }
                 None => {
                     for (channel, x) in self.input.block(self.column).iter().zip(row) {
                         if let Some(channel) = channel {

@@ -138,7 +138,9 @@ struct Outcome {
 
 /// The largest difference is a small part of the largest value.
 fn assert_close(what: &str, case: &Case, isa: Isa, got: impl IntoIterator<Item = f32>, want: &[f64], tolerance: f64) {
-    let largest = want.iter().fold(1e-2f64, |a, b| a.max(b.abs()));
+    // What cancels to 0 over many points leaves their rounding behind.
+    let points = (case.d_y.extent.len() / LANES) as f64;
+    let largest = want.iter().fold((1e-5 * points).max(1e-2), |a, b| a.max(b.abs()));
     let got: Vec<f32> = got.into_iter().collect();
     assert_eq!(got.len(), want.len());
     for (i, (got, want)) in got.iter().zip(want).enumerate() {
@@ -258,6 +260,17 @@ fn many_chunks_of_many_channels() {
     let mut random = Random::new(24);
     check(&Case::new(&mut random, Extent { n: 2, h: 13, w: 21 }, &[150, 40], 130, 1), false, false);
     check(&Case::new(&mut random, Extent { n: 3, h: 61, w: 83 }, &[20], 18, 2), false, true);
+}
+
+#[test]
+fn values_larger_than_the_caches() {
+    let mut random = Random::new(28);
+    for stride in [1, 2] {
+        let mut case = Case::new(&mut random, Extent { n: 1, h: 389, w: 377 }, &[12], 10, stride);
+        // Among millions of values some lie so near to a kink that f32 falls on its other side.
+        case.block.slopes = [1.0; 2];
+        check(&case, false, false);
+    }
 }
 
 #[test]

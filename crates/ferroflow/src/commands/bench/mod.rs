@@ -1,5 +1,7 @@
 //! `ferroflow bench`: how fast a network is on this machine.
 
+mod training;
+
 use std::{num::NonZeroUsize, time::Instant};
 
 use ferroflow_core::Frame;
@@ -18,6 +20,7 @@ use crate::{
 ///
 ///   ferroflow bench -m pwcnet --size 448x1024 --runs 10
 ///   ferroflow bench -m flownet2-s --profile
+///   ferroflow bench -m lightflow --train --batch 8 --size 320x448
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -32,6 +35,12 @@ pub struct Args {
     /// Runs before, not timed
     #[arg(long, default_value_t = 1)]
     warmup: usize,
+    /// Time steps of training instead: forward, mean end-point error, gradient, Adam
+    #[arg(long)]
+    train: bool,
+    /// Pairs at once, in training
+    #[arg(long, value_name = "N", default_value = "1", requires = "train")]
+    batch: NonZeroUsize,
     /// Print where the time goes, layer by layer
     #[arg(long)]
     profile: bool,
@@ -67,6 +76,9 @@ struct Report {
 
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<()> {
+    if args.train {
+        return training::run(&args);
+    }
     let start = Instant::now();
     let estimator = args.method.estimator_with(WhichWeights::RandomIfNoneGiven, args.profile)?;
     let load_s = start.elapsed().as_secs_f64();

@@ -1,0 +1,162 @@
+//! Runs a graph node by node.
+
+use burn::tensor::module::{BatchNormTrainOutput, batch_norm, batch_norm_train};
+use burn::tensor::{Device, Tensor, TensorData};
+use ferroflow_net::graph::{BatchNorm, Extent, Frame, Graph, NodeId, Op, ParamId, Shape, Sizes};
+use ferroflow_net::weights::Weights;
+
+use crate::ops;
+
+/// The parameters of a graph on a device, flat.
+pub(crate) struct Parameters(Vec<Tensor<1>>);
+
+impl Parameters {
+    /// Copies weights that belong to the graph.
+    pub(crate) fn upload(weights: &Weights, device: &Device) -> Self {
+        let upload = |v: &[f32]| Tensor::from_data(TensorData::new(v.to_vec(), [v.len()]), device);
+        Self(weights.iter().map(upload).collect())
+    }
+
+    /// Marks those whose gradient is wanted.
+    pub(crate) fn track(self, trained: &[bool]) -> Self {
+        Self(self.0.into_iter().zip(trained).map(|(tensor, &trained)| tensor.set_require_grad(trained)).collect())
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Tensor<1>> {
+        self.0.iter()
+    }
+}
+
+/// By what batch norm normalises.
+pub(crate) enum Normalisation<'a> {
+    /// The running statistics among the parameters.
+    Running,
+    /// The statistics of the batch where its scale is trained.
+    Batch { trained: &'a [bool] },
+}
+
+/// What one node of batch norm saw.
+pub(crate) struct BatchStatistics {
+    pub(crate) norm: BatchNorm,
+    /// Per channel, `[C]`.
+    pub(crate) mean: Tensor<1>,
+    /// The biased one, `[C]`.
+    pub(crate) variance: Tensor<1>,
+    /// Values per channel.
+    pub(crate) count: usize,
+}
+
+/// A graph about to be run.
+pub(crate) struct Interpreter<'a> {
+    pub(crate) graph: &'a Graph,
+    pub(crate) sizes: &'a Sizes,
+    /// The shapes of the graph for these sizes.
+    pub(crate) shapes: &'a [Shape],
+    pub(crate) parameters: &'a Parameters,
+    /// `[N, 3, H, W]` of these sizes.
+    pub(crate) frames: &'a [Tensor<4>; 2],
+    pub(crate) normalisation: Normalisation<'a>,
+}
+
+impl Interpreter<'_> {
+    /// The values of `outputs`, and the statistics of the batch in execution order where it is normalised by them.
+    pub(crate) fn run(&self, outputs: &[NodeId]) -> (Vec<Tensor<4>>, Vec<BatchStatistics>) {
+        let last_readers = last_readers(self.graph, outputs);
+        let mut statistics = Vec::new();
+        let mut values: Vec<Option<Tensor<4>>> = vec![None; self.graph.nodes.len()];
+        for (i, node) in self.graph.nodes.iter().enumerate() {
+            if last_readers[i].is_none() {
+                continue;
+            }
+            let inputs: Vec<Tensor<4>> = node.inputs.iter().filter_map(|id| values[id.0 as usize].clone()).collect();
+            // Let go of here, so that an operation may write over its input.
+            for &NodeId(input) in &node.inputs {
+                if last_readers[input as usize] == Some(i) {
+                    values[input as usize] = None;
+                }
+            }
+            let value = self.evaluate(&node.op, inputs, self.shapes[i], &mut statistics);
+            debug_assert_eq!(value.dims(), self.shapes[i], "{}", node.name);
+            values[i] = Some(value);
+        }
+        (outputs.iter().filter_map(|id| values[id.0 as usize].clone()).collect(), statistics)
+    }
+
+    fn evaluate(
+        &self,
+        op: &Op,
+        inputs: Vec<Tensor<4>>,
+        shape: Shape,
+        statistics: &mut Vec<BatchStatistics>,
+    ) -> Tensor<4> {
+        let parameter = |id: ParamId| self.parameters.0[id.0 as usize].clone();
+        match op {
+            Op::Frame(Frame::First) => self.frames[0].clone(),
+            Op::Frame(Frame::Second) => self.frames[1].clone(),
+            Op::Conv(c) => ops::conv(one(inputs), parameter(c.weight), c.bias.map(parameter), c),
+            Op::Deconv(d) => ops::deconv(one(inputs), parameter(d.weight), d.bias.map(parameter), d),
+            Op::BatchNorm(b) => {
+                let x = one(inputs);
+                let (scale, shift, epsilon) = (parameter(b.scale), parameter(b.shift), f64::from(b.epsilon));
+                match self.normalisation {
+                    Normalisation::Batch { trained } if trained[b.scale.0 as usize] => {
+                        let BatchNormTrainOutput { output, mean, variance } =
+                            batch_norm_train(x, scale, shift, epsilon);
+                        let count = shape[0] * shape[2] * shape[3];
+                        statistics.push(BatchStatistics { norm: b.clone(), mean, variance, count });
+                        output
+                    }
+                    _ => batch_norm(x, scale, shift, parameter(b.mean), parameter(b.variance), epsilon),
+                }
+            }
+            Op::LeakyRelu { slope } => ops::leaky(one(inputs), *slope),
+            Op::Concat => Tensor::cat(inputs, 1),
+            Op::Stack => Tensor::cat(inputs, 0),
+            Op::Part { index, .. } => one(inputs).narrow(0, index * shape[0], shape[0]),
+            Op::Channels(picked) => ops::channels(one(inputs), picked),
+            Op::Affine { scale, offset } => ops::affine(one(inputs), scale, offset),
+            Op::Add => on_two(inputs, Tensor::add),
+            Op::Sub => on_two(inputs, Tensor::sub),
+            Op::ChannelMean => ops::channel_mean(inputs),
+            Op::ChannelNorm { floor } => ops::channel_norm(one(inputs), *floor),
+            Op::Correlation(c) => on_two(inputs, |f1, f2| ops::correlation(f1, f2, *c)),
+            Op::Warp(w) => on_two(inputs, |image, flow| ops::warp(image, flow, *w)),
+            Op::Resize { filter, grid, .. } => {
+                ops::resize(one(inputs), Extent { height: shape[2], width: shape[3] }, *filter, *grid)
+            }
+            Op::ToOutput { filter, grid } => ops::to_output(one(inputs), self.sizes, *filter, *grid),
+            Op::Moments(over) => on_two(inputs, |a, b| ops::moments(a, b, *over)),
+            Op::Standardise { epsilon } => on_two(inputs, |x, moments| ops::standardise(x, moments, *epsilon)),
+            Op::Zeros { .. } => {
+                let x = one(inputs);
+                Tensor::zeros(shape, (&x.device(), x.dtype()))
+            }
+        }
+    }
+}
+
+/// For each node the last one that reads it, itself `usize::MAX` for an output; `None` where no output depends on it.
+fn last_readers(graph: &Graph, outputs: &[NodeId]) -> Vec<Option<usize>> {
+    let mut last = vec![None; graph.nodes.len()];
+    for id in outputs {
+        last[id.0 as usize] = Some(usize::MAX);
+    }
+    for (i, node) in graph.nodes.iter().enumerate().rev() {
+        if last[i].is_some() {
+            for &NodeId(input) in &node.inputs {
+                last[input as usize] = last[input as usize].max(Some(i));
+            }
+        }
+    }
+    last
+}
+
+fn one(inputs: Vec<Tensor<4>>) -> Tensor<4> {
+    inputs.into_iter().next().expect("shape inference refuses a node without its input")
+}
+
+fn on_two(inputs: Vec<Tensor<4>>, f: impl FnOnce(Tensor<4>, Tensor<4>) -> Tensor<4>) -> Tensor<4> {
+    let mut inputs = inputs.into_iter();
+    let (a, b) = inputs.next().zip(inputs.next()).expect("shape inference refuses a node without both inputs");
+    f(a, b)
+}

@@ -1,0 +1,17 @@
+//! The graph of a network on Burn's tensors: any device that Burn knows runs and differentiates any network.
+//!
+//! [`Network`] gives flow; [`Training`] is the [`Differentiable`](ferroflow_net::training::Differentiable) that a training
+//! loop asks for. Both interpret the graph node by node with Burn's own operations. Where those are slow, remember too
+//! much or differ at a kink, an operation has its own gradient (see `ops::extension`), itself made of Burn's operations,
+//! so that it runs wherever they do.
+//!
+//! On a CPU `ferroflow-cpu` is several times faster; here `Device::flex()` is what the others are compared with.
+
+mod interpret;
+mod network;
+mod ops;
+mod training;
+
+pub use burn;
+pub use network::{Network, NetworkError};
+pub use training::Training;

@@ -1,0 +1,113 @@
+//! Operations with their own gradient, on any backend.
+//!
+//! The trait's bodies are made of the backend's operations; `Autodiff` records one node for each and calls the backward
+//! body. A backend that should be faster overrides a body.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::{
+    Autodiff, Backend, Dispatch, TensorMetadata, backend_extension, get_or_init_device_settings, tensor::FloatTensor,
+};
+use burn::tensor::Tensor;
+use ferroflow_net::graph::Correlation;
+
+/// `x` where positive, `slope * x` elsewhere. Keeps its output alone, and its derivative at 0 is `slope` as in PyTorch.
+pub(crate) fn leaky(x: Tensor<4>, slope: f32) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::leaky(x.into_dispatch(), slope))
+}
+
+/// `(f1, f2)` -> `[N, D * D, H, W]`: mean over channels of `f1(p) * f2(p + d)`, zero outside; dy outer, dx inner.
+pub(crate) fn correlation(f1: Tensor<4>, f2: Tensor<4>, c: Correlation) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::correlation(f1.into_dispatch(), f2.into_dispatch(), c))
+}
+
+#[backend_extension(Flex, Cube: cfg(any(feature = "vulkan", feature = "wgpu")), Autodiff)]
+pub trait FlowOps: Backend {
+    fn leaky(x: FloatTensor<Self>, slope: f32) -> FloatTensor<Self> {
+        Self::leaky_relu(x, slope.into())
+    }
+
+    fn leaky_backward(output: FloatTensor<Self>, gradient: FloatTensor<Self>, slope: f32) -> FloatTensor<Self> {
+        let settings = get_or_init_device_settings::<Self>(&output.device());
+        let negative = Self::float_lower_equal_elem(output, 0.0.into(), settings.bool_dtype);
+        let scaled = Self::float_mul_scalar(gradient.clone(), slope.into());
+        Self::float_mask_where(gradient, negative, scaled)
+    }
+
+    fn correlation(f1: FloatTensor<Self>, f2: FloatTensor<Self>, c: Correlation) -> FloatTensor<Self> {
+        super::correlation::forward::<Self>(f1, f2, c)
+    }
+
+    fn correlation_backward(
+        f1: FloatTensor<Self>,
+        f2: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        c: Correlation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        super::correlation::backward::<Self>(f1, f2, gradient, c)
+    }
+}
+
+impl FlowOps for burn::backend::Flex {}
+
+#[cfg(any(feature = "vulkan", feature = "wgpu"))]
+impl FlowOps for burn::backend::Cube {}
+
+/// Backward passes are not differentiated again: their default bodies stay.
+impl<B: FlowOps, C: CheckpointStrategy> FlowOps for Autodiff<B, C> {
+    fn leaky(x: FloatTensor<Self>, slope: f32) -> FloatTensor<Self> {
+        match Leaky.prepare::<C>([x.node()]).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let output = B::leaky(x.into_primitive(), slope);
+                prepared.finish((output.clone(), slope), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::leaky(x.into_primitive(), slope)),
+        }
+    }
+
+    fn correlation(f1: FloatTensor<Self>, f2: FloatTensor<Self>, c: Correlation) -> FloatTensor<Self> {
+        let nodes = [f1.node(), f2.node()];
+        let (f1, f2) = (f1.into_primitive(), f2.into_primitive());
+        match CostVolume.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let output = B::correlation(f1.clone(), f2.clone(), c);
+                prepared.finish((f1, f2, c), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::correlation(f1, f2, c)),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Leaky;
+
+impl<B: FlowOps> Backward<B, 1> for Leaky {
+    type State = (B::FloatTensorPrimitive, f32);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (output, slope) = ops.state;
+        if let [Some(parent)] = ops.parents {
+            gradients.register::<B>(parent.id, B::leaky_backward(output, gradient, slope));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct CostVolume;
+
+impl<B: FlowOps> Backward<B, 2> for CostVolume {
+    type State = (B::FloatTensorPrimitive, B::FloatTensorPrimitive, Correlation);
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (f1, f2, c) = ops.state;
+        let (g1, g2) = B::correlation_backward(f1, f2, gradient, c);
+        for (parent, gradient) in ops.parents.into_iter().zip([g1, g2]) {
+            if let Some(parent) = parent {
+                gradients.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}

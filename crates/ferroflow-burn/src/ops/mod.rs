@@ -1,0 +1,30 @@
+//! One function per operation of the graph, on tensors `[N, C, H, W]`.
+
+mod convolution;
+mod correlation;
+mod extension;
+mod pointwise;
+mod resize;
+mod statistics;
+mod warp;
+
+pub(crate) use convolution::{conv, deconv};
+pub(crate) use extension::{correlation, leaky};
+pub(crate) use pointwise::{affine, channel_norm, channels};
+pub(crate) use resize::{resize, to_output};
+pub(crate) use statistics::{channel_mean, moments, standardise};
+pub(crate) use warp::warp;
+
+use burn::tensor::{Tensor, TensorData};
+
+/// One value per channel, `[1, C, 1, 1]`, of the type and on the device of `like`.
+fn per_channel(values: &[f32], like: &Tensor<4>) -> Tensor<4> {
+    along(1, values.to_vec(), like)
+}
+
+/// Values along one dimension, of length 1 in the others.
+fn along<E: burn::tensor::Element>(dim: usize, values: Vec<E>, like: &Tensor<4>) -> Tensor<4> {
+    let mut shape = [1; 4];
+    shape[dim] = values.len();
+    Tensor::from_data(TensorData::new(values, shape), (&like.device(), like.dtype()))
+}

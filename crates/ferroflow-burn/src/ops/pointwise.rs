@@ -1,0 +1,32 @@
+//! Operations on each pixel alone, and those that only move channels.
+
+use burn::tensor::Tensor;
+
+use super::per_channel;
+
+/// `scale * x + offset`, one entry per channel or one for all.
+pub(crate) fn affine(x: Tensor<4>, scale: &[f32], offset: &[f32]) -> Tensor<4> {
+    let scaled = match scale {
+        &[scale] => x.mul_scalar(scale),
+        scale => x.clone().mul(per_channel(scale, &x)),
+    };
+    match offset {
+        &[0.0] => scaled,
+        &[offset] => scaled.add_scalar(offset),
+        offset => scaled.clone().add(per_channel(offset, &scaled)),
+    }
+}
+
+/// The channels named, in that order.
+pub(crate) fn channels(x: Tensor<4>, picked: &[u32]) -> Tensor<4> {
+    let runs = picked.chunk_by(|a, b| a + 1 == *b);
+    let mut runs: Vec<Tensor<4>> = runs.map(|run| x.clone().narrow(1, run[0] as usize, run.len())).collect();
+    if runs.len() == 1 { runs.remove(0) } else { Tensor::cat(runs, 1) }
+}
+
+/// `sqrt(max(sum_c x^2, floor))`; the gradient is 0 where the floor holds, so that a zero vector has one.
+pub(crate) fn channel_norm(x: Tensor<4>, floor: f32) -> Tensor<4> {
+    let sum = x.clone().mul(x).sum_dim(1);
+    let floored = sum.clone().lower_equal_scalar(floor);
+    sum.mask_fill(floored.clone(), 1.0).sqrt().mask_fill(floored, floor.sqrt())
+}

@@ -1,0 +1,57 @@
+//! Resizing: the samples of each axis are picked and mixed.
+//!
+//! Burn's own `interpolate` lacks the asymmetric grid, and its bilinear backward pass panics on GPUs.
+
+use burn::tensor::{Int, Tensor, TensorData};
+use ferroflow_net::graph::{Extent, Filter, Grid, Sizes};
+
+use super::{affine, along};
+
+/// `[N, C, H, W]` -> `[N, C, to.height, to.width]`; values are not scaled.
+pub(crate) fn resize(x: Tensor<4>, to: Extent, filter: Filter, grid: Grid) -> Tensor<4> {
+    let x = resize_axis(x, 2, to.height, filter, grid);
+    resize_axis(x, 3, to.width, filter, grid)
+}
+
+/// A flow in pixels of the network's input as one in pixels of the output.
+pub(crate) fn to_output(flow: Tensor<4>, sizes: &Sizes, filter: Filter, grid: Grid) -> Tensor<4> {
+    let resized = resize(flow, sizes.output, filter, grid);
+    if sizes.input == sizes.output {
+        return resized;
+    }
+    let ratio = |to: usize, from: usize| (to as f64 / from as f64) as f32;
+    let (input, output) = (sizes.input, sizes.output);
+    affine(resized, &[ratio(output.width, input.width), ratio(output.height, input.height)], &[0.0])
+}
+
+fn resize_axis(x: Tensor<4>, dim: usize, outputs: usize, filter: Filter, grid: Grid) -> Tensor<4> {
+    let inputs = x.dims()[dim];
+    if inputs == outputs {
+        return x;
+    }
+    let device = x.device();
+    let pick = |indices: Vec<i32>| {
+        let indices: Tensor<1, Int> = Tensor::from_data(TensorData::new(indices, [outputs]), &device);
+        x.clone().select(dim, indices)
+    };
+    if filter == Filter::Nearest {
+        return pick((0..outputs).map(|i| (i * inputs / outputs) as i32).collect());
+    }
+    let last = (inputs - 1) as f64;
+    let sources: Vec<f64> = (0..outputs).map(|i| source(i, inputs, outputs, grid).clamp(0.0, last)).collect();
+    let lower = pick(sources.iter().map(|s| *s as i32).collect());
+    let upper = pick(sources.iter().map(|s| (*s + 1.0).min(last) as i32).collect());
+    let fraction = along(dim, sources.iter().map(|s| s.fract()).collect(), &x);
+    lower.clone().add(upper.sub(lower).mul(fraction))
+}
+
+/// Where along an axis of the input an output lies.
+fn source(i: usize, inputs: usize, outputs: usize, grid: Grid) -> f64 {
+    let ratio = inputs as f64 / outputs as f64;
+    match grid {
+        Grid::HalfPixel => (i as f64 + 0.5) * ratio - 0.5,
+        Grid::AlignCorners if outputs == 1 => 0.0,
+        Grid::AlignCorners => i as f64 * (inputs - 1) as f64 / (outputs - 1) as f64,
+        Grid::Asymmetric => i as f64 * ratio,
+    }
+}

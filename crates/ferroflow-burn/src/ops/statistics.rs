@@ -1,0 +1,34 @@
+//! Means, variances and what is normalised by them.
+
+use burn::tensor::Tensor;
+use ferroflow_net::graph::MomentsOver;
+
+/// Mean per image and channel over the pixels of all inputs, `[N, C, 1, 1]`.
+pub(crate) fn channel_mean(inputs: Vec<Tensor<4>>) -> Tensor<4> {
+    let count = inputs.len();
+    let means = inputs.into_iter().map(|x| x.mean_dims(&[2, 3]));
+    means.reduce(Tensor::add).expect("shape inference refuses no input").div_scalar(count as f32)
+}
+
+/// Mean and biased variance of each image of `a` and `b`, averaged over the two, or over the batch as well:
+/// `[N, 2, 1, 1]`.
+pub(crate) fn moments(a: Tensor<4>, b: Tensor<4>, over: MomentsOver) -> Tensor<4> {
+    let batch = a.dims()[0];
+    let of_images = |x: Tensor<4>| {
+        let mean = x.clone().mean_dims(&[1, 2, 3]);
+        let centred = x.sub(mean.clone());
+        Tensor::cat(vec![mean, centred.clone().mul(centred).mean_dims(&[1, 2, 3])], 1)
+    };
+    let moments = of_images(a).add(of_images(b)).mul_scalar(0.5);
+    match over {
+        MomentsOver::Pair => moments,
+        MomentsOver::Batch => moments.mean_dim(0).repeat_dim(0, batch),
+    }
+}
+
+/// `(x - mean) / sqrt(variance + epsilon)`
+pub(crate) fn standardise(x: Tensor<4>, moments: Tensor<4>, epsilon: f32) -> Tensor<4> {
+    let mean = moments.clone().narrow(1, 0, 1);
+    let deviation = moments.narrow(1, 1, 1).add_scalar(epsilon).sqrt();
+    x.sub(mean).div(deviation)
+}

@@ -1,0 +1,166 @@
+//! A network on a device, to be trained.
+
+use burn::tensor::{Device, Tensor, TensorData};
+use ferroflow_net::graph::{BatchNorm, Graph, Shape, ShapeError};
+use ferroflow_net::training::{Differentiable, Gradients, TrainingError, TrainingOptions, Values};
+use ferroflow_net::weights::Weights;
+
+use crate::interpret::{BatchStatistics, Interpreter, Normalisation, Parameters};
+
+/// A network differentiated by Burn. Batch norm normalises by the statistics of the batch, by its running ones where its
+/// scale is frozen.
+pub struct Training {
+    graph: Graph,
+    options: TrainingOptions,
+    device: Device,
+    shapes: Vec<Shape>,
+    /// What the last forward pass left for the backward pass.
+    pass: Option<Pass>,
+    /// What each batch norm saw in the last forward pass.
+    statistics: Vec<Statistics>,
+}
+
+struct Pass {
+    parameters: Parameters,
+    outputs: Vec<Tensor<4>>,
+}
+
+/// [`BatchStatistics`] in main memory.
+struct Statistics {
+    norm: BatchNorm,
+    mean: Vec<f32>,
+    variance: Vec<f32>,
+    count: usize,
+}
+
+impl Training {
+    /// Prepares to train a graph on a device. One that is already set to differentiate keeps how it does so (gradient
+    /// checkpointing).
+    pub fn new(graph: &Graph, options: TrainingOptions, device: Device) -> Result<Self, TrainingError> {
+        let shapes = graph.shapes(&options.sizes)?;
+        if options.trained.len() != graph.params.len() {
+            return Err(TrainingError::Length {
+                what: "`trained`",
+                expected: graph.params.len(),
+                got: options.trained.len(),
+            });
+        }
+        if let Some(id) = options.outputs.iter().find(|id| id.0 as usize >= graph.nodes.len()) {
+            let node = format!("{id:?}");
+            return Err(ShapeError { node, inputs: Vec::new(), reason: "the graph has no such node".into() }.into());
+        }
+        Ok(Self {
+            graph: graph.clone(),
+            options,
+            device: device.autodiff(),
+            shapes,
+            pass: None,
+            statistics: Vec::new(),
+        })
+    }
+
+    fn upload<const D: usize>(&self, values: &[f32], shape: [usize; D]) -> Tensor<D> {
+        Tensor::from_data(TensorData::new(values.to_vec(), shape), &self.device)
+    }
+
+    /// All at once: each transfer waits for the device.
+    fn read_statistics(&self, statistics: Vec<BatchStatistics>) -> Result<Vec<Statistics>, TrainingError> {
+        if statistics.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tensors = statistics.iter().flat_map(|s| [s.mean.clone(), s.variance.clone()]).collect();
+        let mut values = self.download(Tensor::cat(tensors, 0))?.into_iter();
+        let mut take = |tensor: Tensor<1>| values.by_ref().take(tensor.dims()[0]).collect();
+        let read = |s: BatchStatistics| Statistics {
+            norm: s.norm,
+            mean: take(s.mean),
+            variance: take(s.variance),
+            count: s.count,
+        };
+        Ok(statistics.into_iter().map(read).collect())
+    }
+
+    fn download<const D: usize>(&self, tensor: Tensor<D>) -> Result<Vec<f32>, TrainingError> {
+        let failed = |error: burn::tensor::TensorReadError| TrainingError::Device {
+            device: format!("{:?}", self.device),
+            reason: error.to_string(),
+        };
+        tensor.try_into_vec_as::<f32>().map_err(failed)
+    }
+}
+
+impl Differentiable for Training {
+    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, TrainingError> {
+        weights.check(&self.graph)?;
+        let sizes = &self.options.sizes;
+        let shape = [sizes.batch, 3, sizes.input.height, sizes.input.width];
+        let expected = shape.iter().product();
+        if let Some(got) = frames.iter().map(|f| f.len()).find(|&len| len != expected) {
+            return Err(TrainingError::Length { what: "a frame", expected, got });
+        }
+        self.pass = None;
+
+        let parameters = Parameters::upload(weights, &self.device).track(&self.options.trained);
+        let interpreter = Interpreter {
+            graph: &self.graph,
+            sizes,
+            shapes: &self.shapes,
+            parameters: &parameters,
+            frames: &frames.map(|frame| self.upload(frame, shape)),
+            normalisation: Normalisation::Batch { trained: &self.options.trained },
+        };
+        let (outputs, statistics) = interpreter.run(&self.options.outputs);
+        self.statistics = self.read_statistics(statistics)?;
+        let values = outputs
+            .iter()
+            .map(|output| Ok(Values { shape: output.dims(), data: self.download(output.clone())? }))
+            .collect::<Result<_, TrainingError>>()?;
+        self.pass = Some(Pass { parameters, outputs });
+        Ok(values)
+    }
+
+    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), TrainingError> {
+        // Burn consumes what it recorded.
+        let Some(Pass { parameters, outputs }) = self.pass.take() else {
+            let device = format!("{:?}", self.device);
+            return Err(TrainingError::Device { device, reason: "no forward pass is left to go back through".into() });
+        };
+        if gradients.len() != outputs.len() {
+            let (expected, got) = (outputs.len(), gradients.len());
+            return Err(TrainingError::Length { what: "the list of gradients", expected, got });
+        }
+        let mut losses = Vec::with_capacity(outputs.len());
+        for (output, gradient) in outputs.into_iter().zip(gradients) {
+            let (expected, got) = (output.shape().num_elements(), gradient.data.len());
+            if expected != got {
+                return Err(TrainingError::Length { what: "the gradient of an output", expected, got });
+            }
+            let gradient = self.upload(&gradient.data, output.dims());
+            losses.push(output.mul(gradient).sum());
+        }
+        let Some(loss) = losses.into_iter().reduce(Tensor::add).filter(Tensor::is_tracked) else {
+            return Ok(());
+        };
+        let mut found = loss.backward();
+        for (parameter, sum) in parameters.iter().zip(sum.iter_mut()) {
+            if let Some(gradient) = parameter.grad_remove(&mut found) {
+                let gradient = self.download(gradient)?;
+                sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
+            }
+        }
+        Ok(())
+    }
+
+    fn update_statistics(&self, momentum: f32, weights: &mut Weights) {
+        for batch in &self.statistics {
+            let count = batch.count as f32;
+            let unbiased = count / (count.max(2.0) - 1.0);
+            for (id, values, factor) in
+                [(batch.norm.mean, &batch.mean, 1.0), (batch.norm.variance, &batch.variance, unbiased)]
+            {
+                let pairs = weights.get_mut(id).iter_mut().zip(values);
+                pairs.for_each(|(running, value)| *running = (1.0 - momentum) * *running + momentum * factor * value);
+            }
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! The weight gradient by Winograd's transforms. The forward algorithm `A^T [(G g) . (B^T d)]` is linear in the filter, so
+//! its transpose is the gradient: `dg = G^T [(A dy) . (B^T d)]`, summed over the tiles.
+//!
+//! Chunk by chunk of tiles: the input transform writes V as in the forward pass, the points' transform writes
+//! `W[point][block][tile][16]`; one product per point adds `V^T W`, a sum over tiles, to the gradient of U, which lies as
+//! U does; at the end the filter transform's transpose takes that to taps. Chunks do not depend on the number of
+//! threads, which share points and panels.
+
+use rayon::prelude::*;
+
+use super::{
+    RegisterTile,
+    input::InputTransform,
+    memory::{Blocking, Memory},
+    points::Points,
+    scheme::{Place, Scheme, Tiles},
+    transform, used_channels,
+};
+use crate::{
+    Blocks, Extent, Isa, LANES, Scratch,
+    conv::{
+        Options, Problem,
+        select::Machine,
+        training::{
+            Correlation, GradientCandidate, PLANNED_THREADS, WeightGradient,
+            direct::{product, tile_rows},
+            target::Target,
+        },
+    },
+    gemm,
+    simd::{self, Kernel, Simd},
+};
+/// Tiles that one task transforms.
+const STAGE_TILES: usize = 32;
+/// Most tiles of a chunk.
+const MAX_TILES: usize = 320;
+/// Bytes of V and W of a chunk: they pass through a third-level cache.
+const CHUNK_BYTES: usize = 16 << 20;
+/// What is larger than this passes through memory.
+const L3_BYTES: f64 = 20e6;
+/// Operations that transforming one vector of 16 costs, loads and stores included, at the rate of the products.
+const TRANSFORM: f64 = 450.0;
+
+/// The numbers of points for layers whose longest filter has `taps`. More points than six cost the transforms and the
+/// gradient of U more than they save: F(6x6) took a quarter longer than F(4x4) on 3x3 and 5x5 layers.
+fn sizes(taps: usize) -> &'static [usize] {
+    match taps {
+        2 | 3 => &[4, 6],
+        _ => &[6, 8],
+    }
+}
+
+/// One for each tile size.
+pub fn candidates(form: &Correlation, options: Options) -> Vec<GradientCandidate> {
+    let Some(taps) = Scheme::taps(&form.shape) else { return Vec::new() };
+    let problem =
+        Problem { shape: form.shape, input: form.image, output: form.points, lanes: form.image_lanes.clone() };
+    if form.image.is_empty()
+        || form.points.is_empty()
+        || form.point_lanes.len() < LANES
+        || problem.lanes.iter().all(Option::is_none)
+    {
+        return Vec::new();
+    }
+    sizes(taps)
+        .iter()
+        .filter_map(|&n| {
+            let gradient = WinogradGradient::new(form, Scheme::new(&problem, n)?, options);
+            Some(GradientCandidate { seconds: gradient.seconds(), exact: false, gradient: Box::new(gradient) })
+        })
+        .collect()
+}
+
+struct WinogradGradient {
+    isa: Isa,
+    threads: usize,
+    form: Correlation,
+    scheme: Scheme,
+    tiles: Tiles,
+    /// Its U is the gradient of U.
+    memory: Memory,
+    /// Floats per pixel of an image block.
+    pixel: usize,
+}
+
+/// What the threads share, each writing its own part.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    image: Blocks<'a>,
+    points: Blocks<'a>,
+    v: *mut f32,
+    w: *mut f32,
+    u: *mut f32,
+}
+
+// SAFETY: between two barriers every task writes its own tiles and blocks, or its own points and panels.
+unsafe impl Sync for Shared<'_> {}
+
+impl WinogradGradient {
+    fn new(form: &Correlation, scheme: Scheme, options: Options) -> Self {
+        let (_, panel) = simd::run(options.isa, RegisterTile);
+        let channels = used_channels(&form.image_lanes, &scheme);
+        let vectors = form.point_lanes.len().div_ceil(LANES);
+        let points = scheme.points.len().pow(2);
+        let tiles = Tiles::new(&scheme, form.image.n);
+        let per_tile = 4 * LANES * (scheme.products() * channels.len() + points * vectors);
+        let limit = (CHUNK_BYTES / per_tile).clamp(STAGE_TILES, MAX_TILES);
+        let chunks = tiles.count().div_ceil(limit).max(1);
+        let blocking = Blocking { tiles: tiles.count().div_ceil(chunks), blocks: channels.len(), staged: true };
+        Self {
+            isa: options.isa,
+            threads: options.threads,
+            pixel: form.image_lanes.len().min(LANES),
+            memory: Memory::new(&scheme, channels, vectors, panel, blocking),
+            form: form.clone(),
+            tiles,
+            scheme,
+        }
+    }
+
+    /// Expected seconds on [`PLANNED_THREADS`].
+    fn seconds(&self) -> f64 {
+        let machine = Machine::of(self.isa);
+        let threads = PLANNED_THREADS as f64;
+        let memory = &self.memory;
+        let tiles = self.tiles.count() as f64;
+        let chunks = self.tiles.count().div_ceil(memory.blocking.tiles.max(1)) as f64;
+        let (blocks, vectors) = (memory.channels.len() as f64, memory.vectors as f64);
+        let (products, points) = (self.scheme.products() as f64, memory.points as f64);
+        let gradient = memory.u_len as f64;
+        let product = 2.0 * tiles * gradient / 0.75;
+        let transforms = TRANSFORM * tiles * (products * blocks + points * vectors) + 12.0 * gradient;
+        let staged = tiles * LANES as f64 * (products * blocks + points * vectors);
+        // The gradient of U goes to memory and back with every chunk, V and W through a third-level cache.
+        let sums = 4.0 * 2.0 * (chunks + 1.0) * gradient;
+        let sums = if 4.0 * gradient > L3_BYTES { sums / machine.dram } else { sums / machine.l3 / threads };
+        let through = 4.0 * 3.0 * staged / machine.l3 / threads;
+        (product + transforms) / machine.flops / threads + sums + 0.5 * through
+    }
+
+    /// Floats of W, and from a point to the next.
+    fn w_point(&self) -> usize {
+        (self.memory.vectors * self.memory.blocking.tiles + 1) * LANES
+    }
+
+    /// Runs tasks `0..count` on the layer's threads.
+    fn each(&self, count: usize, task: impl Fn(usize) + Send + Sync) {
+        if self.threads == 1 {
+            (0..count).for_each(task);
+        } else {
+            (0..count).into_par_iter().for_each(task);
+        }
+    }
+
+    /// V and W of a chunk of tiles.
+    fn transforms(&self, shared: &Shared<'_>, places: &[Place]) {
+        let memory = &self.memory;
+        let blocks = memory.channels.len();
+        let parts = places.len().div_ceil(STAGE_TILES);
+        let images = self.scheme.inputs.len() * blocks;
+        self.each((images + memory.vectors) * parts, |task| {
+            let (part, item) = (task % parts, task / parts);
+            let tiles = part * places.len() / parts..(part + 1) * places.len() / parts;
+            if item < images {
+                let (phase, block) = (item / blocks, item % blocks);
+                let input = &self.scheme.inputs[phase];
+                // SAFETY: `Memory` lays these tiles out inside V; they, this block and this phase are this task's.
+                unsafe {
+                    InputTransform {
+                        plane: shared.image.planes[memory.channels[block].0],
+                        extent: shared.image.extent,
+                        pixel: self.pixel,
+                        merged: self.scheme.merged,
+                        step: self.scheme.input_step,
+                        base: input.base,
+                        places: &places[tiles.clone()],
+                        v: shared.v.add(block * memory.v_block() + tiles.start * LANES),
+                        points: &memory.inputs[phase],
+                    }
+                    .run(self.isa, input.points);
+                }
+            } else {
+                let block = item - images;
+                // SAFETY: as above for W.
+                unsafe {
+                    PointTransform {
+                        plane: shared.points.planes[block],
+                        extent: shared.points.extent,
+                        step: self.scheme.output_step,
+                        places: &places[tiles.clone()],
+                        w: shared.w.add((block * memory.blocking.tiles + tiles.start) * LANES),
+                        point_step: self.w_point(),
+                    }
+                    .run(self.isa, self.scheme.points, self.scheme.m);
+                }
+            }
+        });
+    }
+
+    /// Adds a chunk's products to the gradient of U.
+    fn products(&self, shared: &Shared<'_>, tiles: usize, add: bool) {
+        let memory = &self.memory;
+        self.each(memory.points * memory.panels.len(), |task| {
+            let (point, panel) = (task / memory.panels.len(), task % memory.panels.len());
+            let (first, vectors) = memory.panels[panel];
+            // SAFETY: V and W are complete; the gradient of U at this point and panel is this task's.
+            let sums = unsafe {
+                TileSums {
+                    v: shared.v.add(memory.v_point(point)),
+                    phases: memory.phases(point),
+                    phase_step: memory.v_block() * memory.blocking.blocks,
+                    block_step: memory.v_block(),
+                    channels: &memory.channels,
+                    w: shared.w.add(point * self.w_point() + first * memory.v_block()),
+                    vector_step: memory.v_block(),
+                    tiles,
+                    vectors,
+                    u: shared.u.add(memory.u(0, panel, point)),
+                    add,
+                }
+            };
+            simd::run(self.isa, sums);
+        });
+    }
+}
+
+impl WeightGradient for WinogradGradient {
+    fn run(&self, image: Blocks<'_>, points: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch) {
+        let memory = &self.memory;
+        let (v_len, w_len) = (memory.v_len(), self.w_point() * memory.points);
+        let count = self.tiles.count();
+        let chunks = count.div_ceil(memory.blocking.tiles);
+        let target = Target::new(d_weight, &self.form.shape);
+        scratch.with_shared(v_len + w_len + memory.u_len, |floats| {
+            let (v, rest) = floats.split_at_mut(v_len);
+            let (w, u) = rest.split_at_mut(w_len);
+            let shared = Shared { image, points, v: v.as_mut_ptr(), w: w.as_mut_ptr(), u: u.as_mut_ptr() };
+            let mut places = [Place::default(); MAX_TILES];
+            for i in 0..chunks {
+                let range = i * count / chunks..(i + 1) * count / chunks;
+                let places = &mut places[..range.len()];
+                self.tiles.fill(range.start, places);
+                self.transforms(&shared, places);
+                self.products(&shared, places.len(), i > 0);
+            }
+            let blocks = memory.channels.len();
+            self.each(memory.panels.len() * blocks, |task| {
+                let (panel, block) = (task / blocks, task % blocks);
+                simd::run(self.isa, FilterTransform { gradient: self, u: &*u, target, panel, block });
+            });
+        });
+    }
+
+    fn name(&self) -> String {
+        super::name(self.scheme.m)
+    }
+}
+
+/// `W = A dy A^T` of one block of points.
+struct PointTransform<'a> {
+    plane: &'a [f32],
+    extent: Extent,
+    /// Pixels between the points of a tile.
+    step: usize,
+    places: &'a [Place],
+    /// W at the block's first tile, and floats to the next point.
+    w: *mut f32,
+    point_step: usize,
+}
+
+/// The same for the set with `P` pairs, 0 and infinity, and `M` points along each side.
+struct Sized<'a, const P: usize, const M: usize>(PointTransform<'a>);
+
+/// 8 x 8 vectors.
+#[repr(align(64))]
+struct Window([f32; 64 * LANES]);
+
+impl PointTransform<'_> {
+    /// # Safety
+    /// `w` is valid for writes of `places.len()` lines at each point, and no other thread touches these.
+    unsafe fn run(self, isa: Isa, points: Points, m: usize) {
+        macro_rules! pick {
+            ($($p:literal: $($m:literal)*),*) => {
+                match (points.pairs, m) {
+                    $($(($p, $m) => simd::run(isa, Sized::<$p, $m>(self)),)*)*
+                    _ => unreachable!("F({m}, ..) of {points:?}"),
+                }
+            };
+        }
+        // See `sizes`; all these sets have infinity.
+        pick!(1: 2 3, 2: 3 4 5, 3: 5)
+    }
+}
+
+impl<const P: usize, const M: usize> Kernel for Sized<'_, P, M> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let side = 2 * P + 2;
+        let PointTransform { plane, extent: Extent { h, w: width, .. }, step, places, w, point_step } = self.0;
+        let mut half = Window([0.0; 64 * LANES]);
+        for (t, place) in places.iter().enumerate() {
+            // Outputs of a forward layer's tiles begin inside it.
+            let [y, x] = place.output.map(|p| p as usize);
+            // SAFETY: inside a kernel; pixels outside the extent are not read; W by `PointTransform::run`'s contract.
+            unsafe {
+                let from = plane.as_ptr().add(place.image * h * width * LANES);
+                let inside = y + step * (M - 1) < h && x + step * (M - 1) < width;
+                for j in 0..M {
+                    let mut d = [S::zero(); 8];
+                    let column = x + j * step;
+                    if inside {
+                        for (i, d) in d.iter_mut().enumerate().take(M) {
+                            *d = S::load(from.add(((y + i * step) * width + column) * LANES));
+                        }
+                    } else if column < width {
+                        for (i, d) in d.iter_mut().enumerate().take(M) {
+                            if y + i * step < h {
+                                *d = S::load(from.add(((y + i * step) * width + column) * LANES));
+                            }
+                        }
+                    }
+                    let d = transform::evaluate::<S, P, 1, M>(&d);
+                    for (i, &d) in d.iter().enumerate().take(side) {
+                        S::store(half.0.as_mut_ptr().add((i * 8 + j) * LANES), d);
+                    }
+                }
+                for i in 0..side {
+                    let mut d = [S::zero(); 8];
+                    for (j, d) in d.iter_mut().enumerate().take(M) {
+                        *d = S::load(half.0.as_ptr().add((i * 8 + j) * LANES));
+                    }
+                    let d = transform::evaluate::<S, P, 1, M>(&d);
+                    for (j, &d) in d.iter().enumerate().take(side) {
+                        S::store(w.add((i * side + j) * point_step + t * LANES), d);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// At one point, for one panel: `U[phase][channel][vector] (+)= sum over tiles of V[phase][block][tile][channel] * W[vector][tile]`.
+struct TileSums<'a> {
+    v: *const f32,
+    phases: usize,
+    phase_step: usize,
+    block_step: usize,
+    /// The image's blocks; the second number is how many channels.
+    channels: &'a [(usize, usize)],
+    w: *const f32,
+    vector_step: usize,
+    tiles: usize,
+    vectors: usize,
+    u: *mut f32,
+    add: bool,
+}
+
+impl Kernel for TileSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        // SAFETY: inside a kernel; V, W and U are laid out for these tiles, channels and vectors.
+        unsafe {
+            if const { S::PANEL >= 2 } && self.vectors == 2 {
+                self.all::<S, 2>();
+            } else {
+                self.all::<S, 1>();
+            }
+        }
+    }
+}
+
+impl TileSums<'_> {
+    /// # Safety
+    /// In a kernel; `N` is `vectors`; the pointers are valid.
+    #[inline(always)]
+    unsafe fn all<S: Simd, const N: usize>(&self) {
+        let mut u = self.u;
+        for phase in 0..self.phases {
+            for (block, &(_, used)) in self.channels.iter().enumerate() {
+                for (lane, rows) in gemm::groups(used, tile_rows(S::PANEL)) {
+                    gemm::rows!(rows, tile_rows(S::PANEL), T => {
+                        // SAFETY: the caller's.
+                        unsafe {
+                            let v = self.v.add(phase * self.phase_step + block * self.block_step + lane);
+                            self.tile::<S, T, N>(v, u);
+                            u = u.add(T * N * LANES);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for [`TileSums::all`]; `v` at the tile's first channel, `u` at its first vector.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const T: usize, const N: usize>(&self, v: *const f32, u: *mut f32) {
+        // SAFETY: the caller's.
+        unsafe {
+            let mut tile = gemm::zero::<S, T, N>();
+            if self.add {
+                for t in 0..T {
+                    for n in 0..N {
+                        tile[t][n] = S::load(u.add((t * N + n) * LANES));
+                    }
+                }
+            }
+            let mut w = [std::ptr::null(); N];
+            for n in 0..N {
+                w[n] = self.w.add(n * self.vector_step);
+            }
+            for k in 0..self.tiles {
+                product::<S, T, N>(&mut tile, v.add(k * LANES), w.map(|w| w.add(k * LANES)));
+            }
+            for t in 0..T {
+                for n in 0..N {
+                    S::store(u.add((t * N + n) * LANES), tile[t][n]);
+                }
+            }
+        }
+    }
+}
+
+/// `G^T U G`: the taps' gradients of one block of channels and one panel.
+struct FilterTransform<'a> {
+    gradient: &'a WinogradGradient,
+    u: &'a [f32],
+    target: Target<'a>,
+    panel: usize,
+    block: usize,
+}
+
+impl Kernel for FilterTransform<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let Self { gradient, u, target, panel, block } = self;
+        let (scheme, memory) = (&gradient.scheme, &gradient.memory);
+        let (first, width) = memory.panels[panel];
+        let side = scheme.points.len();
+        let depth: usize = memory.channels.iter().map(|c| c.1).sum();
+        let before: usize = memory.channels[..block].iter().map(|c| c.1).sum();
+        let lanes = &gradient.form.image_lanes;
+        let kernel = gradient.form.shape.kernel;
+        let (plane, used) = memory.channels[block];
+        // Per phase: the filter transforms, the first point, and how many phases come before it at each point.
+        let mut placed = [0; 64];
+        let phases: Vec<_> = scheme
+            .inputs
+            .iter()
+            .map(|input| {
+                let [y0, x0] = input.points.map(|p| p.first_in(scheme.points));
+                let single = |matrix: Vec<Vec<f64>>| -> Vec<[f32; 4]> {
+                    matrix.iter().map(|row| std::array::from_fn(|k| row.get(k).map_or(0.0, |&g| g as f32))).collect()
+                };
+                let transforms = [0, 1].map(|axis| single(input.points[axis].filter(input.taps[axis].len())));
+                let mut ranks = [0; 64];
+                for y in y0..y0 + input.points[0].len() {
+                    for x in x0..x0 + input.points[1].len() {
+                        ranks[y * side + x] = placed[y * side + x];
+                        placed[y * side + x] += 1;
+                    }
+                }
+                (input, transforms, [y0, x0], ranks)
+            })
+            .collect();
+        let mut taps = [0.0f32; 64 * LANES];
+        for lane in 0..used {
+            // Lanes after the first pixel's are the next pixel's.
+            let (pixel, at) = match lanes.len() {
+                narrow @ ..LANES => (lane / narrow, lane % narrow),
+                _ => (0, plane * LANES + lane),
+            };
+            let Some(channel) = lanes[at] else { continue };
+            for v in 0..width {
+                taps.fill(0.0);
+                for (input, [rows, columns], [y0, x0], ranks) in &phases {
+                    let [row_taps, column_taps] = &input.taps;
+                    // SAFETY: inside a kernel; U holds every point, phase, channel and vector.
+                    unsafe {
+                        let mut half = [[S::zero(); 4]; 8];
+                        for (y, half) in half.iter_mut().enumerate().take(rows.len()) {
+                            for (x, column) in columns.iter().enumerate() {
+                                let point = (y0 + y) * side + x0 + x;
+                                let k = ranks[point] * depth + before + lane;
+                                let at = memory.u(0, panel, point) + (k * width + v) * LANES;
+                                let value = S::load(u[at..].as_ptr());
+                                for (sum, &factor) in half.iter_mut().zip(column) {
+                                    *sum = S::fma(value, S::splat(factor), *sum);
+                                }
+                            }
+                        }
+                        for (ky, &tap_y) in row_taps.iter().enumerate() {
+                            for (kx, &tap_x) in column_taps.iter().enumerate() {
+                                if tap_x + pixel >= kernel {
+                                    continue;
+                                }
+                                let mut sum = S::zero();
+                                for (row, half) in rows.iter().zip(&half) {
+                                    sum = S::fma(half[kx], S::splat(row[ky]), sum);
+                                }
+                                S::store(taps[(tap_y * kernel + tap_x + pixel) * LANES..].as_mut_ptr(), sum);
+                            }
+                        }
+                    }
+                }
+                let outputs = &gradient.form.point_lanes[(first + v) * LANES..];
+                for tap in (0..kernel * kernel).step_by(LANES) {
+                    let count = LANES.min(kernel * kernel - tap);
+                    // SAFETY: inside a kernel; these channels' weights are this task's.
+                    unsafe {
+                        let mut vectors = [S::zero(); LANES];
+                        for (t, vector) in vectors.iter_mut().enumerate() {
+                            *vector = S::load(taps[(tap + t) * LANES..].as_ptr());
+                        }
+                        let outputs = &outputs[..outputs.len().min(LANES)];
+                        target.add::<S>(outputs, channel as usize, tap, count, &mut vectors);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! From data sets to batches.
+//!
+//! Threads of the loader read, augment and convert; the loop only copies. Which sample comes when, and what is drawn for
+//! it, follows from the seed and its position alone.
+
+use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
+
+use ferroflow_core::Frame;
+use ferroflow_data::{
+    Capacity, DataError, Loader, Order, Sample, Source, Spec,
+    augment::{self, Augment},
+    random::Random,
+};
+use ferroflow_net::training::Values;
+
+use crate::{Recipe, loss::Truth, recipe::Crop};
+
+/// Data that cannot be trained on.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// It cannot be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A pair without ground truth.
+    #[error("{0} has no true flow: train on data with ground truth")]
+    NoTruth(String),
+    /// A pair of another size than the crop.
+    #[error("{id} is {}x{} after augmentation and the crop {crop}: choose an augmentation that cuts (augment = \"crop\")", .size.1, .size.0)]
+    Size {
+        /// The pair.
+        id: String,
+        /// Width and height.
+        size: (usize, usize),
+        /// What was asked for.
+        crop: Crop,
+    },
+    /// A data set with nothing in it.
+    #[error("there is nothing in {0}")]
+    Empty(String),
+}
+
+/// What one step sees.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// First and second frames, `[N, 3, H, W]`, RGB 0..=255.
+    pub frames: [Vec<f32>; 2],
+    /// Their flows.
+    pub truth: Truth,
+    /// Names of the pairs.
+    pub ids: Vec<String>,
+}
+
+/// An endless supply of batches.
+pub struct Batches {
+    loader: Loader<Result<Example, FeedError>>,
+    size: usize,
+    crop: Crop,
+}
+
+/// A pair as planes.
+struct Example {
+    frames: [Vec<f32>; 2],
+    flow: Vec<f32>,
+    known: Vec<bool>,
+    id: String,
+}
+
+impl Batches {
+    /// Opens a recipe's data; the first sample is the one at `position`.
+    pub fn open(recipe: &Recipe, position: u64) -> Result<Self, FeedError> {
+        let crop = recipe.crop;
+        let source = join(&recipe.data)?;
+        let order = Order::new(source.len(), recipe.seed);
+        let augment = augment::named(&recipe.augment, (crop.width, crop.height)).unwrap_or(Box::new(augment::Keep));
+        let visits = Visits { source, order, augment, per_step: (recipe.batch * recipe.accumulate) as u64 };
+        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let workers = if recipe.workers == 0 { cores.div_ceil(2) } else { recipe.workers };
+        let some = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
+        let capacity = Capacity { workers: some(workers), ahead: some(workers + 2 * recipe.batch) };
+        let endless = Order::new(None, recipe.seed).start_at(position);
+        let loader = Loader::new(Arc::new(visits), endless, capacity, move |sample, _| Ok(Example::of(sample, crop)));
+        Ok(Self { loader, size: recipe.batch, crop })
+    }
+
+    /// The next batch.
+    pub fn take(&mut self) -> Result<Batch, FeedError> {
+        let [n, h, w] = [self.size, self.crop.height, self.crop.width];
+        let mut frames = [(); 2].map(|()| Vec::with_capacity(n * 3 * h * w));
+        let mut flow = Vec::with_capacity(n * 2 * h * w);
+        let mut known = Vec::with_capacity(n * h * w);
+        let mut ids = Vec::with_capacity(n);
+        for example in self.loader.by_ref().take(n) {
+            let example = example??;
+            frames.iter_mut().zip(&example.frames).for_each(|(all, one)| all.extend_from_slice(one));
+            flow.extend_from_slice(&example.flow);
+            known.extend_from_slice(&example.known);
+            ids.push(example.id);
+        }
+        Ok(Batch { frames, truth: Truth::new(Values { shape: [n, 2, h, w], data: flow }, known), ids })
+    }
+
+    /// Samples given out since position 0.
+    pub fn position(&self) -> u64 {
+        self.loader.position()
+    }
+
+    /// Time spent waiting for data since this was opened.
+    pub fn waited(&self) -> Duration {
+        self.loader.waits().consumer
+    }
+}
+
+impl Example {
+    fn of(sample: Sample, crop: Crop) -> Result<Self, FeedError> {
+        let Sample { first, second, flow, id, .. } = sample;
+        let Some(flow) = flow else { return Err(FeedError::NoTruth(id)) };
+        let size = (first.width(), first.height());
+        if size != (crop.width, crop.height) {
+            return Err(FeedError::Size { id, size, crop });
+        }
+        let known = flow.validity().map_or_else(|| vec![true; size.0 * size.1], |mask| mask.data().to_vec());
+        Ok(Self { frames: [planes(&first), planes(&second)], flow: [flow.u(), flow.v()].concat(), known, id })
+    }
+}
+
+/// `[3, H, W]`
+fn planes(frame: &Frame) -> Vec<f32> {
+    let channel = |c: usize| frame.rgb().iter().skip(c).step_by(3).map(|&b| f32::from(b));
+    (0..3).flat_map(channel).collect()
+}
+
+/// The source as the run sees it: sample `i` is the visit at position `i`, augmented.
+struct Visits {
+    source: Arc<dyn Source>,
+    order: Order,
+    augment: Box<dyn Augment>,
+    per_step: u64,
+}
+
+impl Source for Visits {
+    fn name(&self) -> String {
+        self.source.name()
+    }
+
+    fn len(&self) -> Option<usize> {
+        None
+    }
+
+    fn get(&self, position: usize) -> Result<Sample, DataError> {
+        let visit = self.order.at(position as u64);
+        let sample = self.source.get(visit.index)?;
+        self.augment.apply(sample, &mut Random::new(visit.seed, &[]), position as u64 / self.per_step)
+    }
+}
+
+/// Several data sets as one: end to end, or in turn as soon as one of them never ends.
+pub fn join(specs: &[String]) -> Result<Arc<dyn Source>, FeedError> {
+    let mut sources = Vec::with_capacity(specs.len());
+    for spec in specs {
+        let source = spec.parse::<Spec>()?.open()?;
+        if source.is_empty() {
+            return Err(FeedError::Empty(spec.clone()));
+        }
+        sources.push(source);
+    }
+    Ok(Arc::new(Joined(sources)))
+}
+
+struct Joined(Vec<Box<dyn Source>>);
+
+impl Source for Joined {
+    fn name(&self) -> String {
+        self.0.iter().map(|s| s.name()).collect::<Vec<_>>().join(" + ")
+    }
+
+    fn len(&self) -> Option<usize> {
+        self.0.iter().map(|s| s.len()).sum()
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        if self.len().is_none() {
+            let (source, index) = (&self.0[index % self.0.len()], index / self.0.len());
+            return source.get(source.len().map_or(index, |len| index % len));
+        }
+        let mut within = index;
+        for source in &self.0 {
+            let len = source.len().unwrap_or(0);
+            if within < len {
+                return source.get(within);
+            }
+            within -= len;
+        }
+        Err(DataError::Index { name: self.name(), len: self.len().unwrap_or(0), index })
+    }
+}
+
+/// Pairs of a finite part of a source, kept in memory once read where they are few: an evaluation sees them again and
+/// again.
+pub struct Remembered {
+    source: Arc<dyn Source>,
+    count: usize,
+    kept: Vec<std::sync::OnceLock<Sample>>,
+}
+
+impl Remembered {
+    /// Samples that are kept: 64 of 512x384 take 175 MB.
+    const MOST: usize = 64;
+
+    /// The first `limit` pairs, or all where that is `None`.
+    pub fn new(source: Arc<dyn Source>, limit: Option<usize>) -> Option<Self> {
+        let count = match (source.len(), limit) {
+            (Some(len), limit) => len.min(limit.unwrap_or(len)),
+            (None, limit) => limit?,
+        };
+        let kept = (0..count.min(Self::MOST)).map(|_| Default::default()).collect();
+        Some(Self { source, count, kept })
+    }
+}
+
+impl Source for Remembered {
+    fn name(&self) -> String {
+        self.source.name()
+    }
+
+    fn len(&self) -> Option<usize> {
+        Some(self.count)
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        match self.kept.get(index) {
+            None => self.source.get(index),
+            Some(place) => {
+                if place.get().is_none() {
+                    // Lost to another thread that read the same sample: no harm.
+                    let _ = place.set(self.source.get(index)?);
+                }
+                place.get().cloned().map_or_else(|| self.source.get(index), Ok)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn recipe(changes: &[&str]) -> Recipe {
+        let text = "model = 'lightflow-0.5'\ndata = 'synth:chairs@size=80x72'\nsteps = 4\nbatch = 2\ncrop = '64x64'\n\
+                    lr = 1e-4\nloss = 'lightflow-l1'\naugment = 'lightflow'";
+        Recipe::parse("test", text, changes).unwrap()
+    }
+
+    fn ids(specs: &[&str], count: usize) -> Vec<String> {
+        let specs: Vec<String> = specs.iter().map(|s| s.to_string()).collect();
+        let source = join(&specs).unwrap();
+        (0..count).map(|i| source.get(i).unwrap().id).collect()
+    }
+
+    #[test]
+    fn batches_from_any_position_are_those_of_the_whole_run() {
+        let recipe = recipe(&[]);
+        let mut whole = Batches::open(&recipe, 0).unwrap();
+        let batches: Vec<Batch> = (0..4).map(|_| whole.take().unwrap()).collect();
+        assert_eq!(whole.position(), 8);
+        let mut rest = Batches::open(&recipe, 4).unwrap();
+        for expected in &batches[2..] {
+            let batch = rest.take().unwrap();
+            assert_eq!((&batch.ids, &batch.frames, &batch.truth), (&expected.ids, &expected.frames, &expected.truth));
+        }
+        assert_eq!(batches[0].frames[0].len(), 2 * 3 * 64 * 64);
+        assert_ne!(batches[0].frames, batches[1].frames);
+    }
+
+    #[test]
+    fn planes_hold_one_channel_each() {
+        let frame = Frame::from_fn(2, 1, |x, _| [x as u8, 10 + x as u8, 20 + x as u8]);
+        assert_eq!(planes(&frame), [0.0, 1.0, 10.0, 11.0, 20.0, 21.0]);
+    }
+
+    #[test]
+    fn data_sets_are_joined_end_to_end_or_in_turn() {
+        let (two, three) = ("synth:chairs@size=8x8,count=2", "synth:auto@size=8x8,count=3");
+        let joined = ids(&[two, three], 5);
+        assert_eq!(joined[1..3], ["chairs/0000001", "auto/0000000"]);
+        let turns = ids(&[two, "synth:things@size=8x8"], 6);
+        assert_eq!(turns[3..6], ["things/0000001", "chairs/0000000", "things/0000002"]);
+        let source = join(&[two.to_string()]).unwrap();
+        assert!(source.get(2).is_err());
+    }
+
+    #[test]
+    fn pairs_of_another_size_say_what_to_do() {
+        let error = Batches::open(&recipe(&["augment=none"]), 0).unwrap().take().unwrap_err().to_string();
+        assert!(error.contains("72x80") && error.contains("augment"), "{error}");
+    }
+
+    #[test]
+    fn an_evaluation_reads_its_pairs_once() {
+        let source = join(&["synth:chairs@size=8x8".to_string()]).unwrap();
+        assert!(Remembered::new(source.clone(), None).is_none());
+        let remembered = Remembered::new(source.clone(), Some(3)).unwrap();
+        assert_eq!(remembered.len(), Some(3));
+        assert_eq!(remembered.get(1).unwrap(), source.get(1).unwrap());
+        assert_eq!(remembered.get(1).unwrap(), source.get(1).unwrap());
+    }
+}

@@ -1,0 +1,56 @@
+//! Why a run stopped.
+
+use ferroflow_net::{training::TrainingError, weights::store::StoreError};
+
+use crate::{
+    checkpoint::CheckpointError, data::FeedError, folder::FolderError, init::InitError, log::LogError, loss::LossError,
+    recipe::RecipeError, validate::ValidationError,
+};
+
+/// Why a run stopped, by cause. Where it stands is on the disk up to its last checkpoint.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum TrainError {
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error(transparent)]
+    Data(#[from] FeedError),
+    #[error(transparent)]
+    Init(#[from] InitError),
+    #[error(transparent)]
+    Loss(#[from] LossError),
+    #[error(transparent)]
+    Device(#[from] TrainingError),
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Weights(#[from] StoreError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Validation(#[from] ValidationError),
+    /// TensorBoard's files could not be written.
+    #[error("events: {0}")]
+    Events(std::io::Error),
+    /// A checkpoint of another network or optimiser.
+    #[error("the checkpoint does not fit the recipe: {0}; start again with --out")]
+    Resume(String),
+    /// Steps keep failing.
+    #[error(
+        "{count} steps in a row could not be taken, the last one at step {step} with {}: {reason}; lower lr, clip the \
+         gradients, or look at these pairs",
+        .samples.join(", ")
+    )]
+    Diverged {
+        /// Steps in a row.
+        count: u64,
+        /// The last one.
+        step: u64,
+        /// What was not finite.
+        reason: &'static str,
+        /// Pairs of the last step.
+        samples: Vec<String>,
+    },
+}

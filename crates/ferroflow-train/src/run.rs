@@ -1,0 +1,339 @@
+//! The loop.
+
+use std::{
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use ferroflow_net::{
+    Graph, Model,
+    graph::Sizes,
+    training::{Differentiable, Gradients, TrainingError, TrainingOptions},
+    weights::{
+        Provenance,
+        store::{self, Precision},
+    },
+};
+use serde_json::json;
+
+use crate::{
+    checkpoint::{self, Exact},
+    clock::Clock,
+    data::Batches,
+    error::TrainError,
+    folder::Folder,
+    log::{Log, Times},
+    optimiser::norm,
+    recipe::Recipe,
+    state::State,
+    tensorboard::Events,
+    validate::{Picture, Score, Validation, ValidationError, overall, png},
+};
+
+/// Share of the batch in the running statistics of batch norm, as in PyTorch.
+const STATISTICS: f32 = 0.1;
+
+/// Builds a network on a device.
+pub type MakeDevice<'a> = dyn Fn(&Graph, TrainingOptions) -> Result<Box<dyn Differentiable>, TrainingError> + 'a;
+
+/// What happens during a run, for whoever watches.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The loop begins after `step`; so many parameters are trained, so many arrays start at random.
+    Started {
+        /// Steps done before.
+        step: u64,
+        /// Values that change.
+        trained: usize,
+        /// Arrays that no weight file gave.
+        random: usize,
+    },
+    /// A step was done.
+    Step {
+        /// Steps done.
+        step: u64,
+        /// Of this step.
+        loss: f64,
+        /// Of this step, pixels.
+        epe: f64,
+        /// Of this step.
+        lr: f64,
+        /// Share of the time so far spent waiting for data.
+        waiting: f64,
+        /// Pairs a second so far.
+        samples_per_second: f64,
+    },
+    /// The weights were evaluated.
+    Validated {
+        /// Steps done.
+        step: u64,
+        /// On each data set.
+        scores: &'a [Score],
+        /// Whether these are the best so far.
+        best: bool,
+    },
+    /// A checkpoint was written.
+    Saved(&'a Path),
+    /// Something is wrong, but the run goes on.
+    Warning(String),
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Outcome {
+    /// Steps done.
+    pub step: u64,
+    /// False if it was asked to stop before.
+    pub finished: bool,
+    /// The last evaluation.
+    pub scores: Vec<Score>,
+    /// Smallest validation error, mean over the data sets.
+    pub best: Option<f64>,
+}
+
+/// A run: new in a folder of its own, or to be gone on with.
+pub struct Run {
+    folder: Folder,
+    recipe: Recipe,
+    resumed: bool,
+}
+
+impl Run {
+    /// A new run in a folder that holds none.
+    pub fn new(recipe: Recipe, out: &Path) -> Result<Self, TrainError> {
+        Ok(Self { folder: Folder::create(out, &recipe)?, recipe, resumed: false })
+    }
+
+    /// An earlier run, with `key=value` changes of its recipe.
+    pub fn resume<S: AsRef<str>>(root: &Path, changes: &[S]) -> Result<Self, TrainError> {
+        let (folder, recipe) = Folder::open(root, changes)?;
+        folder.write_recipe(&recipe)?;
+        Ok(Self { folder, recipe, resumed: true })
+    }
+
+    /// What it follows.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Trains until the recipe's last step, or until `stop` is set; either way everything is saved at the end.
+    pub fn train(
+        &self,
+        make_device: &MakeDevice,
+        stop: &AtomicBool,
+        watch: &mut dyn FnMut(Event),
+    ) -> Result<Outcome, TrainError> {
+        let recipe = &self.recipe;
+        let model = recipe.model()?;
+        let graph = &model.graph;
+        let loss = recipe.loss()?;
+        let trained = recipe.trained(&model);
+        let sizes = Sizes::new(recipe.batch, recipe.crop.height, recipe.crop.width);
+        let outputs = loss.outputs(graph)?;
+        let mut device = make_device(graph, TrainingOptions { sizes, outputs, trained: trained.clone() })?;
+        let mut gradients = Gradients::zeros(graph, &trained);
+        let mut validation = Validation::open(recipe)?;
+
+        let mut state = self.state(&model, &trained, watch)?;
+        let mut batches = Batches::open(recipe, state.progress.position)?;
+        let mut log = Log::open(&self.folder.log(), state.progress.step)?;
+        let mut events = Events::create(&self.folder.events(), state.progress.step).map_err(TrainError::Events)?;
+        let mut clock = Clock::start(&batches);
+        log.line(&self.opening(&model, state.progress.step))?;
+        let mut evaluated: Option<(u64, Vec<Score>)> = None;
+
+        while state.progress.step < recipe.steps && !stop.load(Ordering::Relaxed) {
+            let rate = recipe.rate(state.progress.step);
+            let scale = f64::from(state.progress.scale.factor);
+            let statistics = state.statistics(graph);
+
+            // Forward and backward, as often as gradients are to be averaged.
+            gradients.clear();
+            let (mut value, mut epe, mut samples) = (0.0, 0.0, Vec::new());
+            let share = 1.0 / recipe.accumulate as f64;
+            for _ in 0..recipe.accumulate {
+                let batch = batches.take()?;
+                let outputs = device.forward(&state.weights, [&batch.frames[0], &batch.frames[1]])?;
+                let mut graded = loss.grade(&outputs, &batch.truth, model.pyramid_unit)?;
+                value += share * graded.value;
+                epe += share * graded.epe;
+                samples.extend(batch.ids);
+                let factor = (scale * share) as f32;
+                if factor != 1.0 {
+                    graded.gradients.iter_mut().flat_map(|g| &mut g.data).for_each(|g| *g *= factor);
+                }
+                device.backward(&graded.gradients, &mut gradients)?;
+                device.update_statistics(STATISTICS, &mut state.weights);
+            }
+            let length = norm(&gradients) / scale;
+            state.progress.step += 1;
+            state.progress.position = batches.position();
+            let step = state.progress.step;
+            let last = step == recipe.steps;
+
+            if value.is_finite() && length.is_finite() {
+                let clip = recipe.clip;
+                let factor = if clip > 0.0 && length > clip { clip / length / scale } else { 1.0 / scale };
+                state.optimiser.step(&mut state.weights, &gradients, rate, factor as f32);
+                state.restore(&statistics, |id| recipe.freezes(&graph.param(id).name));
+                if let Some(average) = &mut state.average {
+                    average.update(&state.weights, state.progress.updates);
+                }
+                state.progress.updates = state.optimiser.steps();
+                state.progress.scale.good();
+                state.progress.skipped = 0;
+                state.progress.window.add(value, epe, length);
+            } else {
+                // Skipped as if it had not been, but for the data: the same pairs would do the same again.
+                state.restore(&statistics, |_| true);
+                let reason = if value.is_finite() { "a gradient is not finite" } else { "the loss is not finite" };
+                log.line(&json!({ "step": step, "skipped": reason, "samples": samples }))?;
+                watch(Event::Warning(format!("step {step} skipped, {reason}: {}", samples.join(", "))));
+                // An overflow that a smaller loss scale may cure is no fault of the run.
+                let curable = value.is_finite() && state.progress.scale.overflow();
+                state.progress.skipped += u64::from(!curable);
+                if state.progress.skipped >= recipe.max_skipped {
+                    let count = state.progress.skipped;
+                    return Err(TrainError::Diverged { count, step, reason, samples });
+                }
+            }
+
+            let Times { waiting, samples_per_second, .. } = clock.total(&batches);
+            watch(Event::Step { step, loss: value, epe, lr: rate, waiting, samples_per_second });
+            if (step.is_multiple_of(recipe.log_every) || last) && state.progress.window.steps > 0 {
+                let report = state.progress.window.report(step, rate, scale as f32, clock.lap(&batches));
+                log.line(&report)?;
+                events.scalars(step, &report.scalars()).map_err(TrainError::Events)?;
+                state.progress.window = Default::default();
+            }
+            if step.is_multiple_of(recipe.validate_every()) || last {
+                match validation.run(&model, state.best_guess()) {
+                    Ok(found) => {
+                        let seconds = clock.total(&batches).seconds;
+                        let scores =
+                            self.validated(&mut state, &model, found, seconds, &mut log, &mut events, watch)?;
+                        evaluated = Some((step, scores));
+                    }
+                    // Weights that diverged: the loop itself decides when to stop.
+                    Err(error @ ValidationError::NotFinite(_)) => watch(Event::Warning(error.to_string())),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            if step.is_multiple_of(recipe.checkpoint_every) || last {
+                self.save(&state, &model, &evaluated, watch)?;
+            }
+        }
+
+        let step = state.progress.step;
+        let finished = step >= recipe.steps;
+        if !finished {
+            self.save(&state, &model, &evaluated, watch)?;
+        }
+        let scores = evaluated.map(|(_, scores)| scores).unwrap_or_default();
+        Ok(Outcome { step, finished, scores, best: state.progress.best.map(|b| b.0) })
+    }
+
+    /// Where the run stands: at its beginning, or after its newest checkpoint.
+    fn state(&self, model: &Model, trained: &[bool], watch: &mut dyn FnMut(Event)) -> Result<State, TrainError> {
+        let stored = match self.resumed {
+            true => State::newest(&self.recipe, model, trained, &self.folder)?,
+            false => None,
+        };
+        let (state, random) = match stored {
+            Some((state, damaged)) => {
+                for error in damaged {
+                    watch(Event::Warning(format!("{error}; going on from the checkpoint before")));
+                }
+                (state, 0)
+            }
+            None => State::first(&self.recipe, model, trained)?,
+        };
+        let params = model.graph.params.iter().zip(trained);
+        let trained = params.filter(|(_, trained)| **trained).map(|(p, _)| p.len()).sum();
+        watch(Event::Started { step: state.progress.step, trained, random });
+        Ok(state)
+    }
+
+    /// The first line that a program writes to the log.
+    fn opening(&self, model: &Model, step: u64) -> serde_json::Value {
+        let parameters = model.graph.parameter_count();
+        let version = env!("CARGO_PKG_VERSION");
+        if step == 0 {
+            json!({ "model": model.name, "parameters": parameters, "version": version })
+        } else {
+            json!({ "step": step, "resumed": true, "version": version })
+        }
+    }
+
+    /// Notes an evaluation, and keeps the weights if they are the best so far.
+    fn validated(
+        &self,
+        state: &mut State,
+        model: &Model,
+        found: Vec<(Score, Option<Picture>)>,
+        seconds: f64,
+        log: &mut Log,
+        events: &mut Events,
+        watch: &mut dyn FnMut(Event),
+    ) -> Result<Vec<Score>, TrainError> {
+        let step = state.progress.step;
+        let mut scores = Vec::with_capacity(found.len());
+        for (score, picture) in found {
+            let tags = [format!("validation/{}/epe", score.data), format!("validation/{}/zero_epe", score.data)];
+            let values = [(tags[0].as_str(), score.epe), (tags[1].as_str(), score.zero_epe)];
+            events.scalars(step, &values).map_err(TrainError::Events)?;
+            if let Some(picture) = picture {
+                // Frame 1, the truth, the estimate. A picture that cannot be encoded is no reason to stop.
+                let size = (picture.frame.width(), picture.frame.height());
+                if let Ok(bytes) = png(&picture.frame) {
+                    events.picture(step, &picture.tag, size, bytes).map_err(TrainError::Events)?;
+                }
+            }
+            scores.push(score);
+        }
+        let Some(error) = overall(&scores) else { return Ok(scores) };
+        let best = state.progress.best.is_none_or(|Exact(b)| error < b);
+        log.line(&json!({ "step": step, "validation": scores, "best": best, "time": { "seconds": seconds } }))?;
+        if best {
+            state.progress.best = Some(Exact(error));
+            self.write_weights("best", state, model, &scores)?;
+        }
+        watch(Event::Validated { step, scores: &scores, best });
+        Ok(scores)
+    }
+
+    /// Writes the weights to use, then the checkpoint.
+    fn save(
+        &self,
+        state: &State,
+        model: &Model,
+        evaluated: &Option<(u64, Vec<Score>)>,
+        watch: &mut dyn FnMut(Event),
+    ) -> Result<(), TrainError> {
+        // Only what was measured on these very weights is written into their file.
+        let scores = match evaluated {
+            Some((step, scores)) if *step == state.progress.step => &scores[..],
+            _ => &[],
+        };
+        self.write_weights("last", state, model, scores)?;
+        let folder = self.folder.checkpoints();
+        let path = checkpoint::write(&folder, &model.graph, &state.snapshot(), self.recipe.keep)?;
+        watch(Event::Saved(&path));
+        Ok(())
+    }
+
+    fn write_weights(&self, name: &str, state: &State, model: &Model, scores: &[Score]) -> Result<(), TrainError> {
+        let provenance = Provenance {
+            training_data: Some(self.recipe.data.join(", ")),
+            recipe: Some(self.recipe.to_toml()),
+            metrics: scores.iter().map(|s| (format!("{}/epe", s.data), s.epe)).collect(),
+            notes: [("step".to_string(), state.progress.step.to_string())].into(),
+            ..Provenance::default()
+        };
+        let path = self.folder.weights().join(format!("{name}.safetensors"));
+        Ok(store::write(&path, model, state.best_guess(), &provenance, Precision::F32)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

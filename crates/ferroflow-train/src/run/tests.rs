@@ -1,0 +1,229 @@
+use std::fs;
+
+use ferroflow_cpu::{TrainingPlan, reference::Training, training::Settings};
+use ferroflow_net::{Weights, training::Values};
+use serde_json::Value;
+
+use super::*;
+use crate::log;
+
+const RECIPE: &str = r#"
+model = "lightflow-0.5"
+data = "synth:chairs@size=72x72,count=7"
+validate = "synth:chairs@seed=2,size=64x64,count=2"
+steps = 6
+batch = 2
+crop = "64x64"
+seed = 5
+lr = 1e-3
+checkpoint_every = 2
+validate_every = 3
+log_every = 2
+ema = 0.9
+clip = 5.0
+weight_decay = 1e-4
+loss = "lightflow-l1"
+"#;
+
+fn recipe(changes: &[&str]) -> Recipe {
+    Recipe::parse("test", RECIPE, changes).unwrap()
+}
+
+fn cpu(graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Differentiable>, TrainingError> {
+    Ok(Box::new(TrainingPlan::new(graph, options, Settings::default())?))
+}
+
+/// Trains, asking to stop after step `until`; gives the warnings.
+fn train_until(run: &Run, device: &MakeDevice, until: u64) -> Result<(Outcome, Vec<String>), TrainError> {
+    let stop = AtomicBool::new(false);
+    let mut warnings = Vec::new();
+    let outcome = run.train(device, &stop, &mut |event| match event {
+        Event::Step { step, .. } if step == until => stop.store(true, Ordering::Relaxed),
+        Event::Warning(text) => warnings.push(text),
+        _ => {}
+    })?;
+    Ok((outcome, warnings))
+}
+
+fn train(run: &Run) -> Outcome {
+    train_until(run, &cpu, u64::MAX).unwrap().0
+}
+
+/// The log without what depends on the machine and without the notes of new beginnings.
+fn told(root: &Path) -> Vec<Value> {
+    let mut lines = log::read(&root.join("log.jsonl")).unwrap();
+    lines.retain(|line| line.get("resumed").is_none());
+    lines.iter_mut().for_each(|line| drop(line.as_object_mut().unwrap().remove("time")));
+    lines
+}
+
+/// Everything that a run leaves and that does not depend on the machine.
+fn left(root: &Path) -> Vec<(String, Vec<u8>)> {
+    ["weights/last.safetensors", "weights/best.safetensors", "checkpoints/step-000000006.safetensors", "recipe.toml"]
+        .into_iter()
+        .map(|name| (name.to_string(), fs::read(root.join(name)).unwrap()))
+        .collect()
+}
+
+#[test]
+fn a_run_is_the_same_again_and_the_same_in_parts() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, again, parts] = ["whole", "again", "parts"].map(|name| folder.path().join(name));
+    let outcome = train(&Run::new(recipe(&[]), &whole).unwrap());
+    assert!(outcome.finished && outcome.step == 6 && outcome.best.is_some());
+    assert!(outcome.scores[0].zero_epe > 0.0 && outcome.scores[0].pairs == 2);
+
+    train(&Run::new(recipe(&[]), &again).unwrap());
+    assert_eq!(told(&whole), told(&again));
+    assert!(left(&whole) == left(&again));
+
+    // Stopped in the middle of a line of the log, between two checkpoints; then gone on with.
+    let run = Run::new(recipe(&[]), &parts).unwrap();
+    let (outcome, _) = train_until(&run, &cpu, 3).unwrap();
+    assert_eq!((outcome.step, outcome.finished), (3, false));
+    train(&Run::resume(&parts, &[""; 0]).unwrap());
+    assert_eq!(told(&whole), told(&parts));
+    assert!(left(&whole) == left(&parts));
+    assert!(log::read(&parts.join("log.jsonl")).unwrap().iter().any(|l| l["resumed"] == true));
+}
+
+#[test]
+fn a_run_can_be_made_longer_and_survives_a_damaged_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, parts] = ["whole", "parts"].map(|name| folder.path().join(name));
+    let same = ["validate=", "log_every=1"];
+    train(&Run::new(recipe(&same), &whole).unwrap());
+    let short = recipe(&["validate=", "log_every=1", "steps=4"]);
+    train(&Run::new(short, &parts).unwrap());
+    // As a kill in the middle of a write, and a disk that lost the end of a file, would leave it.
+    let newest = parts.join("checkpoints/step-000000004.safetensors");
+    let bytes = fs::read(&newest).unwrap();
+    fs::write(&newest, &bytes[..bytes.len() / 3]).unwrap();
+    fs::write(parts.join("checkpoints/.step-4.partial"), &bytes[..99]).unwrap();
+    let run = Run::resume(&parts, &["steps=6"]).unwrap();
+    let (outcome, warnings) = train_until(&run, &cpu, u64::MAX).unwrap();
+    assert!(outcome.finished && warnings.len() == 1 && warnings[0].contains("step-000000004"), "{warnings:?}");
+    assert_eq!(told(&whole), told(&parts));
+    let last = |root: &Path| fs::read(root.join("weights/last.safetensors")).unwrap();
+    assert!(last(&whole) == last(&parts));
+    // Done: nothing more happens.
+    assert_eq!(train(&Run::resume(&parts, &[""; 0]).unwrap()).step, 6);
+}
+
+#[test]
+fn a_run_is_not_written_over_and_none_is_gone_on_with_where_there_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    Run::new(recipe(&[]), &out).unwrap();
+    assert!(Run::new(recipe(&[]), &out).err().unwrap().to_string().contains("--resume"));
+    assert!(Run::resume(folder.path(), &[""; 0]).err().unwrap().to_string().contains("recipe.toml"));
+    assert!(Run::resume(&out, &["stps=3"]).err().unwrap().to_string().contains("`steps`"));
+    // Stopped before its first checkpoint: it begins again.
+    let (outcome, _) = train_until(&Run::resume(&out, &["steps=1", "validate="]).unwrap(), &cpu, 9).unwrap();
+    assert!(outcome.finished);
+}
+
+#[test]
+fn what_is_frozen_stays_and_the_rest_moves() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let recipe = recipe(&["freeze=[\"conv1.\", \"conv2.\"]", "steps=2", "validate=", "ema=0", "accumulate=2"]);
+    // The interpreter freezes any parameter; the fast plan does not take every mixture.
+    let interpreter = |graph: &Graph, options| Ok(Box::new(Training::<f32>::new(graph, options)?) as Box<_>);
+    train_until(&Run::new(recipe.clone(), &out).unwrap(), &interpreter, u64::MAX).unwrap();
+    let stored = store::read(&out.join("weights/last.safetensors")).unwrap();
+    let before = Weights::random(&stored.model.graph, recipe.seed);
+    let params = stored.model.graph.params.iter().zip(stored.weights.iter().zip(before.iter()));
+    let (mut still, mut moved) = (0, 0);
+    for (param, (after, before)) in params {
+        if param.name.starts_with("conv1.") || param.name.starts_with("conv2.") {
+            assert_eq!(after, before, "{}", param.name);
+            still += 1;
+        } else {
+            moved += usize::from(after != before);
+        }
+    }
+    assert_eq!((still, still + moved), (20, 190), "ten arrays in each of 19 blocks");
+}
+
+/// Forwards as if the network said 0 everywhere, except where it says something that is no number.
+struct Faulty {
+    shape: [usize; 4],
+    calls: u64,
+    bad_outputs: fn(u64) -> bool,
+    bad_gradients: fn(u64) -> bool,
+}
+
+impl Differentiable for Faulty {
+    fn forward(&mut self, _: &Weights, _: [&[f32]; 2]) -> Result<Vec<Values>, TrainingError> {
+        self.calls += 1;
+        let mut output = Values::zeros(self.shape);
+        if (self.bad_outputs)(self.calls) {
+            output.data[3] = f32::NAN;
+        }
+        Ok(vec![output])
+    }
+
+    fn backward(&mut self, _: &[Values], sum: &mut Gradients) -> Result<(), TrainingError> {
+        let value = if (self.bad_gradients)(self.calls) { f32::INFINITY } else { 1e-3 };
+        sum.iter_mut().flatten().for_each(|g| *g += value);
+        Ok(())
+    }
+
+    fn update_statistics(&self, _: f32, weights: &mut Weights) {
+        // Spoilt with the outputs, as those of a real network would be.
+        let value = if (self.bad_outputs)(self.calls) { f32::NAN } else { 0.5 };
+        weights.get_mut(ferroflow_net::ParamId(3)).fill(value);
+    }
+}
+
+fn faulty(bad_outputs: fn(u64) -> bool, bad_gradients: fn(u64) -> bool) -> Box<MakeDevice<'static>> {
+    Box::new(move |graph, options| {
+        let shape = graph.shapes(&options.sizes)?[options.outputs[0].0 as usize];
+        Ok(Box::new(Faulty { shape, calls: 0, bad_outputs, bad_gradients }))
+    })
+}
+
+#[test]
+fn steps_that_are_not_numbers_are_skipped_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let run = Run::new(recipe(&["validate="]), &out).unwrap();
+    let device = faulty(|call| call == 2, |call| call == 4);
+    let (outcome, warnings) = train_until(&run, &device, u64::MAX).unwrap();
+    assert_eq!((outcome.step, warnings.len()), (6, 2), "{warnings:?}");
+    assert!(warnings[0].contains("step 2") && warnings[0].contains("loss") && warnings[0].contains("chairs/"));
+    assert!(warnings[1].contains("step 4") && warnings[1].contains("gradient"));
+    let stored = store::read(&out.join("weights/last.safetensors")).unwrap();
+    assert!(stored.weights.iter().flatten().all(|v| v.is_finite()));
+    let lines = told(&out);
+    let skipped: Vec<_> = lines.iter().filter(|l| l.get("skipped").is_some()).collect();
+    assert_eq!((skipped.len(), skipped[0]["samples"].as_array().unwrap().len()), (2, 2));
+    assert_eq!(lines.iter().filter(|l| l.get("loss").is_some()).count(), 3);
+}
+
+#[test]
+fn a_run_stops_when_no_step_can_be_taken_any_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = Run::new(recipe(&["validate=", "max_skipped=3", "steps=20"]), &folder.path().join("run")).unwrap();
+    let error = train_until(&run, &faulty(|call| call > 4, |_| false), u64::MAX).unwrap_err();
+    match &error {
+        TrainError::Diverged { count: 3, step: 7, samples, .. } => assert_eq!(samples.len(), 2),
+        other => panic!("{other}"),
+    }
+    // What was saved before is still there.
+    let (outcome, _) =
+        train_until(&Run::resume(run.folder.root(), &["steps=8"]).unwrap(), &faulty(|_| false, |_| false), 99).unwrap();
+    assert_eq!(outcome.step, 8);
+}
+
+#[test]
+fn a_dynamic_loss_scale_gives_way_before_the_run_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let changes = ["validate=", "loss_scale=dynamic", "max_skipped=1"];
+    let run = Run::new(recipe(&changes), &folder.path().join("run")).unwrap();
+    let (outcome, warnings) = train_until(&run, &faulty(|_| false, |call| call < 3), u64::MAX).unwrap();
+    assert_eq!((outcome.step, warnings.len()), (6, 2));
+    let lines = told(run.folder.root());
+    assert_eq!(lines.last().unwrap()["loss_scale"], 16384.0);
+}
