@@ -175,6 +175,16 @@ fn glance(path: &Path) -> Result<Option<(u64, u64)>, String> {
         }
         return Ok(Some((u32::from_be_bytes(word(16)).into(), u32::from_be_bytes(word(20)).into())));
     }
+    if head.starts_with(b"\x89HDF") {
+        // Where the file ends, after versions and sizes that differ with the version.
+        let at = match head.get(8) {
+            Some(0) => 40,
+            Some(1) => 44,
+            _ => 28,
+        };
+        let end = u64::from(u32::from_le_bytes(word(at + 4))) << 32 | u64::from(u32::from_le_bytes(word(at)));
+        return if length < end { Err(format!("{length} bytes instead of {end}")) } else { Ok(None) };
+    }
     let bytes_a_pixel = match head.get(..2) {
         Some(b"P6") => 3,
         Some(b"PF") => 12,

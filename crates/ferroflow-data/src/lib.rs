@@ -5,6 +5,7 @@ pub mod augment;
 mod check;
 pub mod datasets;
 mod error;
+mod flo5;
 mod info;
 pub mod loader;
 pub mod math;

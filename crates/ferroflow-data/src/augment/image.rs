@@ -64,15 +64,14 @@ impl Image {
 
     /// Mirrored left to right or top to bottom.
     pub fn flip(&self, horizontal: bool) -> Self {
-        let (w, h) = (self.width, self.height);
-        Self::from_fn(
-            w,
-            h,
-            self.channels,
-            |x, y, c| {
-                if horizontal { self.at(w - 1 - x, y, c) } else { self.at(x, h - 1 - y, c) }
-            },
-        )
+        let mut data = Vec::with_capacity(self.data.len());
+        let rows = self.data.chunks_exact((self.width * self.channels).max(1));
+        if horizontal {
+            rows.for_each(|row| row.chunks_exact(self.channels).rev().for_each(|pixel| data.extend_from_slice(pixel)));
+        } else {
+            rows.rev().for_each(|row| data.extend_from_slice(row));
+        }
+        Self { data, ..*self }
     }
 
     /// Bilinear value at any point, outside pixels counting as zero.

@@ -28,18 +28,28 @@ impl Augment for LightFlow {
             if w >= self.crop.0 + tw.unsigned_abs() && h >= self.crop.1 + th.unsigned_abs() {
                 pair = translate(pair, tw, th);
             }
-            pair = rotate(pair, f64::from(random.spread(10.0)), f64::from(random.spread(5.0)));
+            let (angle, difference) = (f64::from(random.spread(10.0)), f64::from(random.spread(5.0)));
+            let at = self.place(&sample.id, &pair, random)?;
+            pair = rotate_window(pair, angle, difference, at, self.crop);
+        } else {
+            let at = self.place(&sample.id, &pair, random)?;
+            pair = pair.crop(at, self.crop);
         }
-        let (w, h) = pair.size();
-        fits(&sample.id, (w, h), self.crop)?;
-        let at = (random.between(0, w - self.crop.0), random.between(0, h - self.crop.1));
-        pair = pair.crop(at, self.crop);
         for horizontal in [false, true] {
             if random.chance(0.5) {
                 pair = pair.flip(horizontal);
             }
         }
         Ok(pair.into_sample(sample.id))
+    }
+}
+
+impl LightFlow {
+    /// Where the crop's top left corner goes.
+    fn place(&self, id: &str, pair: &Pair, random: &mut Random) -> Result<(usize, usize), DataError> {
+        let (w, h) = pair.size();
+        fits(id, (w, h), self.crop)?;
+        Ok((random.between(0, w - self.crop.0), random.between(0, h - self.crop.1)))
     }
 }
 
@@ -64,128 +74,163 @@ pub fn translate(pair: Pair, tw: isize, th: isize) -> Pair {
 
 /// Rotates frame 1 by `angle - difference / 2` and frame 2 by `angle + difference / 2` degrees about the centre.
 pub fn rotate(pair: Pair, angle: f64, difference: f64) -> Pair {
+    let size = pair.size();
+    rotate_window(pair, angle, difference, (0, 0), size)
+}
+
+/// The window of `size` at `at` of what [`rotate`] gives. Corners rotated in from outside hold zeros, in the original as
+/// flow too; here that flow is unknown.
+fn rotate_window(pair: Pair, angle: f64, difference: f64, at: (usize, usize), size: (usize, usize)) -> Pair {
     let (w, h) = pair.size();
-    let (first, second) = (angle - difference / 2.0, angle + difference / 2.0);
+    let turn = |degrees: f64| Turn::new(degrees, (w, h));
+    let (first, second) = (turn(angle - difference / 2.0), turn(angle + difference / 2.0));
     let [a, b] = &pair.images;
-    let images = [rotate_image(a, first), rotate_image(b, second)];
+    let images = [first.apply::<3>(a, at, size), second.apply::<3>(b, at, size)];
     let flow = pair.flow.map(|mut flow| {
         let d = difference.to_radians() as f32;
-        for y in 0..h {
-            for x in 0..w {
-                let at = (y * w + x) * 2;
-                flow.data[at] += d * (y as f32 - h as f32 / 2.0);
-                flow.data[at + 1] -= d * (x as f32 - w as f32 / 2.0);
+        for (y, row) in flow.data.chunks_exact_mut(2 * w).enumerate() {
+            for (x, p) in row.chunks_exact_mut(2).enumerate() {
+                p[0] += d * (y as f32 - h as f32 / 2.0);
+                p[1] -= d * (x as f32 - w as f32 / 2.0);
             }
         }
-        let mut flow = rotate_image(&flow, first);
-        let (sin, cos) = first.to_radians().sin_cos();
-        let (sin, cos) = (sin as f32, cos as f32);
+        let mut flow = first.apply::<2>(&flow, at, size);
+        let (sin, cos) = (first.sin as f32, first.cos as f32);
         for p in flow.data.chunks_exact_mut(2) {
             (p[0], p[1]) = (cos * p[0] + sin * p[1], cos * p[1] - sin * p[0]);
         }
         flow
     });
-    // Corners rotated in from outside hold zeros, in the original also as flow; the mask says so here.
-    Pair { images, flow, valid: pair.valid, occlusion: None }
+    let inside = |x: usize, y: usize, _: usize| f32::from(u8::from(first.source(at.0 + x, at.1 + y).is_some()));
+    let valid = Image::from_fn(size.0, size.1, 1, inside);
+    let valid = valid.data.contains(&0.0).then_some(valid);
+    Pair { images, flow, valid, occlusion: None }
 }
 
 /// `scipy.ndimage.rotate(order=2, reshape=False)`: quadratic B-spline, zero outside.
-fn rotate_image(image: &Image, degrees: f64) -> Image {
-    let (w, h, channels) = (image.width, image.height, image.channels);
-    let coefficients = spline_coefficients(image);
-    let (sin, cos) = degrees.to_radians().sin_cos();
-    let (r0, c0) = ((h as f64 - 1.0) / 2.0, (w as f64 - 1.0) / 2.0);
-    let mut data = vec![0.0; w * h * channels];
-    for r in 0..h {
-        for c in 0..w {
-            let (dr, dc) = (r as f64 - r0, c as f64 - c0);
-            let (y, x) = (cos * dr + sin * dc + r0, -sin * dr + cos * dc + c0);
-            if y < 0.0 || x < 0.0 || y > (h - 1) as f64 || x > (w - 1) as f64 {
-                continue;
-            }
-            let (rows, wy) = spline_taps(y, h);
-            let (columns, wx) = spline_taps(x, w);
-            for k in 0..channels {
-                let mut sum = 0.0;
-                for i in 0..3 {
-                    for j in 0..3 {
-                        sum += wy[i] * wx[j] * coefficients[(rows[i] * w + columns[j]) * channels + k];
+struct Turn {
+    sin: f64,
+    cos: f64,
+    /// Width and height.
+    size: (usize, usize),
+}
+
+impl Turn {
+    fn new(degrees: f64, size: (usize, usize)) -> Self {
+        let (sin, cos) = degrees.to_radians().sin_cos();
+        Self { sin, cos, size }
+    }
+
+    /// Where pixel `(x, y)` of the result comes from; `None` outside.
+    #[inline(always)]
+    fn source(&self, x: usize, y: usize) -> Option<(f64, f64)> {
+        let (right, bottom) = ((self.size.0 - 1) as f64, (self.size.1 - 1) as f64);
+        let (dx, dy) = (x as f64 - right / 2.0, y as f64 - bottom / 2.0);
+        let (y, x) = (self.cos * dy + self.sin * dx + bottom / 2.0, -self.sin * dy + self.cos * dx + right / 2.0);
+        (y >= 0.0 && x >= 0.0 && y <= bottom && x <= right).then_some((x, y))
+    }
+
+    /// The window of `size` at `at` of the rotated image, which has `C` channels.
+    fn apply<const C: usize>(&self, image: &Image, at: (usize, usize), size: (usize, usize)) -> Image {
+        if self.sin == 0.0 && self.cos == 1.0 {
+            return image.crop(at, size);
+        }
+        let (w, h) = self.size;
+        let coefficients = spline_coefficients(image);
+        let mut data = Vec::with_capacity(size.0 * size.1 * C);
+        for r in at.1..at.1 + size.1 {
+            for c in at.0..at.0 + size.0 {
+                let mut sum = [0.0; C];
+                if let Some((x, y)) = self.source(c, r) {
+                    let ((rows, wy), (columns, wx)) = (spline_taps(y, h), spline_taps(x, w));
+                    for (row, wy) in rows.into_iter().zip(wy) {
+                        let row = &coefficients[row * w * C..][..w * C];
+                        let [a, b, c] = columns.map(|column| &row[column * C..][..C]);
+                        for k in 0..C {
+                            sum[k] += wy * (wx[0] * a[k] + wx[1] * b[k] + wx[2] * c[k]);
+                        }
                     }
                 }
-                data[(r * w + c) * channels + k] = sum as f32;
+                data.extend_from_slice(&sum);
             }
         }
+        Image { width: size.0, height: size.1, channels: C, data }
     }
-    Image { width: w, height: h, channels, data }
 }
 
-/// Index of a sample mirrored about the edge pixels.
-fn mirror(i: isize, n: usize) -> usize {
-    if n == 1 {
-        return 0;
-    }
-    let period = 2 * (n as isize - 1);
-    let i = i.rem_euclid(period);
-    i.min(period - i) as usize
+/// Index of a sample mirrored about the edge pixels of `n > 1`.
+fn mirror(i: usize, n: usize) -> usize {
+    let period = 2 * (n - 1);
+    let i = i % period;
+    i.min(period - i)
 }
 
-fn spline_taps(p: f64, n: usize) -> ([usize; 3], [f64; 3]) {
-    let m = (p + 0.5).floor();
-    let d = p - m;
-    let at = |k: isize| mirror(m as isize + k, n);
-    let square = |v: f64| v * v / 2.0;
-    ([at(-1), at(0), at(1)], [square(0.5 - d), 0.75 - d * d, square(0.5 + d)])
+/// The three pixels about `p`, from 0 to `n - 1`, mirrored at the ends, and their weights.
+#[inline(always)]
+fn spline_taps(p: f64, n: usize) -> ([usize; 3], [f32; 3]) {
+    let m = (p + 0.5) as usize;
+    let d = (p - m as f64) as f32;
+    let before = if m == 0 { usize::from(n > 1) } else { m - 1 };
+    let after = if m + 1 < n { m + 1 } else { m.saturating_sub(1) };
+    let square = |v: f32| v * v / 2.0;
+    ([before, m, after], [square(0.5 - d), 0.75 - d * d, square(0.5 + d)])
 }
 
 /// The coefficients whose quadratic B-spline passes through the image: a causal and an anticausal filter per axis.
-fn spline_coefficients(image: &Image) -> Vec<f64> {
-    let (w, h, channels) = (image.width, image.height, image.channels);
-    let mut data: Vec<f64> = image.data.iter().map(|&v| f64::from(v)).collect();
-    let mut line = Vec::new();
-    let mut along = |start: usize, step: usize, n: usize, data: &mut [f64]| {
-        line.clear();
-        line.extend((0..n).map(|i| data[start + i * step]));
-        filter(&mut line);
-        for (i, v) in line.iter().enumerate() {
-            data[start + i * step] = *v;
-        }
-    };
-    for c in 0..channels {
-        for x in 0..w {
-            along(x * channels + c, w * channels, h, &mut data);
-        }
-        for y in 0..h {
-            along(y * w * channels + c, channels, w, &mut data);
+fn spline_coefficients(image: &Image) -> Vec<f32> {
+    let mut data = image.data.clone();
+    let row = image.width * image.channels;
+    if row == 0 {
+        return data;
+    }
+    // Down the columns a step of the filter is a row, which vectorises; along a row it is a pixel.
+    filter(&mut data, row);
+    for line in data.chunks_exact_mut(row) {
+        match image.channels {
+            2 => filter(line, 2),
+            3 => filter(line, 3),
+            channels => filter(line, channels),
         }
     }
     data
 }
 
-fn filter(x: &mut [f64]) {
-    let n = x.len();
+/// Filters a sequence of vectors of `width` values in place. Inlined so that a known width makes straight code.
+#[inline(always)]
+fn filter(x: &mut [f32], width: usize) {
+    // sqrt(8) - 3, the pole of the quadratic B-spline.
+    const Z: f32 = -0.171_572_88;
+    const GAIN: f32 = (1.0 - Z) * (1.0 - 1.0 / Z);
+    // Powers of Z vanish beside 1 after so many terms.
+    const TERMS: usize = 16;
+    let n = x.len() / width;
     if n < 2 {
         return;
     }
-    let z = 8f64.sqrt() - 3.0;
-    let gain = (1.0 - z) * (1.0 - 1.0 / z);
-    let (mut sum, mut power) = (0.0, 1.0);
-    // Powers of z = -0.17 vanish after some twenty terms.
-    for k in 0..(2 * n - 2).min(40) {
-        sum += power * x[mirror(k as isize, n)];
-        power *= z;
-    }
-    let mut previous = gain * sum / (1.0 - z.powi(2 * n as i32 - 2));
-    let last_before = {
-        x[0] = previous;
-        for v in &mut x[1..] {
-            previous = gain * *v + z * previous;
-            *v = previous;
+    for j in 0..width {
+        let (mut sum, mut power) = (0.0, 1.0);
+        for k in 0..TERMS.min(2 * n - 2) {
+            sum += power * x[mirror(k, n) * width + j];
+            power *= Z;
         }
-        x[n - 2]
-    };
-    x[n - 1] = z / (z * z - 1.0) * (z * last_before + x[n - 1]);
+        // The mirrored sequence repeats: `power` is Z to the period, or nothing.
+        x[j] = GAIN * sum / (1.0 - power);
+    }
+    for i in 1..n {
+        let (done, rest) = x.split_at_mut(i * width);
+        for (value, before) in rest[..width].iter_mut().zip(&done[(i - 1) * width..]) {
+            *value = GAIN * *value + Z * before;
+        }
+    }
+    let (done, last) = x.split_at_mut((n - 1) * width);
+    for (value, before) in last.iter_mut().zip(&done[(n - 2) * width..]) {
+        *value = Z / (Z * Z - 1.0) * (Z * before + *value);
+    }
     for i in (0..n - 1).rev() {
-        x[i] = z * (x[i + 1] - x[i]);
+        let (rest, done) = x.split_at_mut((i + 1) * width);
+        for (value, after) in rest[i * width..].iter_mut().zip(&done[..width]) {
+            *value = Z * (after - *value);
+        }
     }
 }
 

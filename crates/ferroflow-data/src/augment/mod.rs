@@ -25,8 +25,18 @@ pub trait Augment: Send + Sync {
 }
 
 /// Names accepted by [`named`].
-pub const NAMES: [&str; 9] =
-    ["none", "crop", "flownet", "tfoptflow-basic", "tfoptflow-heavy", "lightflow", "lightflow-sparse", "uflow", "raft"];
+pub const NAMES: [&str; 10] = [
+    "none",
+    "crop",
+    "flownet",
+    "tfoptflow-basic",
+    "tfoptflow-heavy",
+    "lightflow",
+    "lightflow-sparse",
+    "uflow",
+    "uflow-geometric",
+    "raft",
+];
 
 /// The augmentation of that name, cropping to `crop` (width, height).
 pub fn named(name: &str, crop: (usize, usize)) -> Option<Box<dyn Augment>> {
@@ -38,7 +48,8 @@ pub fn named(name: &str, crop: (usize, usize)) -> Option<Box<dyn Augment>> {
         "tfoptflow-heavy" => Box::new(tfoptflow::Tfoptflow { crop, heavy: true }),
         "lightflow" => Box::new(lightflow::LightFlow { crop, sparse: false }),
         "lightflow-sparse" => Box::new(lightflow::LightFlow { crop, sparse: true }),
-        "uflow" => Box::new(uflow::UFlow { crop }),
+        "uflow" => Box::new(uflow::UFlow { crop, geometric: false }),
+        "uflow-geometric" => Box::new(uflow::UFlow { crop, geometric: true }),
         "raft" => Box::new(raft::Raft::new(crop)),
         _ => return None,
     })

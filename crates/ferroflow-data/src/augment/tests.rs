@@ -191,11 +191,51 @@ fn frames_still_agree_after_every_augmentation() {
                 assert_eq!((result.first.width(), result.first.height()), size, "{name}");
             }
             // The noise of FlowNet (up to 15 grey levels) and colours drawn for each frame are no error of the flow.
-            if !matches!(name, "flownet" | "raft" | "uflow") {
+            if !matches!(name, "flownet" | "raft" | "uflow" | "uflow-geometric") {
                 assert!(warp_error(&result) < 2.5, "{name} {seed}: {}", warp_error(&result));
             }
         }
     }
+}
+
+#[test]
+fn uflow_moves_flow_and_frames_together() {
+    let sample = smooth();
+    let none = uflow::Geometric::NONE;
+    let (both, second) = (12f32.to_radians(), 3f32.to_radians());
+    for draws in [
+        uflow::Geometric { scales: [1.4, 1.0], ..none },
+        uflow::Geometric { scales: [1.0, 1.05], ..none },
+        uflow::Geometric { scales: [1.0, 0.95], ..none },
+        uflow::Geometric { rotations: [both, 0.0], ..none },
+        uflow::Geometric { rotations: [0.0, second], ..none },
+        uflow::Geometric { rotations: [0.0, -second], ..none },
+        uflow::Geometric { crop_offset: 5, ..none },
+        uflow::Geometric { flips: [true, true], scales: [1.3, 0.97], rotations: [-both, second], crop_offset: 5 },
+    ] {
+        for seed in 0..3 {
+            let pair = draws.apply(Pair::from_sample(&sample), (96, 64), &mut Random::new(seed, &[]));
+            let result = pair.into_sample("uflow".into());
+            assert_eq!((result.first.width(), result.first.height()), (96, 64));
+            assert!(warp_error(&result) < 2.0, "{draws:?} {seed}: {}", warp_error(&result));
+        }
+    }
+}
+
+#[test]
+fn uflow_crops_apart_and_keeps_unknown_flow_zero() {
+    let image = Image::from_fn(12, 9, 3, |x, y, _| (x * 10 + y) as f32);
+    let pair = Pair {
+        images: [image.clone(), image],
+        flow: Some(Image::from_fn(12, 9, 2, |_, _, c| c as f32 + 1.0)),
+        valid: Some(Image::from_fn(12, 9, 1, |x, _, _| f32::from(u8::from(x != 4)))),
+        occlusion: None,
+    };
+    let cut = uflow::crop_apart(pair, (3, 2), (5, 1), (4, 5));
+    let flow = cut.flow.unwrap();
+    assert_eq!((flow.at(0, 0, 0), flow.at(0, 0, 1)), (1.0 - 2.0, 2.0 + 1.0));
+    assert_eq!((flow.at(1, 0, 0), flow.at(1, 0, 1)), (0.0, 0.0));
+    assert_eq!((cut.images[0].at(0, 0, 0), cut.images[1].at(0, 0, 0)), (32.0, 51.0));
 }
 
 #[test]

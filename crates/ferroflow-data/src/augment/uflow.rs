@@ -7,10 +7,12 @@ use crate::math::floor;
 use crate::random::Random;
 use crate::{DataError, Sample};
 
-/// The photometric set with its defaults, a left-right and an up-down flip, and a crop.
+/// The photometric set with its defaults, the geometric set or its flips alone, and a crop.
 pub struct UFlow {
-    /// Width and height of what comes out.
+    /// Width and height of what comes out; smaller frames are enlarged first.
     pub crop: (usize, usize),
+    /// Scale, rotate and shift as well; the original has these off unless asked for.
+    pub geometric: bool,
 }
 
 impl Augment for UFlow {
@@ -27,20 +29,93 @@ impl Augment for UFlow {
             photometric.apply(image, random);
             image.data.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0) * 255.0);
         }
-        for horizontal in [true, false] {
-            if random.chance(0.5) {
-                pair = pair.flip(horizontal);
-            }
-        }
-        let (w, h) = pair.size();
-        let upsize = (self.crop.0 as f32 / w as f32).max(self.crop.1 as f32 / h as f32);
-        if upsize > 1.0 {
-            pair = scale(pair, upsize);
-        }
-        let (w, h) = pair.size();
-        let at = (random.between(0, w - self.crop.0), random.between(0, h - self.crop.1));
-        Ok(pair.crop(at, self.crop).into_sample(sample.id))
+        let geometric = if self.geometric { Geometric::draw(random) } else { Geometric::flips(random) };
+        Ok(geometric.apply(pair, self.crop, random).into_sample(sample.id))
     }
+}
+
+/// Draws of the geometric set.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Geometric {
+    /// Mirror left to right, top to bottom.
+    pub flips: [bool; 2],
+    /// Factor of the size of both frames, then of frame 2 alone.
+    pub scales: [f32; 2],
+    /// Rotation of both frames, then of frame 2 alone, radians.
+    pub rotations: [f32; 2],
+    /// Most pixels, along each axis, between the windows cut from the two frames.
+    pub crop_offset: usize,
+}
+
+impl Geometric {
+    /// Nothing but the crop.
+    pub const NONE: Self = Self { flips: [false; 2], scales: [1.0; 2], rotations: [0.0; 2], crop_offset: 0 };
+
+    /// Flips alone.
+    pub fn flips(random: &mut Random) -> Self {
+        Self { flips: [random.chance(0.5), random.chance(0.5)], ..Self::NONE }
+    }
+
+    /// Everything, in the original's ranges.
+    pub fn draw(random: &mut Random) -> Self {
+        Self {
+            scales: [random.range(0.9, 1.5), random.range(0.95, 1.05)],
+            rotations: [random.spread(15f32.to_radians()), random.spread(3f32.to_radians())],
+            crop_offset: 5,
+            ..Self::flips(random)
+        }
+    }
+
+    /// The changed pair, cut to `crop` (width, height) at a place drawn from `random`.
+    pub fn apply(&self, mut pair: Pair, crop: (usize, usize), random: &mut Random) -> Pair {
+        for (horizontal, _) in [true, false].into_iter().zip(self.flips).filter(|&(_, wanted)| wanted) {
+            pair = pair.flip(horizontal);
+        }
+        if self.scales[0] != 1.0 {
+            pair = scale(pair, self.scales[0]);
+        }
+        if self.scales[1] != 1.0 {
+            pair = scale_second(pair, self.scales[1]);
+        }
+        if self.rotations[0] != 0.0 {
+            pair = rotate(pair, self.rotations[0]);
+        }
+        if self.rotations[1] != 0.0 {
+            pair = rotate_second(pair, self.rotations[1]);
+        }
+        let (w, h) = pair.size();
+        let enlarge = (crop.0 as f32 / w as f32).max(crop.1 as f32 / h as f32);
+        if enlarge > 1.0 {
+            pair = scale(pair, enlarge);
+        }
+        let (w, h) = pair.size();
+        let room = (w - crop.0, h - crop.1);
+        let first = (random.between(0, room.0), random.between(0, room.1));
+        if self.crop_offset == 0 {
+            return pair.crop(first, crop);
+        }
+        let mut near = |at: usize, room: usize| {
+            random.between(at.saturating_sub(self.crop_offset), (at + self.crop_offset).min(room))
+        };
+        let second = (near(first.0, room.0), near(first.1, room.1));
+        crop_apart(pair, first, second, crop)
+    }
+}
+
+/// Windows of one `size`: from frame 1, its flow and masks at `first`, from frame 2 at `second` (x, y).
+pub fn crop_apart(pair: Pair, first: (usize, usize), second: (usize, usize), size: (usize, usize)) -> Pair {
+    let cut = |image: &Image| image.crop(first, size);
+    let (dx, dy) = (second.0 as f32 - first.0 as f32, second.1 as f32 - first.1 as f32);
+    let valid = pair.valid.as_ref().map(cut);
+    let mut flow = pair.flow.as_ref().map(cut);
+    if let Some(flow) = &mut flow {
+        for (i, p) in flow.data.chunks_exact_mut(2).enumerate() {
+            let known = valid.as_ref().map_or(1.0, |mask| mask.data[i]);
+            (p[0], p[1]) = ((p[0] - dx) * known, (p[1] - dy) * known);
+        }
+    }
+    let [a, b] = &pair.images;
+    Pair { images: [cut(a), b.crop(second, size)], flow, valid, occlusion: pair.occlusion.as_ref().map(cut) }
 }
 
 /// Draws of the photometric set, the same for both frames except the noise.

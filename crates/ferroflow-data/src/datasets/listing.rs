@@ -1,10 +1,6 @@
 //! Files that belong together, and the folders they are found in.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use crate::DataError;
 
@@ -112,10 +108,6 @@ impl Folder {
             return Self::read(path);
         }
         Ok(Self { path, files: BTreeSet::new(), folders: BTreeSet::new() })
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     pub fn files(&self) -> impl Iterator<Item = &str> {

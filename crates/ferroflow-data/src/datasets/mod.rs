@@ -19,6 +19,7 @@ mod spring;
 mod synthetic;
 #[cfg(test)]
 pub(crate) mod tests;
+mod tfrecord;
 mod things;
 mod things_subset;
 mod video;
@@ -130,5 +131,6 @@ pub static DATASETS: &[Dataset] = &[
     folder::FOLDER,
     video::VIDEO,
     shards::SHARDS,
+    tfrecord::TFRECORD,
     synthetic::SYNTH,
 ];

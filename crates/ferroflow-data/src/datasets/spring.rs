@@ -1,8 +1,7 @@
 //! Spring (Mehl et al., CVPR 2023): `{train,test}/NNNN/frame_{left,right}/frame_{left,right}_NNNN.png` and
 //! `flow_{FW,BW}_{left,right}/flow_{FW,BW}_{left,right}_NNNN.flo5`.
 //!
-//! Its ground truth is HDF5 at twice the frames' resolution, in pixels of the frames. HDF5 is not read here: the flows
-//! are converted once, to `.npy` of every second pixel beside the originals.
+//! Its ground truth has twice the frames' resolution and is in pixels of the frames; see [`crate::flo5`].
 
 use super::{
     Access, Dataset, Request, Split,
@@ -19,10 +18,6 @@ pub(super) const SPRING: Dataset = Dataset {
     inner: &["spring"],
     access: Access::Listed(list),
 };
-
-const CONVERT: &str = "flow in .flo5 (HDF5) is not read; convert it once to .npy beside the original with Python's \
-    h5py: `import glob, h5py, numpy; [numpy.save(f[:-5], h5py.File(f)['flow'][::2, ::2]) for f in \
-    glob.glob('train/*/flow_*/*.flo5')]`, 16 MB a file";
 
 /// Pairs of one camera and direction: 5000 frames in 37 scenes, 1000 in 10 for testing.
 const PAIRS: [usize; 2] = [5000 - 37, 1000 - 10];
@@ -43,10 +38,7 @@ fn list(request: &Request) -> Result<Listing, DataError> {
                 let forward = *direction == "future";
                 let name = format!("flow_{}_{camera}", if forward { "FW" } else { "BW" });
                 let folder = Folder::read_or_empty(base.join(scene).join(&name))?;
-                let truth = folder.numbered(&format!("{name}_"), ".npy");
-                if train && truth.numbers.is_empty() && folder.stems(&[".flo5"]).next().is_some() {
-                    return Err(DataError::content(folder.path(), CONVERT));
-                }
+                let truth = folder.numbered(&format!("{name}_"), ".flo5");
                 for (k, next) in frames.neighbours(train.then_some(&truth), forward) {
                     let id = format!("{scene}/{camera}/{direction}/{k:04}");
                     listing.add(id, [frames.find(k), frames.find(next)], train.then(|| truth.find(k)), [None, None]);

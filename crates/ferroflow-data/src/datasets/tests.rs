@@ -10,7 +10,7 @@ use ferroflow_core::{
     io::{write_flow, write_frame, write_mask},
 };
 
-use crate::{DataError, Source, Spec};
+use crate::{DataError, Source, Spec, flo5::tests::flo5};
 
 /// A folder of made-up data, gone when dropped.
 pub(crate) struct Tree(tempfile::TempDir);
@@ -302,19 +302,21 @@ fn middlebury_in_both_layouts() {
 }
 
 #[test]
-fn spring_asks_for_converted_flow() {
+fn spring_has_flow_of_twice_the_size() {
     let tree = Tree::new();
     for k in 1..=3 {
         tree.frame(format!("train/0001/frame_left/frame_left_{k:04}.png"), k);
         tree.frame(format!("test/0003/frame_left/frame_left_{k:04}.png"), k);
-        tree.text(format!("train/0001/flow_BW_left/flow_BW_left_{k:04}.flo5"), "HDF5");
-    }
-    assert!(tree.error("spring:{root}@past").contains("h5py"));
-    for k in 1..=3 {
-        tree.flow(format!("train/0001/flow_BW_left/flow_BW_left_{k:04}.npy"), 30 + k);
+        let flow = flo5(8, 12, k == 2, |y, x, plane| if plane == 0 { (29 + k + x / 2) as f32 } else { y as f32 });
+        fs::write(tree.path(format!("train/0001/flow_BW_left/flow_BW_left_{k:04}.flo5")), flow).unwrap();
     }
     assert_eq!(tree.samples("spring:{root}@past")[0], row(2, 1, 32.0, "0001/left/past/0002"));
     assert_eq!(tree.samples("spring:{root}@test").len(), 2);
+    let report = crate::check(&tree.spec("spring:{root}@past"));
+    assert_eq!((report.missing, report.damaged, report.pairs), (0, 0, Some(2)));
+    let cut = tree.path("train/0001/flow_BW_left/flow_BW_left_0002.flo5");
+    fs::write(&cut, &fs::read(&cut).unwrap()[..500]).unwrap();
+    assert!(crate::check(&tree.spec("spring:{root}@past")).first_damaged[0].contains("bytes instead of"));
 }
 
 #[test]

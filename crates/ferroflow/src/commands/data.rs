@@ -95,7 +95,7 @@ struct Pack {
 struct Bench {
     /// The data set, NAME:PATH
     data: Spec,
-    /// Augment as a project does: crop, flownet, tfoptflow-basic, tfoptflow-heavy, lightflow, lightflow-sparse, uflow, raft
+    /// Augment as a project does: crop, flownet, tfoptflow-basic, tfoptflow-heavy, lightflow, lightflow-sparse, uflow, uflow-geometric, raft
     #[arg(long, value_name = "NAME", default_value = "none")]
     augment: String,
     /// Size of what the augmentation cuts out
