@@ -1,7 +1,7 @@
 //! What training minimises: how far the network's flows are from the truth, and how that depends on each value of them.
 //!
 //! The losses of all projects are one sum: over levels, over pixels, of a penalty of the difference between the flow and
-//! the truth brought to the level's size and unit. They differ in four choices, which [`named`] lists by name. Unknown
+//! the truth brought to the level's size and unit. They differ in four choices, which [`NAMES`] lists by name. Unknown
 //! pixels count nowhere; where a norm is 0, its gradient is 0.
 
 mod named;
