@@ -58,7 +58,7 @@ impl Weights {
         let values = model.graph.params.iter().map(|param| {
             let (scale, offset) = spread(model, param);
             let stored = Stream::new(seed, &param.name).tensor(param.len(), scale, offset);
-            model.layout.from_stored(&param.shape, stored)
+            model.layout.read_stored(&param.shape, stored)
         });
         Self { values: values.collect() }
     }

@@ -14,7 +14,7 @@ impl CheckpointLayout {
     }
 
     /// Values in the reference's order -> PyTorch's order. `shape` is PyTorch's.
-    pub(super) fn from_stored(self, shape: &[usize], stored: Vec<f32>) -> Vec<f32> {
+    pub(super) fn read_stored(self, shape: &[usize], stored: Vec<f32>) -> Vec<f32> {
         let (Self::Hwio, &[a, b, h, w]) = (self, shape) else { return stored };
         let mut values = Vec::with_capacity(stored.len());
         for i in 0..a {
@@ -48,7 +48,7 @@ mod tests {
         let stored: Vec<f32> = (0..12).map(|i| i as f32).collect();
         let (layout, shape) = (CheckpointLayout::Hwio, [2, 3, 1, 2]);
         assert_eq!(layout.stored_shape(&shape), [1, 2, 3, 2]);
-        let values = layout.from_stored(&shape, stored.clone());
+        let values = layout.read_stored(&shape, stored.clone());
         assert_eq!(values, [0., 6., 2., 8., 4., 10., 1., 7., 3., 9., 5., 11.]);
         assert_eq!(layout.to_stored(&shape, &values), stored);
     }

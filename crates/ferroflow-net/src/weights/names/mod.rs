@@ -138,7 +138,7 @@ pub fn assign(file: Imported, model: &Model) -> Result<Vec<(String, super::Tenso
     let names = parameter_names(&file);
     let tensors = names.into_iter().zip(file.contents.tensors).map(|(name, tensor)| {
         let shape = shapes.get(name.as_str()).map_or(tensor.shape, |s| s.to_vec());
-        let data = model.layout.from_stored(&shape, tensor.data);
+        let data = model.layout.read_stored(&shape, tensor.data);
         (name, super::Tensor { shape, data })
     });
     Ok(tensors.collect())
