@@ -45,7 +45,7 @@ fn overfit(model: &str, lr: f64, steps: u64) -> Result<u64, String> {
 
 #[test]
 fn a_small_network() {
-    overfit("lightflow-0.5", 5e-3, 600).unwrap();
+    overfit("lightflow-0.5", 3e-2, 800).unwrap();
 }
 
 /// One after the other; `FERROFLOW_OVERFIT` names some of them.
@@ -59,7 +59,7 @@ fn every_network() {
         .filter_map(|name| {
             // What has batch norm learns fast at a high rate; deep stacks without it want a low one.
             let lr = match name {
-                _ if name.starts_with("lightflow") => 5e-3,
+                _ if name.starts_with("lightflow") => 3e-2,
                 _ if name.starts_with("flownet2") && !name.ends_with("-bn") => 1e-4,
                 _ => 3e-4,
             };
