@@ -21,7 +21,7 @@ use super::{
     fuse::{Chain, Purpose, Uses, compose, fused},
     step::{Kernel, Step},
     training::Layer,
-    value::{Content, Pixel, Plane, Value},
+    value::{Content, Pixel, Plane, Value, per_lane},
 };
 
 /// Steps and the buffers they use, each buffer still its own.
@@ -306,11 +306,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
                     _ => ([&[head], &chain.maps[..]].concat(), chain.activation),
                 };
                 let (scale, offset) = compose(self.graph, &maps, channels, |id| self.weight(id));
-                let lanes = |v: Vec<f64>| -> Vec<f32> {
-                    let mut lanes: Vec<f32> = v.into_iter().map(|v| v as f32).collect();
-                    lanes.resize(channels.next_multiple_of(LANES), 0.0);
-                    lanes
-                };
+                let lanes = |v: Vec<f64>| per_lane(v.into_iter().map(|v| v as f32));
                 let kernel = Kernel::Affine { scale: lanes(scale), offset: lanes(offset), activation };
                 let out = self.fresh(extent, channels);
                 self.push(tail, kernel, 0.0, vec![x], &out);
@@ -388,8 +384,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
                 let x = self.dense(inputs[0]);
                 let resize = Resize::new(x.extent, extent, sampling(*filter, *grid));
                 let (scale, _) = compose(self.graph, &chain.maps, channels, |id| self.weight(id));
-                let mut scale: Vec<f32> = scale.into_iter().map(|s| s as f32).collect();
-                scale.resize(channels.next_multiple_of(LANES), 0.0);
+                let scale = per_lane(scale.into_iter().map(|s| s as f32));
                 let out = self.fresh(extent, channels);
                 self.push(tail, Kernel::Resize { resize, scale }, 0.0, vec![x], &out);
                 out

@@ -101,3 +101,10 @@ pub(super) enum Content {
     /// A function of the frames or a field, written to blocks when a kernel wants them.
     Deferred,
 }
+
+/// One number for each lane: those of the channels, and 0 for the padding of the last block.
+pub(super) fn per_lane(values: impl Iterator<Item = f32>) -> Vec<f32> {
+    let mut lanes: Vec<f32> = values.collect();
+    lanes.resize(lanes.len().next_multiple_of(LANES), 0.0);
+    lanes
+}

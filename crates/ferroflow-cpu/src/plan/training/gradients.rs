@@ -84,11 +84,10 @@ impl ValueGradients {
         }
         let pixels = value.extent.h * value.extent.w;
         self.with(value, |update, d| {
-            for (block, (plane, lanes)) in d.planes.iter_mut().zip(value.lanes.chunks(LANES)).enumerate() {
+            for (plane, lanes) in d.planes.iter_mut().zip(value.lanes.chunks(LANES)) {
                 if update == Update::Overwrite {
                     plane.fill(0.0);
                 }
-                debug_assert!(block * LANES < value.lanes.len());
                 for (lane, channel) in lanes.iter().enumerate() {
                     let Some(channel) = channel else { continue };
                     for (n, image) in plane.chunks_exact_mut(pixels * LANES).enumerate() {

@@ -8,7 +8,7 @@ use ferroflow_net::graph::BatchNorm;
 use ferroflow_net::training::Gradients;
 use ferroflow_net::{ParamId, Weights};
 
-use super::lanes;
+use crate::plan::value::per_lane;
 
 /// A layer and the parameters it reads.
 pub enum Layer {
@@ -92,8 +92,8 @@ impl Layer {
                 let [gamma, beta, mean, variance] =
                     [norm.scale, norm.shift, norm.mean, norm.variance].map(|id| weights.get(id));
                 let factor = |c: usize| gamma[c] / (variance[c] + norm.epsilon).sqrt();
-                *scale = lanes((0..gamma.len()).map(factor));
-                let offset = lanes((0..gamma.len()).map(|c| beta[c] - mean[c] * factor(c)));
+                *scale = per_lane((0..gamma.len()).map(factor));
+                let offset = per_lane((0..gamma.len()).map(|c| beta[c] - mean[c] * factor(c)));
                 elementwise::affine(isa, input, scale, &offset, *activation, out);
             }
             Self::Separable(block) => {
@@ -117,23 +117,10 @@ impl Layer {
         d_input: Option<(Update, &mut BlocksMut<'_, '_>)>,
     ) {
         let At { isa, input, output, scratch } = *at;
+        // Back through the activation, and through batch norm, in place.
         match self {
-            Self::Conv { kernel, activation, weight, bias } => {
+            Self::Conv { activation, .. } | Self::FrozenNorm { activation, .. } => {
                 elementwise::activation_gradient(isa, output, *activation, d);
-                let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();
-                let d = Blocks { extent: d.extent, planes: &planes };
-                if !sum.get(*weight).is_empty() {
-                    match bias.filter(|b| !sum.get(*b).is_empty()) {
-                        Some(bias) => {
-                            let [d_weight, d_bias] = sum.get_many_mut([*weight, bias]);
-                            kernel.weight_gradient(input, d, d_weight, Some(d_bias), scratch);
-                        }
-                        None => kernel.weight_gradient(input, d, sum.get_mut(*weight), None, scratch),
-                    }
-                }
-                if let Some((update, d_input)) = d_input {
-                    kernel.input_gradient(d, d_input, update == Update::Add, scratch);
-                }
             }
             Self::Norm(layer) => {
                 let Some(statistics) = &layer.statistics else { return };
@@ -154,22 +141,37 @@ impl Layer {
                 for (id, new) in [(layer.norm.scale, d_scale), (layer.norm.shift, d_shift)] {
                     sum.get_mut(id).iter_mut().zip(new).for_each(|(sum, new)| *sum += new);
                 }
-                let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();
+            }
+            Self::Separable(_) => {}
+        }
+        let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();
+        let d = Blocks { extent: d.extent, planes: &planes };
+        match self {
+            Self::Conv { kernel, weight, bias, .. } => {
+                if !sum.get(*weight).is_empty() {
+                    match bias.filter(|b| !sum.get(*b).is_empty()) {
+                        Some(bias) => {
+                            let [d_weight, d_bias] = sum.get_many_mut([*weight, bias]);
+                            kernel.weight_gradient(input, d, d_weight, Some(d_bias), scratch);
+                        }
+                        None => kernel.weight_gradient(input, d, sum.get_mut(*weight), None, scratch),
+                    }
+                }
                 if let Some((update, d_input)) = d_input {
-                    elementwise::accumulate(isa, Blocks { extent: d.extent, planes: &planes }, 1.0, update, d_input);
+                    kernel.input_gradient(d, d_input, update == Update::Add, scratch);
                 }
             }
-            Self::FrozenNorm { activation, scale, .. } => {
-                elementwise::activation_gradient(isa, output, *activation, d);
-                let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();
+            Self::Norm(_) => {
                 if let Some((update, d_input)) = d_input {
-                    let d = Blocks { extent: d.extent, planes: &planes };
+                    elementwise::accumulate(isa, d, 1.0, update, d_input);
+                }
+            }
+            Self::FrozenNorm { scale, .. } => {
+                if let Some((update, d_input)) = d_input {
                     elementwise::affine_gradient(isa, d, scale, update, d_input);
                 }
             }
             Self::Separable(block) => {
-                let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();
-                let d = Blocks { extent: d.extent, planes: &planes };
                 let [depthwise, scale1, shift1, pointwise, scale2, shift2] = sum.get_many_mut(block.params());
                 let gradients = SeparableGradients { depthwise, scale1, shift1, pointwise, scale2, shift2 };
                 let weights = Separable::of(&block.weights);

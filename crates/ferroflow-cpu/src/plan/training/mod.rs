@@ -14,7 +14,7 @@ mod layer;
 use std::time::Instant;
 
 use ferroflow_kernels::pack::Pixels;
-use ferroflow_kernels::{Buffer, Isa, LANES, Scratch};
+use ferroflow_kernels::{Buffer, Isa, Scratch};
 use ferroflow_net::graph::Shape;
 use ferroflow_net::training::{Differentiable, Gradients, TrainingError, TrainingOptions, Values};
 use ferroflow_net::{Graph, NodeId, Weights};
@@ -228,11 +228,4 @@ impl Differentiable for TrainingPlan {
 
 fn check(what: &'static str, expected: usize, got: usize) -> Result<(), TrainingError> {
     if expected == got { Ok(()) } else { Err(TrainingError::Length { what, expected, got }) }
-}
-
-/// Vectors of one lane each, padded to whole blocks.
-fn lanes(values: impl Iterator<Item = f32>) -> Vec<f32> {
-    let mut lanes: Vec<f32> = values.collect();
-    lanes.resize(lanes.len().next_multiple_of(LANES), 0.0);
-    lanes
 }
