@@ -5,7 +5,7 @@
 
 use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
-use ferroflow_core::Frame;
+use ferroflow_core::{Frame, Size};
 use ferroflow_data::{
     Capacity, DataError, Loader, Order, Sample, Source, Spec,
     augment::{self, Augment},
@@ -13,7 +13,7 @@ use ferroflow_data::{
 };
 use ferroflow_net::training::Values;
 
-use crate::{Recipe, loss::Truth, recipe::Crop};
+use crate::{Recipe, loss::Truth};
 
 /// Data that cannot be trained on.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum FeedError {
         /// Width and height.
         size: (usize, usize),
         /// What was asked for.
-        crop: Crop,
+        crop: Size,
     },
     /// A data set with nothing in it.
     #[error("there is nothing in {0}")]
@@ -54,7 +54,7 @@ pub struct Batch {
 pub struct Batches {
     loader: Loader<Result<Example, FeedError>>,
     size: usize,
-    crop: Crop,
+    crop: Size,
 }
 
 /// A pair as planes.
@@ -111,7 +111,7 @@ impl Batches {
 }
 
 impl Example {
-    fn of(sample: Sample, crop: Crop) -> Result<Self, FeedError> {
+    fn of(sample: Sample, crop: Size) -> Result<Self, FeedError> {
         let Sample { first, second, flow, id, .. } = sample;
         let Some(flow) = flow else { return Err(FeedError::NoTruth(id)) };
         let size = (first.width(), first.height());
@@ -245,7 +245,7 @@ mod tests {
     use super::*;
 
     fn recipe(changes: &[&str]) -> Recipe {
-        let text = "model = 'lightflow-0.5'\ndata = 'synth:chairs@size=80x72'\nsteps = 4\nbatch = 2\ncrop = '64x64'\n\
+        let text = "model = 'lightflow-0.5'\ndata = 'synth:chairs@size=72x80'\nsteps = 4\nbatch = 2\ncrop = '64x64'\n\
                     lr = 1e-4\nloss = 'lightflow-l1'\naugment = 'lightflow'";
         Recipe::parse("test", text, changes).unwrap()
     }

@@ -7,7 +7,6 @@ mod onnx_check;
 mod output;
 mod progress;
 mod report;
-mod size;
 mod style;
 mod usage;
 

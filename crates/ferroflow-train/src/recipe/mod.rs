@@ -11,11 +11,10 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    fmt,
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
+use ferroflow_core::Size;
 use ferroflow_data::{Spec, augment};
 use ferroflow_net::{Model, ModelError};
 use serde::{Deserialize, Serialize};
@@ -45,7 +44,7 @@ pub struct Recipe {
     /// Pairs in a forward pass.
     pub batch: usize,
     /// Size that frames are cut to.
-    pub crop: Crop,
+    pub crop: Size,
     /// Decides the order of the data, augmentation, and the first weights.
     #[serde(default = "one")]
     pub seed: u64,
@@ -146,47 +145,6 @@ fn adam() -> OptimiserConfig {
 
 fn constant() -> Schedule {
     Schedule::Constant {}
-}
-
-/// `HxW`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Crop {
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-}
-
-impl FromStr for Crop {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let side = |s: &str| s.trim().parse().ok().filter(|n| (1..=16_384).contains(n));
-        text.split_once('x')
-            .and_then(|(height, width)| Some(Self { height: side(height)?, width: side(width)? }))
-            .ok_or_else(|| format!("`{text}` is no size: write HEIGHTxWIDTH, as in 320x448"))
-    }
-}
-
-impl TryFrom<String> for Crop {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Crop> for String {
-    fn from(crop: Crop) -> Self {
-        crop.to_string()
-    }
-}
-
-impl fmt::Display for Crop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}x{}", self.height, self.width)
-    }
 }
 
 /// A recipe that cannot be followed.

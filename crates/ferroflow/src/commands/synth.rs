@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
+use ferroflow_core::Size;
 use ferroflow_data::synth::{self, Preset, Synth};
 
-use crate::{progress, size::Size, usage::usage};
+use crate::{progress, usage::usage};
 
 /// Write synthetic pairs with exact flow, in the layout of FlyingChairs.
 ///
