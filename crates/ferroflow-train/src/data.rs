@@ -69,10 +69,16 @@ impl Batches {
     /// Opens a recipe's data; the first sample is the one at `position`.
     pub fn open(recipe: &Recipe, position: u64) -> Result<Self, FeedError> {
         let crop = recipe.crop;
-        let source = join(&recipe.data)?;
-        let order = Order::new(source.len(), recipe.seed);
+        let per_step = (recipe.batch * recipe.accumulate) as u64;
+        let first = recipe.pretrain.as_ref();
+        let mut stages = Vec::new();
+        for (data, steps) in first.map(|first| (&first.data, first.steps)).into_iter().chain([(&recipe.data, u64::MAX)]) {
+            let source = join(data)?;
+            let order = Order::new(source.len(), recipe.seed);
+            stages.push(Stage { source, order, samples: steps.saturating_mul(per_step) });
+        }
         let augment = augment::named(&recipe.augment, (crop.width, crop.height)).unwrap_or(Box::new(augment::Keep));
-        let visits = Visits { source, order, augment, per_step: (recipe.batch * recipe.accumulate) as u64 };
+        let visits = Visits { stages, augment, per_step };
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let workers = if recipe.workers == 0 { cores.div_ceil(2) } else { recipe.workers };
         let some = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
@@ -131,15 +137,22 @@ fn planes(frame: &Frame) -> Vec<f32> {
 
 /// The source as the run sees it: sample `i` is the visit at position `i`, augmented.
 struct Visits {
-    source: Arc<dyn Source>,
-    order: Order,
+    /// One after the other; the last never ends.
+    stages: Vec<Stage>,
     augment: Box<dyn Augment>,
     per_step: u64,
 }
 
+/// A part of the run with data of its own.
+struct Stage {
+    source: Arc<dyn Source>,
+    order: Order,
+    samples: u64,
+}
+
 impl Source for Visits {
     fn name(&self) -> String {
-        self.source.name()
+        self.stages.iter().map(|stage| stage.source.name()).collect::<Vec<_>>().join(", then ")
     }
 
     fn len(&self) -> Option<usize> {
@@ -147,8 +160,16 @@ impl Source for Visits {
     }
 
     fn get(&self, position: usize) -> Result<Sample, DataError> {
-        let visit = self.order.at(position as u64);
-        let sample = self.source.get(visit.index)?;
+        let (mut within, mut stages) = (position as u64, self.stages.iter());
+        let stage = loop {
+            match stages.next() {
+                Some(stage) if within < stage.samples => break stage,
+                Some(stage) => within -= stage.samples,
+                None => return Err(DataError::Index { name: self.name(), len: 0, index: position }),
+            }
+        };
+        let visit = stage.order.at(within);
+        let sample = stage.source.get(visit.index)?;
         self.augment.apply(sample, &mut Random::new(visit.seed, &[]), position as u64 / self.per_step)
     }
 }
@@ -269,6 +290,22 @@ mod tests {
         }
         assert_eq!(batches[0].frames[0].len(), 2 * 3 * 64 * 64);
         assert_ne!(batches[0].frames, batches[1].frames);
+    }
+
+    #[test]
+    fn the_first_steps_may_see_other_data() {
+        let changes = ["pretrain.data=synth:sdhom@size=80x72", "pretrain.steps=2"];
+        let (recipe, plain) = (recipe(&changes), recipe(&[]));
+        let ids = |recipe: &Recipe, position| {
+            let mut batches = Batches::open(recipe, position).unwrap();
+            (0..3).flat_map(|_| batches.take().unwrap().ids).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            ids(&recipe, 0),
+            [&["sdhom/0000000", "sdhom/0000001", "sdhom/0000002", "sdhom/0000003"].map(String::from), &ids(&plain, 0)[..2]]
+                .concat()
+        );
+        assert_eq!(ids(&recipe, 4), ids(&plain, 0));
     }
 
     #[test]

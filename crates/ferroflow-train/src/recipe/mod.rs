@@ -98,6 +98,9 @@ pub struct Recipe {
     /// Parameters whose names begin so are not trained.
     #[serde(default)]
     pub freeze: Vec<String>,
+    /// Other data for the first steps.
+    #[serde(default)]
+    pub pretrain: Option<Pretrain>,
     /// What is minimised.
     pub loss: LossConfig,
     /// How weights follow gradients.
@@ -113,6 +116,16 @@ pub struct Recipe {
     /// Options of the network.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+}
+
+/// Data that the first steps of a run see instead of its own, as where that is too hard to begin with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pretrain {
+    /// Data to train on; several are joined.
+    pub data: Vec<String>,
+    /// How many of the run's steps.
+    pub steps: u64,
 }
 
 fn one() -> u64 {
@@ -266,10 +279,11 @@ impl Recipe {
         if augment::named(&self.augment, (self.crop.width, self.crop.height)).is_none() {
             return wrong(no_such("augmentation", &self.augment, augment::NAMES.into_iter()));
         }
-        if self.data.is_empty() {
+        let first = self.pretrain.as_ref().map(|first| &first.data);
+        if self.data.is_empty() || first.is_some_and(Vec::is_empty) {
             return wrong("data names nothing to train on".into());
         }
-        for spec in self.data.iter().chain(&self.validate) {
+        for spec in self.data.iter().chain(&self.validate).chain(first.into_iter().flatten()) {
             spec.parse::<Spec>().map_err(|e| RecipeError::Value(e.to_string()))?;
         }
         if let Some(prefix) =
