@@ -294,7 +294,7 @@ mod tests {
 
     #[test]
     fn the_first_steps_may_see_other_data() {
-        let changes = ["pretrain.data=synth:sdhom@size=80x72", "pretrain.steps=2"];
+        let changes = ["pretrain.data=synth:sdhom@size=72x80", "pretrain.steps=2"];
         let (recipe, plain) = (recipe(&changes), recipe(&[]));
         let ids = |recipe: &Recipe, position| {
             let mut batches = Batches::open(recipe, position).unwrap();
