@@ -5,11 +5,11 @@ mod common;
 use std::sync::LazyLock;
 
 use burn::tensor::{Device, FloatDType, IntDType};
-use common::{frames, random, weights};
+use common::{frames, options, step, weights};
 use ferroflow_burn::Training;
 use ferroflow_cpu::reference;
 use ferroflow_net::graph::{Graph, Sizes};
-use ferroflow_net::training::{Differentiable, Gradients, TrainingError, TrainingOptions, Values};
+use ferroflow_net::training::{Differentiable, Gradients, TrainingError, TrainingOptions};
 use ferroflow_net::{Model, NodeId, Weights};
 
 /// Flex in double precision; a process configures a device once.
@@ -18,37 +18,6 @@ static DEVICE: LazyLock<Device> = LazyLock::new(|| {
     device.configure((FloatDType::F64, IntDType::I64)).unwrap();
     device
 });
-
-struct Outcome {
-    outputs: Vec<Values>,
-    gradients: Gradients,
-    /// After their statistics moved.
-    weights: Weights,
-}
-
-/// One step on random frames for a random gradient of the outputs.
-fn step(
-    device: &mut dyn Differentiable,
-    graph: &Graph,
-    options: &TrainingOptions,
-    weights: &Weights,
-) -> Result<Outcome, TrainingError> {
-    let (sizes, mut state) = (options.sizes, 9);
-    let frames = [2, 3].map(|seed| frames(sizes.batch, sizes.input.height, sizes.input.width, seed));
-    let outputs = device.forward(weights, [&frames[0], &frames[1]])?;
-    let random = |v: &Values| Values { shape: v.shape, data: v.data.iter().map(|_| random(&mut state)).collect() };
-    let d_outputs: Vec<Values> = outputs.iter().map(random).collect();
-    let mut gradients = Gradients::zeros(graph, &options.trained);
-    device.backward(&d_outputs, &mut gradients)?;
-    let mut weights = weights.clone();
-    device.update_statistics(0.1, &mut weights);
-    Ok(Outcome { outputs, gradients, weights })
-}
-
-fn options(graph: &Graph, batch: usize) -> TrainingOptions {
-    let outputs: Vec<NodeId> = graph.pyramid.iter().copied().chain(graph.flow).collect();
-    TrainingOptions::all(graph, Sizes::new(batch, 64, 64), outputs)
-}
 
 /// The largest difference, relative to the largest value.
 fn difference(a: &[f32], b: &[f32]) -> f32 {
@@ -111,6 +80,13 @@ fn every_network() {
         check_model(name, 1);
         println!("{name}");
     }
+}
+
+/// Two networks in a row: the gradient of the second goes through the warp and the image difference to the first.
+#[test]
+#[ignore = "the plain interpreter takes a minute"]
+fn a_stack_of_networks() {
+    check_model("flownet2-cs", 1);
 }
 
 #[test]

@@ -2,10 +2,10 @@
 
 use ferroflow_cpu::reference::Training;
 use ferroflow_cpu::training::{Settings, TrainingPlan};
-use ferroflow_net::graph::Sizes;
+use ferroflow_net::graph::{Builder, Filter, Frame, Graph, Grid, Naming, ParamRole, Sizes, k};
 use ferroflow_net::training::{Differentiable, Gradients, TrainingOptions, Values};
 use ferroflow_net::weights::formula::Stream;
-use ferroflow_net::{Model, Weights};
+use ferroflow_net::{Model, ParamId, Weights};
 
 fn noise(name: &str, len: usize, spread: f32) -> Vec<f32> {
     Stream::new("training", name).tensor(len, f64::from(spread), 0.0)
@@ -16,19 +16,34 @@ fn frames(sizes: &Sizes) -> [Vec<f32>; 2] {
     ["first", "second"].map(|name| noise(name, len, 100.0).iter().map(|v| v + 128.0).collect())
 }
 
+/// Random weights, those of batch norm too: a fresh network's would hide what it does.
+fn weights(graph: &Graph) -> Weights {
+    let mut weights = Weights::random(graph, 3);
+    for (i, param) in graph.params.iter().enumerate() {
+        let middle = match param.role {
+            ParamRole::NormShift | ParamRole::NormMean => 0.0,
+            ParamRole::NormScale | ParamRole::NormVariance => 1.0,
+            _ => continue,
+        };
+        let values = weights.get_mut(ParamId(i as u32));
+        values.iter_mut().zip(noise(&param.name, param.len(), 0.3)).for_each(|(v, noise)| *v = middle + noise);
+    }
+    weights
+}
+
 /// One step on random frames with random output gradients: outputs, parameter gradients, moved statistics.
 fn step(
     network: &mut dyn Differentiable,
-    model: &Model,
+    graph: &Graph,
     options: &TrainingOptions,
 ) -> (Vec<Values>, Gradients, Weights) {
-    let mut weights = Weights::random(&model.graph, 3);
+    let mut weights = weights(graph);
     let [first, second] = frames(&options.sizes);
     let outputs = network.forward(&weights, [&first, &second]).unwrap();
     let d: Vec<Values> = (outputs.iter().enumerate())
         .map(|(i, o)| Values { shape: o.shape, data: noise(&format!("d{i}"), o.data.len(), 1.0) })
         .collect();
-    let mut gradients = Gradients::zeros(&model.graph, &options.trained);
+    let mut gradients = Gradients::zeros(graph, &options.trained);
     network.backward(&d, &mut gradients).unwrap();
     network.update_statistics(0.1, &mut weights);
     (outputs, gradients, weights)
@@ -41,33 +56,41 @@ fn off(ours: &[f32], theirs: &[f32]) -> f64 {
 }
 
 /// Relative differences of the outputs and of the whole gradient are below the tolerance.
-fn agrees(name: &str, options: &[&str], (height, width): (usize, usize), tolerance: f64, frozen: &[&str]) {
-    let model = Model::parse(name, options).unwrap();
-    let graph = &model.graph;
+fn agrees(name: &str, options: &[&str], size: (usize, usize), tolerance: f64) {
+    agrees_frozen(name, &Model::parse(name, options).unwrap().graph, size, tolerance, |_| false);
+}
+
+/// As [`agrees`], without the gradients of the parameters whose names `frozen` picks.
+fn agrees_frozen(
+    name: &str,
+    graph: &Graph,
+    (height, width): (usize, usize),
+    tolerance: f64,
+    frozen: impl Fn(&str) -> bool,
+) {
     let outputs = graph.pyramid.iter().copied().chain(graph.flow).collect();
     let mut options = TrainingOptions::all(graph, Sizes::new(2, height, width), outputs);
     for (param, trained) in graph.params.iter().zip(&mut options.trained) {
-        *trained &= !frozen.iter().any(|prefix| param.name.starts_with(prefix));
+        *trained &= !frozen(&param.name);
     }
     let mut plain = Training::<f64>::new(graph, options.clone()).unwrap();
-    let theirs = step(&mut plain, &model, &options);
+    let theirs = step(&mut plain, graph, &options);
     for exact in [true, false] {
-        compare_steps(name, &model, &options, exact, &theirs, tolerance);
+        compare_steps(name, graph, &options, exact, &theirs, tolerance);
     }
 }
 
 fn compare_steps(
     name: &str,
-    model: &Model,
+    graph: &Graph,
     options: &TrainingOptions,
     exact: bool,
     theirs: &(Vec<Values>, Gradients, Weights),
     tolerance: f64,
 ) {
-    let graph = &model.graph;
     let settings = Settings { exact, ..Settings::default() };
     let mut fast = TrainingPlan::new(graph, options.clone(), settings).unwrap();
-    let ours = step(&mut fast, model, options);
+    let ours = step(&mut fast, graph, options);
     let mut worst = (0.0, String::new());
     let mut compare = |what: String, ours: &[f32], theirs: &[f32]| {
         let off = off(ours, theirs);
@@ -95,7 +118,7 @@ fn compare_steps(
     println!("{name}: the worst is {} by {:.2e}", worst.1, worst.0);
 
     // Again, on the same plan: nothing of the first step is left.
-    let again = step(&mut fast, model, options);
+    let again = step(&mut fast, graph, options);
     assert_eq!(again.1, ours.1, "{name}: a second step differs");
 }
 
@@ -109,43 +132,86 @@ const SINGLE: f64 = 3e-1;
 
 #[test]
 fn lightflow() {
-    agrees("lightflow", &[], (64, 128), NORMALISED, &[]);
+    agrees("lightflow", &[], (64, 128), NORMALISED);
 }
 
 #[test]
 fn pwcnet() {
-    agrees("pwcnet", &[], (64, 64), PLAIN, &[]);
+    agrees("pwcnet", &[], (64, 64), PLAIN);
 }
 
 #[test]
 fn tfoptflow() {
-    agrees("pwcnet-sm", &[], (64, 64), PLAIN, &[]);
+    agrees("pwcnet-sm", &[], (64, 64), PLAIN);
 }
 
 #[test]
 fn uflow() {
-    agrees("uflow", &["channel-multiplier=0.25", "normalize-over=batch"], (64, 64), PLAIN, &[]);
+    agrees("uflow", &["channel-multiplier=0.25", "normalize-over=batch"], (64, 64), PLAIN);
 }
 
 #[test]
 #[ignore = "a minute on two cores"]
 fn larger_networks() {
-    agrees("flownet2-c", &[], (64, 64), PLAIN, &[]);
-    agrees("flownet2-s-bn", &[], (64, 64), NORMALISED, &[]);
-    agrees("lightflow-0.5", &[], (128, 64), NORMALISED, &[]);
-    agrees("pwcnet-nodc", &[], (64, 128), PLAIN, &[]);
-    agrees("pwcnet-res", &[], (64, 64), PLAIN, &[]);
-    agrees("pwcnet-lg-6-2", &[], (64, 64), PLAIN, &[]);
-    agrees("uflow", &["channel-multiplier=0.5"], (64, 128), PLAIN, &[]);
+    agrees("flownet2-c", &[], (64, 64), PLAIN);
+    agrees("flownet2-s-bn", &[], (64, 64), NORMALISED);
+    agrees("lightflow-0.5", &[], (128, 64), NORMALISED);
+    agrees("pwcnet-nodc", &[], (64, 128), PLAIN);
+    agrees("pwcnet-res", &[], (64, 64), PLAIN);
+    agrees("pwcnet-lg-6-2", &[], (64, 64), PLAIN);
+    agrees("uflow", &["channel-multiplier=0.5"], (64, 128), PLAIN);
     // The earlier network of a stack stays as it is.
-    agrees("flownet2-cs", &[], (64, 64), PLAIN, &["flownetc."]);
-    agrees("flownet2-cs-bn", &[], (64, 64), NORMALISED, &["flownetc."]);
+    for (name, tolerance) in [("flownet2-cs", PLAIN), ("flownet2-cs-bn", NORMALISED)] {
+        let graph = Model::named(name).unwrap().graph;
+        agrees_frozen(name, &graph, (64, 64), tolerance, |name| name.starts_with("flownetc."));
+    }
 }
 
 /// The first of two networks stays as it is, and so does whatever only it reads.
 #[test]
 fn frozen_parameters() {
-    agrees("pwcnet-sm", &[], (64, 64), PLAIN, &["pwcnet/featpyr"]);
+    let graph = Model::named("pwcnet-sm").unwrap().graph;
+    agrees_frozen("pwcnet-sm", &graph, (64, 64), PLAIN, |name| name.starts_with("pwcnet/featpyr"));
+}
+
+/// Parts of separable blocks in any mixture, their moved statistics included.
+#[test]
+fn frozen_parts_of_blocks() {
+    let graph = Model::named("lightflow-0.5").unwrap().graph;
+    let norm = |name: &str| name.contains(".1.") || name.contains(".4.");
+    let check = |what: &str, frozen: &dyn Fn(&str) -> bool| {
+        agrees_frozen(&format!("lightflow without {what}"), &graph, (64, 128), NORMALISED, frozen);
+    };
+    check("conv1, conv10..16", &|name| name.starts_with("conv1"));
+    check("norms", &norm);
+    check("scales", &|name| norm(name) && name.ends_with("weight"));
+    check("second norms and first shifts", &|name| name.contains(".4.") || name.ends_with(".1.bias"));
+    check("all but norms", &|name| !norm(name));
+    check("all but predictors", &|name| !(12..=16).any(|i| name.starts_with(&format!("conv{i}."))));
+    check("a depthwise filter", &|name| name == "conv5a.0.weight");
+    check("all but a depthwise filter", &|name| name != "conv9.0.weight");
+    check("anything", &|_| true);
+}
+
+/// Parts of a convolution and of a norm.
+#[test]
+fn frozen_parts_of_layers() {
+    let mut net = Builder::new(Naming::Dotted);
+    let frames = [Frame::First, Frame::Second].map(|frame| net.frame(frame));
+    let x = net.concat("frames", &frames);
+    let x = net.conv_leaky("first", x, k(3).out(20).stride(2));
+    let x = net.conv("second", x, k(3).out(18).no_bias());
+    let x = net.batch_norm("norm", x);
+    let x = net.leaky("second.leaky", x);
+    let x = net.deconv("third", x, 2, true);
+    let graph = net.finish(x, Filter::Bilinear, Grid::HalfPixel, &[]);
+    for trained in
+        ["first.weight", "first.bias", "second.weight", "norm.weight", "norm.bias", "third.weight", "third.bias"]
+    {
+        assert!(graph.params.iter().any(|param| param.name == trained));
+        agrees_frozen(&format!("only {trained}"), &graph, (16, 24), PLAIN, |name| name != trained);
+        agrees_frozen(&format!("all but {trained}"), &graph, (16, 24), PLAIN, |name| name == trained);
+    }
 }
 
 /// The sums do not depend on how many threads share them.
@@ -158,7 +224,7 @@ fn threads_change_nothing() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 let mut plan = TrainingPlan::new(&model.graph, options.clone(), Settings::default()).unwrap();
-                step(&mut plan, &model, &options)
+                step(&mut plan, &model.graph, &options)
             })
         };
         let (one, three) = (run(1), run(3));

@@ -5,7 +5,7 @@ mod layers;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ferroflow_kernels::{
-    Blocks, BlocksMut, Buffer, Scratch,
+    Blocks, BlocksMut, Buffer, Scratch, Update,
     conv::{Activation, Options, training::ConvTraining},
 };
 
@@ -51,10 +51,10 @@ fn training(c: &mut Criterion) {
         });
         group.bench_function(name("input gradient"), |b| {
             let mut d_input = BlocksMut { extent: bench.input, planes: &mut dx };
-            b.iter(|| plan.input_gradient(dy, &mut d_input, false, &scratch));
+            b.iter(|| plan.input_gradient(dy, Update::Overwrite, &mut d_input, &scratch));
         });
         group.bench_function(name("weight gradient"), |b| {
-            b.iter(|| plan.weight_gradient(x, dy, &mut dw, None, &scratch));
+            b.iter(|| plan.weight_gradient(x, dy, &mut dw, &scratch));
         });
     }
 }

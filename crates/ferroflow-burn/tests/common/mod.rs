@@ -1,9 +1,12 @@
-//! Weights and frames for the tests.
+//! Weights, frames, and what is compared on every device.
 #![allow(dead_code, reason = "each test file uses some")]
 
 use burn::tensor::{Device, Tensor, TensorData};
-use ferroflow_net::graph::{Graph, ParamRole};
-use ferroflow_net::{ParamId, Weights};
+use ferroflow_burn::Network;
+use ferroflow_cpu::reference;
+use ferroflow_net::graph::{Extent, Graph, ParamRole, Sizes};
+use ferroflow_net::training::{Differentiable, Gradients, TrainingError, TrainingOptions, Values};
+use ferroflow_net::{Model, NodeId, ParamId, Weights};
 
 /// Uniform in -1..1 (SplitMix64).
 pub fn random(state: &mut u64) -> f32 {
@@ -46,4 +49,57 @@ pub fn difference(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
     let largest = b.iter().fold(1.0f64, |m, v| m.max(v.abs()));
     a.iter().zip(b).map(|(a, b)| (a - b).abs() / largest).fold(0.0, |m, d| if d > m || d.is_nan() { d } else { m })
+}
+
+/// Rounding in single precision alone; the warps of a stack amplify it.
+const TOLERANCE: f64 = 1e-3;
+
+/// A network's flow on a device is that of the plain interpreter.
+pub fn check_flow(name: &str, device: &Device) {
+    let graph = &Model::named(name).unwrap().graph;
+    let weights = weights(graph);
+    let (h, w) = (64, 64);
+    let (a, b) = (frames(1, h, w, 2), frames(1, h, w, 3));
+    let sizes = Sizes { output: Extent { height: 50, width: 70 }, ..Sizes::new(1, h, w) };
+    let expected = reference::run::<f64>(graph, &weights, [&a, &b], &sizes).unwrap();
+    let expected = &expected.get(graph.flow.unwrap()).data;
+
+    let network = Network::new(graph, &weights, device).unwrap();
+    let on_device = [&a, &b].map(|frame| upload(frame, [1, 3, h, w], device));
+    let flow = network.forward_to(on_device, sizes.output).unwrap();
+    assert_eq!(flow.dims(), [1, 2, 50, 70]);
+    let d = difference(&flow.try_into_vec_as::<f64>().unwrap(), expected);
+    println!("{name}: {d:.1e}");
+    assert!(d < TOLERANCE, "{name}: differs from the plain interpreter by {d}");
+}
+
+pub struct Outcome {
+    pub outputs: Vec<Values>,
+    pub gradients: Gradients,
+    /// After their statistics moved.
+    pub weights: Weights,
+}
+
+/// One step on random frames for a random gradient of the outputs.
+pub fn step(
+    device: &mut dyn Differentiable,
+    graph: &Graph,
+    options: &TrainingOptions,
+    weights: &Weights,
+) -> Result<Outcome, TrainingError> {
+    let (sizes, mut state) = (options.sizes, 9);
+    let frames = [2, 3].map(|seed| frames(sizes.batch, sizes.input.height, sizes.input.width, seed));
+    let outputs = device.forward(weights, [&frames[0], &frames[1]])?;
+    let random = |v: &Values| Values { shape: v.shape, data: v.data.iter().map(|_| random(&mut state)).collect() };
+    let d_outputs: Vec<Values> = outputs.iter().map(random).collect();
+    let mut gradients = Gradients::zeros(graph, &options.trained);
+    device.backward(&d_outputs, &mut gradients)?;
+    let mut weights = weights.clone();
+    device.update_statistics(0.1, &mut weights);
+    Ok(Outcome { outputs, gradients, weights })
+}
+
+pub fn options(graph: &Graph, batch: usize) -> TrainingOptions {
+    let outputs: Vec<NodeId> = graph.pyramid.iter().copied().chain(graph.flow).collect();
+    TrainingOptions::all(graph, Sizes::new(batch, 64, 64), outputs)
 }

@@ -135,9 +135,11 @@ impl File {
         let x = self.value(input);
         let to = Extent { n: x.extent.n, h, w };
         let g = Value::gradient(gradient, [to.n, x.channels, h, w]);
-        let (resize, mut d) = (Resize::new(x.extent, to, sampling).gradient(), x.like());
+        let (resize, mut d) = (Resize::new(x.extent, to, sampling), x.like());
         g.read(|g| {
-            d.write(|d| resize.run(Isa::detect(), g, &[scale; LANES], Update::Overwrite, d, &Scratch::new()));
+            d.write(|d| {
+                resize.gradient().run(Isa::detect(), g, &[scale; LANES], Update::Overwrite, d, &Scratch::new());
+            });
         });
         self.check_gradient(&d, &format!("{name}/grad1"));
     }

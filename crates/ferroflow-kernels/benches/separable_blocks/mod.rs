@@ -1,7 +1,7 @@
 //! The blocks of LightFlow in training, with all their values.
 
 use ferroflow_kernels::{
-    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, LaneMap, Scratch,
+    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, LaneMap, Scratch, Update,
     depthwise::training::{SeparableGradients, SeparableTraining, SeparableWeights},
     lane_map,
 };
@@ -103,7 +103,7 @@ impl Run {
         let mut y: Vec<&mut [f32]> = self.y.iter_mut().map(|b| &mut b[..]).collect();
         let mut y = BlocksMut { extent: self.training.output(), planes: &mut y };
         let [depthwise, scale1, shift1, pointwise, scale2, shift2] = &self.weights;
-        let weights = SeparableWeights { depthwise, scale1, shift1, pointwise, scale2, shift2 };
+        let weights = SeparableWeights { depthwise, scale1, shift1, pointwise, scale2, shift2, statistics: [None; 2] };
         self.training.forward(&weights, Blocks { extent: self.input, planes: &planes }, &mut y, &self.scratch);
     }
 
@@ -112,7 +112,7 @@ impl Run {
         let d_y: Vec<&[f32]> = self.d_y.iter().map(|b| &b[..]).collect();
         let mut d_x: Vec<&mut [f32]> = self.d_x.iter_mut().map(|b| &mut b[..]).collect();
         let [depthwise, scale1, shift1, pointwise, scale2, shift2] = &self.weights;
-        let weights = SeparableWeights { depthwise, scale1, shift1, pointwise, scale2, shift2 };
+        let weights = SeparableWeights { depthwise, scale1, shift1, pointwise, scale2, shift2, statistics: [None; 2] };
         let [depthwise, scale1, shift1, pointwise, scale2, shift2] = self.gradients.each_mut().map(|g| &mut g[..]);
         let gradients = SeparableGradients { depthwise, scale1, shift1, pointwise, scale2, shift2 };
         let wanted = !d_x.is_empty();
@@ -121,7 +121,7 @@ impl Run {
             &weights,
             Blocks { extent: self.input, planes: &x },
             Blocks { extent: self.training.output(), planes: &d_y },
-            wanted.then_some((&mut d_x, false)),
+            wanted.then_some((Update::Overwrite, &mut d_x)),
             gradients,
             &self.scratch,
         );

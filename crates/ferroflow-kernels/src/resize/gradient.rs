@@ -55,10 +55,12 @@ impl Transposed {
 
 impl Resize {
     /// Its transposition.
-    pub fn gradient(&self) -> ResizeGradient {
-        let (from, to) = (self.from, self.to);
-        let (rows, columns) = (Transposed::new(&self.rows, from.h), Transposed::new(&self.columns, from.w));
-        ResizeGradient { from, to, rows, columns }
+    pub fn gradient(&self) -> &ResizeGradient {
+        self.gradient.get_or_init(|| {
+            let (from, to) = (self.from, self.to);
+            let (rows, columns) = (Transposed::new(&self.rows, from.h), Transposed::new(&self.columns, from.w));
+            Box::new(ResizeGradient { from, to, rows, columns })
+        })
     }
 }
 

@@ -4,6 +4,8 @@ mod gradient;
 
 pub use gradient::ResizeGradient;
 
+use std::sync::OnceLock;
+
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES, Scratch,
     rows::{RowsMut, for_ranges},
@@ -58,6 +60,8 @@ pub struct Resize {
     rows: Vec<Tap>,
     columns: Vec<Tap>,
     nearest: bool,
+    /// Made when first asked for.
+    gradient: OnceLock<Box<ResizeGradient>>,
 }
 
 impl Resize {
@@ -66,7 +70,7 @@ impl Resize {
         assert_eq!(from.n, to.n, "images");
         let taps = |from: usize, to: usize| (0..to).map(|i| sampling.tap(i, from, to)).collect();
         let nearest = sampling == Sampling::Nearest;
-        Self { from, to, rows: taps(from.h, to.h), columns: taps(from.w, to.w), nearest }
+        Self { from, to, rows: taps(from.h, to.h), columns: taps(from.w, to.w), nearest, gradient: OnceLock::new() }
     }
 
     /// Extent of the input.

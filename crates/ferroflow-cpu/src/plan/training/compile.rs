@@ -89,9 +89,6 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
         }
         let params =
             [depthwise.weight, norms[0].scale, norms[0].shift, pointwise.weight, norms[1].scale, norms[1].shift];
-        if !params.iter().all(|&id| self.is_trained(id)) {
-            return Err(self.unsupported(chain.head, "a separable block of which a part is frozen"));
-        }
         let input = graph.node(chain.head).inputs[0];
         let x = match self.narrow(input) {
             Some(narrow) => narrow,
@@ -112,6 +109,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
             kernel,
             depthwise: depthwise.weight,
             pointwise: pointwise.weight,
+            frozen: norms.each_ref().map(|norm| !self.is_trained(norm.scale)),
             norms,
             weights: std::array::from_fn(|_| Vec::new()),
         };

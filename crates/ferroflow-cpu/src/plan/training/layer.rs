@@ -1,7 +1,10 @@
 //! Layers with trained parameters.
 
 use ferroflow_kernels::batch_norm::{self, Statistics};
-use ferroflow_kernels::conv::{Activation, training::ConvTraining};
+use ferroflow_kernels::conv::{
+    Activation,
+    training::{ConvTraining, bias_gradient},
+};
 use ferroflow_kernels::depthwise::training::{SeparableGradients, SeparableTraining, SeparableWeights};
 use ferroflow_kernels::{Blocks, BlocksMut, Isa, LANES, Scratch, Update, elementwise};
 use ferroflow_net::graph::BatchNorm;
@@ -44,8 +47,10 @@ pub struct Separable {
     pub depthwise: ParamId,
     pub pointwise: ParamId,
     pub norms: [BatchNorm; 2],
-    /// The six parameters at the last forward pass.
-    pub weights: [Vec<f32>; 6],
+    /// Whether each norm normalises by its running statistics.
+    pub frozen: [bool; 2],
+    /// What [`Self::reads`] names at the last forward pass.
+    pub weights: [Vec<f32>; 10],
 }
 
 impl Separable {
@@ -54,9 +59,17 @@ impl Separable {
         [self.depthwise, a.scale, a.shift, self.pointwise, b.scale, b.shift]
     }
 
-    fn of(weights: &[Vec<f32>; 6]) -> SeparableWeights<'_> {
-        let [depthwise, scale1, shift1, pointwise, scale2, shift2] = weights;
-        SeparableWeights { depthwise, scale1, shift1, pointwise, scale2, shift2 }
+    /// The parameters, then the running statistics.
+    fn reads(&self) -> [ParamId; 10] {
+        let ([a, b], [depthwise, scale1, shift1, pointwise, scale2, shift2]) = (&self.norms, self.params());
+        [depthwise, scale1, shift1, pointwise, scale2, shift2, a.mean, a.variance, b.mean, b.variance]
+    }
+
+    fn weights_of(frozen: [bool; 2], weights: &[Vec<f32>; 10]) -> SeparableWeights<'_> {
+        let [depthwise, scale1, shift1, pointwise, scale2, shift2, mean1, variance1, mean2, variance2] = weights;
+        let given = [[mean1, variance1], [mean2, variance2]].map(|given| given.map(Vec::as_slice));
+        let statistics = [0, 1].map(|i| frozen[i].then_some(given[i]));
+        SeparableWeights { depthwise, scale1, shift1, pointwise, scale2, shift2, statistics }
     }
 }
 
@@ -97,12 +110,12 @@ impl Layer {
                 elementwise::affine(isa, input, scale, &offset, *activation, out);
             }
             Self::Separable(block) => {
-                let params = block.params();
-                for (kept, id) in block.weights.iter_mut().zip(params) {
+                let reads = block.reads();
+                for (kept, id) in block.weights.iter_mut().zip(reads) {
                     kept.clear();
                     kept.extend_from_slice(weights.get(id));
                 }
-                block.kernel.forward(&Separable::of(&block.weights), input, out, scratch);
+                block.kernel.forward(&Separable::weights_of(block.frozen, &block.weights), input, out, scratch);
             }
         }
     }
@@ -149,16 +162,13 @@ impl Layer {
         match self {
             Self::Conv { kernel, weight, bias, .. } => {
                 if !sum.get(*weight).is_empty() {
-                    match bias.filter(|b| !sum.get(*b).is_empty()) {
-                        Some(bias) => {
-                            let [d_weight, d_bias] = sum.get_many_mut([*weight, bias]);
-                            kernel.weight_gradient(input, d, d_weight, Some(d_bias), scratch);
-                        }
-                        None => kernel.weight_gradient(input, d, sum.get_mut(*weight), None, scratch),
-                    }
+                    kernel.weight_gradient(input, d, sum.get_mut(*weight), scratch);
+                }
+                if let Some(bias) = bias.filter(|b| !sum.get(*b).is_empty()) {
+                    bias_gradient(isa, d, sum.get_mut(bias), scratch);
                 }
                 if let Some((update, d_input)) = d_input {
-                    kernel.input_gradient(d, d_input, update == Update::Add, scratch);
+                    kernel.input_gradient(d, update, d_input, scratch);
                 }
             }
             Self::Norm(_) => {
@@ -166,7 +176,10 @@ impl Layer {
                     elementwise::accumulate(isa, d, 1.0, update, d_input);
                 }
             }
-            Self::FrozenNorm { scale, .. } => {
+            Self::FrozenNorm { norm, scale, .. } => {
+                if !sum.get(norm.shift).is_empty() {
+                    bias_gradient(isa, d, sum.get_mut(norm.shift), scratch);
+                }
                 if let Some((update, d_input)) = d_input {
                     elementwise::affine_gradient(isa, d, scale, update, d_input);
                 }
@@ -174,8 +187,7 @@ impl Layer {
             Self::Separable(block) => {
                 let [depthwise, scale1, shift1, pointwise, scale2, shift2] = sum.get_many_mut(block.params());
                 let gradients = SeparableGradients { depthwise, scale1, shift1, pointwise, scale2, shift2 };
-                let weights = Separable::of(&block.weights);
-                let d_input = d_input.map(|(update, d)| (d, update == Update::Add));
+                let weights = Separable::weights_of(block.frozen, &block.weights);
                 block.kernel.backward(&weights, input, d, d_input, gradients, scratch);
             }
         }
@@ -185,12 +197,14 @@ impl Layer {
         match self {
             Self::Norm(layer) => {
                 if let Some(Statistics { mean, unbiased_variance, .. }) = &layer.statistics {
-                    move_towards((mean, unbiased_variance), &layer.norm, momentum, weights);
+                    move_towards([mean, unbiased_variance], &layer.norm, momentum, weights);
                 }
             }
             Self::Separable(block) => {
                 for (statistics, norm) in block.kernel.statistics().into_iter().zip(&block.norms) {
-                    move_towards(statistics, norm, momentum, weights);
+                    if let Some(statistics) = statistics {
+                        move_towards(statistics, norm, momentum, weights);
+                    }
                 }
             }
             Self::Conv { .. } | Self::FrozenNorm { .. } => {}
@@ -226,7 +240,7 @@ impl Layer {
     }
 }
 
-fn move_towards((mean, variance): (&[f32], &[f32]), norm: &BatchNorm, momentum: f32, weights: &mut Weights) {
+fn move_towards([mean, variance]: [&[f32]; 2], norm: &BatchNorm, momentum: f32, weights: &mut Weights) {
     for (id, batch) in [(norm.mean, mean), (norm.variance, variance)] {
         for (running, batch) in weights.get_mut(id).iter_mut().zip(batch) {
             *running = (1.0 - momentum) * *running + momentum * batch;

@@ -58,8 +58,9 @@ pub(super) fn backward<T: Real>(
                 add(sum.get_mut(b.shift), &shift);
                 one(&|| statistics::batch_norm_gradient(inputs[0], d, weights.get(b.scale), s))
             }
-            // With running statistics it is a factor per channel.
+            // With running statistics it is a factor per channel, and the shift is a bias.
             None => {
+                conv::bias(d, Some(b.shift), sum);
                 let factor = |(scale, variance): (&f32, &f32)| scale / (variance + b.epsilon).sqrt();
                 let factors: Vec<f32> = weights.get(b.scale).iter().zip(weights.get(b.variance)).map(factor).collect();
                 one(&|| super::pointwise::affine(d, &factors, &[0.0]))

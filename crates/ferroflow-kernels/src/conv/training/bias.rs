@@ -12,17 +12,19 @@ const RUN: usize = 256;
 /// Pixels of a task.
 const PIECE: usize = 64 * RUN;
 
-/// Adds the sum of each channel of `values` to `sums`.
-pub fn add(values: Blocks<'_>, sums: &mut [f32], isa: Isa, scratch: &Scratch) {
-    let len = values.extent.len();
+/// Adds to `sums`, one per channel, the sum of each channel of `d_output` over the pixels.
+pub fn bias_gradient(isa: Isa, d_output: Blocks<'_>, sums: &mut [f32], scratch: &Scratch) {
+    let len = d_output.extent.len();
     let pieces = len.div_ceil(PIECE * LANES);
-    let blocks = values.planes.len();
+    let blocks = d_output.planes.len();
+    assert!(sums.len() <= blocks * LANES, "channels");
+    assert!(d_output.planes.iter().all(|p| p.len() >= len), "blocks");
     scratch.with_shared(blocks * pieces * LANES, |parts| {
         let parts = &mut parts[..blocks * pieces * LANES];
         parts.par_chunks_mut(LANES).enumerate().for_each(|(i, part)| {
             let (block, piece) = (i / pieces, i % pieces);
             let end = len.min((piece + 1) * PIECE * LANES);
-            simd::run(isa, Sum { pixels: &values.planes[block][piece * PIECE * LANES..end], part });
+            simd::run(isa, Sum { pixels: &d_output.planes[block][piece * PIECE * LANES..end], part });
         });
         for (block, sums) in sums.chunks_mut(LANES).enumerate() {
             for (lane, sum) in sums.iter_mut().enumerate() {

@@ -14,8 +14,10 @@ pub(super) mod target;
 #[cfg(test)]
 mod tests;
 
+pub use bias::bias_gradient;
+
 use super::{Activation, Addend, ConvKind, ConvShape, Engine, Epilogue, Filter, Options, Problem, winograd};
-use crate::{Blocks, BlocksMut, Extent, LANES, LaneMap, Scratch, lane_map};
+use crate::{Blocks, BlocksMut, Extent, LANES, LaneMap, Scratch, Update, lane_map};
 
 /// The number of threads that algorithms are chosen for, so that the choice (and so the rounding of results) is the same
 /// on any number.
@@ -92,7 +94,6 @@ pub struct ConvTraining {
     forward: Box<dyn Engine>,
     backward: Option<Box<dyn Engine>>,
     weights: Box<dyn WeightGradient>,
-    options: Options,
 }
 
 impl ConvTraining {
@@ -116,7 +117,6 @@ impl ConvTraining {
             forward: engine(&forward, options),
             backward,
             weights: weight_gradient(&correlation, options),
-            options,
         }
     }
 
@@ -149,22 +149,22 @@ impl ConvTraining {
         self.forward.run(input, Epilogue { addend: Addend::Nothing, activation }, output, scratch);
     }
 
-    /// `d_input = adjoint(conv)(d_output)`, or `+=` if `accumulate`; `d_output` is the gradient before the activation.
-    /// Lanes without a channel become 0, or keep their value.
+    /// `adjoint(conv)(d_output)`; `d_output` is the gradient before the activation. Lanes without a channel become 0, or
+    /// keep their value.
     ///
     /// # Panics
     /// If the layer was prepared without it.
     pub fn input_gradient(
         &self,
         d_output: Blocks<'_>,
+        update: Update,
         d_input: &mut BlocksMut<'_, '_>,
-        accumulate: bool,
         scratch: &Scratch,
     ) {
         self.check_output("output gradient", d_output.extent, d_output.planes.iter().map(|p| p.len()));
         self.check_input("input gradient", d_input.extent, d_input.planes.iter().map(|p| p.len()));
         let Some(engine) = &self.backward else { panic!("the layer was prepared without its input gradient") };
-        let addend = if accumulate { Addend::Output } else { Addend::Nothing };
+        let addend = if update == Update::Add { Addend::Output } else { Addend::Nothing };
         let epilogue = Epilogue { addend, activation: Activation::Linear };
         if self.lanes.len() >= LANES {
             return engine.run(d_output, epilogue, d_input, scratch);
@@ -177,24 +177,17 @@ impl ConvTraining {
             engine.run(d_output, addend, &mut BlocksMut { extent: self.input, planes: &mut planes }, scratch);
             for (to, from) in d_input.planes[0].chunks_exact_mut(pixel).zip(planes[0].chunks_exact(LANES)) {
                 for (to, &from) in to.iter_mut().zip(from) {
-                    *to = if accumulate { *to + from } else { from };
+                    *to = if update == Update::Add { *to + from } else { from };
                 }
             }
         });
     }
 
-    /// Adds to `d_weight` (PyTorch's order) its gradient, and to `d_bias` the sum of `d_output` over the pixels.
+    /// Adds to `d_weight` (PyTorch's order) its gradient. That of the bias is [`bias_gradient`].
     ///
     /// # Panics
     /// If a slice is too short.
-    pub fn weight_gradient(
-        &self,
-        input: Blocks<'_>,
-        d_output: Blocks<'_>,
-        d_weight: &mut [f32],
-        d_bias: Option<&mut [f32]>,
-        scratch: &Scratch,
-    ) {
+    pub fn weight_gradient(&self, input: Blocks<'_>, d_output: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch) {
         self.check_input("input", input.extent, input.planes.iter().map(|p| p.len()));
         self.check_output("output gradient", d_output.extent, d_output.planes.iter().map(|p| p.len()));
         let s = &self.shape;
@@ -204,9 +197,6 @@ impl ConvTraining {
             ConvKind::Transposed => (d_output, input),
         };
         self.weights.run(image, points, d_weight, scratch);
-        if let Some(d_bias) = d_bias {
-            bias::add(d_output, &mut d_bias[..s.out_channels], self.options.isa, scratch);
-        }
     }
 
     /// The algorithms of forward, input gradient (empty if not prepared) and weight gradient.

@@ -144,10 +144,12 @@ impl Case {
 
         let mut dx = self.blocks(&vec![start.unwrap_or(f32::NAN); self.x.len()]);
         let mut planes: Vec<&mut [f32]> = dx.iter_mut().map(|b| &mut b[..]).collect();
-        layer.input_gradient(dy, &mut BlocksMut { extent: self.input, planes: &mut planes }, start.is_some(), &scratch);
+        let update = if start.is_some() { Update::Add } else { Update::Overwrite };
+        layer.input_gradient(dy, update, &mut BlocksMut { extent: self.input, planes: &mut planes }, &scratch);
         let (mut dw, mut db) =
             (vec![start.unwrap_or(0.0); self.weight.len()], vec![start.unwrap_or(0.0); self.bias.len()]);
-        layer.weight_gradient(x, dy, &mut dw, Some(&mut db), &scratch);
+        layer.weight_gradient(x, dy, &mut dw, &scratch);
+        bias_gradient(options.isa, dy, &mut db, &scratch);
 
         let y: Vec<&[f32]> = y.iter().map(|b| &b[..]).collect();
         for (block, plane) in y.iter().enumerate() {

@@ -12,7 +12,7 @@ use super::{
     product::{Finish, Product, WeightGradient, add_weight_gradient, pack_transposed},
 };
 use crate::{
-    Blocks, BlocksMut, LANES, Scratch,
+    Blocks, BlocksMut, LANES, Scratch, Update,
     conv::direct::{share, tile::register_tile},
     simd::{self, Kernel, Simd},
 };
@@ -27,18 +27,18 @@ const MOST_GROUPS: usize = 32;
 impl SeparableTraining {
     /// Carries the output's gradient back through the block, after `forward` with the same weights and input.
     ///
-    /// `d_input` takes the input's gradient; with `true` it is added to what is there, for the input may have other
-    /// consumers. The parameters' gradients are added to `gradients`.
+    /// `d_input` takes the input's gradient. The parameters' gradients are added to `gradients`; what only those that are
+    /// not wanted need is left out.
     ///
     /// # Panics
-    /// If a value does not have the extent and the number of blocks that the block was made for, or if the gradient of a
-    /// narrow input is asked for.
+    /// If a value does not have the extent and the number of blocks that the block was made for, if a gradient is neither
+    /// empty nor as long as its parameter, or if the gradient of a narrow input is asked for.
     pub fn backward(
         &mut self,
         weights: &SeparableWeights<'_>,
         input: Blocks<'_>,
         d_output: Blocks<'_>,
-        d_input: Option<(&mut BlocksMut<'_, '_>, bool)>,
+        d_input: Option<(Update, &mut BlocksMut<'_, '_>)>,
         gradients: SeparableGradients<'_>,
         scratch: &Scratch,
     ) {
@@ -47,17 +47,31 @@ impl SeparableTraining {
         assert_eq!(d_output.planes.len(), self.output_blocks(), "blocks of the output's gradient");
         assert!(d_output.planes.iter().all(|p| p.len() >= self.output.len()), "blocks of the output's gradient");
 
+        let SeparableGradients { depthwise, scale1, shift1, pointwise, scale2, shift2 } = gradients;
+        let SeparableWeights { depthwise: filters, pointwise: matrix, .. } = *weights;
+        let channels = self.sides.each_ref().map(|side| side.channels);
+        let fits = |gradient: &[f32], len: usize| gradient.is_empty() || gradient.len() == len;
+        assert!(fits(depthwise, filters.len()) && fits(pointwise, matrix.len()), "gradients of the filters");
+        assert!([&scale1, &shift1].iter().all(|d| fits(d, channels[0])), "gradients of the first norm");
+        assert!([&scale2, &shift2].iter().all(|d| fits(d, channels[1])), "gradients of the second norm");
+
         let sums = self.output_sums(d_output);
         let pieces = sums.len() / self.output_blocks();
         let of_block = |block: usize| sums[block * pieces..][..pieces].iter();
-        self.norms[1].differentiate(gradients.scale2, gradients.shift2, of_block);
+        self.norms[1].differentiate(scale2, shift2, of_block);
 
+        let before = d_input.is_some() || !depthwise.is_empty();
+        if !before && [&scale1, &shift1, &pointwise].iter().all(|d| d.is_empty()) {
+            return;
+        }
         let pitch = self.saved[0].pitch;
         scratch.with_shared(pitch * self.sides[0].blocks(), |dz| {
-            let sums = self.d_pointwise(weights, d_output, dz, gradients.pointwise, scratch);
+            let sums = self.d_pointwise(weights, d_output, dz, pointwise, scratch);
             let of_block = |block: usize| sums.iter().map(move |chunk| &chunk[block]);
-            self.norms[0].differentiate(gradients.scale1, gradients.shift1, of_block);
-            self.d_depthwise(weights, input, dz, d_input, gradients.depthwise, scratch);
+            self.norms[0].differentiate(scale1, shift1, of_block);
+            if before {
+                self.d_depthwise(weights, input, dz, d_input, depthwise, scratch);
+            }
         });
     }
 
@@ -76,8 +90,8 @@ impl SeparableTraining {
             .collect()
     }
 
-    /// Adds the 1x1 convolution's weight gradient and writes the gradient at the first norm's output into `dz`, blocks
-    /// as those of `saved[0]`; sums for that norm's gradient, of every chunk and block.
+    /// Adds the 1x1 convolution's weight gradient, unless `gradient` is empty, and writes the gradient at the first norm's
+    /// output into `dz`, blocks as those of `saved[0]`; sums for that norm's gradient, of every chunk and block.
     fn d_pointwise(
         &self,
         weights: &SeparableWeights<'_>,
@@ -98,6 +112,7 @@ impl SeparableTraining {
         let parts = if threads > 1 { (2 * threads).div_ceil(chunks.groups).min(panels) } else { 1 };
         let packed = blocks[0] * output.depth() * LANES;
         let dz = Shared(dz.as_mut_ptr());
+        let wanted = !gradient.is_empty();
         scratch.with_shared(packed + chunks.groups * square, |shared| {
             let (packed, grouped) = shared.split_at_mut(packed);
             let grouped = &mut grouped[..chunks.groups * square];
@@ -119,15 +134,17 @@ impl SeparableTraining {
                         pitch,
                         buffer,
                         dz,
-                        sums: sums.offset(group * square),
+                        sums: wanted.then(|| sums.offset(group * square)),
                     };
                     simd::run(self.isa, group)
                 })
             };
             let tasks = (0..chunks.groups * parts).into_par_iter().with_max_len(1);
             let moments: Vec<Vec<Vec<Moments>>> = tasks.map(task).collect();
-            let grouped: Vec<&[f32]> = grouped.chunks(square).collect();
-            add_weight_gradient(self.isa, &grouped, input, output, gradient);
+            if wanted {
+                let grouped: Vec<&[f32]> = grouped.chunks(square).collect();
+                add_weight_gradient(self.isa, &grouped, input, output, gradient);
+            }
             // Parts of the same chunk side by side.
             let of_group = moments.chunks(parts);
             of_group
@@ -153,8 +170,8 @@ struct Group<'a> {
     pitch: usize,
     buffer: &'a mut [f32],
     dz: Shared,
-    /// The group's weight gradient.
-    sums: Shared,
+    /// The group's weight gradient, if it is wanted.
+    sums: Option<Shared>,
 }
 
 impl Kernel for Group<'_> {
@@ -167,9 +184,11 @@ impl Kernel for Group<'_> {
         let output_blocks = this.output_blocks();
         let (activations, d_outputs) = self.buffer.split_at_mut(part.len() * pitch);
         let row = output_blocks * LANES;
-        let sums = self.sums.0.wrapping_add(part.start * LANES * row);
-        // SAFETY: these rows of the group's sums belong to this task.
-        unsafe { std::slice::from_raw_parts_mut(sums, part.len() * LANES * row).fill(0.0) };
+        let sums = self.sums.map(|sums| sums.offset(part.start * LANES * row).0);
+        if let Some(sums) = sums {
+            // SAFETY: these rows of the group's sums belong to this task.
+            unsafe { std::slice::from_raw_parts_mut(sums, part.len() * LANES * row).fill(0.0) };
+        }
         let per_group = chunks.count / chunks.groups;
         let mut moments = Vec::with_capacity(per_group);
         for chunk in self.group * per_group..(self.group + 1) * per_group {
@@ -191,17 +210,19 @@ impl Kernel for Group<'_> {
                 let to = &mut activations[i * pitch..][..floats.len()];
                 Activate { x, constants: activated.block(block), slope: activated.slope, to, stream: false }.run::<S>();
             }
-            let weight_gradient = WeightGradient {
-                input: activations.as_ptr(),
-                depths,
-                d_output: d_outputs.as_ptr(),
-                output_blocks,
-                pitches: [pitch; 2],
-                points: points.len(),
-                sums,
-            };
-            // SAFETY: inside a kernel; the buffer holds the points of all blocks; the sums as above.
-            unsafe { weight_gradient.run::<S>() };
+            if let Some(sums) = sums {
+                let weight_gradient = WeightGradient {
+                    input: activations.as_ptr(),
+                    depths,
+                    d_output: d_outputs.as_ptr(),
+                    output_blocks,
+                    pitches: [pitch; 2],
+                    points: points.len(),
+                    sums,
+                };
+                // SAFETY: inside a kernel; the buffer holds the points of all blocks; the sums as above.
+                unsafe { weight_gradient.run::<S>() };
+            }
             let product = Product {
                 chunk: d_outputs.as_ptr(),
                 pitch,

@@ -11,7 +11,7 @@ use super::{
     put, streams,
 };
 use crate::{
-    Blocks, BlocksMut, Extent, Isa, LANES, Scratch,
+    Blocks, BlocksMut, Extent, Isa, LANES, Scratch, Update,
     conv::Activation,
     depthwise::row,
     rows::RowsMut,
@@ -24,24 +24,25 @@ const STRIP: usize = 4096;
 const RING: usize = 3;
 
 impl SeparableTraining {
-    /// Adds the weights' gradient and, where wanted, computes the input's, from the gradient `dz` at the first norm's
-    /// output.
+    /// Adds the weights' gradient, unless `gradient` is empty, and, where wanted, computes the input's, from the gradient
+    /// `dz` at the first norm's output.
     pub(super) fn d_depthwise(
         &self,
         weights: &SeparableWeights<'_>,
         input: Blocks<'_>,
         dz: &[f32],
-        d_input: Option<(&mut BlocksMut<'_, '_>, bool)>,
+        d_input: Option<(Update, &mut BlocksMut<'_, '_>)>,
         gradient: &mut [f32],
         scratch: &Scratch,
     ) {
         let extent = self.output;
-        let accumulate = d_input.as_ref().is_some_and(|d| d.1);
-        let stream = !accumulate
-            && d_input.as_ref().is_some_and(|d| {
-                streams(self.input.len() * d.0.planes.len()) && d.0.planes.iter().all(|plane| aligned(plane))
+        let wanted = !gradient.is_empty();
+        let update = d_input.as_ref().map_or(Update::Overwrite, |d| d.0);
+        let stream = update == Update::Overwrite
+            && d_input.as_ref().is_some_and(|(_, d)| {
+                streams(self.input.len() * d.planes.len()) && d.planes.iter().all(|plane| aligned(plane))
             });
-        let d_input = d_input.map(|(d, _)| {
+        let d_input = d_input.map(|(_, d)| {
             assert_eq!(self.pixel, LANES, "the gradient of a narrow input");
             assert_eq!(d.extent, self.input, "extent of the input's gradient");
             assert_eq!(d.planes.len(), self.sides[0].blocks(), "blocks of the input's gradient");
@@ -69,8 +70,9 @@ impl SeparableTraining {
                         input,
                         dz: &dz[block * self.saved[0].pitch..][..extent.len()],
                         d_input: d_input.as_ref(),
-                        accumulate,
+                        update,
                         stream,
+                        wanted,
                         taps: &taps,
                         index: block,
                         n,
@@ -83,7 +85,7 @@ impl SeparableTraining {
                 })
             })
             .collect();
-        for (block, sums) in sums.chunks(extent.n * strips).enumerate() {
+        for (block, sums) in sums.chunks(extent.n * strips).enumerate().filter(|_| wanted) {
             for (lane, channel) in side.lanes[block * LANES..][..LANES].iter().enumerate() {
                 let Some(channel) = *channel else { continue };
                 for (tap, to) in gradient[channel as usize * 9..][..9].iter_mut().enumerate() {
@@ -101,9 +103,11 @@ struct Strip<'a> {
     /// The block's gradient at the norm's output.
     dz: &'a [f32],
     d_input: Option<&'a RowsMut<'a>>,
-    accumulate: bool,
+    update: Update,
     /// Write the input's gradient past the caches.
     stream: bool,
+    /// Whether the weights' gradient is wanted.
+    wanted: bool,
     taps: &'a [[f32; LANES]; 9],
     index: usize,
     n: usize,
@@ -137,6 +141,7 @@ impl Kernel for Strip<'_> {
                     self.make::<S>(y + 1);
                 }
                 match stride {
+                    _ if !self.wanted => {}
                     1 => self.weights::<S, 1>(y, &mut sums),
                     _ => self.weights::<S, 2>(y, &mut sums),
                 }
@@ -220,6 +225,7 @@ impl Strip<'_> {
         let rows = [self.gd(y.checked_sub(1)), self.gd(Some(y)), self.gd(Some(y + 1))];
         // SAFETY: this row belongs to this task.
         let to = unsafe { d_input.row(self.index, self.n, y) };
+        let aside = self.update == Update::Add || self.stream;
         let row = row::Row {
             rows,
             half: 0,
@@ -229,11 +235,11 @@ impl Strip<'_> {
             weights: turned.as_flattened().as_ptr(),
             activation: Activation::Linear,
             columns: 0..width,
-            to: if self.accumulate || self.stream { &mut *self.sum } else { &mut *to },
+            to: if aside { &mut *self.sum } else { &mut *to },
         };
         // SAFETY: rows of `gd` are as wide as the input.
         unsafe { row.run::<S, 1>() };
-        if self.accumulate || self.stream {
+        if aside {
             for (x, value) in self.sum.chunks_exact(LANES).enumerate() {
                 // SAFETY: 16 floats.
                 unsafe { self.put::<S>(to, x, S::load(value.as_ptr())) };
@@ -247,7 +253,7 @@ impl Strip<'_> {
         let to = to[x * LANES..][..LANES].as_mut_ptr();
         // SAFETY: `to` has 16 floats, aligned if they are streamed.
         unsafe {
-            if self.accumulate {
+            if self.update == Update::Add {
                 S::store(to, S::add(S::load(to), value));
             } else {
                 put::<S>(to, value, self.stream);

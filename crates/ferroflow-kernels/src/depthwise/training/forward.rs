@@ -41,12 +41,19 @@ impl SeparableTraining {
         assert_eq!(output.planes.len(), self.output_blocks(), "output blocks");
         assert!(output.planes.iter().all(|p| p.len() >= self.output.len()), "output blocks");
 
+        let SeparableWeights { scale1, shift1, scale2, shift2, statistics, .. } = *weights;
         let sums = self.depthwise(weights, input);
         let pieces = sums.len() / self.sides[0].blocks();
-        self.norms[0].settle(weights.scale1, weights.shift1, |block| sums[block * pieces..][..pieces].iter());
+        match statistics[0] {
+            Some(given) => self.norms[0].fix(scale1, shift1, given),
+            None => self.norms[0].settle(scale1, shift1, |block| sums[block * pieces..][..pieces].iter()),
+        }
 
         let sums = self.pointwise(weights, scratch);
-        self.norms[1].settle(weights.scale2, weights.shift2, |block| sums.iter().map(move |chunk| &chunk[block]));
+        match statistics[1] {
+            Some(given) => self.norms[1].fix(scale2, shift2, given),
+            None => self.norms[1].settle(scale2, shift2, |block| sums.iter().map(move |chunk| &chunk[block])),
+        }
 
         let (isa, len) = (self.isa, self.output.len());
         let (norm, saved) = (&self.norms[1], &self.saved[1]);

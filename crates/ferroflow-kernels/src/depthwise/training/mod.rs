@@ -1,5 +1,5 @@
-//! The depthwise separable block in training: depthwise 3x3, batch norm, LeakyReLU, 1x1, batch norm, LeakyReLU, with
-//! batch statistics, as one operator.
+//! The depthwise separable block in training: depthwise 3x3, batch norm, LeakyReLU, 1x1, batch norm, LeakyReLU as one
+//! operator. Either norm takes the statistics of the batch or given ones, which are constants to the gradient.
 //!
 //! Seven operators in a row pass over an activation 14 times forward and 24 times backward; this block does with 6 and
 //! 10, and saves only the two convolutions' results `d` and `p`. What lies between is computed again, in chunks of points
@@ -36,9 +36,12 @@ pub struct SeparableWeights<'a> {
     pub scale2: &'a [f32],
     /// `[out]`
     pub shift2: &'a [f32],
+    /// Mean and variance per channel by which each norm normalises; `None` for those of the batch.
+    pub statistics: [Option<[&'a [f32]; 2]>; 2],
 }
 
-/// The gradients of [`SeparableWeights`], to be added to.
+/// The gradients of the parameters among [`SeparableWeights`], to be added to; empty where not wanted.
+#[derive(Default)]
 pub struct SeparableGradients<'a> {
     /// `[channels, 1, 3, 3]`
     pub depthwise: &'a mut [f32],
@@ -117,10 +120,10 @@ impl SeparableTraining {
         self.saved.iter().map(|planes| 4 * planes.buffer.len()).sum()
     }
 
-    /// Mean and unbiased variance of both norms after `forward`, per channel, to move the running statistics:
-    /// `[(mean, variance) of the first, of the second]`. The variance of a single value is 0.
-    pub fn statistics(&self) -> [(&[f32], &[f32]); 2] {
-        [0, 1].map(|i| (&self.norms[i].statistics[0][..], &self.norms[i].statistics[1][..]))
+    /// Mean and unbiased variance of the batch at both norms after `forward`, per channel, to move the running
+    /// statistics; `None` for a norm whose statistics were given. The variance of a single value is 0.
+    pub fn statistics(&self) -> [Option<[&[f32]; 2]>; 2] {
+        self.norms.each_ref().map(Norm::statistics)
     }
 
     fn points(&self) -> usize {
@@ -133,6 +136,9 @@ impl SeparableTraining {
         assert_eq!(weights.pointwise.len(), channels * out, "1x1 weights");
         assert!([weights.scale1, weights.shift1].iter().all(|w| w.len() == channels), "first norm's parameters");
         assert!([weights.scale2, weights.shift2].iter().all(|w| w.len() == out), "second norm's parameters");
+        for (given, norm) in weights.statistics.iter().zip([channels, out]) {
+            assert!(given.iter().flatten().all(|s| s.len() == norm), "given statistics");
+        }
         assert_eq!(input.extent, self.input, "input extent");
         assert_eq!(input.planes.len(), self.sides[0].blocks(), "input blocks");
         let reserve = if self.pixel < LANES { LANES } else { 0 };

@@ -1,5 +1,5 @@
-//! Batch norm with batch statistics, and the LeakyReLU after it: `z = (x - mean) * scale + shift` per lane, where `scale`
-//! holds the parameter divided by the standard deviation.
+//! Batch norm and the LeakyReLU after it: `z = (x - mean) * scale + shift` per lane, where `scale`
+//! holds the parameter divided by the standard deviation. Given statistics are constants: then `dx = scale * dz`.
 //!
 //! Sums run in f32 over about a thousand values, then in f64; those of `x` are taken about a value of the channel, so
 //! that a mean far from 0 costs no digits of the variance. Pieces are added in their order, whoever computed them.
@@ -87,14 +87,15 @@ pub struct Norm {
     lanes: LaneMap,
     epsilon: f64,
     pub slope: f32,
+    /// Values of a channel that decided its statistics; 0 if they were given.
     count: usize,
     /// Per lane: what the mean in `constants` lacks, and 1 / standard deviation.
     rest: Vec<f64>,
     inverse: Vec<f64>,
     /// Per block: mean, scale, shift, and the two constants of the gradient (see [`Constants`]).
     pub constants: Buffer,
-    /// Per channel: mean, unbiased variance.
-    pub statistics: [Vec<f32>; 2],
+    /// Per channel: mean, unbiased variance of the batch.
+    statistics: [Vec<f32>; 2],
 }
 
 impl Norm {
@@ -117,6 +118,21 @@ impl Norm {
         &self.constants[block * CONSTANTS * LANES..][..CONSTANTS * LANES]
     }
 
+    /// Mean and unbiased variance of the batch, per channel, unless others were given.
+    pub fn statistics(&self) -> Option<[&[f32]; 2]> {
+        (self.count > 0).then_some(self.statistics.each_ref().map(|s| &s[..]))
+    }
+
+    /// Sets mean and scale from given statistics, and the shift.
+    pub fn fix(&mut self, scale: &[f32], shift: &[f32], [mean, variance]: [&[f32]; 2]) {
+        self.count = 0;
+        for at in 0..self.lanes.len() {
+            let Some(channel) = self.lanes[at].map(|c| c as usize) else { continue };
+            let statistics = [mean, variance].map(|s| f64::from(s[channel]));
+            self.set(at, statistics, scale[channel], shift[channel]);
+        }
+    }
+
     /// Sets mean and scale from the moments of every piece of a block, and the shift.
     pub fn settle<'a, P: Iterator<Item = &'a Moments>>(
         &mut self,
@@ -124,47 +140,50 @@ impl Norm {
         shift: &[f32],
         pieces: impl Fn(usize) -> P,
     ) {
-        for (block, lanes) in self.lanes.chunks(LANES).enumerate() {
-            let constants = &mut self.constants[block * CONSTANTS * LANES..][..CONSTANTS * LANES];
-            for (lane, channel) in lanes.iter().enumerate() {
-                let Some(channel) = channel.map(|c| c as usize) else { continue };
-                let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
-                for piece in pieces(block).filter(|piece| piece.count > 0) {
-                    // Chan's formula for joining two sets.
-                    let n = piece.count as f64;
-                    let offset = piece.sum[lane] / n;
-                    let distance = f64::from(piece.origin[lane]) + offset - mean;
-                    squares +=
-                        piece.squares[lane] - piece.sum[lane] * offset + distance * distance * count * n / (count + n);
-                    mean += distance * n / (count + n);
-                    count += n;
-                }
-                let squares = squares.max(0.0);
-                let variance = squares / count.max(1.0);
-                let inverse = 1.0 / (variance + self.epsilon).sqrt();
-                self.count = count as usize;
-                let rest = mean - f64::from(mean as f32);
-                self.rest[block * LANES + lane] = rest;
-                self.inverse[block * LANES + lane] = inverse;
-                self.statistics[0][channel] = mean as f32;
-                self.statistics[1][channel] = (squares / (count - 1.0).max(1.0)) as f32;
-                constants[lane] = mean as f32;
-                let scale = f64::from(scale[channel]) * inverse;
-                constants[LANES + lane] = scale as f32;
-                constants[2 * LANES + lane] = (f64::from(shift[channel]) - rest * scale) as f32;
+        for at in 0..self.lanes.len() {
+            let Some(channel) = self.lanes[at].map(|c| c as usize) else { continue };
+            let (block, lane) = (at / LANES, at % LANES);
+            let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
+            for piece in pieces(block).filter(|piece| piece.count > 0) {
+                // Chan's formula for joining two sets.
+                let n = piece.count as f64;
+                let offset = piece.sum[lane] / n;
+                let distance = f64::from(piece.origin[lane]) + offset - mean;
+                squares +=
+                    piece.squares[lane] - piece.sum[lane] * offset + distance * distance * count * n / (count + n);
+                mean += distance * n / (count + n);
+                count += n;
             }
+            let squares = squares.max(0.0);
+            self.count = count as usize;
+            self.statistics[0][channel] = mean as f32;
+            self.statistics[1][channel] = (squares / (count - 1.0).max(1.0)) as f32;
+            self.set(at, [mean, squares / count.max(1.0)], scale[channel], shift[channel]);
         }
     }
 
-    /// From the sums of `dz` and of `dz * (x - mean)`, piece by piece: adds the parameters' gradients and sets the
-    /// constants of `dx = scale * dz + (x - mean) * by_x + always`.
+    /// Sets what a lane needs in the forward pass.
+    fn set(&mut self, at: usize, [mean, variance]: [f64; 2], scale: f32, shift: f32) {
+        let inverse = 1.0 / (variance + self.epsilon).sqrt();
+        let rest = mean - f64::from(mean as f32);
+        (self.rest[at], self.inverse[at]) = (rest, inverse);
+        let constants = &mut self.constants[at / LANES * CONSTANTS * LANES..][..CONSTANTS * LANES];
+        let scale = f64::from(scale) * inverse;
+        constants[at % LANES] = mean as f32;
+        constants[LANES + at % LANES] = scale as f32;
+        constants[2 * LANES + at % LANES] = (f64::from(shift) - rest * scale) as f32;
+    }
+
+    /// From the sums of `dz` and of `dz * (x - mean)`, piece by piece: adds the gradients of the parameters, those that
+    /// are not empty, and sets the constants of `dx = scale * dz + (x - mean) * by_x + always`.
     pub fn differentiate<'a, P: Iterator<Item = &'a Moments>>(
         &mut self,
         d_scale: &mut [f32],
         d_shift: &mut [f32],
         pieces: impl Fn(usize) -> P,
     ) {
-        let count = self.count as f64;
+        // Given statistics do not depend on `x`.
+        let share = if self.count > 0 { 1.0 / self.count as f64 } else { 0.0 };
         for (block, lanes) in self.lanes.chunks(LANES).enumerate() {
             let constants = &mut self.constants[block * CONSTANTS * LANES..][..CONSTANTS * LANES];
             for (lane, channel) in lanes.iter().enumerate() {
@@ -177,11 +196,14 @@ impl Norm {
                 let (rest, inverse) = (self.rest[block * LANES + lane], self.inverse[block * LANES + lane]);
                 let scale = f64::from(constants[LANES + lane]);
                 let dz_x = dz_x - rest * dz;
-                let by_x = -scale * inverse * inverse * dz_x / count;
-                d_shift[channel] += dz as f32;
-                d_scale[channel] += (dz_x * inverse) as f32;
+                let by_x = -scale * inverse * inverse * dz_x * share;
+                for (sum, value) in [(&mut *d_shift, dz), (&mut *d_scale, dz_x * inverse)] {
+                    if let Some(sum) = sum.get_mut(channel) {
+                        *sum += value as f32;
+                    }
+                }
                 constants[3 * LANES + lane] = by_x as f32;
-                constants[4 * LANES + lane] = (-scale * dz / count - by_x * rest) as f32;
+                constants[4 * LANES + lane] = (-scale * dz * share - by_x * rest) as f32;
             }
         }
     }

@@ -39,6 +39,8 @@ pub struct Block {
     pub stride: usize,
     pub epsilons: [f64; 2],
     pub slopes: [f64; 2],
+    /// Mean and variance of each norm, if not those of the batch.
+    pub given: [Option<[Vec<f64>; 2]>; 2],
 }
 
 struct Normed {
@@ -77,8 +79,13 @@ impl Block {
         for c in 0..x.c {
             let all = x.channel(c);
             let count = all.len() as f64;
-            let mean = all.iter().map(|&i| x.data[i]).sum::<f64>() / count;
-            let variance = all.iter().map(|&i| (x.data[i] - mean).powi(2)).sum::<f64>() / count;
+            let (mean, variance) = match &self.given[which] {
+                Some([mean, variance]) => (mean[c], variance[c]),
+                None => {
+                    let mean = all.iter().map(|&i| x.data[i]).sum::<f64>() / count;
+                    (mean, all.iter().map(|&i| (x.data[i] - mean).powi(2)).sum::<f64>() / count)
+                }
+            };
             for i in all {
                 z.data[i] = (x.data[i] - mean) / (variance + self.epsilons[which]).sqrt() * scale[c] + shift[c];
                 a.data[i] = z.data[i].max(self.slopes[which] * z.data[i]);
@@ -102,7 +109,7 @@ impl Block {
         p
     }
 
-    /// The output, and mean and biased variance of both norms.
+    /// The output, and mean and biased variance that both norms used.
     pub fn forward(&self, w: &Parameters, x: &Planar) -> (Planar, [[Vec<f64>; 2]; 2]) {
         let first = self.norm(&self.depthwise(x, &w[0], |_| ()), 0, &w[1], &w[2]);
         let second = self.norm(&self.pointwise(&first.a, &w[3]), 1, &w[4], &w[5]);
@@ -129,7 +136,11 @@ impl Block {
             let sum: f64 = all.iter().map(|&i| dz(i)).sum();
             let product: f64 = all.iter().map(|&i| dz(i) * hat(i)).sum();
             for &i in &all {
-                d_x.data[i] = scale[c] / deviation * (dz(i) - sum / count - hat(i) * product / count);
+                let through_statistics = match self.given[which] {
+                    Some(_) => 0.0,
+                    None => sum / count + hat(i) * product / count,
+                };
+                d_x.data[i] = scale[c] / deviation * (dz(i) - through_statistics);
             }
             d_scale.push(product);
             d_shift.push(sum);

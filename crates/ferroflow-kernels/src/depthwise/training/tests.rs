@@ -5,7 +5,7 @@ use super::{
     *,
 };
 use crate::{
-    BlocksMut, Scratch,
+    BlocksMut, Scratch, Update,
     testing::{Random, Value},
 };
 
@@ -29,12 +29,16 @@ struct Case {
     x: Vec<Value>,
     d_y: Value,
     weights: [Vec<f32>; 6],
+    /// As [`SeparableWeights::statistics`].
+    given: [Option<[Vec<f32>; 2]>; 2],
+    /// Which parameters' gradients are wanted, and whether the input's is.
+    wanted: ([bool; 6], bool),
 }
 
 impl Case {
     fn new(random: &mut Random, input: Extent, parts: &[usize], out: usize, stride: usize) -> Self {
         let channels: usize = parts.iter().sum();
-        let block = Block { channels, out, stride, epsilons: [1e-3, 2e-3], slopes: [0.1, 0.3] };
+        let block = Block { channels, out, stride, epsilons: [1e-3, 2e-3], slopes: [0.1, 0.3], given: [None, None] };
         let output = Extent { n: input.n, h: input.h.div_ceil(stride), w: input.w.div_ceil(stride) };
         let x = parts.iter().map(|&channels| random.value(channels, input)).collect();
         let mut around_one = |len: usize| -> Vec<f32> { random.floats(len).iter().map(|x| 1.0 + 0.5 * x).collect() };
@@ -47,7 +51,8 @@ impl Case {
             scale2,
             random.floats(out),
         ];
-        Self { input, parts: parts.to_vec(), block, x, d_y: random.value(out, output), weights }
+        let d_y = random.value(out, output);
+        Self { input, parts: parts.to_vec(), block, x, d_y, weights, given: [None, None], wanted: ([true; 6], true) }
     }
 
     fn random(random: &mut Random) -> Self {
@@ -57,9 +62,20 @@ impl Case {
         Self::new(random, input, &parts, out, stride)
     }
 
+    /// Gives a norm its statistics.
+    fn give(&mut self, random: &mut Random, which: usize) {
+        let channels = [self.block.channels, self.block.out][which];
+        let variance = random.floats(channels).iter().map(|x| 1.0 + 0.9 * x).collect();
+        let given = [random.floats(channels), variance];
+        self.block.given[which] = Some(given.each_ref().map(|s| s.iter().map(|&x| f64::from(x)).collect()));
+        self.given[which] = Some(given);
+    }
+
     fn weights(&self) -> SeparableWeights<'_> {
         let [depthwise, scale1, shift1, pointwise, scale2, shift2] = &self.weights;
-        SeparableWeights { depthwise, scale1, shift1, pointwise, scale2, shift2 }
+        let statistics =
+            self.given.each_ref().map(|given| given.as_ref().map(|given| given.each_ref().map(|s| &s[..])));
+        SeparableWeights { depthwise, scale1, shift1, pointwise, scale2, shift2, statistics }
     }
 
     fn parameters(&self) -> Parameters {
@@ -82,7 +98,7 @@ impl Case {
         all
     }
 
-    fn run(&self, isa: Isa, narrow: bool, accumulate: bool) -> Outcome {
+    fn run(&self, isa: Isa, narrow: bool, update: Update) -> Outcome {
         let lanes = if narrow { (0..self.parts[0] as u32).map(Some).collect() } else { lane_map(&self.parts) };
         let pixels: Vec<f32> = self.x[0].buffers[0]
             .chunks(LANES)
@@ -108,10 +124,17 @@ impl Case {
         let scratch = Scratch::new();
         let mut y = Value::zeroed(out, training.output());
         let mut d_x: Vec<Value> = self.parts.iter().map(|&channels| Value::zeroed(channels, self.input)).collect();
-        if accumulate {
+        if update == Update::Add {
             d_x.iter_mut().for_each(|part| part.buffers.iter_mut().for_each(|b| b.fill(0.0)));
         }
-        let mut d_weights = self.weights.clone().map(|w| vec![0.25; w.len()]);
+        let mut d_weights: [Vec<f32>; 6] =
+            std::array::from_fn(|i| if self.wanted.0[i] { vec![0.25; self.weights[i].len()] } else { vec![] });
+        if self.given.iter().any(Option::is_some) {
+            // What the batch's statistics leave behind must not show.
+            let weights = SeparableWeights { statistics: [None, None], ..self.weights() };
+            y.write(|out| training.forward(&weights, input, out, &scratch));
+            training.backward(&weights, input, self.d_y.blocks(), None, SeparableGradients::default(), &scratch);
+        }
         // Twice, the second with what the first left behind.
         for round in 0..2 {
             y.write(|out| training.forward(&self.weights(), input, out, &scratch));
@@ -120,18 +143,19 @@ impl Case {
             let mut planes: Vec<&mut [f32]> =
                 d_x.iter_mut().flat_map(|part| part.buffers.iter_mut().map(|b| &mut b[..])).collect();
             let mut d_input = BlocksMut { extent: self.input, planes: &mut planes };
-            let d_input = (!narrow).then_some((&mut d_input, accumulate && round == 1));
+            let update = if round == 0 { Update::Overwrite } else { update };
+            let d_input = (!narrow && self.wanted.1).then_some((update, &mut d_input));
             training.backward(&self.weights(), input, self.d_y.blocks(), d_input, gradients, &scratch);
         }
         d_weights.iter_mut().flatten().for_each(|x| *x = (*x - 0.25) / 2.0);
-        let statistics = training.statistics().map(|(mean, variance)| [mean.to_vec(), variance.to_vec()]);
+        let statistics = training.statistics().map(|s| s.map(|s| s.map(<[f32]>::to_vec)));
         Outcome { y, statistics, d_x, d_weights }
     }
 }
 
 struct Outcome {
     y: Value,
-    statistics: [[Vec<f32>; 2]; 2],
+    statistics: [Option<[Vec<f32>; 2]>; 2],
     d_x: Vec<Value>,
     d_weights: [Vec<f32>; 6],
 }
@@ -163,29 +187,35 @@ fn assert_no_padding(value: &Value) {
     assert!(last.chunks(LANES).all(|pixel| pixel[used..].iter().all(|&x| x == 0.0)), "padding lanes");
 }
 
-fn check(case: &Case, narrow: bool, accumulate: bool) {
+fn check(case: &Case, narrow: bool, update: Update) {
     let (x, weights) = (case.planar(), case.parameters());
     let (y, statistics) = case.block.forward(&weights, &x);
     let (d_x, d_weights) = case.block.backward(&weights, &x, &planar(&case.d_y));
     for isa in Isa::available() {
-        let got = case.run(isa, narrow, accumulate);
+        let got = case.run(isa, narrow, update);
         // Two norms over few values amplify rounding by the inverse of their deviation, at most 1 / sqrt(1e-3) each.
         assert_close("output", case, isa, planar(&got.y).data.iter().map(|&x| x as f32), &y.data, 2e-4);
         assert_no_padding(&got.y);
         let count = (y.n * y.h * y.w) as f64;
         for i in 0..2 {
             let [mean, variance] = &statistics[i];
-            assert_close("mean", case, isa, got.statistics[i][0].iter().copied(), mean, 1e-5);
+            assert_eq!(got.statistics[i].is_none(), case.given[i].is_some());
+            let Some([got_mean, got_variance]) = &got.statistics[i] else { continue };
+            assert_close("mean", case, isa, got_mean.iter().copied(), mean, 1e-5);
             let unbiased: Vec<f64> = variance.iter().map(|v| v * count / (count - 1.0).max(1.0)).collect();
-            assert_close("variance", case, isa, got.statistics[i][1].iter().copied(), &unbiased, 2e-5);
+            assert_close("variance", case, isa, got_variance.iter().copied(), &unbiased, 2e-5);
         }
         for (i, (got, want)) in got.d_weights.iter().zip(&d_weights).enumerate() {
+            if !case.wanted.0[i] {
+                assert!(got.is_empty());
+                continue;
+            }
             assert_close(&format!("gradient of parameter {i}"), case, isa, got.iter().copied(), want, 1e-3);
         }
-        if narrow {
+        if narrow || !case.wanted.1 {
             continue;
         }
-        let times = if accumulate { 2.0 } else { 1.0 };
+        let times = if update == Update::Add { 2.0 } else { 1.0 };
         let plane = case.input.h * case.input.w;
         let mut first = 0;
         for part in &got.d_x {
@@ -204,8 +234,9 @@ fn check(case: &Case, narrow: bool, accumulate: bool) {
 #[test]
 fn the_reference_has_the_gradient_of_its_differences() {
     let mut random = Random::new(21);
-    for stride in [1, 2] {
-        let case = Case::new(&mut random, Extent { n: 2, h: 5, w: 6 }, &[3], 4, stride);
+    for i in 0..8 {
+        let mut case = Case::new(&mut random, Extent { n: 2, h: 5, w: 6 }, &[3], 4, 1 + i % 2);
+        (0..2).filter(|which| i >> (1 + which) & 1 == 1).for_each(|which| case.give(&mut random, which));
         let (x, weights, d_y) = (case.planar(), case.parameters(), planar(&case.d_y));
         let loss = |weights: &Parameters, x: &Planar| -> f64 {
             case.block.forward(weights, x).0.data.iter().zip(&d_y.data).map(|(y, g)| y * g).sum()
@@ -242,8 +273,24 @@ fn the_reference_has_the_gradient_of_its_differences() {
 fn the_block_is_the_reference() {
     let mut random = Random::new(22);
     for i in 0..24 {
-        check(&Case::random(&mut random), false, i % 2 == 0);
+        check(&Case::random(&mut random), false, [Update::Overwrite, Update::Add][i % 2]);
     }
+}
+
+/// Every mixture of given statistics, of parameters whose gradient is wanted and of inputs whose gradient is.
+#[test]
+fn parts_of_the_block_stay_as_they_are() {
+    let mut random = Random::new(29);
+    for i in 0..24 {
+        let mut case = Case::random(&mut random);
+        (0..2).filter(|which| i >> which & 1 == 1).for_each(|which| case.give(&mut random, which));
+        case.wanted = (std::array::from_fn(|_| random.below(2) == 1), random.below(2) == 1);
+        check(&case, false, [Update::Overwrite, Update::Add][i / 4 % 2]);
+    }
+    let mut first = Case::new(&mut random, Extent { n: 2, h: 21, w: 31 }, &[6], 32, 2);
+    first.give(&mut random, 0);
+    first.wanted.0 = [true, false, true, false, true, false];
+    check(&first, true, Update::Overwrite);
 }
 
 #[test]
@@ -251,15 +298,15 @@ fn a_first_layer_reads_pixels_without_padding() {
     let mut random = Random::new(23);
     for channels in [6, 3, 15] {
         let input = Extent { n: 2, h: 20 + channels, w: 31 };
-        check(&Case::new(&mut random, input, &[channels], 32, 1 + channels % 2), true, false);
+        check(&Case::new(&mut random, input, &[channels], 32, 1 + channels % 2), true, Update::Overwrite);
     }
 }
 
 #[test]
 fn many_chunks_of_many_channels() {
     let mut random = Random::new(24);
-    check(&Case::new(&mut random, Extent { n: 2, h: 13, w: 21 }, &[150, 40], 130, 1), false, false);
-    check(&Case::new(&mut random, Extent { n: 3, h: 61, w: 83 }, &[20], 18, 2), false, true);
+    check(&Case::new(&mut random, Extent { n: 2, h: 13, w: 21 }, &[150, 40], 130, 1), false, Update::Overwrite);
+    check(&Case::new(&mut random, Extent { n: 3, h: 61, w: 83 }, &[20], 18, 2), false, Update::Add);
 }
 
 #[test]
@@ -269,7 +316,7 @@ fn values_larger_than_the_caches() {
         let mut case = Case::new(&mut random, Extent { n: 1, h: 389, w: 377 }, &[12], 10, stride);
         // Among millions of values some lie so near to a kink that f32 falls on its other side.
         case.block.slopes = [1.0; 2];
-        check(&case, false, false);
+        check(&case, false, Update::Overwrite);
     }
 }
 
@@ -278,9 +325,9 @@ fn single_pixels_have_no_variance() {
     let mut random = Random::new(25);
     for (h, w, stride) in [(1, 1, 1), (1, 1, 2), (2, 2, 2), (1, 2, 2)] {
         let case = Case::new(&mut random, Extent { n: 1, h, w }, &[18], 5, stride);
-        check(&case, false, false);
-        let got = case.run(Isa::detect(), false, false);
-        assert!(got.statistics.iter().all(|s| s[1].iter().all(|&variance| variance == 0.0)));
+        check(&case, false, Update::Overwrite);
+        let got = case.run(Isa::detect(), false, Update::Overwrite);
+        assert!(got.statistics.iter().flatten().all(|s| s[1].iter().all(|&variance| variance == 0.0)));
     }
 }
 
@@ -291,7 +338,7 @@ fn a_mean_far_from_zero_costs_no_digits() {
     // Filters that see the middle pixel only, so that the border does not vary.
     case.weights[0].iter_mut().enumerate().for_each(|(i, w)| *w = if i % 9 == 4 { 1.0 } else { 0.0 });
     case.x[0].buffers.iter_mut().for_each(|b| b.iter_mut().for_each(|x| *x += 1000.0));
-    check(&case, false, false);
+    check(&case, false, Update::Overwrite);
 }
 
 #[test]
@@ -304,7 +351,7 @@ fn results_do_not_depend_on_the_number_of_threads() {
     for case in &cases {
         let [one, two, three] = [1, 2, 3].map(|threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| case.run(Isa::detect(), false, true))
+            pool.install(|| case.run(Isa::detect(), false, Update::Add))
         });
         for other in [two, three] {
             assert_eq!(one.d_weights, other.d_weights);
