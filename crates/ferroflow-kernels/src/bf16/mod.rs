@@ -6,8 +6,8 @@
 //!
 //! The instructions round to nearest even, and take and give zero for subnormal numbers; neither is configurable.
 //! [`round`] flushes subnormals too, so that every implementation multiplies the same numbers. The product of two bf16
-//! is exact in f32, so only the order of the sums differs: for 32 products AMX adds the even ones and the odd ones to
-//! sums of their own and these to the tile; AVX512-BF16 adds each pair to the sum, the odd one first.
+//! is exact in f32, so only the order of the sums differs: of 32 products AMX adds the even ones and the odd ones to
+//! sums of their own and both to the tile's; AVX512-BF16 adds each pair to the sum, the odd one first.
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 mod amx;
@@ -61,12 +61,13 @@ impl std::fmt::Display for Bf16Error {
         match self {
             Self::Missing => write!(
                 f,
-                "this processor has neither AVX512-BF16 nor AMX tiles (or the system does not grant them), so there is \
-                 nothing to gain from bf16: use f32"
+                "this processor has neither AVX512-BF16 nor AMX tiles that the system grants: compute in f32 \
+                 (--precision f32)"
             ),
             Self::Wrong { unit } => write!(
                 f,
-                "this processor's bf16 instructions ({unit}) gave a wrong result for a known product: use f32"
+                "this processor's bf16 instructions ({unit}) gave a wrong result for a known product: compute in f32 \
+                 (--precision f32)"
             ),
         }
     }
@@ -270,6 +271,51 @@ mod tests {
     fn every_unit_of_this_processor_passes_its_test() {
         for unit in available() {
             assert!(check::is_right(Bf16(unit)), "{unit:?}");
+        }
+    }
+
+    /// Only the order of the sums may differ: a few roundings of sums of some 300 products below 1.
+    #[test]
+    fn units_agree_on_any_numbers() {
+        let mut random = Random::new(5);
+        let mut numbers = |len: usize| -> Vec<u16> { (0..len).map(|_| round(random.float())).collect() };
+        for (panel, offsets, step) in [(1, vec![0u32, 6, 64], 32), (2, vec![2, 0, 130, 66, 512], 35), (2, vec![40], 7)]
+        {
+            let inputs = numbers(TILES * TILE * 40 + 300);
+            let weights = numbers(offsets.len() * panel * TILE_LEN);
+            let first = inputs.as_ptr();
+            let sums = |unit: Unit| {
+                let mut sums = vec![f32::NAN; TILES * panel * TILE * TILE];
+                let product = Product {
+                    inputs: [first, first.wrapping_add(TILE * step)],
+                    step,
+                    offsets: &offsets,
+                    weights: weights.as_ptr(),
+                    panel,
+                    sums: sums.as_mut_ptr(),
+                };
+                // SAFETY: the only multiplier meanwhile; all is as long as the product says.
+                unsafe { Multiplier::new(Bf16(unit)).run(&product) };
+                sums
+            };
+            let want = sums(Unit::Portable);
+            for (i, &want) in want.iter().enumerate() {
+                let (tile, n, point, output) = (i / panel / 256, i / 256 % panel, i / 16 % 16, i % 16);
+                let exact: f64 = (0..offsets.len() * DEPTH)
+                    .map(|term| {
+                        let value = |bits: u16| f64::from(f32::from_bits(u32::from(bits) << 16));
+                        let (s, k) = (term / DEPTH, term % DEPTH);
+                        let at = (tile * TILE + point) * step + offsets[s] as usize / 2 + k;
+                        let weight = (s * panel + n) * TILE_LEN + k / 2 * DEPTH + 2 * output + k % 2;
+                        value(inputs[at]) * value(weights[weight])
+                    })
+                    .sum();
+                assert!((f64::from(want) - exact).abs() < 1e-5, "sum {i}: {want}, not {exact}");
+            }
+            for unit in available() {
+                let got = sums(unit);
+                assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-5), "{unit:?} differs");
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! The product in plain Rust, in the order of AMX: it gives the same bits.
+//! The product in plain Rust, summed in the order of AMX.
 
 use super::{DEPTH, Product, TILE, TILE_LEN};
 use crate::{
