@@ -224,7 +224,9 @@ fn strip(
     let fits = |rows: usize, columns: usize| {
         rows * columns <= STRIP_POINTS && bytes * span(rows, 0) * span(columns, 1) <= STRIP_BYTES
     };
-    let shapes = (1..=grid[1].div_ceil(TILE).max(1)).map(|parts| {
+    let widest = grid[1].next_multiple_of(TILE).clamp(TILE, STRIP_POINTS);
+    let shapes = (TILE..=widest).step_by(TILE).map(|limit| {
+        let parts = grid[1].div_ceil(limit).max(1);
         let columns = grid[1].max(1).div_ceil(parts).next_multiple_of(TILE);
         let most = (1..=grid[0].max(1)).take_while(|&rows| fits(rows, columns)).last().unwrap_or(1);
         [grid[0].max(1).div_ceil(grid[0].max(1).div_ceil(most)), columns]
