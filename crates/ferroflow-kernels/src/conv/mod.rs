@@ -3,7 +3,7 @@
 //! [`ConvPlan::new`] picks the algorithm by shape, packs or transforms the weights for it, and knows its working
 //! memory; [`ConvPlan::run`] then only computes. Bias, activation and residual are applied as results are written.
 
-mod bf16;
+pub(crate) mod bf16;
 pub(crate) mod direct;
 mod few;
 mod problem;

@@ -20,7 +20,7 @@ use self::{
     patch::{Copy, Span},
 };
 use super::{
-    Activation, ConvKind, ConvShape, Engine, Epilogue, Filter, Options, Problem,
+    Activation, ConvKind, ConvShape, Engine, Epilogue, Filter, Layer, Options, Problem,
     direct::{Output, phases},
     select::{Candidate, Machine},
     set_bias,
@@ -28,6 +28,7 @@ use super::{
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
     bf16::{Bf16, DEPTH, Multiplier, PANEL, Product, TILE, TILES},
+    lane_map,
     simd::{self, Kernel, Simd},
 };
 
@@ -38,7 +39,7 @@ const LEAST_POINTS: usize = 128;
 /// Bytes of a strip's copy: it stays in the second-level cache beside a panel's weights.
 const STRIP_BYTES: usize = 384 << 10;
 /// Outputs below which a layer stays in f32.
-const LEAST_OUTPUTS: usize = 5;
+pub(crate) const LEAST_OUTPUTS: usize = 5;
 /// Share of the products' rate that a layer reaches.
 const EFFICIENCY: f64 = 0.8;
 
@@ -48,7 +49,7 @@ pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> 
     if problem.shape.out_channels < LEAST_OUTPUTS {
         return Vec::new();
     }
-    let engine = Tiled::new(problem, options, bf16);
+    let engine = Tiled::new(problem, options, bf16, None);
     vec![Candidate {
         name: engine.name(),
         weights: engine.weight_bytes() / size_of::<u16>(),
@@ -98,7 +99,8 @@ struct Strip {
 }
 
 impl Tiled {
-    fn new(problem: &Problem, options: Options, bf16: Bf16) -> Self {
+    /// `strip_of` is the rows and columns of a strip; `None` chooses.
+    fn new(problem: &Problem, options: Options, bf16: Bf16, strip_of: Option<[usize; 2]>) -> Self {
         let s = &problem.shape;
         let (input, output) = (problem.input, problem.output);
         let pointwise = s.kernel == 1 && s.stride == 1 && s.padding == [0; 4];
@@ -117,7 +119,7 @@ impl Tiled {
 
         let bytes = size_of::<u16>() * layout.groups() * layout.pixel;
         let images = image.n * every * every;
-        let strip = strip(grid, stride, window, bytes, images, options.threads);
+        let strip = strip_of.unwrap_or_else(|| strip(grid, stride, window, bytes, images, options.threads));
         let span = [(strip[0] - 1) * stride + window[0], (strip[1] - 1) * stride + window[1]];
         let strips = images * grid[0].div_ceil(strip[0]) * grid[1].div_ceil(strip[1]);
         let panels = blocks.div_ceil(PANEL);
@@ -190,7 +192,8 @@ impl Tiled {
             rows: (strip.rows.len() - 1) * self.stride + self.window[0],
         };
         let Self { ref layout, pitch, .. } = *self;
-        simd::run(self.isa, Copy { span, layout, pitch, group, input: input.planes, patch });
+        let planes = layout.planes_of(group, |plane| input.planes[plane]);
+        simd::run(self.isa, Copy { span, layout, pitch, planes, patch });
     }
 
     /// Expected time.
@@ -314,6 +317,68 @@ impl Engine for Tiled {
     }
 }
 
+/// A 1x1 convolution in bf16 of points that lie side by side in blocks: the second half of a depthwise separable layer.
+pub(crate) struct Points(Tiled);
+
+impl Points {
+    /// Prepares `layer` for up to `most` points at once.
+    pub fn new(layer: &Layer<'_>, most: usize, bf16: Bf16, isa: Isa) -> Self {
+        let line = Extent { n: 1, h: 1, w: most };
+        let mut lanes = layer.lanes.to_vec();
+        lanes.resize(lanes.len().next_multiple_of(LANES), None);
+        let problem = Problem { shape: layer.shape, input: line, output: line, lanes };
+        let options = Options { isa, exact: false, bf16: Some(bf16), threads: 1, algorithm: None };
+        let mut tiled = Tiled::new(&problem, options, bf16, Some([1, most.next_multiple_of(TILE)]));
+        let outputs = lane_map(&[layer.shape.out_channels]);
+        tiled.set_weights(&Filter::new(&layer.shape, layer.weight, &outputs), layer.bias);
+        Self(tiled)
+    }
+
+    pub fn name(&self) -> String {
+        self.0.name()
+    }
+
+    /// Floats of working memory.
+    pub fn scratch_len(&self) -> usize {
+        self.0.patch_len()
+    }
+
+    pub fn weight_bytes(&self) -> usize {
+        self.0.weight_bytes()
+    }
+
+    /// Computes some output blocks of the points `at` of `pixels`, the pixels of an output block. `plane` gives the
+    /// points of an input block.
+    ///
+    /// # Safety
+    /// In a [`Kernel`]; the outputs hold `pixels`, of which no other thread has these points and blocks. The first block
+    /// is a multiple of [`PANEL`].
+    #[inline(always)]
+    pub unsafe fn run<'a, S: Simd>(
+        &self,
+        plane: impl Fn(usize) -> &'a [f32],
+        at: Range<usize>,
+        pixels: usize,
+        blocks: Range<usize>,
+        activation: Activation,
+        outputs: &[Output],
+        scratch: &mut [f32],
+    ) {
+        let Tiled { layout, pitch, .. } = &self.0;
+        let patch = halves(scratch);
+        let image = Extent { n: 1, h: 1, w: at.len() };
+        let span = Span { image, n: 0, top: 0, left: 0, every: 1, rows: 1 };
+        for group in 0..layout.groups() {
+            let planes = layout.planes_of(group, &plane);
+            Copy { span, layout, pitch: *pitch, planes, patch: &mut patch[group * pitch.group..] }.run::<S>();
+        }
+        let strip = Strip { index: 0, image: 0, first: [0; 2], rows: 0..1, columns: at };
+        let extent = Extent { n: 1, h: 1, w: pixels };
+        Multiply { engine: &self.0, strip: &strip, blocks, patch, addends: None, activation, outputs, extent }
+            .run::<S>();
+    }
+}
+
 /// Runs tasks in parallel, each by itself.
 fn for_each(tasks: usize, task: impl Fn(usize) + Sync + Send) {
     if tasks == 1 {
@@ -361,6 +426,7 @@ impl Kernel for Multiply<'_> {
         let mut sums = Sums([0.0; TILES * PANEL * TILE * TILE]);
         // SAFETY: a task makes this one, and runs no other task meanwhile.
         let multiplier = unsafe { Multiplier::new(e.bf16) };
+        debug_assert!(self.blocks.start.is_multiple_of(PANEL));
         for phase in &e.phases {
             let first = |axis: usize| phase.first[axis] + strip.first[axis];
             // The last points of a phase may lie outside an output that is no multiple of the stride.

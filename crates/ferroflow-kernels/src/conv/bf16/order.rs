@@ -33,6 +33,13 @@ impl Layout {
         self.planes.len().div_ceil((self.pixel / self.source).max(1)).max(1)
     }
 
+    /// The one or two blocks of a group, out of all that `plane` gives.
+    #[inline(always)]
+    pub fn planes_of<'a>(&self, group: usize, plane: impl Fn(usize) -> &'a [f32]) -> [Option<&'a [f32]>; 2] {
+        let group = self.group(group);
+        std::array::from_fn(|i| group.get(i).map(|&p| plane(p)))
+    }
+
     /// The input blocks of a group: one or two.
     pub fn group(&self, group: usize) -> &[usize] {
         let each = (self.pixel / self.source).max(1);

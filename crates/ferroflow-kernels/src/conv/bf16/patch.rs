@@ -26,8 +26,8 @@ pub struct Copy<'a> {
     pub span: Span,
     pub layout: &'a Layout,
     pub pitch: Pitch,
-    pub group: usize,
-    pub input: &'a [&'a [f32]],
+    /// The group's one or two blocks.
+    pub planes: [Option<&'a [f32]>; 2],
     /// From the group's place on.
     pub patch: &'a mut [u16],
 }
@@ -37,9 +37,8 @@ impl Kernel for Copy<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let Self { span, layout, pitch, group, input, patch } = self;
+        let Self { span, layout, pitch, planes, patch } = self;
         let Layout { source, pixel, .. } = *layout;
-        let planes: [Option<&[f32]>; 2] = std::array::from_fn(|i| layout.group(group).get(i).map(|&p| input[p]));
         // Columns of the patch: zeros, then the image's, then zeros.
         let until = |x: usize| (x as isize - span.left).max(0) as usize;
         let [begin, end] = [0, span.image.w].map(|x| until(x).div_ceil(span.every).min(pitch.row));
