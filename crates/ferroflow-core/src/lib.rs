@@ -18,10 +18,12 @@ pub mod frame;
 pub mod geometry;
 pub mod io;
 pub mod metrics;
+mod size;
 pub mod viz;
 
 pub use field::{FlowField, Mask};
 pub use frame::Frame;
+pub use size::{ParseSizeError, Size};
 
 /// Sizes that do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,7 @@
 
 use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
-use ferroflow_core::Frame;
+use ferroflow_core::{Frame, Size};
 use ferroflow_data::{
     Capacity, DataError, Loader, Order, Sample, Source, Spec,
     augment::{self, Augment},
@@ -13,7 +13,7 @@ use ferroflow_data::{
 };
 use ferroflow_net::training::Values;
 
-use crate::{Recipe, loss::Truth, recipe::Crop};
+use crate::{Recipe, loss::Truth};
 
 /// Data that cannot be trained on.
 #[derive(Debug, thiserror::Error)]
@@ -32,7 +32,7 @@ pub enum FeedError {
         /// Width and height.
         size: (usize, usize),
         /// What was asked for.
-        crop: Crop,
+        crop: Size,
     },
     /// A data set with nothing in it.
     #[error("there is nothing in {0}")]
@@ -54,7 +54,7 @@ pub struct Batch {
 pub struct Batches {
     loader: Loader<Result<Example, FeedError>>,
     size: usize,
-    crop: Crop,
+    crop: Size,
 }
 
 /// A pair as planes.
@@ -69,10 +69,17 @@ impl Batches {
     /// Opens a recipe's data; the first sample is the one at `position`.
     pub fn open(recipe: &Recipe, position: u64) -> Result<Self, FeedError> {
         let crop = recipe.crop;
-        let source = join(&recipe.data)?;
-        let order = Order::new(source.len(), recipe.seed);
+        let per_step = (recipe.batch * recipe.accumulate) as u64;
+        let first = recipe.pretrain.as_ref();
+        let mut stages = Vec::new();
+        for (data, steps) in first.map(|first| (&first.data, first.steps)).into_iter().chain([(&recipe.data, u64::MAX)])
+        {
+            let source = join(data)?;
+            let order = Order::new(source.len(), recipe.seed);
+            stages.push(Stage { source, order, samples: steps.saturating_mul(per_step) });
+        }
         let augment = augment::named(&recipe.augment, (crop.width, crop.height)).unwrap_or(Box::new(augment::Keep));
-        let visits = Visits { source, order, augment, per_step: (recipe.batch * recipe.accumulate) as u64 };
+        let visits = Visits { stages, augment, per_step };
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let workers = if recipe.workers == 0 { cores.div_ceil(2) } else { recipe.workers };
         let some = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
@@ -111,7 +118,7 @@ impl Batches {
 }
 
 impl Example {
-    fn of(sample: Sample, crop: Crop) -> Result<Self, FeedError> {
+    fn of(sample: Sample, crop: Size) -> Result<Self, FeedError> {
         let Sample { first, second, flow, id, .. } = sample;
         let Some(flow) = flow else { return Err(FeedError::NoTruth(id)) };
         let size = (first.width(), first.height());
@@ -131,15 +138,22 @@ fn planes(frame: &Frame) -> Vec<f32> {
 
 /// The source as the run sees it: sample `i` is the visit at position `i`, augmented.
 struct Visits {
-    source: Arc<dyn Source>,
-    order: Order,
+    /// One after the other; the last never ends.
+    stages: Vec<Stage>,
     augment: Box<dyn Augment>,
     per_step: u64,
 }
 
+/// A part of the run with data of its own.
+struct Stage {
+    source: Arc<dyn Source>,
+    order: Order,
+    samples: u64,
+}
+
 impl Source for Visits {
     fn name(&self) -> String {
-        self.source.name()
+        self.stages.iter().map(|stage| stage.source.name()).collect::<Vec<_>>().join(", then ")
     }
 
     fn len(&self) -> Option<usize> {
@@ -147,8 +161,16 @@ impl Source for Visits {
     }
 
     fn get(&self, position: usize) -> Result<Sample, DataError> {
-        let visit = self.order.at(position as u64);
-        let sample = self.source.get(visit.index)?;
+        let (mut within, mut stages) = (position as u64, self.stages.iter());
+        let stage = loop {
+            match stages.next() {
+                Some(stage) if within < stage.samples => break stage,
+                Some(stage) => within -= stage.samples,
+                None => return Err(DataError::Index { name: self.name(), len: 0, index: position }),
+            }
+        };
+        let visit = stage.order.at(within);
+        let sample = stage.source.get(visit.index)?;
         self.augment.apply(sample, &mut Random::new(visit.seed, &[]), position as u64 / self.per_step)
     }
 }
@@ -245,7 +267,7 @@ mod tests {
     use super::*;
 
     fn recipe(changes: &[&str]) -> Recipe {
-        let text = "model = 'lightflow-0.5'\ndata = 'synth:chairs@size=80x72'\nsteps = 4\nbatch = 2\ncrop = '64x64'\n\
+        let text = "model = 'lightflow-0.5'\ndata = 'synth:chairs@size=72x80'\nsteps = 4\nbatch = 2\ncrop = '64x64'\n\
                     lr = 1e-4\nloss = 'lightflow-l1'\naugment = 'lightflow'";
         Recipe::parse("test", text, changes).unwrap()
     }
@@ -269,6 +291,25 @@ mod tests {
         }
         assert_eq!(batches[0].frames[0].len(), 2 * 3 * 64 * 64);
         assert_ne!(batches[0].frames, batches[1].frames);
+    }
+
+    #[test]
+    fn the_first_steps_may_see_other_data() {
+        let changes = ["pretrain.data=synth:sdhom@size=72x80", "pretrain.steps=2"];
+        let (recipe, plain) = (recipe(&changes), recipe(&[]));
+        let ids = |recipe: &Recipe, position| {
+            let mut batches = Batches::open(recipe, position).unwrap();
+            (0..3).flat_map(|_| batches.take().unwrap().ids).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            ids(&recipe, 0),
+            [
+                &["sdhom/0000000", "sdhom/0000001", "sdhom/0000002", "sdhom/0000003"].map(String::from),
+                &ids(&plain, 0)[..2]
+            ]
+            .concat()
+        );
+        assert_eq!(ids(&recipe, 4), ids(&plain, 0));
     }
 
     #[test]

@@ -7,7 +7,6 @@ mod onnx_check;
 mod output;
 mod progress;
 mod report;
-mod size;
 mod style;
 mod usage;
 
@@ -35,7 +34,7 @@ fn main() -> ExitCode {
             if usage::is_broken_pipe(&error) {
                 return ExitCode::SUCCESS;
             }
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", usage::explain(&error));
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
     }

@@ -3,7 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use ferroflow_core::geometry::{Fill, Fit, Grid, Place};
+use ferroflow_core::{
+    Size,
+    geometry::{Fill, Fit, Grid, Place},
+};
 use ferroflow_infer::{Estimator, NetworkOptions, dis};
 use ferroflow_kernels::Bf16;
 use ferroflow_net::{Model, Weights, weights::store};
@@ -28,7 +31,7 @@ pub struct MethodArgs {
     pub fit: Option<FitArg>,
     /// Estimate in overlapping tiles of this size: bounded memory for large frames
     #[arg(long, value_name = "HxW")]
-    tile: Option<crate::size::Size>,
+    tile: Option<Size>,
     /// Where to compute
     #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
     device: String,

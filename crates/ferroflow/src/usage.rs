@@ -24,3 +24,27 @@ pub(crate) use usage;
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|e| e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe))
 }
+
+/// The error and its causes on one line. A cause that the text before already ends with is not said twice.
+pub fn explain(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_named_once() {
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let wrapped = anyhow::Error::from(missing()).context("a.flo: entity not found").context("reading");
+        assert_eq!(explain(&wrapped), "reading: a.flo: entity not found");
+        assert_eq!(explain(&missing().into()), "entity not found");
+    }
+}

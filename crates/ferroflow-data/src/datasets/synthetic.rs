@@ -1,4 +1,6 @@
-//! The generator as a data set: `synth:PRESET[@seed=1,size=512x384,count=N]`, endless without a count.
+//! The generator as a data set: `synth:PRESET[@seed=1,size=384x512,count=N]`, endless without a count.
+
+use ferroflow_core::Size;
 
 use super::{Access, Dataset, Request};
 use crate::{
@@ -9,7 +11,7 @@ use crate::{
 pub(super) const SYNTH: Dataset = Dataset {
     name: "synth",
     title: "synthetic pairs",
-    path: "a preset: chairs, sdhom, things or auto",
+    path: "a preset: chairs, sdhom, things, auto or shifts",
     words: &["seed=", "size=", "count="],
     marks: &[],
     inner: &[],
@@ -17,10 +19,7 @@ pub(super) const SYNTH: Dataset = Dataset {
 };
 
 /// FlyingChairs' size.
-const SIZE: (usize, usize) = (512, 384);
-
-/// A side longer than this is a slip of the finger.
-const LONGEST: usize = 16_384;
+const SIZE: Size = Size { height: 384, width: 512 };
 
 fn open(request: &Request) -> Result<Box<dyn Source>, DataError> {
     let name = request.root.to_string_lossy();
@@ -32,15 +31,9 @@ fn open(request: &Request) -> Result<Box<dyn Source>, DataError> {
     };
     let size = match request.value("size") {
         None => SIZE,
-        Some(text) => {
-            let side = |side: &str| side.parse().ok().filter(|side| (1..=LONGEST).contains(side));
-            let sides = text.split_once('x').and_then(|(w, h)| Some((side(w)?, side(h)?)));
-            sides.ok_or_else(|| {
-                request.wrong(format!("size={text} is no WIDTHxHEIGHT from 1x1 to {LONGEST}x{LONGEST}"))
-            })?
-        }
+        Some(text) => text.parse().map_err(|error| request.wrong(format!("size={text}: {error}")))?,
     };
-    let synth = Synth::new(preset, number("seed")?.unwrap_or(1), size.0, size.1);
+    let synth = Synth::new(preset, number("seed")?.unwrap_or(1), size.width, size.height);
     Ok(match number("count")? {
         Some(count) => Box::new(synth.take(count as usize)),
         None => Box::new(synth),

@@ -375,11 +375,12 @@ fn frames_videos_and_the_generator_are_sources() {
     }
     assert!(matches!(video.get(3), Err(DataError::Index { .. })));
 
-    let synth = tree.open("synth:sdhom@count=3,size=64x32,seed=5").unwrap();
-    assert_eq!((synth.len(), synth.get(0).unwrap().first.width()), (Some(3), 64));
+    let synth = tree.open("synth:sdhom@count=3,size=32x64,seed=5").unwrap();
+    let first = synth.get(0).unwrap().first;
+    assert_eq!((synth.len(), first.height(), first.width()), (Some(3), 32, 64));
     assert_eq!(tree.open("synth:chairs").unwrap().len(), None);
     for (text, word) in
-        [("synth:tables", "presets"), ("synth:auto@size=0x3", "WIDTHxHEIGHT"), ("synth:auto@count=x", "whole")]
+        [("synth:tables", "presets"), ("synth:auto@size=0x3", "HEIGHTxWIDTH"), ("synth:auto@count=x", "whole")]
     {
         assert!(tree.error(text).contains(word));
     }

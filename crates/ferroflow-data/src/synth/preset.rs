@@ -4,6 +4,8 @@
 //! its own affine map on top of the background's, parameters drawn as a clipped power of a normal variable, which gives
 //! a peak at no motion and a heavy tail. `sdhom` has the small displacements of ChairsSDHom (Ilg et al. 2017), `things`
 //! the large ones of FlyingThings3D (Mayer et al. 2016), `auto` mixes all scales in the manner of AutoFlow (Sun et al. 2021).
+//! `shifts` is ours: where most of a frame hardly moves, no motion at all is a good answer, and a network that concatenates
+//! its frames stays with it for a long time; even displacements make it compare them first.
 
 /// A family of scenes. Lengths are pixels of the frames made, whatever their size: a larger frame is a wider window.
 #[derive(Clone, Debug, PartialEq)]
@@ -68,7 +70,7 @@ impl Effects {
 }
 
 /// Names accepted by [`Preset::named`].
-pub const PRESETS: [&str; 4] = ["chairs", "sdhom", "things", "auto"];
+pub const PRESETS: [&str; 5] = ["chairs", "sdhom", "things", "auto", "shifts"];
 
 impl Preset {
     /// The preset of that name.
@@ -78,6 +80,7 @@ impl Preset {
             "sdhom" => Some(Self::sdhom()),
             "things" => Some(Self::things()),
             "auto" => Some(Self::auto()),
+            "shifts" => Some(Self::shifts()),
             _ => None,
         }
     }
@@ -199,6 +202,30 @@ impl Preset {
             },
             speed: (0.05, 1.2),
             effects: Effects { blur_chance: 0.25, shutter: 0.7, lighting: 0.15, noise: 5.0, fog_chance: 0.15 },
+        }
+    }
+
+    /// Everything shifted, no displacement of up to 10 px much likelier than another: what a network learns to match from.
+    pub fn shifts() -> Self {
+        let movement = Movement {
+            shift: 10.0,
+            power: 1,
+            at: 1.5,
+            rotation: 0.0,
+            zoom: 0.0,
+            tilt: 0.0,
+            bend_chance: 0.0,
+            bend: 0.0,
+        };
+        Self {
+            name: "shifts",
+            objects: (4.0, 10.0),
+            diameter: [130.0, 110.0, 40.0, 480.0],
+            chairs: 0.5,
+            background: movement,
+            object: Movement { shift: 5.0, ..movement },
+            speed: (1.0, 1.0),
+            effects: Effects { noise: 2.0, ..Effects::NONE },
         }
     }
 

@@ -91,6 +91,7 @@ fn the_bytes_are_those_of_every_other_machine() {
         ("sdhom", "0a21a9916e8a23c8d0f547c51084bd43486eb7b37d88600b19f4b8607259a609"),
         ("things", "5c1fe4e19dfa0d5153ca1a5e1f1ba04a941657b5821a3cc5ec057d2a3c01cbb2"),
         ("auto", "f31c0a07296884905a76ca5fc34f6a18ce1bedc2ad57c6dd26c5a4a9938833b3"),
+        ("shifts", "eaa118dac572e297f5d6d71e9ed1c6e6de3274147983a66f2740850928be6629"),
     ] {
         let synth = Synth::new(Preset::named(preset).unwrap(), 7, 96, 64);
         let mut hash = Sha256::new();

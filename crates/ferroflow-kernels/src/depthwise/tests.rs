@@ -194,7 +194,8 @@ fn in_bf16_separable_is_the_same_where_nothing_is_rounded() {
         product.bias.iter_mut().for_each(|b| whole(b));
         let threads = 1 + i % 3;
         for isa in Isa::available() {
-            let [single, half] = [None, Some(crate::Bf16::portable())].map(|bf16| {
+            let bf16 = crate::Bf16::detect().unwrap_or(crate::Bf16::portable());
+            let [single, half] = [None, Some(bf16)].map(|bf16| {
                 case.with(|layer, input| {
                     let plan = SeparablePlan::new(layer, &product.layer(), isa, bf16, threads);
                     assert_eq!(plan.algorithm().ends_with("bf16"), bf16.is_some() && product.out > 4);

@@ -11,11 +11,10 @@ mod tests;
 
 use std::{
     collections::BTreeMap,
-    fmt,
     path::{Path, PathBuf},
-    str::FromStr,
 };
 
+use ferroflow_core::Size;
 use ferroflow_data::{Spec, augment};
 use ferroflow_net::{Model, ModelError};
 use serde::{Deserialize, Serialize};
@@ -45,7 +44,7 @@ pub struct Recipe {
     /// Pairs in a forward pass.
     pub batch: usize,
     /// Size that frames are cut to.
-    pub crop: Crop,
+    pub crop: Size,
     /// Decides the order of the data, augmentation, and the first weights.
     #[serde(default = "one")]
     pub seed: u64,
@@ -99,6 +98,9 @@ pub struct Recipe {
     /// Parameters whose names begin so are not trained.
     #[serde(default)]
     pub freeze: Vec<String>,
+    /// Other data for the first steps.
+    #[serde(default)]
+    pub pretrain: Option<Pretrain>,
     /// What is minimised.
     pub loss: LossConfig,
     /// How weights follow gradients.
@@ -114,6 +116,16 @@ pub struct Recipe {
     /// Options of the network.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+}
+
+/// Data that the first steps of a run see instead of its own, as where that is too hard to begin with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pretrain {
+    /// Data to train on; several are joined.
+    pub data: Vec<String>,
+    /// How many of the run's steps.
+    pub steps: u64,
 }
 
 fn one() -> u64 {
@@ -146,47 +158,6 @@ fn adam() -> OptimiserConfig {
 
 fn constant() -> Schedule {
     Schedule::Constant {}
-}
-
-/// `HxW`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Crop {
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-}
-
-impl FromStr for Crop {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let side = |s: &str| s.trim().parse().ok().filter(|n| (1..=16_384).contains(n));
-        text.split_once('x')
-            .and_then(|(height, width)| Some(Self { height: side(height)?, width: side(width)? }))
-            .ok_or_else(|| format!("`{text}` is no size: write HEIGHTxWIDTH, as in 320x448"))
-    }
-}
-
-impl TryFrom<String> for Crop {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<Crop> for String {
-    fn from(crop: Crop) -> Self {
-        crop.to_string()
-    }
-}
-
-impl fmt::Display for Crop {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}x{}", self.height, self.width)
-    }
 }
 
 /// A recipe that cannot be followed.
@@ -308,10 +279,11 @@ impl Recipe {
         if augment::named(&self.augment, (self.crop.width, self.crop.height)).is_none() {
             return wrong(no_such("augmentation", &self.augment, augment::NAMES.into_iter()));
         }
-        if self.data.is_empty() {
+        let first = self.pretrain.as_ref().map(|first| &first.data);
+        if self.data.is_empty() || first.is_some_and(Vec::is_empty) {
             return wrong("data names nothing to train on".into());
         }
-        for spec in self.data.iter().chain(&self.validate) {
+        for spec in self.data.iter().chain(&self.validate).chain(first.into_iter().flatten()) {
             spec.parse::<Spec>().map_err(|e| RecipeError::Value(e.to_string()))?;
         }
         if let Some(prefix) =

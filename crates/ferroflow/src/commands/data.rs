@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
 
+use ferroflow_core::Size;
 use ferroflow_data::{
     FlowStatistics, Source, Spec, augment, check, check_thoroughly,
     datasets::DATASETS,
@@ -11,7 +12,7 @@ use ferroflow_data::{
     shards,
 };
 
-use crate::{size::Size, usage::usage};
+use crate::usage::usage;
 
 /// Check, describe, pack and time data sets.
 #[derive(clap::Args)]

@@ -2,11 +2,12 @@
 
 use std::process::Command;
 
+use ferroflow_core::Size;
 use ferroflow_kernels::{Bf16, Isa};
 use ferroflow_net::{Model, graph::Sizes};
 use serde::Serialize;
 
-use crate::{machine, size::Size};
+use crate::machine;
 
 /// Say what this machine can run: processor, memory, and which networks fit at which size.
 ///

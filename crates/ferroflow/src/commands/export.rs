@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context;
-use ferroflow_core::io::write_with;
+use ferroflow_core::{Size, io::write_with};
 use ferroflow_data::Spec;
 use ferroflow_infer::offline::{self, Format, Layout};
 use ferroflow_net::{
@@ -12,7 +12,7 @@ use ferroflow_net::{
     weights::store,
 };
 
-use crate::{onnx_check, progress, size::Size, usage::usage};
+use crate::{onnx_check, progress, usage::usage};
 
 /// Write a network as ONNX, or the inputs of an offline runtime.
 #[derive(clap::Args)]

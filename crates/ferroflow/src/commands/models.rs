@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use ferroflow_core::Size;
 use ferroflow_net::{Model, graph::Sizes};
 use serde::Serialize;
 
-use crate::{size::Size, usage::usage};
+use crate::usage::usage;
 
 /// List the networks, describe one, or draw its graph.
 ///

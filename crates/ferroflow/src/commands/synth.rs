@@ -2,20 +2,22 @@
 
 use std::path::PathBuf;
 
+use ferroflow_core::Size;
 use ferroflow_data::synth::{self, Preset, Synth};
 
-use crate::{progress, size::Size, usage::usage};
+use crate::{progress, usage::usage};
 
 /// Write synthetic pairs with exact flow, in the layout of FlyingChairs.
 ///
-/// Presets: chairs, sdhom (small displacements), things, auto (a wide mixture). The same seed gives the same bytes on every
+/// Presets: chairs, sdhom (small displacements), things, auto (a wide mixture), shifts (to learn
+/// matching from). The same seed gives the same bytes on every
 /// machine. Training and evaluation can also use `synth:PRESET` without writing anything:
 ///
 ///   ferroflow synth chairs --count 1000 -o data/
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
-    /// chairs, sdhom, things or auto
+    /// chairs, sdhom, things, auto or shifts
     preset: String,
     /// Number of pairs
     #[arg(long, default_value_t = 100)]
@@ -40,7 +42,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let Some(preset) = Preset::named(&args.preset) else {
-        usage!("there is no preset {}; there are chairs, sdhom, things and auto", args.preset);
+        usage!("there is no preset {}; there are chairs, sdhom, things, auto and shifts", args.preset);
     };
     let mut synth = Synth::new(preset, args.seed, args.size.width, args.size.height);
     if args.textures.is_some() || args.objects.is_some() {

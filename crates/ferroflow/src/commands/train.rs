@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -122,15 +123,20 @@ fn wrong_usage(error: TrainError) -> anyhow::Error {
     }
 }
 
-/// The first Ctrl-C asks the run to save and stop, the second ends the program.
+/// The first Ctrl-C asks the run to save and stop, one a second or more later ends the program: `timeout` and job
+/// schedulers signal the process and then its whole group, which is one request and not two.
 fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = stop.clone();
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+    let mut first: Option<Instant> = None;
+    ctrlc::set_handler(move || match first {
+        None => {
+            first = Some(Instant::now());
+            flag.store(true, Ordering::Relaxed);
+            eprintln!("\nsaving after this step; press Ctrl-C again to stop at once");
         }
-        eprintln!("\nsaving after this step; press Ctrl-C again to stop at once");
+        Some(first) if first.elapsed() < Duration::from_secs(1) => {}
+        Some(_) => std::process::exit(130),
     })?;
     Ok(stop)
 }

@@ -105,7 +105,7 @@ impl Tiled {
         let (input, output) = (problem.input, problem.output);
         let pointwise = s.kernel == 1 && s.stride == 1 && s.padding == [0; 4];
         let image = if pointwise { Extent { n: 1, h: 1, w: input.n * input.h * input.w } } else { input };
-        let dilated = s.kind == ConvKind::Forward && s.stride == 1;
+        let dilated = s.kind == ConvKind::Forward && s.stride == 1 && s.kernel > 1;
         let every = if dilated { s.dilation } else { 1 };
         let dense = Problem { shape: ConvShape { dilation: s.dilation / every, ..*s }, ..problem.clone() };
         let (phase_taps, before, window) = phases(&dense);

@@ -4,13 +4,12 @@ mod training;
 
 use std::{num::NonZeroUsize, time::Instant};
 
-use ferroflow_core::Frame;
+use ferroflow_core::{Frame, Size};
 use serde::Serialize;
 
 use crate::{
     machine,
     method::{MethodArgs, Precision, WhichWeights},
-    size::Size,
     usage::usage,
 };
 
