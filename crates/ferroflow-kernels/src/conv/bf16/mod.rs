@@ -52,7 +52,7 @@ pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> 
     let engine = Tiled::new(problem, options, bf16, None);
     vec![Candidate {
         name: engine.name(),
-        weights: engine.weight_bytes() / size_of::<u16>(),
+        weights: engine.weight_bytes() / size_of::<f32>(),
         seconds: engine.seconds(options),
         exact: false,
         build: Box::new(move |_, _| Box::new(engine)),
