@@ -80,6 +80,22 @@ pub struct DataResult {
     pub pairs: Vec<PairResult>,
 }
 
+impl DataResult {
+    /// Headings and figures of a table, beside those of another method on the same data, if there is one.
+    pub fn columns<'a>(&'a self, compared: Option<(&str, &'a Self)>) -> Vec<(String, &'a Metrics)> {
+        let mut columns = vec![
+            ("over pixels".to_string(), &self.summary.over_pixels),
+            ("over images".to_string(), &self.summary.over_images),
+        ];
+        columns.extend(self.over_batches.as_ref().map(|batches| ("over batches".to_string(), batches)));
+        if let Some((name, compared)) = compared {
+            columns.push((format!("{name} over pixels"), &compared.summary.over_pixels));
+            columns.push((format!("{name} over images"), &compared.summary.over_images));
+        }
+        columns
+    }
+}
+
 /// What to evaluate, and how.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Protocol {

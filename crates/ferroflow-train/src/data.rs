@@ -25,12 +25,14 @@ pub enum FeedError {
     #[error("{0} has no true flow: train on data with ground truth")]
     NoTruth(String),
     /// A pair of another size than the crop.
-    #[error("{id} is {}x{} after augmentation and the crop {crop}: choose an augmentation that cuts (augment = \"crop\")", .size.1, .size.0)]
+    #[error(
+        "{id} is {size} after augmentation and the crop {crop}: choose an augmentation that cuts (augment = \"crop\")"
+    )]
     Size {
         /// The pair.
         id: String,
-        /// Width and height.
-        size: (usize, usize),
+        /// Its size.
+        size: Size,
         /// What was asked for.
         crop: Size,
     },
@@ -54,7 +56,7 @@ pub struct Batch {
 pub struct Batches {
     loader: Loader<Result<Example, FeedError>>,
     size: usize,
-    crop: Size,
+    visits: Arc<Visits>,
 }
 
 /// A pair as planes.
@@ -62,42 +64,46 @@ struct Example {
     frames: [Vec<f32>; 2],
     flow: Vec<f32>,
     known: Vec<bool>,
+    size: Size,
     id: String,
 }
 
 impl Batches {
     /// Opens a recipe's data; the first sample is the one at `position`.
     pub fn open(recipe: &Recipe, position: u64) -> Result<Self, FeedError> {
-        let crop = recipe.crop;
         let per_step = (recipe.batch * recipe.accumulate) as u64;
-        let first = recipe.pretrain.as_ref();
+        let own = (&recipe.data, u64::MAX, recipe.crop);
+        let before = recipe.pretrain.iter().map(|stage| (&stage.data, stage.steps, stage.crop.unwrap_or(recipe.crop)));
         let mut stages = Vec::new();
-        for (data, steps) in first.map(|first| (&first.data, first.steps)).into_iter().chain([(&recipe.data, u64::MAX)])
-        {
+        for (data, steps, crop) in before.chain([own]) {
             let source = join(data)?;
             let order = Order::new(source.len(), recipe.seed);
-            stages.push(Stage { source, order, samples: steps.saturating_mul(per_step) });
+            let augment = augment::named(&recipe.augment, (crop.width, crop.height)).unwrap_or(Box::new(augment::Keep));
+            stages.push(Stage { source, order, augment, crop, samples: steps.saturating_mul(per_step) });
         }
-        let augment = augment::named(&recipe.augment, (crop.width, crop.height)).unwrap_or(Box::new(augment::Keep));
-        let visits = Visits { stages, augment, per_step };
+        let visits = Arc::new(Visits { stages, per_step });
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let workers = if recipe.workers == 0 { cores.div_ceil(2) } else { recipe.workers };
         let some = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         let capacity = Capacity { workers: some(workers), ahead: some(workers + 2 * recipe.batch) };
         let endless = Order::new(None, recipe.seed).start_at(position);
-        let loader = Loader::new(Arc::new(visits), endless, capacity, move |sample, _| Ok(Example::of(sample, crop)));
-        Ok(Self { loader, size: recipe.batch, crop })
+        let loader = Loader::new(visits.clone(), endless, capacity, |sample, _| Ok(Example::of(sample)));
+        Ok(Self { loader, size: recipe.batch, visits })
     }
 
     /// The next batch.
     pub fn take(&mut self) -> Result<Batch, FeedError> {
-        let [n, h, w] = [self.size, self.crop.height, self.crop.width];
+        let crop = self.visits.stage(self.position()).0.crop;
+        let [n, h, w] = [self.size, crop.height, crop.width];
         let mut frames = [(); 2].map(|()| Vec::with_capacity(n * 3 * h * w));
         let mut flow = Vec::with_capacity(n * 2 * h * w);
         let mut known = Vec::with_capacity(n * h * w);
         let mut ids = Vec::with_capacity(n);
         for example in self.loader.by_ref().take(n) {
             let example = example??;
+            if example.size != crop {
+                return Err(FeedError::Size { id: example.id, size: example.size, crop });
+            }
             frames.iter_mut().zip(&example.frames).for_each(|(all, one)| all.extend_from_slice(one));
             flow.extend_from_slice(&example.flow);
             known.extend_from_slice(&example.known);
@@ -118,15 +124,12 @@ impl Batches {
 }
 
 impl Example {
-    fn of(sample: Sample, crop: Size) -> Result<Self, FeedError> {
+    fn of(sample: Sample) -> Result<Self, FeedError> {
         let Sample { first, second, flow, id, .. } = sample;
         let Some(flow) = flow else { return Err(FeedError::NoTruth(id)) };
-        let size = (first.width(), first.height());
-        if size != (crop.width, crop.height) {
-            return Err(FeedError::Size { id, size, crop });
-        }
-        let known = flow.validity().map_or_else(|| vec![true; size.0 * size.1], |mask| mask.data().to_vec());
-        Ok(Self { frames: [planes(&first), planes(&second)], flow: [flow.u(), flow.v()].concat(), known, id })
+        let size = Size { height: first.height(), width: first.width() };
+        let known = flow.validity().map_or_else(|| vec![true; size.height * size.width], |mask| mask.data().to_vec());
+        Ok(Self { frames: [planes(&first), planes(&second)], flow: [flow.u(), flow.v()].concat(), known, size, id })
     }
 }
 
@@ -140,15 +143,31 @@ fn planes(frame: &Frame) -> Vec<f32> {
 struct Visits {
     /// One after the other; the last never ends.
     stages: Vec<Stage>,
-    augment: Box<dyn Augment>,
     per_step: u64,
 }
 
-/// A part of the run with data of its own.
+/// A part of the run with data and a size of its own.
 struct Stage {
     source: Arc<dyn Source>,
     order: Order,
+    augment: Box<dyn Augment>,
+    crop: Size,
     samples: u64,
+}
+
+impl Visits {
+    /// The stage of a position, and the position in it.
+    fn stage(&self, position: u64) -> (&Stage, u64) {
+        let (last, before) = self.stages.split_last().expect("a run has data of its own");
+        let mut within = position;
+        for stage in before {
+            if within < stage.samples {
+                return (stage, within);
+            }
+            within -= stage.samples;
+        }
+        (last, within)
+    }
 }
 
 impl Source for Visits {
@@ -161,17 +180,10 @@ impl Source for Visits {
     }
 
     fn get(&self, position: usize) -> Result<Sample, DataError> {
-        let (mut within, mut stages) = (position as u64, self.stages.iter());
-        let stage = loop {
-            match stages.next() {
-                Some(stage) if within < stage.samples => break stage,
-                Some(stage) => within -= stage.samples,
-                None => return Err(DataError::Index { name: self.name(), len: 0, index: position }),
-            }
-        };
+        let (stage, within) = self.stage(position as u64);
         let visit = stage.order.at(within);
         let sample = stage.source.get(visit.index)?;
-        self.augment.apply(sample, &mut Random::new(visit.seed, &[]), position as u64 / self.per_step)
+        stage.augment.apply(sample, &mut Random::new(visit.seed, &[]), position as u64 / self.per_step)
     }
 }
 
@@ -294,22 +306,20 @@ mod tests {
     }
 
     #[test]
-    fn the_first_steps_may_see_other_data() {
-        let changes = ["pretrain.data=synth:sdhom@size=72x80", "pretrain.steps=2"];
-        let (recipe, plain) = (recipe(&changes), recipe(&[]));
-        let ids = |recipe: &Recipe, position| {
-            let mut batches = Batches::open(recipe, position).unwrap();
-            (0..3).flat_map(|_| batches.take().unwrap().ids).collect::<Vec<_>>()
-        };
-        assert_eq!(
-            ids(&recipe, 0),
-            [
-                &["sdhom/0000000", "sdhom/0000001", "sdhom/0000002", "sdhom/0000003"].map(String::from),
-                &ids(&plain, 0)[..2]
-            ]
-            .concat()
-        );
-        assert_eq!(ids(&recipe, 4), ids(&plain, 0));
+    fn the_first_steps_may_see_other_data_and_another_crop() {
+        let stages = "pretrain=[{ data='synth:sdhom@size=80x72', steps=1 }, \
+                      { data='synth:auto@size=64x128', steps=1, crop='64x128' }]";
+        let recipe = recipe(&[stages, "augment=crop"]);
+        let mut whole = Batches::open(&recipe, 0).unwrap();
+        for (step, (preset, width)) in [("sdhom", 64), ("auto", 128), ("chairs", 64), ("chairs", 64)].iter().enumerate()
+        {
+            let batch = whole.take().unwrap();
+            let first = 2 * step.saturating_sub(2);
+            assert_eq!(batch.ids, [first, first + 1].map(|i| format!("{preset}/{i:07}")));
+            assert_eq!(batch.truth.flow.shape, [2, 2, 64, *width]);
+            assert_eq!(recipe.crop_at(step as u64).width, *width);
+            assert_eq!(Batches::open(&recipe, 2 * step as u64).unwrap().take().unwrap().frames, batch.frames);
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use ferroflow_core::Size;
 use ferroflow_net::{
     Graph, Model,
     graph::Sizes,
@@ -128,13 +129,17 @@ impl Run {
         let graph = &model.graph;
         let loss = recipe.loss()?;
         let trained = recipe.trained(&model);
-        let sizes = Sizes::new(recipe.batch, recipe.crop.height, recipe.crop.width);
         let outputs = loss.outputs(graph)?;
-        let mut device = make_device(graph, TrainingOptions { sizes, outputs, trained: trained.clone() })?;
+        let device_for = |crop: Size| {
+            let sizes = Sizes::new(recipe.batch, crop.height, crop.width);
+            make_device(graph, TrainingOptions { sizes, outputs: outputs.clone(), trained: trained.clone() })
+        };
         let mut gradients = Gradients::zeros(graph, &trained);
         let mut validation = Validation::open(recipe)?;
 
         let mut state = self.state(&model, &trained, watch)?;
+        let mut crop = recipe.crop_at(state.progress.step);
+        let mut device = device_for(crop)?;
         let mut batches = Batches::open(recipe, state.progress.position)?;
         let mut log = Log::open(&self.folder.log(), state.progress.step)?;
         let mut events = Events::create(&self.folder.events(), state.progress.step).map_err(TrainError::Events)?;
@@ -146,6 +151,10 @@ impl Run {
             let rate = recipe.rate(state.progress.step);
             let scale = f64::from(state.progress.scale.factor);
             let statistics = state.statistics(graph);
+            if crop != recipe.crop_at(state.progress.step) {
+                crop = recipe.crop_at(state.progress.step);
+                device = device_for(crop)?;
+            }
 
             // Forward and backward, as often as gradients are to be averaged.
             gradients.clear();

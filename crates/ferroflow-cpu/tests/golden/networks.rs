@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use ferroflow_cpu::reference::{Tensor, resize};
 use ferroflow_net::graph::{Filter, Grid, Param};
+use ferroflow_net::weights::formula::image_pair;
 use ferroflow_net::{Model, Weights};
 
 use super::cases::{self, Case, Images, Target};
@@ -14,14 +15,20 @@ use super::shared::{Array, Input, SEED, golden, read};
 const F32: &dyn Executor = &Reference::<f32>(PhantomData);
 const F64: &dyn Executor = &Reference::<f64>(PhantomData);
 
-fn input(images: Images) -> Input {
+/// Names, height and width.
+fn pairs(images: Images) -> (&'static [&'static str], usize, usize) {
     match images {
-        Images::A => Input::set(&["a0", "a1"], 128, 192),
-        Images::B => Input::set(&["b0"], 64, 64),
-        Images::BPadded => Input::set(&["b0"], 64, 64).cropped(54, 59).padded(64, 64),
-        Images::U => Input::set(&["u0", "u1"], 160, 192),
-        Images::U0 => Input::set(&["u0"], 160, 192),
+        Images::A => (&["a0", "a1"], 128, 192),
+        Images::B | Images::BPadded => (&["b0"], 64, 64),
+        Images::U => (&["u0", "u1"], 160, 192),
+        Images::U0 => (&["u0"], 160, 192),
     }
+}
+
+fn input(images: Images) -> Input {
+    let (names, height, width) = pairs(images);
+    let whole = Input::set(names, height, width);
+    if images == Images::BPadded { whole.cropped(54, 59).padded(height, width) } else { whole }
 }
 
 /// `NAME@everyK` holds elements 0, K, 2K, ... and `NAME@flat` all.
@@ -71,6 +78,10 @@ fn run_cases(executor: &dyn Executor, cases: &[Case]) {
                     (values(&node), factor, tolerance)
                 }
                 Target::FlowSwapped(tolerance) => (values("flow").map(exchanged), 1.0, tolerance),
+                Target::EndPointError => {
+                    let error = values("flow").map(|flow| end_point_error(&flow, case.images));
+                    (error, 1.0, Tolerance::Absolute(2e-4, 2e-4))
+                }
                 Target::Elsewhere(reason) => {
                     println!("{what}: {reason}");
                     continue;
@@ -95,6 +106,17 @@ fn run_cases(executor: &dyn Executor, cases: &[Case]) {
         assert!(compared > 0, "{} compares nothing", case.file);
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// Mean distance to the true flow.
+fn end_point_error(flow: &Array, images: Images) -> Array {
+    let (names, height, width) = pairs(images);
+    let plane = height * width;
+    let truth = names.iter().flat_map(|name| image_pair(SEED, name, height, width).flow);
+    let apart: Vec<f64> = flow.data.iter().zip(truth).map(|(a, b)| f64::from(a - b)).collect();
+    let lengths = apart.chunks_exact(2 * plane).flat_map(|d| (0..plane).map(|i| d[i].hypot(d[plane + i])));
+    let mean = lengths.sum::<f64>() / (names.len() * plane) as f64;
+    Array { shape: Vec::new(), data: vec![mean as f32] }
 }
 
 /// (u, v) to (v, u)

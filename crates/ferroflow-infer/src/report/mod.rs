@@ -5,8 +5,6 @@ mod plot;
 
 use std::fmt::Write as _;
 
-use ferroflow_core::metrics::Metrics;
-
 pub use gallery::{Gallery, Shown};
 
 use crate::evaluate::DataResult;
@@ -68,13 +66,7 @@ impl Page<'_> {
 }
 
 fn table(result: &DataResult, compared: Option<(&str, &DataResult)>) -> String {
-    let mut columns: Vec<(String, &Metrics)> =
-        vec![("over pixels".into(), &result.summary.over_pixels), ("over images".into(), &result.summary.over_images)];
-    columns.extend(result.over_batches.as_ref().map(|batches| ("over batches".to_string(), batches)));
-    if let Some((name, compared)) = compared {
-        columns.push((format!("{name}, over pixels"), &compared.summary.over_pixels));
-        columns.push((format!("{name}, over images"), &compared.summary.over_images));
-    }
+    let columns = result.columns(compared);
     let mut html = String::from("<table><tr><th></th>");
     columns.iter().for_each(|(heading, _)| {
         let _ = write!(html, "<th>{}</th>", escaped(heading));
@@ -101,7 +93,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ferroflow_core::metrics::Evaluation;
+    use ferroflow_core::metrics::{Evaluation, Metrics};
     use ferroflow_core::{FlowField, Frame};
     use ferroflow_data::Sample;
 

@@ -52,7 +52,7 @@ impl Kernel for Once<'_> {
     fn run<S: Simd>(self) {
         match S::ISA {
             Isa::Avx512 => self.sized::<S, 14, 2>(),
-            Isa::Avx2 => self.sized::<S, 6, 1>(),
+            Isa::Avx2 | Isa::Neon => self.sized::<S, 6, 1>(),
             Isa::Portable => self.sized::<S, 4, 1>(),
         }
     }

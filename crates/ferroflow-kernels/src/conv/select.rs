@@ -74,6 +74,7 @@ impl Machine {
     pub fn of(isa: Isa) -> Self {
         let flops = match isa {
             Isa::Portable => 20e9,
+            Isa::Neon => 50e9,
             Isa::Avx2 => 100e9,
             Isa::Avx512 => 155e9,
         };

@@ -98,9 +98,9 @@ pub struct Recipe {
     /// Parameters whose names begin so are not trained.
     #[serde(default)]
     pub freeze: Vec<String>,
-    /// Other data for the first steps.
+    /// What comes before `data`: the first steps of the run, stage by stage.
     #[serde(default)]
-    pub pretrain: Option<Pretrain>,
+    pub pretrain: Vec<Pretrain>,
     /// What is minimised.
     pub loss: LossConfig,
     /// How weights follow gradients.
@@ -118,7 +118,7 @@ pub struct Recipe {
     pub options: BTreeMap<String, String>,
 }
 
-/// Data that the first steps of a run see instead of its own, as where that is too hard to begin with.
+/// Steps with other data than the recipe's own, as where that is too hard to begin with, or of another size.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pretrain {
@@ -126,6 +126,9 @@ pub struct Pretrain {
     pub data: Vec<String>,
     /// How many of the run's steps.
     pub steps: u64,
+    /// Size that frames are cut to; the recipe's where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crop: Option<Size>,
 }
 
 fn one() -> u64 {
@@ -233,6 +236,16 @@ impl Recipe {
         rise * self.schedule.rate(self.lr, step, self.steps)
     }
 
+    /// Size that frames are cut to in update `step`.
+    pub fn crop_at(&self, step: u64) -> Size {
+        let mut end = 0u64;
+        let stage = self.pretrain.iter().find(|stage| {
+            end = end.saturating_add(stage.steps);
+            step < end
+        });
+        stage.and_then(|stage| stage.crop).unwrap_or(self.crop)
+    }
+
     /// Whether a parameter of this name is to stay as it is.
     pub fn freezes(&self, name: &str) -> bool {
         self.freeze.iter().any(|prefix| name.starts_with(prefix))
@@ -266,8 +279,10 @@ impl Recipe {
                 return wrong(format!("{key} must be at least 1"));
             }
         }
-        if !self.crop.height.is_multiple_of(model.stride) || !self.crop.width.is_multiple_of(model.stride) {
-            return wrong(format!("crop is {}: {} needs multiples of {}", self.crop, model.name, model.stride));
+        for crop in self.pretrain.iter().filter_map(|stage| stage.crop).chain([self.crop]) {
+            if !crop.height.is_multiple_of(model.stride) || !crop.width.is_multiple_of(model.stride) {
+                return wrong(format!("crop is {crop}: {} needs multiples of {}", model.name, model.stride));
+            }
         }
         let amount = |x: f64| x.is_finite() && x >= 0.0;
         if !amount(self.lr) {
@@ -279,11 +294,11 @@ impl Recipe {
         if augment::named(&self.augment, (self.crop.width, self.crop.height)).is_none() {
             return wrong(no_such("augmentation", &self.augment, augment::NAMES.into_iter()));
         }
-        let first = self.pretrain.as_ref().map(|first| &first.data);
-        if self.data.is_empty() || first.is_some_and(Vec::is_empty) {
+        let stages = || self.pretrain.iter().map(|stage| &stage.data).chain([&self.data]);
+        if stages().any(Vec::is_empty) {
             return wrong("data names nothing to train on".into());
         }
-        for spec in self.data.iter().chain(&self.validate).chain(first.into_iter().flatten()) {
+        for spec in stages().flatten().chain(&self.validate) {
             spec.parse::<Spec>().map_err(|e| RecipeError::Value(e.to_string()))?;
         }
         if let Some(prefix) =

@@ -48,7 +48,9 @@ fn spell_out(table: &mut Table) {
                 let given = file.as_str().is_some_and(|f| !f.is_empty());
                 *value = Value::Table(given.then_some((String::new(), file)).into_iter().collect());
             }
-            Value::Table(first) if key == "pretrain" => spell_out(first),
+            Value::Array(stages) if key == "pretrain" => {
+                stages.iter_mut().filter_map(Value::as_table_mut).for_each(spell_out);
+            }
             Value::Table(options) if key == "options" => {
                 for option in options.iter_mut().map(|(_, v)| v).filter(|v| !v.is_str()) {
                     *option = Value::String(option.to_string());

@@ -251,15 +251,7 @@ fn print_result(
         1e3 * result.seconds_per_pair,
         estimator.name()
     );
-    let mut columns = vec![("over pixels".to_string(), &result.summary.over_pixels)];
-    columns.push(("over images".into(), &result.summary.over_images));
-    if let Some(batches) = &result.over_batches {
-        columns.push(("over batches".into(), batches));
-    }
-    if let (Some(compared), Some(baseline)) = (compared, baseline) {
-        columns.push((format!("{} over pixels", baseline.name()), &compared.summary.over_pixels));
-        columns.push((format!("{} over images", baseline.name()), &compared.summary.over_images));
-    }
+    let columns = result.columns(baseline.map(Estimator::name).zip(compared));
     let columns: Vec<_> = columns.iter().map(|(heading, metrics)| (heading.as_str(), *metrics)).collect();
     println!("{}", metrics_table(&columns));
 }

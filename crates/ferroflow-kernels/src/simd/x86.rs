@@ -1,0 +1,254 @@
+//! AVX2 with FMA, and AVX-512.
+
+use std::arch::x86_64::*;
+
+use super::{Isa, Kernel, Simd};
+
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Avx2>()
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+pub unsafe fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run::<Avx512>()
+}
+
+/// Two vectors of 8.
+#[derive(Clone, Copy)]
+pub struct Avx2;
+
+/// One vector of 16.
+#[derive(Clone, Copy)]
+pub struct Avx512;
+
+// SAFETY of every block below: `Simd`'s contract; the methods run only inside `run_avx2` and `run_avx512`.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Avx2 {
+    type V = [__m256; 2];
+    const ISA: Isa = Isa::Avx2;
+    const TILE: usize = 6;
+    const PANEL: usize = 1;
+    #[inline(always)]
+    unsafe fn zero() -> Self::V {
+        unsafe { [_mm256_setzero_ps(); 2] }
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::V {
+        unsafe { [_mm256_set1_ps(x); 2] }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self::V {
+        unsafe { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: Self::V) {
+        unsafe {
+            _mm256_storeu_ps(p, v[0]);
+            _mm256_storeu_ps(p.add(8), v[1]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn stream(p: *mut f32, v: Self::V) {
+        unsafe {
+            _mm256_stream_ps(p, v[0]);
+            _mm256_stream_ps(p.add(8), v[1]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+    }
+    #[inline(always)]
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { [_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn where_positive(condition: Self::V, a: Self::V, b: Self::V) -> Self::V {
+        unsafe {
+            let half = |i: usize| {
+                let positive = _mm256_cmp_ps::<_CMP_GT_OQ>(condition[i], _mm256_setzero_ps());
+                _mm256_blendv_ps(b[i], a[i], positive)
+            };
+            [half(0), half(1)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn sum(v: Self::V) -> f32 {
+        unsafe {
+            let s = _mm256_add_ps(v[0], v[1]);
+            let s = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
+            let s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+            _mm_cvtss_f32(_mm_add_ss(s, _mm_shuffle_ps(s, s, 1)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_near(p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn transpose(rows: &mut [Self::V; 16]) {
+        unsafe {
+            let quarter = |first: usize, half: usize| {
+                let r: [__m256; 8] = std::array::from_fn(|i| rows[first + i][half]);
+                transpose_8x8(r)
+            };
+            let (a, b, c, d) = (quarter(0, 0), quarter(8, 0), quarter(0, 1), quarter(8, 1));
+            for i in 0..8 {
+                rows[i] = [a[i], b[i]];
+                rows[8 + i] = [c[i], d[i]];
+            }
+        }
+    }
+}
+
+// SAFETY of every block below: as for `Avx2`.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Avx512 {
+    type V = __m512;
+    const ISA: Isa = Isa::Avx512;
+    const TILE: usize = 14;
+    const PANEL: usize = 2;
+    #[inline(always)]
+    unsafe fn zero() -> Self::V {
+        unsafe { _mm512_setzero_ps() }
+    }
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> Self::V {
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> Self::V {
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: Self::V) {
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn stream(p: *mut f32, v: Self::V) {
+        unsafe { _mm512_stream_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn fence() {
+        unsafe { _mm_sfence() }
+    }
+    #[inline(always)]
+    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn where_positive(condition: Self::V, a: Self::V, b: Self::V) -> Self::V {
+        unsafe {
+            let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(condition, _mm512_setzero_ps());
+            _mm512_mask_blend_ps(positive, b, a)
+        }
+    }
+    #[inline(always)]
+    unsafe fn sum(v: Self::V) -> f32 {
+        unsafe { _mm512_reduce_add_ps(v) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_near(p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn transpose(rows: &mut [Self::V; 16]) {
+        unsafe {
+            // Within each 128-bit quarter: t[4g + k] holds column k of rows 4g .. 4g + 4.
+            let mut t = *rows;
+            for g in (0..16).step_by(4) {
+                let (a, b) = (_mm512_unpacklo_ps(rows[g], rows[g + 1]), _mm512_unpackhi_ps(rows[g], rows[g + 1]));
+                let (c, d) =
+                    (_mm512_unpacklo_ps(rows[g + 2], rows[g + 3]), _mm512_unpackhi_ps(rows[g + 2], rows[g + 3]));
+                let (a, b, c, d) = (_mm512_castps_pd(a), _mm512_castps_pd(b), _mm512_castps_pd(c), _mm512_castps_pd(d));
+                t[g] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+                t[g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+                t[g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+                t[g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+            }
+            // Then the 4 x 4 quarters themselves.
+            for k in 0..4 {
+                let a = _mm512_shuffle_f32x4(t[k], t[4 + k], 0x88);
+                let b = _mm512_shuffle_f32x4(t[k], t[4 + k], 0xdd);
+                let c = _mm512_shuffle_f32x4(t[8 + k], t[12 + k], 0x88);
+                let d = _mm512_shuffle_f32x4(t[8 + k], t[12 + k], 0xdd);
+                rows[k] = _mm512_shuffle_f32x4(a, c, 0x88);
+                rows[4 + k] = _mm512_shuffle_f32x4(b, d, 0x88);
+                rows[8 + k] = _mm512_shuffle_f32x4(a, c, 0xdd);
+                rows[12 + k] = _mm512_shuffle_f32x4(b, d, 0xdd);
+            }
+        }
+    }
+}
+
+// SAFETY: as for `Avx2`.
+#[inline(always)]
+unsafe fn transpose_8x8(r: [__m256; 8]) -> [__m256; 8] {
+    // SAFETY: as above.
+    unsafe {
+        let mut t = r;
+        for g in (0..8).step_by(4) {
+            let (a, b) = (_mm256_unpacklo_ps(r[g], r[g + 1]), _mm256_unpackhi_ps(r[g], r[g + 1]));
+            let (c, d) = (_mm256_unpacklo_ps(r[g + 2], r[g + 3]), _mm256_unpackhi_ps(r[g + 2], r[g + 3]));
+            t[g] = _mm256_shuffle_ps(a, c, 0x44);
+            t[g + 1] = _mm256_shuffle_ps(a, c, 0xee);
+            t[g + 2] = _mm256_shuffle_ps(b, d, 0x44);
+            t[g + 3] = _mm256_shuffle_ps(b, d, 0xee);
+        }
+        let mut out = r;
+        for k in 0..4 {
+            out[k] = _mm256_permute2f128_ps(t[k], t[4 + k], 0x20);
+            out[4 + k] = _mm256_permute2f128_ps(t[k], t[4 + k], 0x31);
+        }
+        out
+    }
+}
