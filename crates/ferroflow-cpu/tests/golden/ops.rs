@@ -1,7 +1,5 @@
 //! Every operation against the function it is named after: NVIDIA's kernels, torch, TensorFlow, Caffe.
 
-use std::collections::BTreeMap;
-
 use ferroflow_cpu::reference::{self, Tensor, resize};
 use ferroflow_net::graph::{
     Builder, ConvSpec, Correlation, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Naming, Op, Padding, Sizes,
@@ -9,39 +7,23 @@ use ferroflow_net::graph::{
 };
 use ferroflow_net::weights::{self, Weights};
 
-use super::compare::{Tolerance, compare};
-use super::shared::{Array, golden, read};
+use super::compare::Tolerance;
+use super::shared::{Array, File};
 
 /// Single precision of an operation or two.
 const OP: Tolerance = Tolerance::OfLargest(2e-5);
 /// No rounding but that of a square root.
 const EXACT: Tolerance = Tolerance::OfLargest(1e-6);
 
-struct File {
-    name: &'static str,
-    arrays: BTreeMap<String, Array>,
-    wrong: Vec<String>,
-}
-
 impl File {
-    fn open(name: &'static str) -> Option<Self> {
-        let arrays = read(&golden()?.join(format!("ops/{name}.safetensors")));
-        Some(Self { name, arrays, wrong: Vec::new() })
-    }
-
     fn get(&self, name: &str) -> Tensor<f32> {
         let array = &self.arrays[name];
         Tensor { shape: array.shape[..].try_into().unwrap(), data: array.data.clone() }
     }
 
     fn check(&mut self, ours: &Tensor<f32>, name: &str, tolerance: Tolerance) {
-        let theirs = &self.arrays[name];
-        assert_eq!(ours.shape[..], theirs.shape, "{name}");
-        self.wrong.extend(compare(&format!("{} {name}", self.name), &ours.data, &theirs.data, tolerance).err());
-    }
-
-    fn finish(self) {
-        assert!(self.wrong.is_empty(), "\n{}", self.wrong.join("\n"));
+        assert_eq!(ours.shape[..], self.arrays[name].shape, "{name}");
+        self.compare(&ours.data, name, tolerance);
     }
 }
 

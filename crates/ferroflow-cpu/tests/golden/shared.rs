@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use ferroflow_net::weights::formula::image_pair;
 use safetensors::{Dtype, SafeTensors};
 
+use super::compare::{Tolerance, compare};
+
 /// The seed of the set.
 pub const SEED: &str = "ferroflow-golden";
 
@@ -46,6 +48,29 @@ pub fn read(path: &Path) -> BTreeMap<String, Array> {
         Some(Array { shape: view.shape().to_vec(), data })
     };
     file.names().into_iter().filter_map(|name| Some((name.to_string(), array(name)?))).collect()
+}
+
+/// A file of golden operations, and what was found to differ from it.
+pub struct File {
+    name: &'static str,
+    pub arrays: BTreeMap<String, Array>,
+    wrong: Vec<String>,
+}
+
+impl File {
+    pub fn open(name: &'static str) -> Option<Self> {
+        let arrays = read(&golden()?.join(format!("ops/{name}.safetensors")));
+        Some(Self { name, arrays, wrong: Vec::new() })
+    }
+
+    pub fn compare(&mut self, ours: &[f32], name: &str, tolerance: Tolerance) {
+        let theirs = &self.arrays[name].data;
+        self.wrong.extend(compare(&format!("{} {name}", self.name), ours, theirs, tolerance).err());
+    }
+
+    pub fn finish(self) {
+        assert!(self.wrong.is_empty(), "\n{}", self.wrong.join("\n"));
+    }
 }
 
 /// Frames for a network.

@@ -1,6 +1,6 @@
 //! safetensors: an 8-byte header length, a JSON header, the values.
 
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{Read, Seek};
 
 use serde_json::{Map, Value};
 
@@ -32,6 +32,7 @@ pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Result<Content
 
     let mut contents = Contents::default();
     let mut budget = Budget::new(FORMAT, length);
+    let mut stored = Vec::new();
     for (name, entry) in header {
         if name == "__metadata__" {
             let words = entry.as_object().into_iter().flatten();
@@ -63,10 +64,18 @@ pub(super) fn read(file: &mut (impl Read + Seek), length: u64) -> Result<Content
         if budget.take(&name, &shape)?.checked_mul(element.size()) != Some(bytes) {
             return Err(damaged(&format!("`{name}` has {bytes} bytes for the shape {shape:?}")));
         }
-        let read = file.seek(SeekFrom::Start(8 + size + from as u64)).and_then(|_| read_bytes(file, bytes as u64));
+        stored.push((from, to, element, name, shape));
+    }
+    // In the order of their values: the reader's buffer is filled again only where something lies between two of them.
+    stored.sort_unstable_by_key(|&(from, ..)| from);
+    let mut at = 0;
+    for (from, to, element, name, shape) in stored {
+        let read = file.seek_relative(from as i64 - at as i64).and_then(|()| read_bytes(file, (to - from) as u64));
         let bytes = read.map_err(|_| damaged(&format!("the values of `{name}` are cut off")))?;
         contents.tensors.push(Tensor { data: element.decode(&bytes), name, shape });
+        at = to;
     }
+    contents.tensors.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Ok(contents)
 }
 

@@ -54,11 +54,7 @@ pub struct Difference {
 impl Difference {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn len(&self) -> usize {
-        self.missing.len() + self.extra.len() + self.misshapen.len()
+        self.missing.is_empty() && self.extra.is_empty() && self.misshapen.is_empty()
     }
 }
 
@@ -88,36 +84,32 @@ pub fn recognise(file: &Imported) -> Result<Model, MatchError> {
     }
     let origin = Origin::of(file);
     let tensors = by_parameter(file);
-    let mut closest: Option<(&'static str, Difference)> = None;
-    let mut fits = |model: &Model| {
-        let difference = compare(model, &tensors);
-        let fits = difference.is_empty();
-        if closest.as_ref().is_none_or(|(_, d)| difference.len() < d.len()) {
-            closest = Some((model.name, difference));
-        }
-        fits
-    };
     // Networks as their references build them; then with one option changed, since some change the shapes.
-    for name in Model::names() {
-        let model = Model::with_options(name, &origin.options(name, file))?;
-        if fits(&model) {
-            return Ok(model);
-        }
-    }
-    for name in Model::names() {
+    let mut candidates: Vec<(&str, BTreeMap<String, String>)> =
+        Model::names().map(|name| (name, origin.options(name, file))).collect();
+    for plain in 0..candidates.len() {
+        let (name, options) = candidates[plain].clone();
         for option in Model::options_of(name)? {
             for value in option.values.iter().filter(|v| !v.contains("..=")) {
-                let mut options = origin.options(name, file);
-                options.insert(option.key.to_string(), value.clone());
-                let model = Model::with_options(name, &options)?;
-                if fits(&model) {
-                    return Ok(model);
-                }
+                let changed = (option.key.to_string(), value.clone());
+                candidates.push((name, options.clone().into_iter().chain([changed]).collect()));
             }
         }
     }
-    let (closest, difference) = closest.unwrap_or_default();
-    Err(MatchError::Unknown { closest: closest.to_string(), difference })
+    let mut closest: Option<(usize, Model)> = None;
+    for (name, options) in candidates {
+        let model = Model::with_options(name, &options)?;
+        let differences = differences(&model, &tensors);
+        if differences == 0 {
+            return Ok(model);
+        }
+        if closest.as_ref().is_none_or(|(fewest, _)| differences < *fewest) {
+            closest = Some((differences, model));
+        }
+    }
+    let (closest, difference) =
+        closest.map(|(_, model)| (model.name.to_string(), compare(&model, &tensors))).unwrap_or_default();
+    Err(MatchError::Unknown { closest, difference })
 }
 
 /// The network of this name for a checkpoint; what `options` leaves open is taken from the file's origin.
@@ -218,6 +210,19 @@ fn batch_norm(name: &str) -> Option<String> {
         _ => return None,
     };
     Some(format!("{layer}.{last}"))
+}
+
+/// How many names and shapes keep these tensors from being the model's: what [`compare`] lists, without listing a file's
+/// names for every network there is.
+fn differences(model: &Model, tensors: &HashMap<String, &Tensor>) -> usize {
+    let (mut known, mut misshapen) = (0, 0);
+    for param in &model.graph.params {
+        if let Some(tensor) = tensors.get(&param.name) {
+            known += 1;
+            misshapen += usize::from(tensor.shape != model.layout.stored_shape(&param.shape));
+        }
+    }
+    model.graph.params.len() - known + misshapen + tensors.len() - known
 }
 
 /// What keeps these tensors from being the model's.

@@ -156,5 +156,6 @@ fn what_does_not_fit_is_listed() {
         assert!(error.contains(word), "{word}: {error}");
     }
     let model = network(&file, "lightflow", &BTreeMap::new()).unwrap();
+    assert_eq!(differences(&model, &by_parameter(&file)), 3);
     assert!(matches!(assign(file, &model), Err(MatchError::NotThese { .. })));
 }

@@ -159,9 +159,10 @@ fn mindspore() -> Vec<u8> {
     [value(0), value(1)].concat()
 }
 
+/// The values in another order than the names.
 fn safetensors() -> Vec<u8> {
-    let header = r#"{"a.weight":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},"b":{"dtype":"F32","shape":[2],"data_offsets":[24,32]}}"#;
-    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &values(0), &values(1)].concat()
+    let header = r#"{"a.weight":{"dtype":"F32","shape":[2,3],"data_offsets":[8,32]},"b":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#;
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &values(1), &values(0)].concat()
 }
 
 /// Files that lie on purpose: a name, the bytes, and a word of the refusal.
