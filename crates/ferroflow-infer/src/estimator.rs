@@ -7,7 +7,10 @@ use ferroflow_core::{
     consistency::{Consistency, Sundaram},
     geometry::{Blend, Fill, Fit, Grid, Place, tiles},
 };
-use ferroflow_cpu::plan::{Options as PlanOptions, Pixels, Plan, PlanError, Profile, RunError};
+use ferroflow_cpu::{
+    Bf16,
+    plan::{Options as PlanOptions, Pixels, Plan, PlanError, Profile, RunError},
+};
 use ferroflow_net::{
     Fit as ReferenceFit, Model, Weights,
     graph::{Extent, ShapeError, Sizes},
@@ -38,6 +41,8 @@ pub struct NetworkOptions {
     pub fit: Option<Fit>,
     /// Only sums of products of the given numbers: no Winograd convolution.
     pub exact: bool,
+    /// Convolve in bf16 where that is faster, with sums in f32; `None` is f32 throughout.
+    pub bf16: Option<Bf16>,
     /// Measure every layer ([`Estimator::profile`]).
     pub profile: bool,
 }
@@ -242,7 +247,8 @@ impl Estimator {
             Method::Network(network) => {
                 let options = network.model.options.iter().map(|(k, v)| format!(" {k}={v}")).collect::<String>();
                 let parameters = network.model.graph.parameter_count() as f64 / 1e6;
-                format!("network {}{options}, {parameters:.1} M parameters", self.name())
+                let precision = network.options.bf16.map_or(String::new(), |b| format!(", in bf16 ({})", b.name()));
+                format!("network {}{options}, {parameters:.1} M parameters{precision}", self.name())
             }
         }
     }
@@ -337,8 +343,8 @@ impl Network {
             plans.remove(0);
         }
         drop(plans);
-        let options =
-            PlanOptions { exact: self.options.exact, profile: self.options.profile, ..PlanOptions::default() };
+        let NetworkOptions { exact, bf16, profile, .. } = self.options;
+        let options = PlanOptions { exact, bf16, profile, ..PlanOptions::default() };
         let weights: Vec<&[f32]> = self.weights.iter().collect();
         Plan::new(&self.model.graph, &weights, sizes, &options)
     }

@@ -9,6 +9,7 @@
 #![allow(clippy::needless_range_loop)]
 
 pub mod batch_norm;
+pub mod bf16;
 pub mod conv;
 pub mod correlation;
 pub mod depthwise;
@@ -25,5 +26,6 @@ pub mod simd;
 mod testing;
 pub mod warp;
 
+pub use bf16::{Bf16, Bf16Error};
 pub use layout::{Blocks, BlocksMut, Buffer, Extent, LANES, LaneMap, Scratch, Update, lane_map};
 pub use simd::Isa;

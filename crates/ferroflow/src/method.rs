@@ -8,6 +8,7 @@ use ferroflow_core::{
     geometry::{Fill, Fit, Grid, Place},
 };
 use ferroflow_infer::{Estimator, NetworkOptions, dis};
+use ferroflow_kernels::Bf16;
 use ferroflow_net::{Model, Weights, weights::store};
 
 use crate::usage::usage;
@@ -37,9 +38,33 @@ pub struct MethodArgs {
     /// Only sums of products of the given numbers: no Winograd convolution (slower, last digits differ)
     #[arg(long)]
     exact: bool,
+    /// bf16: convolutions multiply numbers of 8 significant bits and sum in f32, where the processor has AMX tiles or
+    /// AVX512-BF16 (`ferroflow doctor` says)
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
     /// Threads. Default: all processors
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+}
+
+/// What numbers convolutions multiply.
+#[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Precision {
+    /// 24 significant bits
+    #[default]
+    F32,
+    /// 8 significant bits
+    Bf16,
+}
+
+impl Precision {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
 }
 
 /// How frames are made to fit.
@@ -78,6 +103,11 @@ impl MethodArgs {
         self.exact
     }
 
+    /// What convolutions multiply.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
     /// The estimator asked for.
     pub fn estimator(&self) -> anyhow::Result<Estimator> {
         self.estimator_with(WhichWeights::Required, false)
@@ -102,11 +132,18 @@ impl MethodArgs {
             if self.weights.is_some() {
                 usage!("dis takes no weights: leave out --weights, or name the network they are for");
             }
-            if !self.options.is_empty() || self.fit.is_some() || self.exact {
-                usage!("dis takes no --option, --fit or --exact: they belong to networks (--model)");
+            if !self.options.is_empty() || self.fit.is_some() || self.exact || self.precision != Precision::F32 {
+                usage!("dis takes no --option, --fit, --exact or --precision: they belong to networks (--model)");
             }
             return Ok(Estimator::dis(preset).with_tile(tile)?);
         }
+        if self.exact && self.precision == Precision::Bf16 {
+            usage!("--exact sums products of the given numbers, --precision bf16 rounds them first: leave out one");
+        }
+        let bf16 = match self.precision {
+            Precision::F32 => None,
+            Precision::Bf16 => Some(Bf16::detect().context("cannot compute with --precision bf16")?),
+        };
         let (model, weights) = self.network(which)?;
         let options = NetworkOptions {
             fit: self.fit.map(|fit| match fit {
@@ -115,6 +152,7 @@ impl MethodArgs {
                 FitArg::Crop => Fit::Crop,
             }),
             exact: self.exact,
+            bf16,
             profile,
         };
         Ok(Estimator::network(model, weights, options).with_tile(tile)?)

@@ -50,6 +50,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
                 let options = conv::Options {
                     isa: self.options.isa,
                     exact: self.options.exact,
+                    bf16: self.options.bf16,
                     threads: rayon::current_num_threads(),
                     algorithm: None,
                 };

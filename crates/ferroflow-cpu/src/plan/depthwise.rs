@@ -63,7 +63,8 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
             bias: Some(&bias),
             activation: pointwise.activation,
         };
-        let plan = SeparablePlan::new(&layer, &second, self.options.isa, rayon::current_num_threads());
+        let (isa, bf16) = (self.options.isa, self.options.bf16);
+        let plan = SeparablePlan::new(&layer, &second, isa, bf16, rayon::current_num_threads());
         self.weight_bytes += plan.weight_bytes();
         let flop = flop + pointwise_shape.flop(extent);
         let out = self.fresh(extent, p.out_channels);

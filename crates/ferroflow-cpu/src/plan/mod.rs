@@ -21,7 +21,7 @@ mod value;
 use std::time::Instant;
 
 pub use ferroflow_kernels::pack::Pixels;
-use ferroflow_kernels::{Buffer, Isa, Scratch};
+use ferroflow_kernels::{Bf16, Buffer, Isa, Scratch};
 use ferroflow_net::{
     Graph, NodeId,
     graph::{ShapeError, Sizes},
@@ -41,6 +41,9 @@ pub struct Options {
     pub isa: Isa,
     /// Only sums of products of the given numbers: no Winograd.
     pub exact: bool,
+    /// Allows convolutions of numbers rounded to bf16, summed in f32, where that is expected to be faster; `None`
+    /// computes in f32. Flows are always f32.
+    pub bf16: Option<Bf16>,
     /// Threads of a pool of the plan's own; `None` uses the pool of the caller (rayon's global one by default).
     pub threads: Option<usize>,
     /// Measures every step of every run ([`Plan::profile`]).
@@ -51,7 +54,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { isa: Isa::detect(), exact: false, threads: None, profile: false, keep: Vec::new() }
+        Self { isa: Isa::detect(), exact: false, bf16: None, threads: None, profile: false, keep: Vec::new() }
     }
 }
 

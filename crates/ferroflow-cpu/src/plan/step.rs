@@ -86,7 +86,7 @@ impl Kernel {
         match self {
             Kernel::Conv(plan) => plan.algorithm(),
             Kernel::Depthwise(_) => "depthwise".into(),
-            Kernel::Separable(_) => "separable".into(),
+            Kernel::Separable(plan) => plan.algorithm(),
             Kernel::Pack(_) | Kernel::PackNarrow(_) => "pack".into(),
             Kernel::Pixelwise { .. } => "pixelwise".into(),
             Kernel::PixelMean(_) | Kernel::ChannelMean => "mean".into(),

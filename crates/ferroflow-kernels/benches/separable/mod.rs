@@ -76,7 +76,7 @@ impl Block {
             bias: None,
             activation: Activation::LeakyRelu(0.1),
         };
-        let plan = SeparablePlan::new(&depthwise, &pointwise, Isa::detect(), rayon::current_num_threads());
+        let plan = SeparablePlan::new(&depthwise, &pointwise, Isa::detect(), None, rayon::current_num_threads());
         let mut source = vec![Buffer::zeroed(input.len() + LANES); blocks];
         source.iter_mut().for_each(|b| b.fill(0.5));
         let planes: Vec<&[f32]> = source.iter().map(|b| &b[..]).collect();

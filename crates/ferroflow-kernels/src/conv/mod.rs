@@ -3,6 +3,7 @@
 //! [`ConvPlan::new`] picks the algorithm by shape, packs or transforms the weights for it, and knows its working
 //! memory; [`ConvPlan::run`] then only computes. Bias, activation and residual are applied as results are written.
 
+pub(crate) mod bf16;
 pub(crate) mod direct;
 mod few;
 mod problem;
@@ -14,7 +15,7 @@ pub mod training;
 mod winograd;
 
 use self::problem::{Filter, Problem};
-use crate::{Blocks, BlocksMut, Extent, Isa, LANES, Scratch, lane_map};
+use crate::{Bf16, Blocks, BlocksMut, Extent, Isa, LANES, Scratch, lane_map};
 
 /// What a layer computes, whatever its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -95,6 +96,8 @@ pub struct Options {
     pub isa: Isa,
     /// Only sums of products of the given numbers: no Winograd.
     pub exact: bool,
+    /// Allows products of numbers rounded to bf16, where that is expected to be faster; `None` computes in f32.
+    pub bf16: Option<Bf16>,
     /// Threads that will run it.
     pub threads: usize,
     /// An algorithm by name (as [`ConvPlan::algorithm`] prints it), for tests and benchmarks; `None` chooses.
@@ -103,7 +106,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { isa: Isa::detect(), exact: false, threads: rayon::current_num_threads(), algorithm: None }
+        Self { isa: Isa::detect(), exact: false, bf16: None, threads: rayon::current_num_threads(), algorithm: None }
     }
 }
 

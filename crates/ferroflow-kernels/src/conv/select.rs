@@ -3,7 +3,7 @@
 
 use std::sync::OnceLock;
 
-use super::{Engine, Options, Problem, direct, few, reference, winograd};
+use super::{Engine, Options, Problem, bf16, direct, few, reference, winograd};
 use crate::Isa;
 
 /// Prepares an engine, all but its weights.
@@ -25,7 +25,7 @@ pub(super) struct Candidate {
 
 /// The families of engines. Each lists its ways to compute a layer: none if the layer is not of its kind.
 const FAMILIES: &[fn(&Problem, Options) -> Vec<Candidate>] =
-    &[reference::candidates, direct::candidates, few::candidates, winograd::candidates];
+    &[reference::candidates, direct::candidates, few::candidates, winograd::candidates, bf16::candidates];
 
 /// What a float of prepared weights must save, in seconds a run: a millisecond for 25 MB. FlowNet2 has four networks' worth
 /// of weights in memory, and the last percent of their speed would cost a third more of it.

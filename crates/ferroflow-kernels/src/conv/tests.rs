@@ -44,6 +44,8 @@ pub(super) struct Case {
     bias: Option<Vec<f32>>,
     activation: Activation,
     residual: bool,
+    /// Weights and inputs are bf16 numbers.
+    rounded: bool,
     seed: u64,
 }
 
@@ -52,7 +54,15 @@ impl Case {
         let weight = random.values(shape.in_channels * shape.out_channels * shape.kernel * shape.kernel);
         let bias = (random.below(3) > 0).then(|| random.values(shape.out_channels));
         let activation = random.pick(&[Activation::Linear, Activation::LeakyRelu(0.1), Activation::LeakyRelu(0.0)]);
-        Self { shape, input, parts, weight, bias, activation, residual: random.below(3) == 0, seed: random.next() | 1 }
+        let (residual, seed) = (random.below(3) == 0, random.next() | 1);
+        Self { shape, input, parts, weight, bias, activation, residual, rounded: false, seed }
+    }
+
+    /// The same with weights and inputs rounded to bf16.
+    fn rounded(mut self) -> Self {
+        self.weight.iter_mut().for_each(|w| *w = nearest_bf16(*w));
+        self.rounded = true;
+        self
     }
 
     pub(super) fn run(&self, options: Options) -> (String, Vec<Buffer>) {
@@ -74,6 +84,9 @@ impl Case {
             .iter()
             .flat_map(|&c| to_blocks(&random.values(c * self.input.len() / LANES), c, self.input))
             .collect();
+        if self.rounded {
+            inputs.iter_mut().flat_map(|b| b.iter_mut()).for_each(|v| *v = nearest_bf16(*v));
+        }
         if plan.input_blocks.1 < self.input.len() {
             let channels = self.parts[0];
             let mut narrow = Buffer::zeroed(channels * self.input.len() / LANES);
@@ -128,7 +141,7 @@ impl Case {
         threads: usize,
         rounding: f32,
     ) {
-        let options = Options { isa, exact: false, threads, algorithm };
+        let options = Options { isa, exact: false, bf16: None, threads, algorithm };
         let (name, got) = self.run(options);
         self.compare(expected, &got, &format!("{name} on {isa:?}"), rounding);
     }
@@ -150,6 +163,10 @@ impl Case {
             }
         }
     }
+}
+
+fn nearest_bf16(x: f32) -> f32 {
+    f32::from_bits(u32::from(crate::bf16::round(x)) << 16)
 }
 
 /// A shape that gives at least one output, with its input split into parts.
@@ -229,7 +246,7 @@ fn a_first_layer_reads_pixels_without_padding() {
         let (_, expected) = case.run(reference);
         let (_, narrow) = case.run_narrow(reference);
         for isa in Isa::available() {
-            let options = Options { isa, exact: false, threads: 1 + i % 3, algorithm: Some("direct") };
+            let options = Options { isa, exact: false, bf16: None, threads: 1 + i % 3, algorithm: Some("direct") };
             let (_, got) = case.run_narrow(options);
             for ((expected, narrow), got) in expected.iter().zip(&narrow).zip(&got) {
                 assert_eq!(expected[..], narrow[..]);
@@ -252,5 +269,100 @@ fn sums_longer_than_a_chunk_of_weights_are_carried_on() {
         for isa in Isa::available() {
             case.check(&expected, isa, Some("direct"), 2, 1.0);
         }
+    }
+}
+
+/// Compares bf16 with the definition on rounded numbers, in which only the order of the sums differs: within 1e-5 of the
+/// largest output.
+fn check_bf16(case: &Case, expected: &[Buffer], got: &(String, Vec<Buffer>)) {
+    let largest = expected.iter().flat_map(|b| b.iter()).fold(1.0f32, |m, v| m.max(v.abs()));
+    for (expected, got_block) in expected.iter().zip(&got.1) {
+        for (i, (e, g)) in expected.iter().zip(got_block.iter()).enumerate() {
+            let close = (e - g).abs() <= 1e-5 * largest;
+            assert!(close, "{} at {i}: {g}, not {e}; {:?} {:?} parts {:?}", got.0, case.shape, case.input, case.parts);
+        }
+    }
+}
+
+/// What this machine can multiply with.
+fn bf16_options(threads: usize) -> impl Iterator<Item = Options> {
+    let detected = crate::Bf16::detect().ok().filter(|&b| b != crate::Bf16::portable());
+    let units = std::iter::once(crate::Bf16::portable()).chain(detected);
+    units.flat_map(move |bf16| {
+        let algorithm = ["portable bf16", "avx512 bf16", "amx bf16"].into_iter().find(|a| a.starts_with(bf16.name()));
+        Isa::available().into_iter().map(move |isa| Options { isa, exact: false, bf16: Some(bf16), threads, algorithm })
+    })
+}
+
+#[test]
+fn bf16_matches_the_definition_on_rounded_numbers() {
+    let mut random = Random(0x6c62_272e_07bb_0142);
+    let mut count = 0;
+    while count < 120 {
+        let case = random_case(&mut random, count % 5 == 0).rounded();
+        if case.shape.out_channels < 5 {
+            continue;
+        }
+        count += 1;
+        let (_, expected) = case.run(Options { algorithm: Some("reference"), ..Options::default() });
+        bf16_options(1 + count % 3).for_each(|options| check_bf16(&case, &expected, &case.run(options)));
+    }
+}
+
+#[test]
+fn bf16_in_many_strips_matches_the_definition() {
+    let mut random = Random(0x27d4_eb2f_1656_67c5);
+    let base = ConvShape {
+        kind: ConvKind::Forward,
+        in_channels: 6,
+        out_channels: 5,
+        kernel: 3,
+        stride: 1,
+        dilation: 1,
+        padding: [1; 4],
+    };
+    let transposed = ConvShape { kind: ConvKind::Transposed, kernel: 4, stride: 2, ..base };
+    for (shape, h, w) in [
+        (base, 61, 83),
+        (ConvShape { stride: 2, kernel: 7, padding: [3; 4], ..base }, 97, 131),
+        (ConvShape { dilation: 4, padding: [4; 4], ..base }, 50, 170),
+        (ConvShape { kernel: 1, padding: [0; 4], in_channels: 70, out_channels: 40, ..base }, 41, 53),
+        (ConvShape { in_channels: 330, ..base }, 9, 67),
+        (transposed, 45, 67),
+    ] {
+        let case = Case::new(shape, Extent { n: 1, h, w }, vec![shape.in_channels], &mut random).rounded();
+        let (_, expected) = case.run(Options { algorithm: Some("reference"), ..Options::default() });
+        let narrow = shape.in_channels < LANES;
+        for options in [1, 2].into_iter().flat_map(bf16_options).filter(|o| o.isa == Isa::detect()) {
+            check_bf16(&case, &expected, &case.run(options));
+            if narrow {
+                check_bf16(&case, &expected, &case.run_narrow(options));
+            }
+        }
+    }
+}
+
+#[test]
+fn bf16_is_chosen_only_where_it_is_asked_for_and_never_for_flows() {
+    let mut random = Random(0x9216_d5d9_8979_fb1b);
+    let layer = |out_channels| ConvShape {
+        kind: ConvKind::Forward,
+        in_channels: 64,
+        out_channels,
+        kernel: 3,
+        stride: 1,
+        dilation: 1,
+        padding: [1; 4],
+    };
+    let wanted = Options { bf16: Some(crate::Bf16::portable()), threads: 1, ..Options::default() };
+    for (outputs, options, want) in [
+        (64, wanted, true),
+        (64, Options { exact: true, ..wanted }, false),
+        (64, Options { bf16: None, ..wanted }, false),
+        (2, wanted, false),
+    ] {
+        let case = Case::new(layer(outputs), Extent { n: 1, h: 24, w: 48 }, vec![64], &mut random);
+        let name = case.run(options).0;
+        assert_eq!(name.ends_with("bf16"), want, "{name} for {outputs} outputs, {options:?}");
     }
 }

@@ -6,9 +6,10 @@ use rayon::prelude::*;
 
 use super::{Band, Depthwise, Filters};
 use crate::{
-    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
+    Bf16, Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
     conv::{
         Activation, ConvKind, ConvShape, Layer,
+        bf16::{LEAST_OUTPUTS, Points},
         direct::{
             Output,
             runs::{Channels, Phase, Pitch},
@@ -40,7 +41,7 @@ pub struct Pointwise<'a> {
 /// A depthwise separable layer ready to run.
 pub struct SeparablePlan {
     filters: Filters,
-    product: Phase,
+    product: Product,
     bias: Buffer,
     activation: Activation,
     blocks: usize,
@@ -51,11 +52,26 @@ pub struct SeparablePlan {
     pitch: usize,
 }
 
+/// How the 1x1 convolution is computed.
+enum Product {
+    F32(Phase),
+    Bf16(Box<Points>),
+}
+
 impl SeparablePlan {
-    /// Packs the weights of both, for `threads` threads.
-    pub fn new(depthwise: &Depthwise<'_>, pointwise: &Pointwise<'_>, isa: Isa, threads: usize) -> Self {
+    /// Packs the weights of both, for `threads` threads; with `bf16` the 1x1 convolution multiplies so,
+    /// unless its few outputs are a flow.
+    pub fn new(
+        depthwise: &Depthwise<'_>,
+        pointwise: &Pointwise<'_>,
+        isa: Isa,
+        bf16: Option<Bf16>,
+        threads: usize,
+    ) -> Self {
         let filters = Filters::new(depthwise, isa);
-        let (_, panel) = register_tile(isa);
+        let bf16 = bf16.filter(|_| pointwise.out_channels >= LEAST_OUTPUTS);
+        // Output blocks that are computed together.
+        let panel = if bf16.is_some() { crate::bf16::PANEL } else { register_tile(isa).1 };
         let (output, planes) = (filters.output, filters.blocks());
         let blocks = pointwise.out_channels.div_ceil(LANES);
 
@@ -95,14 +111,11 @@ impl SeparablePlan {
         };
         let channels = Channels::new(depthwise.lanes, 1);
         let tap = vec![(0, 0)];
-        let product = Phase::new(
-            &layer,
-            &channels,
-            [0, 0],
-            [&tap, &tap],
-            Pitch { source: 0, patch: 0, patch_plane: pitch },
-            panel,
-        );
+        let plane_pitch = Pitch { source: 0, patch: 0, patch_plane: pitch };
+        let product = match bf16 {
+            Some(bf16) => Product::Bf16(Box::new(Points::new(&layer, strip[0] * strip[1], bf16, isa))),
+            None => Product::F32(Phase::new(&layer, &channels, [0, 0], [&tap, &tap], plane_pitch, panel)),
+        };
         let mut bias = Buffer::zeroed(blocks * LANES);
         if let Some(values) = pointwise.bias {
             bias[..values.len()].copy_from_slice(values);
@@ -129,14 +142,35 @@ impl SeparablePlan {
         self.blocks
     }
 
+    /// What profiles print.
+    pub fn algorithm(&self) -> String {
+        match &self.product {
+            Product::F32(_) => "separable".into(),
+            Product::Bf16(points) => format!("separable, {}", points.name()),
+        }
+    }
+
+    /// Floats of the strip's intermediate.
+    fn middle_len(&self) -> usize {
+        self.pitch * self.filters.blocks()
+    }
+
     /// Floats of working memory per thread.
     pub fn scratch_len(&self) -> usize {
-        self.pitch * self.filters.blocks()
+        self.middle_len()
+            + match &self.product {
+                Product::F32(_) => 0,
+                Product::Bf16(points) => points.scratch_len(),
+            }
     }
 
     /// Bytes of prepared weights.
     pub fn weight_bytes(&self) -> usize {
-        4 * (self.filters.weights.len() + self.product.weights.len())
+        let product = match &self.product {
+            Product::F32(phase) => 4 * phase.weights.len(),
+            Product::Bf16(points) => points.weight_bytes(),
+        };
+        4 * self.filters.weights.len() + product
     }
 
     /// Computes the layer: `activation(pointwise(activation(depthwise(input))))`, each with its bias.
@@ -190,6 +224,7 @@ impl Kernel for Strip<'_> {
     fn run<S: Simd>(self) {
         let (plan, extent) = (self.plan, self.plan.filters.output);
         let filters = &plan.filters;
+        let (middle, work) = self.scratch.split_at_mut(plan.middle_len());
         for block in 0..filters.blocks() {
             let band = Band {
                 filters,
@@ -198,7 +233,7 @@ impl Kernel for Strip<'_> {
                 block,
                 rows: self.rows.clone(),
                 columns: self.columns.clone(),
-                to: &mut self.scratch[block * plan.pitch..],
+                to: &mut middle[block * plan.pitch..],
             };
             band.run::<S>();
         }
@@ -206,6 +241,25 @@ impl Kernel for Strip<'_> {
         let whole = self.columns.len() == extent.w;
         let (lines, points) =
             if whole { (1, self.rows.len() * extent.w) } else { (self.rows.len(), self.columns.len()) };
+        let line_at = |line: usize| {
+            let begin = (self.n * extent.h + self.rows.start + line) * extent.w + self.columns.start;
+            begin..begin + points
+        };
+        let product = match &plan.product {
+            Product::F32(phase) => phase,
+            Product::Bf16(product) => {
+                for line in 0..lines {
+                    let plane = |block: usize| &middle[block * plan.pitch + line * points * LANES..][..points * LANES];
+                    let pixels = extent.n * extent.h * extent.w;
+                    let blocks = self.blocks.clone();
+                    // SAFETY: inside a kernel; `run` checked the output, and no other task has these points and blocks.
+                    unsafe {
+                        product.run::<S>(plane, line_at(line), pixels, blocks, plan.activation, self.outputs, work);
+                    }
+                }
+                return;
+            }
+        };
         let tiles = points.div_ceil(S::TILE);
         for first in self.blocks.clone().step_by(S::PANEL) {
             let blocks = S::PANEL.min(self.blocks.end - first);
@@ -213,7 +267,7 @@ impl Kernel for Strip<'_> {
             for line in 0..lines {
                 for t in 0..tiles {
                     let range = share(points, t, tiles);
-                    let at = (self.n * extent.h + self.rows.start + line) * extent.w + self.columns.start + range.start;
+                    let at = line_at(line).start + range.start;
                     let mut output = [std::ptr::null_mut(); 2];
                     for b in 0..blocks {
                         output[b] = self.outputs[first + b].0.wrapping_add(at * LANES);
@@ -226,18 +280,18 @@ impl Kernel for Strip<'_> {
                         activation: plan.activation,
                     };
                     let from = (line * self.columns.len() + range.start) * LANES;
-                    for (c, (runs, before)) in plan.product.chunks.iter().enumerate() {
-                        let weights = &plan.product.weights[(first * plan.product.depth + blocks * before) * LANES..];
+                    for (c, (runs, before)) in product.chunks.iter().enumerate() {
+                        let weights = &product.weights[(first * product.depth + blocks * before) * LANES..];
                         let tile = Tile {
-                            runs: &plan.product.runs[runs.clone()],
-                            source: Source::Patch(self.scratch[from..].as_ptr()),
+                            runs: &product.runs[runs.clone()],
+                            source: Source::Patch(middle[from..].as_ptr()),
                             step: LANES,
                             weights: weights.as_ptr(),
                             next: weights.as_ptr(),
                             ahead: 0,
                             before: (c > 0).then_some(sums.0.as_ptr()),
                             sums: sums.0.as_mut_ptr(),
-                            finish: (c + 1 == plan.product.chunks.len()).then_some(finish),
+                            finish: (c + 1 == product.chunks.len()).then_some(finish),
                         };
                         // SAFETY: inside a kernel; the strip's intermediate holds the tile's points of every block, the
                         // weights were packed for these runs, `run` checked the output, and no other task has these

@@ -162,7 +162,7 @@ fn separable_is_depthwise_then_pointwise() {
         let product = Product::random(&mut random, case.channels().iter().sum());
         for isa in Isa::available() {
             let out = case.with(|layer, input| {
-                let plan = SeparablePlan::new(layer, &product.layer(), isa, 1 + i % 3);
+                let plan = SeparablePlan::new(layer, &product.layer(), isa, None, 1 + i % 3);
                 let scratch = Scratch::new();
                 scratch.with(plan.scratch_len(), |s| s.fill(f32::NAN));
                 let mut out = Value::zeroed(product.out, plan.output());
@@ -170,6 +170,45 @@ fn separable_is_depthwise_then_pointwise() {
                 out
             });
             product.check(&case, &out);
+        }
+    }
+}
+
+/// Every number, what lies between included, is a bf16 and every sum an f32 number: nothing is rounded.
+#[test]
+fn in_bf16_separable_is_the_same_where_nothing_is_rounded() {
+    let mut random = Random::new(6);
+    let mut whole = |values: &mut [f32]| values.iter_mut().for_each(|v| *v = random.below(5) as f32 - 2.0);
+    let mut random = Random::new(7);
+    for i in 0..40 {
+        let mut case = Case::random(&mut random);
+        // Up to 38 and its half between the layers: six digits.
+        case.slope = 0.5;
+        case.weight.iter_mut().chain(case.bias.iter_mut().flatten()).for_each(|v| *v = v.signum());
+        case.parts.iter_mut().flat_map(|p| &mut p.0.buffers).for_each(|b| {
+            // Padding lanes stay 0.
+            b.iter_mut().filter(|v| **v != 0.0).for_each(|v| *v = (4.0 * *v).round());
+        });
+        let mut product = Product::random(&mut random, case.channels().iter().sum());
+        whole(&mut product.weight);
+        product.bias.iter_mut().for_each(|b| whole(b));
+        let threads = 1 + i % 3;
+        for isa in Isa::available() {
+            let bf16 = crate::Bf16::detect().unwrap_or(crate::Bf16::portable());
+            let [single, half] = [None, Some(bf16)].map(|bf16| {
+                case.with(|layer, input| {
+                    let plan = SeparablePlan::new(layer, &product.layer(), isa, bf16, threads);
+                    assert_eq!(plan.algorithm().ends_with("bf16"), bf16.is_some() && product.out > 4);
+                    let scratch = Scratch::new();
+                    scratch.with(plan.scratch_len(), |s| s.fill(f32::NAN));
+                    let mut out = Value::zeroed(product.out, plan.output());
+                    out.write(|out| plan.run(input, out, &scratch));
+                    out
+                })
+            });
+            for (single, half) in single.buffers.iter().zip(&half.buffers) {
+                assert_eq!(single[..], half[..]);
+            }
         }
     }
 }
@@ -190,7 +229,8 @@ fn a_first_layer_reads_pixels_without_padding() {
         narrow.extend([f32::NAN; LANES]);
         for isa in Isa::available() {
             let out = case.with(|layer, _| {
-                let plan = SeparablePlan::new(&Depthwise { pixel: channels, ..*layer }, &product.layer(), isa, 2);
+                let layer = Depthwise { pixel: channels, ..*layer };
+                let plan = SeparablePlan::new(&layer, &product.layer(), isa, None, 2);
                 let mut out = Value::zeroed(product.out, plan.output());
                 let input = Blocks { extent: case.input, planes: &[&narrow] };
                 out.write(|out| plan.run(input, out, &Scratch::new()));

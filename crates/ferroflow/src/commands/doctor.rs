@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use ferroflow_core::Size;
-use ferroflow_kernels::Isa;
+use ferroflow_kernels::{Bf16, Isa};
 use ferroflow_net::{Model, graph::Sizes};
 use serde::Serialize;
 
@@ -30,6 +30,8 @@ struct Report {
     threads: usize,
     instruction_sets: Vec<&'static str>,
     instruction_set_used: &'static str,
+    /// What `--precision bf16` would multiply with; absent where the processor has nothing for it.
+    bf16: Option<&'static str>,
     total_memory_bytes: Option<u64>,
     available_memory_bytes: Option<u64>,
     ffmpeg: Option<String>,
@@ -65,6 +67,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         instruction_sets: Isa::available().into_iter().map(Isa::name).collect(),
         instruction_set_used: Isa::detect().name(),
+        bf16: Bf16::detect().ok().map(Bf16::name),
         total_memory_bytes: machine::total_memory_bytes(),
         available_memory_bytes: available,
         ffmpeg: ffmpeg_version(),
@@ -96,6 +99,10 @@ impl std::fmt::Display for Report {
             self.instruction_set_used,
             self.instruction_sets.join(", ")
         )?;
+        match Bf16::detect() {
+            Ok(unit) => writeln!(f, "bf16        {} (--precision bf16)", unit.name())?,
+            Err(error) => writeln!(f, "bf16        no: {error}")?,
+        }
         writeln!(f, "memory      {}, {} free", gb(self.total_memory_bytes), gb(self.available_memory_bytes))?;
         match &self.ffmpeg {
             Some(version) => writeln!(f, "video       {version}")?,

@@ -52,6 +52,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
                 let options = conv::Options {
                     isa: self.options.isa,
                     exact: self.options.exact,
+                    bf16: None,
                     threads: rayon::current_num_threads(),
                     algorithm: None,
                 };

@@ -248,7 +248,7 @@ fn direct_products_match_the_definition() {
         let start = (round % 2 == 0).then_some(0.5);
         let expected = case.reference(start.unwrap_or(0.0));
         for isa in Isa::available() {
-            let options = Options { isa, exact: true, threads: 1 + round % 3, algorithm: None };
+            let options = Options { isa, exact: true, bf16: None, threads: 1 + round % 3, algorithm: None };
             case.check(&expected, options, start, 1.0);
         }
     }
@@ -262,7 +262,7 @@ fn chosen_products_match_the_definition() {
         let start = (round % 2 == 0).then_some(0.5);
         let expected = case.reference(start.unwrap_or(0.0));
         for isa in Isa::available() {
-            let options = Options { isa, exact: false, threads: 1 + round % 3, algorithm: None };
+            let options = Options { isa, exact: false, bf16: None, threads: 1 + round % 3, algorithm: None };
             case.check(&expected, options, start, 100.0);
         }
     }
@@ -287,7 +287,7 @@ fn every_weight_gradient_matches_the_definition() {
         scratch.with_shared(1 << 18, |s| s.fill(f32::NAN));
         let terms = correlation.points.len() / LANES + 16;
         for isa in Isa::available() {
-            let options = Options { isa, exact: false, threads: 1 + round % 2, algorithm: None };
+            let options = Options { isa, exact: false, bf16: None, threads: 1 + round % 2, algorithm: None };
             for candidate in gradients(&correlation, options) {
                 let gradient = candidate.gradient;
                 *names.entry(gradient.name()).or_insert(0) += 1;

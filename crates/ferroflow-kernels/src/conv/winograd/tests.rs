@@ -86,7 +86,7 @@ fn winograd_matches_the_definition() {
         let rounding = 2e-4 / (3.0 * case.terms().sqrt() * f32::EPSILON);
         for isa in Isa::available() {
             for &n in sizes(taps) {
-                let options = Options { isa, exact: false, threads: 1 + round % 2, algorithm: None };
+                let options = Options { isa, exact: false, bf16: None, threads: 1 + round % 2, algorithm: None };
                 if let Some(plan) = plan(&case, n, round / 5 + n, options) {
                     let name = format!("{} on {isa:?}, way {}", plan.algorithm(), (round / 5 + n) % 4);
                     case.compare(&expected, &case.run_plan(&plan), &name, rounding);

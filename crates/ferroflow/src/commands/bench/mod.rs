@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::{
     machine,
-    method::{MethodArgs, WhichWeights},
+    method::{MethodArgs, Precision, WhichWeights},
+    usage::usage,
 };
 
 /// Time a network on this machine: seconds from two decoded frames to flow at their size.
@@ -76,6 +77,9 @@ struct Report {
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<()> {
     if args.train {
+        if args.method.precision() != Precision::F32 {
+            usage!("training computes in f32: leave out --precision");
+        }
         return training::run(&args);
     }
     let start = Instant::now();
@@ -107,7 +111,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         isa: ferroflow_kernels::Isa::detect().name(),
         processor: machine::processor(),
         threads: rayon::current_num_threads(),
-        precision: "f32",
+        precision: args.method.precision().name(),
         runs: seconds.len(),
         median_s: median(&seconds),
         min_s: seconds[0],
