@@ -118,12 +118,11 @@ impl Phase {
         let to = Output(self.weights.as_mut_ptr());
         let phase = &*self;
         (0..phase.blocks).into_par_iter().for_each(|block| {
-            let to = to;
             let (panel, width) = phase.panel_of(block);
             for (s, summands) in phase.summands.chunks(DEPTH).enumerate() {
                 let tile = panel * phase.offsets.len() + s * width + block - panel;
                 // SAFETY: every block has its own tile of every step, of which there are as many as the buffer holds.
-                let tile = unsafe { &mut *to.0.cast::<u16>().add(tile * TILE_LEN).cast::<[u16; TILE_LEN]>() };
+                let tile = unsafe { &mut *to.at(tile * TILE_LEN / 2).cast::<[u16; TILE_LEN]>() };
                 for (k, summand) in summands.iter().enumerate() {
                     for lane in 0..LANES {
                         tile[k / 2 * DEPTH + 2 * lane + k % 2] = summand.map_or(0, |(channel, tap)| {

@@ -273,6 +273,15 @@ unsafe impl Send for Output {}
 // SAFETY: as above; the pointer itself is never changed.
 unsafe impl Sync for Output {}
 
+impl Output {
+    /// # Safety
+    /// `at` is inside the block.
+    pub(crate) unsafe fn at(&self, at: usize) -> *mut f32 {
+        // SAFETY: the caller's.
+        unsafe { self.0.add(at) }
+    }
+}
+
 /// One task: some outputs of one image, some output blocks.
 struct Strip<'a> {
     engine: &'a Direct,
