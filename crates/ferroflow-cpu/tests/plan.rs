@@ -1,6 +1,6 @@
 //! The plan against the plain interpreter, batches against single pairs, and its memory.
 
-use ferroflow_cpu::{Options, Pixels, Plan, reference};
+use ferroflow_cpu::{Bf16, Options, Pixels, Plan, reference};
 use ferroflow_net::{
     Graph, Model, NodeId,
     graph::{ParamRole, Sizes},
@@ -122,6 +122,31 @@ fn memory_does_not_grow_after_the_first_run() {
     let shapes = model.graph.shapes(&Sizes::new(1, 128, 192)).unwrap();
     let all: usize = shapes.iter().map(|[n, c, h, w]| 4 * n * c * h * w).sum();
     assert!(later.activations < all / 2, "{} bytes of {all}", later.activations);
+}
+
+#[test]
+fn bf16_convolves_what_it_makes_faster_and_never_the_flows() {
+    let model = Model::named("flownet2-s").unwrap();
+    let weights = weights(&model.graph);
+    let weights: Vec<&[f32]> = weights.iter().collect();
+    let (a, b) = (frames(1, 64, 128, 2), frames(1, 64, 128, 3));
+    let run = |bf16| {
+        let options = Options { bf16, ..Options::default() };
+        let mut plan = Plan::new(&model.graph, &weights, Sizes::new(1, 64, 128), &options).unwrap();
+        let mut flow = vec![f32::NAN; 2 * 64 * 128];
+        plan.run(Pixels::Planar(&a), Pixels::Planar(&b), &mut flow).unwrap();
+        (flow, plan.profile().layers)
+    };
+    let (want, layers) = run(None);
+    assert!(layers.iter().all(|l| !l.algorithm.contains("bf16")));
+    let (got, layers) = run(Some(Bf16::portable()));
+    let rounded: Vec<&str> = layers.iter().filter(|l| l.algorithm == "portable bf16").map(|l| &l.name[..]).collect();
+    assert!(rounded.len() >= 2, "{rounded:?}");
+    assert!(!rounded.iter().any(|n| n.contains("predict") || n.contains("upsampled")), "{rounded:?}");
+    // A layer that rounds to 8 digits is off by 2e-3 of its outputs, in the mean; a dozen of them add up.
+    let largest = want.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let worst = want.iter().zip(&got).map(|(w, g)| (w - g).abs()).fold(0.0f32, f32::max);
+    assert!(worst > 0.0 && worst < 0.1 * largest, "off by {worst} of {largest}");
 }
 
 #[test]

@@ -266,6 +266,25 @@ cli!(bench_prints_one_json_object_last, |run| {
     assert!(report["layers"]["layers"].as_array().unwrap().len() > 10);
 });
 
+cli!(bf16_is_computed_where_asked_for_and_refused_where_the_processor_lacks_it, |run| {
+    let bench = ["bench", "-m", "lightflow-0.5", "--size", "64x64", "--runs", "1", "--json", "--precision", "bf16"];
+    // Plain Rust stands in for the instructions.
+    let output = run.command(&bench).env("FERROFLOW_BF16", "portable").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["precision"], "bf16");
+    let doctor: serde_json::Value = serde_json::from_str(&run.ok(&["doctor", "--json"])).unwrap();
+    if doctor["bf16"].is_null() {
+        let error = run.fails(1, &bench);
+        assert!(error.contains("neither AVX512-BF16 nor AMX tiles") && error.contains("--precision f32"), "{error}");
+    } else {
+        run.ok(&bench);
+    }
+    assert!(run.fails(2, &[&bench[..], &["--exact"]].concat()).contains("--exact"));
+    assert!(run.fails(2, &[&bench[..], &["--train"]].concat()).contains("f32"));
+    run.fails(2, &["estimate", "a.png", "b.png", "--precision", "bf16"]);
+});
+
 cli!(every_command_explains_itself, |run| {
     let help = run.ok(&["--help"]);
     for command in [
