@@ -37,7 +37,7 @@ pub struct Norm {
     pub norm: BatchNorm,
     pub activation: Activation,
     pub statistics: Option<Statistics>,
-    /// Factor and summand at the last forward pass.
+    /// Factor and summand of each lane at the last forward pass.
     pub weights: [Vec<f32>; 2],
 }
 
@@ -96,7 +96,8 @@ impl Layer {
                 kernel.forward(input, *activation, out, scratch);
             }
             Self::Norm(layer) => {
-                layer.weights = [layer.norm.scale, layer.norm.shift].map(|id| weights.get(id).to_vec());
+                layer.weights =
+                    [layer.norm.scale, layer.norm.shift].map(|id| per_lane(weights.get(id).iter().copied()));
                 let ([scale, shift], epsilon) = (&layer.weights, layer.norm.epsilon);
                 let statistics = batch_norm::batch_norm(isa, input, scale, shift, epsilon, layer.activation, out);
                 layer.statistics = Some(statistics);
