@@ -6,6 +6,12 @@
 //! so that it runs wherever they do.
 //!
 //! On a CPU `ferroflow-cpu` is several times faster; here `Device::flex()` is what the others are compared with.
+//!
+//! # What has been run
+//!
+//! On `Device::flex()`, against the plain interpreter: every operation, the flow of every network that is no stack, and in
+//! double precision the gradients of LightFlow, PWC-Net, UFlow and FlowNet2-CS. With the features `vulkan` and `wgpu` the
+//! crate has been neither compiled nor run; `tests/gpu.rs` is what to run then.
 
 mod interpret;
 mod network;
