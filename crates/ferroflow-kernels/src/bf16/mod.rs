@@ -1,11 +1,11 @@
 //! Products of bf16 numbers summed in f32: the register tile of every bf16 convolution.
 //!
 //! bf16 is the upper half of an f32. Processors multiply it in pairs: AVX512-BF16 two products per lane, AMX tiles
-//! 16 x 16 sums of 32 products at once. One interface, [`Product`], has three implementations: both of these, and plain
+//! 16 x 16 sums of 32 products at once. One interface, `Product`, has three implementations: both of these, and plain
 //! Rust, which says what they compute and stands in for them in tests.
 //!
 //! The instructions round to nearest even, and take and give zero for subnormal numbers; neither is configurable.
-//! [`round`] flushes subnormals too, so that every implementation multiplies the same numbers. The product of two bf16
+//! `round` flushes subnormals too, so that every implementation multiplies the same numbers. The product of two bf16
 //! is exact in f32, so only the order of the sums differs: of 32 products AMX adds the even ones and the odd ones to
 //! sums of their own and both to the tile's; AVX512-BF16 adds each pair to the sum, the odd one first.
 
