@@ -9,9 +9,8 @@ use crate::{progress, usage::usage};
 
 /// Write synthetic pairs with exact flow, in the layout of FlyingChairs.
 ///
-/// Presets: chairs, sdhom (small displacements), things, auto (a wide mixture), shifts (to learn
-/// matching from). The same seed gives the same bytes on every
-/// machine. Training and evaluation can also use `synth:PRESET` without writing anything:
+/// Presets: chairs, sdhom (small displacements), things, auto (a wide mixture), shifts (to learn matching from). The same
+/// seed gives the same bytes on every machine. Training and evaluation can also use `synth:PRESET` without writing anything:
 ///
 ///   ferroflow synth chairs --count 1000 -o data/
 #[derive(clap::Args)]
@@ -42,7 +41,7 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let Some(preset) = Preset::named(&args.preset) else {
-        usage!("there is no preset {}; there are chairs, sdhom, things, auto and shifts", args.preset);
+        usage!("there is no preset {}; there are {}", args.preset, synth::PRESETS.join(", "));
     };
     let mut synth = Synth::new(preset, args.seed, args.size.width, args.size.height);
     if args.textures.is_some() || args.objects.is_some() {

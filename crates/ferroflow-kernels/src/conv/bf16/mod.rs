@@ -21,7 +21,7 @@ use self::{
 };
 use super::{
     Activation, ConvKind, ConvShape, Engine, Epilogue, Filter, Layer, Options, Problem,
-    direct::{Output, phases},
+    direct::{Output, phases, places},
     select::{Candidate, Machine},
     set_bias,
 };
@@ -260,12 +260,7 @@ impl Engine for Tiled {
 
     fn run(&self, input: Blocks<'_>, epilogue: Epilogue<'_>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
         let extent = if self.image == input.extent { output.extent } else { self.image };
-        let outputs: Vec<Output> = output.planes.iter_mut().map(|p| Output(p.as_mut_ptr())).collect();
-        let addends: Option<Vec<Output>> = outputs
-            .iter()
-            .enumerate()
-            .map(|(block, o)| epilogue.addend(block, o.0).map(|a| Output(a.cast_mut())))
-            .collect();
+        let (outputs, addends) = places(output, &epilogue);
         let multiply = |strip: &Strip, blocks: Range<usize>, patch: &[u16]| {
             let addends = addends.as_deref();
             let outputs = &outputs;

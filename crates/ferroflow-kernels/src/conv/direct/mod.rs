@@ -211,12 +211,7 @@ impl Engine for Direct {
         let strips = [self.image.n, self.grid[0].div_ceil(self.strip[0]), self.grid[1].div_ceil(self.strip[1])];
         let parts = self.blocks.div_ceil(self.task_blocks);
         let extent = if self.image == input.extent { output.extent } else { self.image };
-        let outputs: Vec<Output> = output.planes.iter_mut().map(|p| Output(p.as_mut_ptr())).collect();
-        let addends: Option<Vec<Output>> = outputs
-            .iter()
-            .enumerate()
-            .map(|(block, o)| epilogue.addend(block, o.0).map(|a| Output(a.cast_mut())))
-            .collect();
+        let (outputs, addends) = places(output, &epilogue);
         let task = |task: usize| {
             let (strip, part) = (task / parts, task % parts);
             let (column, row) = (strip % strips[2], strip / strips[2] % strips[1]);
@@ -280,6 +275,14 @@ impl Output {
         // SAFETY: the caller's.
         unsafe { self.0.add(at) }
     }
+}
+
+/// The blocks of an output, and those that are added to them, if any are.
+pub(super) fn places(output: &mut BlocksMut<'_, '_>, epilogue: &Epilogue<'_>) -> (Vec<Output>, Option<Vec<Output>>) {
+    let outputs: Vec<Output> = output.planes.iter_mut().map(|p| Output(p.as_mut_ptr())).collect();
+    let addend = |(block, o): (usize, &Output)| epilogue.addend(block, o.0).map(|a| Output(a.cast_mut()));
+    let addends = outputs.iter().enumerate().map(addend).collect();
+    (outputs, addends)
 }
 
 /// One task: some outputs of one image, some output blocks.
