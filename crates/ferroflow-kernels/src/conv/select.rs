@@ -27,9 +27,12 @@ pub(super) struct Candidate {
 const FAMILIES: &[fn(&Problem, Options) -> Vec<Candidate>] =
     &[reference::candidates, direct::candidates, few::candidates, winograd::candidates, bf16::candidates];
 
-/// What a float of prepared weights must save, in seconds a run: a millisecond for 25 MB. FlowNet2 has four networks' worth
+/// What a float of prepared weights must save, in seconds a run: a millisecond for 10 MB. FlowNet2 has four networks' worth
 /// of weights in memory, and the last percent of their speed would cost a third more of it.
-const MEMORY: f64 = 1e-3 * 4.0 / 25e6;
+const MEMORY: f64 = 1e-3 * 4.0 / 10e6;
+
+/// Share of the shorter of arithmetic and memory traffic that the longer does not hide.
+const EXPOSED: f64 = 0.7;
 
 impl Candidate {
     fn price(&self) -> f64 {
@@ -75,10 +78,20 @@ impl Machine {
         let flops = match isa {
             Isa::Portable => 20e9,
             Isa::Neon => 50e9,
-            Isa::Avx2 => 100e9,
-            Isa::Avx512 => 155e9,
+            Isa::Avx2 => 75e9,
+            Isa::Avx512 => 115e9,
         };
-        Self { flops, l3: 20e9, dram: 12e9, l2_bytes: l2_bytes() }
+        Self { flops, l3: 18e9, dram: 18e9, l2_bytes: l2_bytes() }
+    }
+
+    /// Seconds to read weights from memory, as a layer in a network does.
+    pub fn cold(&self, bytes: f64) -> f64 {
+        bytes / self.dram
+    }
+
+    /// Seconds that arithmetic and memory traffic, or two kinds of traffic, take together.
+    pub fn together(&self, a: f64, b: f64) -> f64 {
+        a.max(b) + EXPOSED * a.min(b)
     }
 }
 

@@ -40,10 +40,12 @@ pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> 
     let machine = Machine::of(options.isa);
     let shape = &problem.shape;
     let idle = shape.out_channels.next_multiple_of(LANES) as f64 / shape.out_channels as f64;
+    let weights = problem.lanes.len() * shape.out_channels.next_multiple_of(LANES) * shape.kernel.pow(2);
+    let arithmetic = idle * shape.flop(problem.input) / (0.8 * machine.flops * options.threads as f64);
     vec![Candidate {
         name: "direct".into(),
-        weights: problem.lanes.len() * shape.out_channels.next_multiple_of(LANES) * shape.kernel.pow(2),
-        seconds: idle * shape.flop(problem.input) / (0.8 * machine.flops * options.threads as f64),
+        weights,
+        seconds: machine.together(arithmetic, machine.cold(4.0 * weights as f64)),
         exact: true,
         build: Box::new(|problem, options| Box::new(Direct::new(problem, options))),
     }]

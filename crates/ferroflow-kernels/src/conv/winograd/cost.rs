@@ -15,15 +15,13 @@ use crate::{
 };
 
 /// Operations that transforming one vector of 16 costs, loads and stores included, at the rate of the products.
-const TRANSFORM: f64 = 450.0;
+const TRANSFORM: f64 = 1050.0;
 /// Seconds to bring threads together.
 const BARRIER: f64 = 5e-6;
-/// Share of the shorter of arithmetic and memory traffic that the longer does not hide.
-const EXPOSED: f64 = 0.5;
-/// Share of the second-level cache that a working set can count on.
-const HELD: f64 = 0.75;
+/// How much faster than its excess a working set larger than the second-level cache loses it.
+const THRASH: f64 = 1.4;
 /// Passes over memory that V and M of a staged chunk cost: written in scattered lines, read once.
-const THROUGH: f64 = 7.0;
+const THROUGH: f64 = 5.0;
 
 struct Model<'a> {
     machine: Machine,
@@ -104,20 +102,20 @@ impl Model<'_> {
             chunks * (u + through(v) + through(m))
         } else {
             let held = v + 2.0 * panel + if parts > 1.0 { m } else { m_panel };
-            let spilled = (1.0 - HELD * cache / held).max(0.0);
+            let spilled = (THRASH * (1.0 - cache / held)).clamp(0.0, 1.0);
             let again =
                 v * self.vectors.div_ceil(self.panel) as f64 * parts + if parts > 1.0 { 2.0 * parts * m } else { 0.0 };
-            let kept = u + v < HELD * cache;
+            let kept = u + v < cache;
             chunks * (spilled * again + if kept { 0.0 } else { u })
         };
         let memory = traffic / self.machine.l3;
 
         // In a network the weights come from memory once; all threads share that.
-        let cold = u / self.machine.dram;
+        let cold = self.machine.cold(u);
         let (tasks, barriers) = if blocking.staged { (f64::MAX, 3.0 * chunks) } else { (chunks, 1.0) };
         let share = if tasks == f64::MAX { 1.0 / self.threads } else { (tasks / self.threads).ceil() / tasks };
-        let spread = share * (arithmetic.max(memory) + EXPOSED * arithmetic.min(memory));
+        let spread = share * self.machine.together(arithmetic, memory);
         let barriers = if self.threads > 1.0 { barriers * BARRIER } else { 0.0 };
-        spread.max(cold) + EXPOSED * cold.min(spread) + barriers
+        self.machine.together(spread, cold) + barriers
     }
 }
