@@ -224,7 +224,7 @@ impl ConvTraining {
 }
 
 /// Seconds to prepare one float of weights on [`PLANNED_THREADS`].
-const PREPARE: f64 = 0.4e-9;
+const PREPARE: f64 = 0.7e-9;
 
 /// The engine expected to be fastest, weights that change with every run included.
 fn engine(problem: &Problem, options: Options) -> Box<dyn Engine> {
