@@ -67,9 +67,12 @@ pub struct TensorInfo {
 /// A weight file that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The system refused.
-    #[error("{}: {source}", .path.display())]
-    Io {
+    /// The file cannot be opened. (Whoever reads a file says which it was, whatever is wrong with it.)
+    #[error(transparent)]
+    Open(std::io::Error),
+    /// The system refused to write.
+    #[error("cannot write {}: {source}", .path.display())]
+    Write {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -98,7 +101,7 @@ fn format_error(reason: impl Into<String>) -> StoreError {
 
 /// Reads a weight file.
 pub fn read(path: &Path) -> Result<Stored, StoreError> {
-    let file = File::open(path).map_err(|source| StoreError::Io { path: path.into(), source })?;
+    let file = File::open(path).map_err(StoreError::Open)?;
     read_from(BufReader::with_capacity(1 << 20, file))
 }
 
@@ -122,7 +125,7 @@ pub fn read_from(mut reader: impl Read) -> Result<Stored, StoreError> {
 
 /// Reads only the head of a weight file.
 pub fn read_header(path: &Path) -> Result<Header, StoreError> {
-    let file = File::open(path).map_err(|source| StoreError::Io { path: path.into(), source })?;
+    let file = File::open(path).map_err(StoreError::Open)?;
     read_header_from(&mut BufReader::new(file))
 }
 
@@ -215,7 +218,7 @@ pub fn write(
     provenance: &Provenance,
     precision: Precision,
 ) -> Result<(), StoreError> {
-    let io = |source| StoreError::Io { path: path.into(), source };
+    let io = |source| StoreError::Write { path: path.into(), source };
     let folder = match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),

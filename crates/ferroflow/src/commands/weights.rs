@@ -149,7 +149,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 }
 
 fn show(args: &Show) -> anyhow::Result<()> {
-    let header = store::read_header(&args.file)?;
+    let header = store::read_header(&args.file).with_context(|| args.file.display().to_string())?;
     let provenance = &header.provenance;
     let values: usize = header.tensors.iter().map(|t| t.shape.iter().product::<usize>()).sum();
     if args.json {
