@@ -28,7 +28,7 @@ const FAMILIES: &[fn(&Problem, Options) -> Vec<Candidate>] =
     &[reference::candidates, direct::candidates, few::candidates, winograd::candidates, bf16::candidates];
 
 /// What a float of prepared weights must save, in seconds a run: a millisecond for 10 MB. FlowNet2 has four networks' worth
-/// of weights in memory, and the last percent of their speed would cost a third more of it.
+/// of weights in memory; at 25 MB they took a fifth more of it.
 const MEMORY: f64 = 1e-3 * 4.0 / 10e6;
 
 /// Share of the shorter of arithmetic and memory traffic that the longer does not hide.
