@@ -4,7 +4,7 @@ mod registry;
 
 use std::collections::BTreeMap;
 
-use crate::graph::{Extent, Graph};
+use crate::graph::{Extent, Graph, Sizes};
 use crate::settings::{OptionHelp, SettingError};
 
 /// A network ready to be given weights.
@@ -124,6 +124,12 @@ impl Model {
     pub fn options_of(name: &str) -> Result<Vec<OptionHelp>, ModelError> {
         Ok(registry::find(name)?.family.settings())
     }
+
+    /// The sizes at which one pair of frames of this size runs: the next the network takes.
+    pub fn sizes_for(&self, frame: Extent) -> Sizes {
+        let up = |side: usize, least: usize| side.max(least).next_multiple_of(self.stride);
+        Sizes::new(1, up(frame.height, self.min_size.height), up(frame.width, self.min_size.width))
+    }
 }
 
 #[cfg(test)]
@@ -131,7 +137,6 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-    use crate::graph::Sizes;
 
     /// The counts of the papers' tables and of the reference implementations.
     #[test]

@@ -297,10 +297,23 @@ cli!(every_command_explains_itself, |run| {
     }
     assert!(run.ok(&["models"]).contains("flownet2-css"));
     assert!(run.ok(&["models", "pwcnet"]).contains("9374340"));
-    run.ok(&["models", "lightflow", "--graph", "net.dot"]);
-    run.ok(&["models", "lightflow", "--graph", "net.svg"]);
     let doctor: serde_json::Value = serde_json::from_str(&run.ok(&["doctor", "--json"])).unwrap();
     assert!(doctor["networks"].as_array().unwrap().len() > 20);
+});
+
+cli!(models_are_described_and_drawn, |run| {
+    let all: serde_json::Value = serde_json::from_str(&run.ok(&["models", "--json"])).unwrap();
+    for network in all.as_array().unwrap() {
+        assert!(network["memory_bytes"].as_u64() > network["parameter_bytes"].as_u64(), "{network}");
+        assert!(network["paper"].as_str().unwrap().contains("20"), "{network}: a paper has a year");
+    }
+    let dot = run.ok(&["models", "--graph", "lightflow"]);
+    run.ok(&["models", "--graph", "lightflow", "-o", "net.dot"]);
+    assert_eq!(fs::read_to_string(run.path("net.dot")).unwrap(), dot);
+    run.ok(&["models", "lightflow", "--graph", "-o", "net.svg"]);
+    assert!(fs::read_to_string(run.path("net.svg")).unwrap().starts_with("<svg"));
+    run.fails(2, &["models", "--graph", "lightflow", "-o", "net.jpg"]);
+    run.fails(2, &["models", "--graph", "-o", "net.svg"]);
 });
 
 /// A recipe so small that a step takes milliseconds.

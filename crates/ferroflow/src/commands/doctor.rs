@@ -4,7 +4,7 @@ use std::process::Command;
 
 use ferroflow_core::Size;
 use ferroflow_kernels::{Bf16, Isa};
-use ferroflow_net::{Model, graph::Sizes};
+use ferroflow_net::{Model, graph::Extent};
 use serde::Serialize;
 
 use crate::machine;
@@ -54,9 +54,7 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let networks = Model::names()
         .map(|name| {
             let model = Model::named(name)?;
-            let up = |n: usize, least: usize| n.max(least).next_multiple_of(model.stride);
-            let sizes =
-                Sizes::new(1, up(args.size.height, model.min_size.height), up(args.size.width, model.min_size.width));
+            let sizes = model.sizes_for(Extent { height: args.size.height, width: args.size.width });
             let memory_bytes = ferroflow_infer::memory_estimate(&model, &sizes)?;
             Ok(Fits { name, memory_bytes, fits: available.map(|a| memory_bytes < a) })
         })

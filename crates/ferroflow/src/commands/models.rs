@@ -1,9 +1,9 @@
 //! `ferroflow models`: what networks there are.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ferroflow_core::Size;
-use ferroflow_net::{Model, graph::Sizes};
+use ferroflow_net::{Model, dot, graph::Extent, svg};
 use serde::Serialize;
 
 use crate::usage::usage;
@@ -12,7 +12,7 @@ use crate::usage::usage;
 ///
 ///   ferroflow models
 ///   ferroflow models pwcnet
-///   ferroflow models flownet2-css --graph net.dot
+///   ferroflow models --graph flownet2-css -o net.svg
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -24,9 +24,12 @@ pub struct Args {
     /// Size that cost and memory are counted for
     #[arg(long, default_value = "448x1024", value_name = "HxW")]
     size: Size,
-    /// Write the network's graph: .dot for Graphviz, .svg to look at
-    #[arg(long, value_name = "FILE")]
-    graph: Option<PathBuf>,
+    /// Draw the network's graph: to OUTPUT, or as Graphviz text to the terminal
+    #[arg(long, requires = "model", conflicts_with = "json")]
+    graph: bool,
+    /// Where to draw it: .svg to look at, .dot for Graphviz
+    #[arg(short, long, value_name = "FILE", requires = "graph")]
+    output: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -39,8 +42,15 @@ struct Entry {
     description: &'static str,
     paper: &'static str,
     parameters: usize,
-    gflop: f64,
+    /// Frames are fitted to multiples of this.
     stride: usize,
+    /// What the numbers below are for.
+    size: Size,
+    gflop: f64,
+    parameter_bytes: usize,
+    activation_bytes: usize,
+    /// What estimating takes at most.
+    memory_bytes: u64,
     options: Vec<OptionEntry>,
 }
 
@@ -54,9 +64,6 @@ struct OptionEntry {
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<()> {
     let Some(name) = &args.model else {
-        if args.graph.is_some() {
-            usage!("--graph needs the name of a network: `ferroflow models pwcnet --graph net.svg`");
-        }
         let entries =
             Model::names().map(|name| entry(&Model::named(name)?, args.size)).collect::<Result<Vec<_>, _>>()?;
         if args.json {
@@ -73,15 +80,8 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     };
     let model = Model::parse(name, &args.options)?;
-    if let Some(path) = &args.graph {
-        let text = match path.extension().and_then(|e| e.to_str()) {
-            Some("dot" | "gv") => ferroflow_net::dot::dot(&model.graph),
-            Some("svg") => ferroflow_net::svg::svg(&model.graph)?,
-            _ => usage!("--graph writes .dot (Graphviz) or .svg"),
-        };
-        ferroflow_core::io::write_bytes(path, text.as_bytes())?;
-        println!("{}: {} nodes", path.display(), model.graph.nodes.len());
-        return Ok(());
+    if args.graph {
+        return draw(&model, args.output.as_deref());
     }
     let entry = entry(&model, args.size)?;
     if args.json {
@@ -90,8 +90,12 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     }
     println!("{}: {}\n{}", entry.name, entry.description, entry.paper);
     println!(
-        "{} parameters, {:.1} GFLOP at {}, sizes are multiples of {}",
-        entry.parameters, entry.gflop, args.size, entry.stride
+        "{} parameters, sizes are multiples of {}; at {}: {:.1} GFLOP, at most {:.0} MB of memory",
+        entry.parameters,
+        entry.stride,
+        entry.size,
+        entry.gflop,
+        entry.memory_bytes as f64 / 1e6
     );
     if !entry.options.is_empty() {
         println!("\noptions (--option KEY=VALUE):");
@@ -102,17 +106,37 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Draws the graph in the format that the file's name asks for.
+fn draw(model: &Model, output: Option<&Path>) -> anyhow::Result<()> {
+    let Some(path) = output else {
+        print!("{}", dot::dot(&model.graph));
+        return Ok(());
+    };
+    let text = match path.extension().and_then(|e| e.to_str()) {
+        Some("dot" | "gv") => dot::dot(&model.graph),
+        Some("svg") => svg::svg(&model.graph)?,
+        _ => usage!("a graph is drawn to .svg or .dot (Graphviz), not to {}", path.display()),
+    };
+    ferroflow_core::io::write_bytes(path, text.as_bytes())?;
+    println!("{}: {} nodes", path.display(), model.graph.nodes.len());
+    Ok(())
+}
+
 fn entry(model: &Model, size: Size) -> anyhow::Result<Entry> {
-    let up = |n: usize, least: usize| n.max(least).next_multiple_of(model.stride);
-    let sizes = Sizes::new(1, up(size.height, model.min_size.height), up(size.width, model.min_size.width));
+    let sizes = model.sizes_for(Extent { height: size.height, width: size.width });
+    let cost = model.graph.cost(&sizes)?;
     let options = Model::options_of(model.name)?;
     Ok(Entry {
         name: model.name,
         description: model.description,
         paper: model.paper,
         parameters: model.graph.parameter_count(),
-        gflop: model.graph.cost(&sizes)?.flop / 1e9,
         stride: model.stride,
+        size,
+        gflop: cost.flop / 1e9,
+        parameter_bytes: cost.parameter_bytes,
+        activation_bytes: cost.activation_bytes,
+        memory_bytes: ferroflow_infer::memory_estimate(model, &sizes)?,
         options: options.into_iter().map(|o| OptionEntry { key: o.key, values: o.values, help: o.help }).collect(),
     })
 }
