@@ -136,11 +136,14 @@ impl Differentiable for Training {
                 return Err(TrainingError::Length { what: "the gradient of an output", expected, got });
             }
             let gradient = self.upload(&gradient.data, output.dims());
-            losses.push(output.mul(gradient).sum());
+            losses.push(output.mul(gradient).flatten::<1>(0, 3));
         }
-        let Some(loss) = losses.into_iter().reduce(Tensor::add).filter(Tensor::is_tracked) else {
+        losses.retain(Tensor::is_tracked);
+        if losses.is_empty() {
             return Ok(());
-        };
+        }
+        // Going back starts with a one for each value, as if they were summed.
+        let loss = Tensor::cat(losses, 0);
         let mut found = loss.backward();
         for (parameter, sum) in parameters.iter().zip(sum.iter_mut()) {
             if let Some(gradient) = parameter.grad_remove(&mut found) {
