@@ -32,14 +32,12 @@ use crate::{
 };
 /// Tiles that one task transforms.
 const STAGE_TILES: usize = 32;
+/// Tiles of a chunk, to choose from.
+const CHUNKS: [usize; 11] = [32, 48, 64, 96, 128, 192, 256, 384, 512, 768, MAX_TILES];
 /// Most tiles of a chunk.
-const MAX_TILES: usize = 320;
-/// Bytes of V and W of a chunk: they pass through a third-level cache.
-const CHUNK_BYTES: usize = 16 << 20;
-/// What is larger than this passes through memory.
-const L3_BYTES: f64 = 20e6;
-/// Operations that transforming one vector of 16 costs, loads and stores included, at the rate of the products.
-const TRANSFORM: f64 = 450.0;
+const MAX_TILES: usize = 1024;
+/// Most bytes of V and W of a chunk.
+const CHUNK_BYTES: usize = 8 << 20;
 
 /// The numbers of points for layers whose longest filter has `taps`. More points than six cost the transforms and the
 /// gradient of U more than they save: F(6x6) took a quarter longer than F(4x4) on 3x3 and 5x5 layers.
@@ -65,10 +63,66 @@ pub fn candidates(form: &Correlation, options: Options) -> Vec<GradientCandidate
     sizes(taps)
         .iter()
         .filter_map(|&n| {
-            let gradient = WinogradGradient::new(form, Scheme::new(&problem, n)?, options);
-            Some(GradientCandidate { seconds: gradient.seconds(), exact: false, gradient: Box::new(gradient) })
+            let (gradient, seconds) = WinogradGradient::new(form, Scheme::new(&problem, n)?, options);
+            Some(GradientCandidate { seconds, exact: false, gradient: Box::new(gradient) })
         })
         .collect()
+}
+
+/// What decides the time. The constants are fitted to timings of 34 layers with AVX-512, chunks of up to 2048 tiles.
+struct Cost {
+    machine: Machine,
+    /// Tiles in all.
+    tiles: usize,
+    /// Vectors of V and W for each tile.
+    per_tile: usize,
+    /// Floats of the gradient of U.
+    u: usize,
+}
+
+/// Share of the peak that products reach.
+const EFFICIENCY: f64 = 0.85;
+/// Operations that transforming one vector of 16 costs, loads and stores apart, at the rate of the products.
+const TRANSFORM: f64 = 400.0;
+/// Operations that taking one float of the gradient of U to taps costs.
+const FILTER: f64 = 240.0;
+/// Times that V and W pass through a cache: written in scattered lines, read by each panel.
+const THROUGH: f64 = 2.4;
+/// What one of the layers can expect of a third-level cache.
+const L3_BYTES: f64 = 13e6;
+/// How much faster than its excess a working set larger than that loses it.
+const THRASH: f64 = 1.4;
+
+impl Cost {
+    /// Tiles of a chunk, and the seconds expected with it. Every chunk takes the gradient of U from a cache and back, so
+    /// chunks should be long; V and W of a chunk should stay in a cache, so chunks should be short.
+    fn chunk(&self) -> (usize, f64) {
+        let most = (CHUNK_BYTES / (4 * LANES * self.per_tile)).max(CHUNKS[0]);
+        let even = |limit: usize| self.tiles.div_ceil(self.tiles.div_ceil(limit.min(most)).max(1));
+        let timed = CHUNKS.into_iter().map(even).map(|tiles| (tiles, self.seconds(tiles)));
+        timed.min_by(|a, b| a.1.total_cmp(&b.1)).expect("there are chunks to compare")
+    }
+
+    /// Expected seconds on [`PLANNED_THREADS`].
+    fn seconds(&self, tiles: usize) -> f64 {
+        let threads = PLANNED_THREADS as f64;
+        let chunks = self.tiles.div_ceil(tiles.max(1)) as f64;
+        let (all, u) = (self.tiles as f64, self.u as f64);
+        let product = 2.0 * all * u / EFFICIENCY;
+        let transforms = TRANSFORM * all * self.per_tile as f64 + FILTER * u;
+        let arithmetic = (product + transforms) / self.machine.flops / threads;
+
+        let u_bytes = 4.0 * u;
+        let staged = 4.0 * (LANES * self.per_tile) as f64 * all / chunks;
+        let seconds_per_byte = |set: f64| {
+            let missed = (THRASH * (1.0 - L3_BYTES / set)).clamp(0.0, 1.0);
+            (1.0 - missed) / self.machine.l3 / threads + missed / self.machine.dram
+        };
+        // The gradient of U is read and written with every chunk, and once more at the end.
+        let memory = chunks * (THROUGH * staged + 2.0 * u_bytes) * seconds_per_byte(staged + u_bytes)
+            + 2.0 * u_bytes * seconds_per_byte(u_bytes);
+        self.machine.together(arithmetic, memory)
+    }
 }
 
 struct WinogradGradient {
@@ -97,17 +151,21 @@ struct Shared<'a> {
 unsafe impl Sync for Shared<'_> {}
 
 impl WinogradGradient {
-    fn new(form: &Correlation, scheme: Scheme, options: Options) -> Self {
+    fn new(form: &Correlation, scheme: Scheme, options: Options) -> (Self, f64) {
         let (_, panel) = simd::run(options.isa, RegisterTile);
         let channels = used_channels(&form.image_lanes, &scheme);
         let vectors = form.point_lanes.len().div_ceil(LANES);
-        let points = scheme.points.len().pow(2);
         let tiles = Tiles::new(&scheme, form.image.n);
-        let per_tile = 4 * LANES * (scheme.products() * channels.len() + points * vectors);
-        let limit = (CHUNK_BYTES / per_tile).clamp(STAGE_TILES, MAX_TILES);
-        let chunks = tiles.count().div_ceil(limit).max(1);
-        let blocking = Blocking { tiles: tiles.count().div_ceil(chunks), blocks: channels.len(), staged: true };
-        Self {
+        let (products, points) = (scheme.products(), scheme.points.len().pow(2));
+        let cost = Cost {
+            machine: Machine::of(options.isa),
+            tiles: tiles.count(),
+            per_tile: products * channels.len() + points * vectors,
+            u: products * channels.iter().map(|c| c.1).sum::<usize>() * vectors * LANES,
+        };
+        let (chunk, seconds) = cost.chunk();
+        let blocking = Blocking { tiles: chunk, blocks: channels.len(), staged: true };
+        let gradient = Self {
             isa: options.isa,
             threads: options.threads,
             pixel: form.image_lanes.len().min(LANES),
@@ -115,27 +173,8 @@ impl WinogradGradient {
             form: form.clone(),
             tiles,
             scheme,
-        }
-    }
-
-    /// Expected seconds on [`PLANNED_THREADS`].
-    fn seconds(&self) -> f64 {
-        let machine = Machine::of(self.isa);
-        let threads = PLANNED_THREADS as f64;
-        let memory = &self.memory;
-        let tiles = self.tiles.count() as f64;
-        let chunks = self.tiles.count().div_ceil(memory.blocking.tiles.max(1)) as f64;
-        let (blocks, vectors) = (memory.channels.len() as f64, memory.vectors as f64);
-        let (products, points) = (self.scheme.products() as f64, memory.points as f64);
-        let gradient = memory.u_len as f64;
-        let product = 2.0 * tiles * gradient / 0.75;
-        let transforms = TRANSFORM * tiles * (products * blocks + points * vectors) + 12.0 * gradient;
-        let staged = tiles * LANES as f64 * (products * blocks + points * vectors);
-        // The gradient of U goes to memory and back with every chunk, V and W through a third-level cache.
-        let sums = 4.0 * 2.0 * (chunks + 1.0) * gradient;
-        let sums = if 4.0 * gradient > L3_BYTES { sums / machine.dram } else { sums / machine.l3 / threads };
-        let through = 4.0 * 3.0 * staged / machine.l3 / threads;
-        (product + transforms) / machine.flops / threads + sums + 0.5 * through
+        };
+        (gradient, seconds)
     }
 
     /// Floats of W, and from a point to the next.
