@@ -11,7 +11,7 @@ use crate::{
 pub(super) const SYNTH: Dataset = Dataset {
     name: "synth",
     title: "synthetic pairs",
-    path: "a preset: chairs, sdhom, things, auto or shifts",
+    path: "a preset (`ferroflow synth --help` lists them)",
     words: &["seed=", "size=", "count="],
     marks: &[],
     inner: &[],
