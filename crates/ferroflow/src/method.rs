@@ -1,6 +1,6 @@
 //! Which method estimates: the arguments that `estimate`, `eval` and `bench` share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use ferroflow_core::{
@@ -9,7 +9,10 @@ use ferroflow_core::{
 };
 use ferroflow_infer::{Estimator, NetworkOptions, dis};
 use ferroflow_kernels::Bf16;
-use ferroflow_net::{Model, Weights, weights::store};
+use ferroflow_net::{
+    Model, Weights,
+    weights::store::{self, Stored},
+};
 
 use crate::usage::usage;
 
@@ -162,32 +165,8 @@ impl MethodArgs {
     fn network(&self, which: WhichWeights) -> anyhow::Result<(Model, Weights)> {
         match (&self.model, &self.weights) {
             (asked, Some(path)) => {
-                let stored = store::read(path).with_context(|| format!("cannot use {}", path.display()))?;
-                if let Some(asked) = asked
-                    && Model::named(asked)?.name != stored.model.name
-                {
-                    usage!(
-                        "{} holds weights of {}, not of {asked}: leave out --model, or give other weights",
-                        path.display(),
-                        stored.model.name
-                    );
-                }
-                let mut options = stored.model.options.clone();
-                for option in &self.options {
-                    let Some((key, value)) = option.split_once('=') else {
-                        usage!("`{option}` is not an option: write key=value");
-                    };
-                    options.insert(key.trim().into(), value.trim().into());
-                }
-                let model = Model::with_options(stored.model.name, &options)?;
-                if model.graph.params != stored.model.graph.params {
-                    usage!(
-                        "with {} the network has other parameters than {} holds",
-                        self.options.join(" "),
-                        path.display()
-                    );
-                }
-                Ok((model, stored.weights))
+                let stored = read_weights(path, asked.as_deref(), &self.options)?;
+                Ok((stored.model, stored.weights))
             }
             (Some(name), None) => {
                 let model = Model::parse(name, &self.options)?;
@@ -203,4 +182,31 @@ impl MethodArgs {
             (None, None) => usage!("name a network with --model, or give its --weights"),
         }
     }
+}
+
+/// Reads weights of the network that was asked for, if one was, and sets its options: those that leave its parameters
+/// as they are.
+pub fn read_weights(path: &Path, asked: Option<&str>, options: &[String]) -> anyhow::Result<Stored> {
+    let stored = store::read(path).with_context(|| format!("cannot use {}", path.display()))?;
+    if let Some(asked) = asked
+        && Model::named(asked)?.name != stored.model.name
+    {
+        usage!(
+            "{} holds weights of {}, not of {asked}: leave out --model, or give other weights",
+            path.display(),
+            stored.model.name
+        );
+    }
+    let mut all = stored.model.options.clone();
+    for option in options {
+        let Some((key, value)) = option.split_once('=') else {
+            usage!("`{option}` is not an option: write key=value");
+        };
+        all.insert(key.trim().into(), value.trim().into());
+    }
+    let model = Model::with_options(stored.model.name, &all)?;
+    if model.graph.params != stored.model.graph.params {
+        usage!("with {} the network has other parameters than {} holds", options.join(" "), path.display());
+    }
+    Ok(Stored { model, ..stored })
 }

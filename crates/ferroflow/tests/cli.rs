@@ -220,6 +220,9 @@ cli!(an_exported_network_computes_the_same, |run| {
     assert!(apart < 1e-3, "{text}");
     let error = run.fails(2, &["export", "onnx", "-w", "w.safetensors", "-o", "net.onnx", "--size", "60x128"]);
     assert!(error.contains("64x128"), "{error}");
+    run.ok(&["export", "onnx", "-m", "lightflow-0.5", "-w", "w.safetensors", "-o", "net.onnx", "--dynamic"]);
+    let error = run.fails(2, &["export", "onnx", "-m", "pwcnet", "-w", "w.safetensors", "-o", "net.onnx", "--dynamic"]);
+    assert!(error.contains("lightflow-0.5"), "{error}");
 });
 
 cli!(synthetic_pairs_are_written_checked_packed_and_evaluated, |run| {

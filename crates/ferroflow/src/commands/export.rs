@@ -2,17 +2,15 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use ferroflow_core::{Size, io::write_with};
 use ferroflow_data::Spec;
 use ferroflow_infer::offline::{self, Format, Layout};
 use ferroflow_net::{
     graph::Sizes,
     onnx::{self, CorrelationForm, WarpForm},
-    weights::store,
 };
 
-use crate::{onnx_check, progress, usage::usage};
+use crate::{method::read_weights, onnx_check, progress, usage::usage};
 
 /// Write a network as ONNX, or the inputs of an offline runtime.
 #[derive(clap::Args)]
@@ -36,9 +34,15 @@ enum Action {
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 struct Onnx {
-    /// Weights: they say which network it is
+    /// Network that the weights must be of. Default: whatever they are of
+    #[arg(short, long)]
+    model: Option<String>,
+    /// Weights, a .safetensors file of this program
     #[arg(short, long, value_name = "FILE")]
     weights: PathBuf,
+    /// Set an option of the network (`ferroflow models NAME` lists them); may be repeated
+    #[arg(long = "option", value_name = "KEY=VALUE")]
+    options: Vec<String>,
     /// File to write
     #[arg(short, long, value_name = "FILE.onnx")]
     output: PathBuf,
@@ -111,7 +115,7 @@ fn export_onnx(args: &Onnx) -> anyhow::Result<()> {
     if args.size.is_none() && !args.dynamic {
         usage!("say the size of the frames with --size HxW, or --dynamic for any");
     }
-    let stored = store::read(&args.weights).with_context(|| format!("cannot use {}", args.weights.display()))?;
+    let stored = read_weights(&args.weights, args.model.as_deref(), &args.options)?;
     let model = &stored.model;
     if let Some(size) = args.size
         && (size.height % model.stride != 0 || size.width % model.stride != 0)
