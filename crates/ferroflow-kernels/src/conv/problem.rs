@@ -4,6 +4,9 @@
 use super::{ConvKind, ConvShape, Layer};
 use crate::{Extent, LANES, LaneMap, lane_map, simd::Simd};
 
+/// Inputs ahead of the one whose taps are read, whose weights are fetched: sixteen outputs' lie in sixteen places.
+const AHEAD: usize = 4;
+
 /// What an engine prepares for. `ConvKind::Transposed` with any kernel, stride, dilation and padding is the adjoint of
 /// the convolution with these, from its outputs to an input of extent `output`.
 #[derive(Clone, Debug)]
@@ -119,6 +122,7 @@ impl<'a> Filter<'a> {
             for (lane, row) in rows.iter_mut().enumerate() {
                 let Some(output) = self.outputs.get(block * LANES + lane).copied().flatten() else { continue };
                 let at = output as usize * self.output_step + input * self.input_step + first;
+                S::prefetch_near(self.weight.as_ptr().wrapping_add(at + AHEAD * self.input_step));
                 let from = &self.weight[at..];
                 *row = if from.len() >= LANES {
                     S::load(from.as_ptr())
