@@ -172,7 +172,15 @@ fn flows(c: &mut Criterion) {
     let planes = read(&flow);
     let mut out = vec![0.0; 2 * to.h * to.w];
     c.bench_function("resize/flow x4", |b| {
-        b.iter(|| resize.run_flow(Blocks { extent: from, planes: &planes }, [1.0; 2], black_box(&mut out), &scratch));
+        b.iter(|| {
+            resize.run_flow(
+                Isa::detect(),
+                Blocks { extent: from, planes: &planes },
+                [1.0; 2],
+                black_box(&mut out),
+                &scratch,
+            )
+        });
     });
 }
 

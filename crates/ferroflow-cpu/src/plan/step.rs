@@ -145,7 +145,7 @@ impl Step {
     /// Computes the step.
     pub fn run(&self, pool: &mut [Buffer], flow: &mut [f32], context: &Context<'_>) {
         if self.output.is_none() {
-            return self.run_output(pool, flow, context.scratch);
+            return self.run_output(pool, flow, context);
         }
         self.with_operands(pool, |inputs, out, work, pool| self.compute(inputs, out, work, pool, context));
     }
@@ -177,10 +177,11 @@ impl Step {
         }
     }
 
-    fn run_output(&self, pool: &[Buffer], flow: &mut [f32], scratch: &Scratch) {
+    fn run_output(&self, pool: &[Buffer], flow: &mut [f32], context: &Context<'_>) {
+        let Context { isa, scratch, .. } = *context;
         if let Kernel::Output { resize, scale } = &self.kernel {
             let planes = slices(&self.inputs[0], pool);
-            resize.run_flow(Blocks { extent: self.inputs[0].extent, planes: &planes }, *scale, flow, scratch);
+            resize.run_flow(isa, Blocks { extent: self.inputs[0].extent, planes: &planes }, *scale, flow, scratch);
         }
     }
 

@@ -226,7 +226,7 @@ mod tests {
                 let g = random.floats(2 * to.n * to_h * to_w);
                 let d = both_updates(2, from, |update, d| gradient.run_flow(&g, [1.5, -1.0], update, d, &scratch));
                 let mut out = vec![0.0; g.len()];
-                resize.run_flow(flow.blocks(), [1.5, -1.0], &mut out, &scratch);
+                resize.run_flow(Isa::detect(), flow.blocks(), [1.5, -1.0], &mut out, &scratch);
                 let forward: f64 = out.iter().zip(&g).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum();
                 assert!(
                     (forward - flow.dot(&d)).abs() < 1e-4 * forward.abs().max(10.0),

@@ -1,5 +1,6 @@
 //! Resizing of values and of flows: nearest and bilinear on every grid.
 
+mod flow;
 mod gradient;
 
 pub use gradient::ResizeGradient;
@@ -7,7 +8,7 @@ pub use gradient::ResizeGradient;
 use std::sync::OnceLock;
 
 use crate::{
-    Blocks, BlocksMut, Extent, Isa, LANES, Scratch,
+    Blocks, BlocksMut, Extent, Isa, LANES,
     rows::{RowsMut, for_ranges},
     simd::{self, Kernel, Simd},
 };
@@ -60,6 +61,8 @@ pub struct Resize {
     rows: Vec<Tap>,
     columns: Vec<Tap>,
     nearest: bool,
+    /// For rows four times as wide; see [`flow`].
+    fourfold: Option<flow::Fourfold>,
     /// Made when first asked for.
     gradient: OnceLock<Box<ResizeGradient>>,
 }
@@ -69,8 +72,15 @@ impl Resize {
     pub fn new(from: Extent, to: Extent, sampling: Sampling) -> Self {
         assert_eq!(from.n, to.n, "images");
         let taps = |from: usize, to: usize| (0..to).map(|i| sampling.tap(i, from, to)).collect();
-        let nearest = sampling == Sampling::Nearest;
-        Self { from, to, rows: taps(from.h, to.h), columns: taps(from.w, to.w), nearest, gradient: OnceLock::new() }
+        Self {
+            from,
+            to,
+            rows: taps(from.h, to.h),
+            columns: taps(from.w, to.w),
+            nearest: sampling == Sampling::Nearest,
+            fourfold: if to.w == 4 * from.w { flow::Fourfold::new(sampling) } else { None },
+            gradient: OnceLock::new(),
+        }
     }
 
     /// Extent of the input.
@@ -133,37 +143,6 @@ impl Resize {
             }
         });
     }
-
-    /// Resizes a flow (lanes 0 and 1 of the only block) into planar `[n][2][h][w]`, u times `scale[0]`, v times
-    /// `scale[1]`.
-    pub fn run_flow(&self, flow: Blocks<'_>, scale: [f32; 2], out: &mut [f32], scratch: &Scratch) {
-        use rayon::prelude::*;
-        assert_eq!(flow.extent, self.from, "extent");
-        let Extent { n, h, w } = self.to;
-        assert_eq!(out.len(), n * 2 * h * w, "output");
-        if out.is_empty() {
-            return;
-        }
-        let wide = self.from.w;
-        out.par_chunks_mut(w).with_min_len(16).enumerate().for_each(|(i, out)| {
-            let (n, channel, y) = (i / (2 * h), i / h % 2, i % h);
-            let Tap { low, high, weight } = self.rows[y];
-            let row =
-                |y: usize| flow.planes[0][(n * self.from.h + y) * wide * LANES..][..wide * LANES].chunks_exact(LANES);
-            // First down, then along: the row between has one value more than the image, so that every pixel has a
-            // right neighbour.
-            scratch.with(wide + 1, |mixed| {
-                for ((mixed, a), b) in mixed.iter_mut().zip(row(low)).zip(row(high)) {
-                    *mixed = scale[channel] * (a[channel] + (b[channel] - a[channel]) * weight);
-                }
-                mixed[wide] = mixed[wide - 1];
-                for (out, tap) in out.iter_mut().zip(&self.columns) {
-                    let (a, b) = (mixed[tap.low], mixed[tap.low + 1]);
-                    *out = a + (b - a) * tap.weight;
-                }
-            });
-        });
-    }
 }
 
 struct Row<'a> {
@@ -203,7 +182,10 @@ impl Kernel for Row<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{Random, Value};
+    use crate::{
+        Scratch,
+        testing::{Random, Value},
+    };
 
     /// The definition, from the operation's documentation.
     fn sample(v: &Value, sampling: Sampling, to: Extent, c: usize, n: usize, y: usize, x: usize) -> f32 {
@@ -231,7 +213,7 @@ mod tests {
     #[test]
     fn every_grid_follows_its_formula() {
         let mut random = Random::new(3);
-        let sizes = [(1, 1, 4, 4), (3, 5, 6, 10), (2, 7, 8, 28), (6, 9, 5, 4), (4, 4, 13, 7)];
+        let sizes = [(1, 1, 4, 4), (3, 5, 6, 10), (2, 7, 8, 28), (6, 9, 5, 4), (4, 4, 13, 7), (9, 23, 36, 92)];
         for (h, w, to_h, to_w) in sizes {
             for sampling in [Sampling::Nearest, Sampling::HalfPixel, Sampling::AlignCorners, Sampling::Asymmetric] {
                 let (from, to) = (Extent { n: 2, h, w }, Extent { n: 2, h: to_h, w: to_w });
@@ -243,12 +225,14 @@ mod tests {
                     out.assert_close(2e-6, |c, n, y, x| 2.0 * sample(&v, sampling, to, c, n, y, x));
                 }
                 let flow = random.value(2, from);
-                let mut out = vec![f32::NAN; 2 * to.n * to.h * to.w];
-                resize.run_flow(flow.blocks(), [1.5, -1.0], &mut out, &Scratch::new());
-                for (i, got) in out.iter().enumerate() {
-                    let (n, c, y, x) = (i / (2 * to.h * to.w), i / (to.h * to.w) % 2, i / to.w % to.h, i % to.w);
-                    let want = [1.5, -1.0][c] * sample(&flow, sampling, to, c, n, y, x);
-                    assert!((got - want).abs() < 2e-6, "{sampling:?} {from:?} {to:?}");
+                for isa in Isa::available() {
+                    let mut out = vec![f32::NAN; 2 * to.n * to.h * to.w];
+                    resize.run_flow(isa, flow.blocks(), [1.5, -1.0], &mut out, &Scratch::new());
+                    for (i, got) in out.iter().enumerate() {
+                        let (n, c, y, x) = (i / (2 * to.h * to.w), i / (to.h * to.w) % 2, i / to.w % to.h, i % to.w);
+                        let want = [1.5, -1.0][c] * sample(&flow, sampling, to, c, n, y, x);
+                        assert!((got - want).abs() < 2e-6, "{sampling:?} {from:?} {to:?}");
+                    }
                 }
             }
         }

@@ -114,6 +114,12 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn sum(v: Self::V) -> f32;
     /// Float `j` of row `i` and float `i` of row `j` change places.
     unsafe fn transpose(rows: &mut [Self::V; 16]);
+    /// Four floats from memory (`p` is valid for these), each four times.
+    #[inline(always)]
+    unsafe fn load_fourfold(p: *const f32) -> Self::V {
+        // SAFETY: the caller's.
+        unsafe { Self::load(std::array::from_fn::<f32, 16, _>(|i| *p.add(i / 4)).as_ptr()) }
+    }
     /// 16 floats to memory past the caches, for values that will have left them before they are read; `p` is aligned to
     /// 64 bytes. [`Simd::fence`] comes after the last, before another thread reads.
     #[inline(always)]

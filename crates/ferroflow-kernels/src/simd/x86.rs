@@ -49,6 +49,14 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn load_fourfold(p: *const f32) -> Self::V {
+        unsafe {
+            let four = _mm256_castps128_ps256(_mm_loadu_ps(p));
+            let twice = |a: i32, b: i32| _mm256_permutevar8x32_ps(four, _mm256_setr_epi32(a, a, a, a, b, b, b, b));
+            [twice(0, 1), twice(2, 3)]
+        }
+    }
+    #[inline(always)]
     unsafe fn stream(p: *mut f32, v: Self::V) {
         unsafe {
             _mm256_stream_ps(p, v[0]);
@@ -148,6 +156,13 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn store(p: *mut f32, v: Self::V) {
         unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_fourfold(p: *const f32) -> Self::V {
+        unsafe {
+            let index = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
+            _mm512_permutexvar_ps(index, _mm512_castps128_ps512(_mm_loadu_ps(p)))
+        }
     }
     #[inline(always)]
     unsafe fn stream(p: *mut f32, v: Self::V) {
