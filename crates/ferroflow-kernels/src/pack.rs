@@ -127,15 +127,19 @@ pub fn pack_narrow(
 /// Pixels at a time: their channels stay in L1.
 const RUN: usize = 128;
 
-struct Pack<'a> {
-    frames: [Pixels<'a>; 2],
-    n: usize,
-    pixels: usize,
-    first: usize,
-    sources: &'a [Option<Source>],
+/// Pixels `first ..` of one image, as many as `out` takes.
+pub(crate) struct Pack<'a> {
+    pub frames: [Pixels<'a>; 2],
+    /// The image.
+    pub n: usize,
+    /// Of an image.
+    pub pixels: usize,
+    pub first: usize,
+    /// Of 16 lanes.
+    pub sources: &'a [Option<Source>],
     /// Floats from pixel to pixel of `out`.
-    channels: usize,
-    out: &'a mut [f32],
+    pub channels: usize,
+    pub out: &'a mut [f32],
 }
 
 impl Kernel for Pack<'_> {

@@ -24,15 +24,18 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
     /// A depthwise convolution and what its chain adds.
     pub(super) fn depthwise(&mut self, chain: &Chain, c: &Conv) -> Value {
         let input = self.graph.node(chain.head).inputs[0];
-        let narrow = if chain.pointwise.is_some() { self.narrow(input) } else { None };
-        let pixel = if narrow.is_some() { c.in_channels } else { LANES };
-        let x = match narrow {
-            Some(narrow) => narrow,
-            None => self.blocks(input),
+        // A first layer takes the frames as they are.
+        let pixels = if chain.pointwise.is_some() { self.few_pixels(input) } else { None };
+        let (x, pixel) = match pixels {
+            Some(_) => {
+                let lanes = (0..c.in_channels as u32).map(Some).collect();
+                (Value { extent: self.extent(input), planes: Vec::new(), lanes }, c.in_channels)
+            }
+            None => (self.blocks(input), LANES),
         };
         let shape = conv_shape(c);
         let (weight, bias) = self.folded(&shape, c.weight, c.bias, chain);
-        let doubled: Vec<bool> = (0..x.planes.len()).map(|i| pixel == LANES && x.is_doubled(i)).collect();
+        let doubled: Vec<bool> = (0..x.planes.len()).map(|i| x.is_doubled(i)).collect();
         let layer = Depthwise {
             input: x.extent,
             lanes: &x.lanes,
@@ -68,7 +71,12 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
         self.weight_bytes += plan.weight_bytes();
         let flop = flop + pointwise_shape.flop(extent);
         let out = self.fresh(extent, p.out_channels);
-        self.push(chain.tail, Kernel::Separable(Arc::new(plan)), flop, vec![x], &out);
+        let plan = Arc::new(plan);
+        let (kernel, inputs) = match pixels {
+            Some(parts) => (Kernel::SeparableFrames(plan, parts), Vec::new()),
+            None => (Kernel::Separable(plan), vec![x]),
+        };
+        self.push(chain.tail, kernel, flop, inputs, &out);
         out
     }
 

@@ -77,15 +77,20 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
         }
     }
 
-    /// The channels of a plain function of the frames in one block without padding lanes, if only one layer reads them.
-    pub(super) fn narrow(&mut self, id: NodeId) -> Option<Value> {
-        let channels = self.channels(id);
-        let parts = self.described[id.0 as usize].clone();
-        if !self.is_deferred(id) || parts.is_empty() || channels >= LANES {
+    /// The channels of a plain function of the frames that are fewer than a block's, if only one layer reads them.
+    pub(super) fn few_pixels(&self, id: NodeId) -> Option<Vec<Vec<Pixel>>> {
+        let parts = &self.described[id.0 as usize];
+        if !self.is_deferred(id) || parts.is_empty() || self.channels(id) >= LANES {
             return None;
         }
         self.uses.only_reader(id)?;
-        let extent = self.extent(id);
+        Some(parts.clone())
+    }
+
+    /// The same, written as one block without padding lanes.
+    pub(super) fn narrow(&mut self, id: NodeId) -> Option<Value> {
+        let parts = self.few_pixels(id)?;
+        let (extent, channels) = (self.extent(id), self.channels(id));
         // Kernels may load 16 floats from every pixel, the last one too.
         let plane = self.buffer(extent.len() / LANES * channels + LANES);
         let value = Value { extent, planes: vec![plane], lanes: (0..channels as u32).map(Some).collect() };

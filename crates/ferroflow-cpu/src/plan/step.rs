@@ -6,7 +6,7 @@ use ferroflow_kernels::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
     conv::{Activation, ConvPlan},
     correlation::Correlation,
-    depthwise::{DepthwisePlan, SeparablePlan},
+    depthwise::{DepthwisePlan, Frames, SeparablePlan},
     elementwise, norm,
     pack::{self, Pixels, Source},
     pixelwise::Program,
@@ -22,6 +22,8 @@ pub(super) enum Kernel {
     Conv(Arc<ConvPlan>),
     Depthwise(Arc<DepthwisePlan>),
     Separable(Arc<SeparablePlan>),
+    /// A first layer: the parts of a stack of frames, each a list of channels.
+    SeparableFrames(Arc<SeparablePlan>, Vec<Vec<Pixel>>),
     /// Frames to blocks: the parts of a stack, each a list of channels.
     Pack(Vec<Vec<Pixel>>),
     /// Several operations per pixel, some of them on channels of the frames.
@@ -86,7 +88,7 @@ impl Kernel {
         match self {
             Kernel::Conv(plan) => plan.algorithm(),
             Kernel::Depthwise(_) => "depthwise".into(),
-            Kernel::Separable(plan) => plan.algorithm(),
+            Kernel::Separable(plan) | Kernel::SeparableFrames(plan, _) => plan.algorithm(),
             Kernel::Pack(_) | Kernel::PackNarrow(_) => "pack".into(),
             Kernel::Pixelwise { .. } => "pixelwise".into(),
             Kernel::PixelMean(_) | Kernel::ChannelMean => "mean".into(),
@@ -135,7 +137,9 @@ impl Step {
             f(plane);
         }
         let pixels: &mut dyn Iterator<Item = &mut Pixel> = match &mut self.kernel {
-            Kernel::Pack(parts) | Kernel::PackNarrow(parts) => &mut parts.iter_mut().flatten(),
+            Kernel::Pack(parts) | Kernel::PackNarrow(parts) | Kernel::SeparableFrames(_, parts) => {
+                &mut parts.iter_mut().flatten()
+            }
             Kernel::Pixelwise { sources, .. } => &mut sources.iter_mut(),
             _ => return,
         };
@@ -198,6 +202,10 @@ impl Step {
             Kernel::Conv(plan) => plan.run(inputs[0], inputs.get(1).copied(), out, scratch),
             Kernel::Depthwise(plan) => plan.run(inputs[0], out),
             Kernel::Separable(plan) => plan.run(inputs[0], out, scratch),
+            Kernel::SeparableFrames(plan, parts) => {
+                let sources = &sources(parts, LANES, batch, pool);
+                plan.run_frames(Frames { frames, batch, sources }, out, scratch);
+            }
             Kernel::Pack(parts) => {
                 let sources = sources(parts, LANES * out.planes.len(), batch, pool);
                 pack::pack(isa, frames, batch, &sources, out);

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-pub use self::separable::{Pointwise, SeparablePlan};
+pub use self::separable::{Frames, Pointwise, SeparablePlan};
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES,
     conv::Activation,
@@ -106,6 +106,19 @@ impl Filters {
         self.doubled.len()
     }
 
+    /// One block of one image.
+    fn image<'a>(&self, input: Blocks<'a>, block: usize, n: usize) -> &'a [f32] {
+        let half = usize::from(self.doubled[block]);
+        &input.planes[block][n * (self.input.h >> half) * (self.input.w >> half) * self.pixel..]
+    }
+
+    /// The rows of the input that some rows of the output are computed from.
+    fn rows_read(&self, rows: &Range<usize>) -> Range<usize> {
+        let begin = (rows.start * self.stride).saturating_sub(self.before[0]);
+        let end = ((rows.end.max(1) - 1) * self.stride + 3).saturating_sub(self.before[0]).min(self.input.h);
+        begin.min(end)..end
+    }
+
     fn check(&self, input: Blocks<'_>) {
         assert_eq!(input.extent, self.input, "input extent");
         assert_eq!(input.planes.len(), self.blocks(), "input blocks");
@@ -157,9 +170,9 @@ impl DepthwisePlan {
                 image.par_chunks_mut(rows * extent.w * LANES).enumerate().for_each(|(i, to)| {
                     let first = i * rows;
                     let last = first + to.len() / (extent.w * LANES);
-                    let band =
-                        Band { filters: &self.filters, input, n, block, rows: first..last, columns: 0..extent.w, to };
-                    simd::run(self.filters.isa, band);
+                    let (filters, plane) = (&self.filters, self.filters.image(input, block, n));
+                    let (rows, columns) = (first..last, 0..extent.w);
+                    simd::run(filters.isa, Band { filters, plane, begin: 0, block, rows, columns, to });
                 });
             });
         });
@@ -169,8 +182,9 @@ impl DepthwisePlan {
 /// Some rows and columns of one block of one image, written without gaps.
 struct Band<'a> {
     filters: &'a Filters,
-    input: Blocks<'a>,
-    n: usize,
+    /// The block of the image, from row `begin` on.
+    plane: &'a [f32],
+    begin: usize,
     block: usize,
     rows: Range<usize>,
     columns: Range<usize>,
@@ -184,11 +198,10 @@ impl Kernel for Band<'_> {
     fn run<S: Simd>(self) {
         let f = self.filters;
         let half = usize::from(f.doubled[self.block]);
-        let (height, width) = (f.input.h >> half, f.input.w >> half);
-        let plane = self.input.planes[self.block];
+        let width = f.input.w >> half;
         for (row, y) in self.rows.clone().enumerate() {
             let rows = [0, 1, 2].map(|ky| match (y * f.stride + ky).checked_sub(f.before[0]) {
-                Some(at) if at < f.input.h => plane[(self.n * height + (at >> half)) * width * f.pixel..].as_ptr(),
+                Some(at) if at < f.input.h => self.plane[((at >> half) - self.begin) * width * f.pixel..].as_ptr(),
                 _ => f.zeros.as_ptr(),
             });
             let to = &mut self.to[row * self.columns.len() * LANES..][..self.columns.len() * LANES];

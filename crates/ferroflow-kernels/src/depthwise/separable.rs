@@ -17,6 +17,7 @@ use crate::{
             tile::{Finish, Source, Tile, register_tile},
         },
     },
+    pack::{self, Pack, Pixels},
     simd::{self, Kernel, Simd},
 };
 
@@ -178,8 +179,32 @@ impl SeparablePlan {
     /// # Panics
     /// If a value does not have the extent and the number of blocks that the layer was prepared for.
     pub fn run(&self, input: Blocks<'_>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
-        let extent = self.filters.output;
         self.filters.check(input);
+        self.strips(Input::Blocks(input), output, scratch);
+    }
+
+    /// The same of a first layer, prepared for pixels of fewer than 16 floats: of what [`crate::pack::pack_narrow`]
+    /// would write, which every strip packs for itself.
+    ///
+    /// # Panics
+    /// As [`SeparablePlan::run`], and if the layer was prepared for blocks.
+    pub fn run_frames(&self, frames: Frames<'_>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
+        let Extent { n, h, w } = self.filters.input;
+        assert!(self.filters.pixel < LANES, "a first layer has narrow pixels");
+        assert_eq!(frames.sources.len(), n * LANES, "sources");
+        frames.frames.iter().for_each(|f| f.check(frames.batch, h * w));
+        self.strips(Input::Frames(frames), output, scratch);
+    }
+
+    /// Floats of the frames' rows that a strip reads, 16 more at their end.
+    fn packed_len(&self) -> usize {
+        let rows = (self.strip[0] * self.filters.stride + 2).min(self.filters.input.h);
+        rows * self.filters.input.w * self.filters.pixel + LANES
+    }
+
+    fn strips(&self, input: Input<'_>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
+        let extent = self.filters.output;
+        let own = self.scratch_len() + if matches!(input, Input::Frames(_)) { self.packed_len() } else { 0 };
         assert_eq!(output.extent, extent, "output extent");
         assert_eq!(output.planes.len(), self.blocks, "output blocks");
         assert!(output.planes.iter().all(|p| p.len() >= extent.len()), "output blocks");
@@ -188,7 +213,7 @@ impl SeparablePlan {
         let parts = self.blocks.div_ceil(self.task_blocks);
         (0..strips.iter().product::<usize>() * parts).into_par_iter().with_max_len(1).for_each(|task| {
             let (strip, part) = (task / parts, task % parts);
-            scratch.with(self.scratch_len(), |scratch| {
+            scratch.with(own, |scratch| {
                 let strip = Strip {
                     plan: self,
                     input,
@@ -197,7 +222,7 @@ impl SeparablePlan {
                     rows: share(extent.h, strip / strips[2] % strips[1], strips[1]),
                     columns: share(extent.w, strip % strips[2], strips[2]),
                     blocks: part * self.task_blocks..self.blocks.min((part + 1) * self.task_blocks),
-                    scratch,
+                    scratch: &mut scratch[..own],
                 };
                 simd::run(self.filters.isa, strip);
             });
@@ -205,10 +230,28 @@ impl SeparablePlan {
     }
 }
 
+/// What the first layer of a network reads.
+#[derive(Clone, Copy)]
+pub struct Frames<'a> {
+    /// The frames of all pairs.
+    pub frames: [Pixels<'a>; 2],
+    /// How many pairs.
+    pub batch: usize,
+    /// Of each image 16 lanes, as in [`crate::pack::pack_narrow`].
+    pub sources: &'a [Option<pack::Source>],
+}
+
+/// What a layer reads.
+#[derive(Clone, Copy)]
+enum Input<'a> {
+    Blocks(Blocks<'a>),
+    Frames(Frames<'a>),
+}
+
 /// One task: some points of one image, some output blocks.
 struct Strip<'a> {
     plan: &'a SeparablePlan,
-    input: Blocks<'a>,
+    input: Input<'a>,
     outputs: &'a [Output],
     n: usize,
     rows: Range<usize>,
@@ -224,12 +267,32 @@ impl Kernel for Strip<'_> {
     fn run<S: Simd>(self) {
         let (plan, extent) = (self.plan, self.plan.filters.output);
         let filters = &plan.filters;
-        let (middle, work) = self.scratch.split_at_mut(plan.middle_len());
+        let (middle, rest) = self.scratch.split_at_mut(plan.middle_len());
+        let (work, packed) = rest.split_at_mut(plan.scratch_len() - plan.middle_len());
+        let mut begin = 0;
+        if let Input::Frames(Frames { frames, batch, sources }) = self.input {
+            let rows = filters.rows_read(&self.rows);
+            let Extent { h, w, .. } = filters.input;
+            begin = rows.start;
+            let pack = Pack {
+                frames,
+                n: self.n % batch,
+                pixels: h * w,
+                first: begin * w,
+                sources: &sources[self.n * LANES..][..LANES],
+                channels: filters.pixel,
+                out: &mut packed[..rows.len() * w * filters.pixel],
+            };
+            pack.run::<S>();
+        }
         for block in 0..filters.blocks() {
             let band = Band {
                 filters,
-                input: self.input,
-                n: self.n,
+                plane: match self.input {
+                    Input::Blocks(input) => filters.image(input, block, self.n),
+                    Input::Frames(_) => packed,
+                },
+                begin,
                 block,
                 rows: self.rows.clone(),
                 columns: self.columns.clone(),

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    Scratch, lane_map,
+    Scratch, lane_map, pack,
     testing::{Random, Value},
 };
 
@@ -216,7 +216,7 @@ fn in_bf16_separable_is_the_same_where_nothing_is_rounded() {
 #[test]
 fn a_first_layer_reads_pixels_without_padding() {
     let mut random = Random::new(5);
-    for _ in 0..10 {
+    for _ in 0..20 {
         let mut case = Case::random(&mut random);
         let channels = 1 + random.below(12);
         case.parts = vec![(random.value(channels, case.input), false)];
@@ -227,6 +227,15 @@ fn a_first_layer_reads_pixels_without_padding() {
         let mut narrow: Vec<f32> =
             value.buffers[0].chunks(LANES).flat_map(|pixel| pixel[..channels].iter().copied()).collect();
         narrow.extend([f32::NAN; LANES]);
+        // The same as two frames of three channels, from which it comes by a factor and a summand.
+        let Extent { n: batch, h, w } = case.input;
+        let frames = [0, 1].map(|frame| -> Vec<f32> {
+            let all = (0..batch).flat_map(|n| (0..3).map(move |c| (n, 3 * frame + c)));
+            let at = |n, c, i: usize| if c < channels { value.at(c, n, i / w, i % w) } else { f32::NAN };
+            all.flat_map(|(n, c)| (0..h * w).map(move |i| 2.0 * at(n, c, i) - 0.5)).collect()
+        });
+        let source = |c: usize| pack::Source { frame: c / 3, channel: c % 3, scale: 0.5, offset: 0.25 };
+        let sources: Vec<_> = (0..batch * LANES).map(|i| (i % LANES < channels).then(|| source(i % LANES))).collect();
         for isa in Isa::available() {
             let out = case.with(|layer, _| {
                 let layer = Depthwise { pixel: channels, ..*layer };
@@ -234,6 +243,12 @@ fn a_first_layer_reads_pixels_without_padding() {
                 let mut out = Value::zeroed(product.out, plan.output());
                 let input = Blocks { extent: case.input, planes: &[&narrow] };
                 out.write(|out| plan.run(input, out, &Scratch::new()));
+                if channels <= 6 {
+                    product.check(&case, &out);
+                    let frames = [0, 1].map(|i| pack::Pixels::Planar(&frames[i]));
+                    let frames = Frames { frames, batch, sources: &sources };
+                    out.write(|out| plan.run_frames(frames, out, &Scratch::new()));
+                }
                 out
             });
             product.check(&case, &out);

@@ -148,8 +148,8 @@ impl Kernel for Strip<'_> {
             let y = self.first + i;
             Band {
                 filters: self.filters,
-                input: self.input,
-                n: self.n,
+                plane: self.filters.image(self.input, self.block, self.n),
+                begin: 0,
                 block: self.block,
                 rows: y..y + 1,
                 columns: 0..width,
