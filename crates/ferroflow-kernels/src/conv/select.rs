@@ -59,6 +59,9 @@ pub(super) fn engine(problem: &Problem, options: Options) -> Box<dyn Engine> {
     }
 }
 
+/// How much faster than its excess a working set larger than a cache loses it.
+const THRASH: f64 = 1.4;
+
 /// What the cost estimates assume of one core. Only the ratios matter for a choice.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Machine {
@@ -88,6 +91,11 @@ impl Machine {
     /// Seconds to read weights from memory, as a layer in a network does.
     pub fn cold(&self, bytes: f64) -> f64 {
         bytes / self.dram
+    }
+
+    /// Share of a working set of `bytes` that a cache of `cache` bytes loses between its uses.
+    pub fn lost(bytes: f64, cache: f64) -> f64 {
+        (THRASH * (1.0 - cache / bytes)).clamp(0.0, 1.0)
     }
 
     /// Seconds that arithmetic and memory traffic, or two kinds of traffic, take together.

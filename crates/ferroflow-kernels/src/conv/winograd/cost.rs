@@ -18,8 +18,6 @@ use crate::{
 const TRANSFORM: f64 = 1050.0;
 /// Seconds to bring threads together.
 const BARRIER: f64 = 5e-6;
-/// How much faster than its excess a working set larger than the second-level cache loses it.
-const THRASH: f64 = 1.4;
 /// Passes over memory that V and M of a staged chunk cost: written in scattered lines, read once.
 const THROUGH: f64 = 5.0;
 
@@ -102,7 +100,7 @@ impl Model<'_> {
             chunks * (u + through(v) + through(m))
         } else {
             let held = v + 2.0 * panel + if parts > 1.0 { m } else { m_panel };
-            let spilled = (THRASH * (1.0 - cache / held)).clamp(0.0, 1.0);
+            let spilled = Machine::lost(held, cache);
             let again =
                 v * self.vectors.div_ceil(self.panel) as f64 * parts + if parts > 1.0 { 2.0 * parts * m } else { 0.0 };
             let kept = u + v < cache;

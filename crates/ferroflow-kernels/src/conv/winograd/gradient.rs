@@ -30,6 +30,7 @@ use crate::{
     gemm,
     simd::{self, Kernel, Simd},
 };
+
 /// Tiles that one task transforms.
 const STAGE_TILES: usize = 32;
 /// Tiles of a chunk, to choose from.
@@ -92,8 +93,6 @@ const FILTER: f64 = 60.0;
 const THROUGH: f64 = 2.4;
 /// What one of the layers can expect of a third-level cache.
 const L3_BYTES: f64 = 13e6;
-/// How much faster than its excess a working set larger than that loses it.
-const THRASH: f64 = 1.4;
 
 impl Cost {
     /// Tiles of a chunk, and the seconds expected with it. Every chunk takes the gradient of U from a cache and back, so
@@ -117,7 +116,7 @@ impl Cost {
         let u_bytes = 4.0 * u;
         let staged = 4.0 * (LANES * self.per_tile) as f64 * all / chunks;
         let seconds_per_byte = |set: f64| {
-            let missed = (THRASH * (1.0 - L3_BYTES / set)).clamp(0.0, 1.0);
+            let missed = Machine::lost(set, L3_BYTES);
             (1.0 - missed) / self.machine.l3 / threads + missed / self.machine.dram
         };
         // The gradient of U is read and written with every chunk, and once more at the end.
