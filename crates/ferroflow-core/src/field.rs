@@ -10,26 +10,34 @@ use crate::{SizeError, check_len};
 pub struct FlowField {
     width: usize,
     height: usize,
-    u: Vec<f32>,
-    v: Vec<f32>,
+    /// `u`, then `v`.
+    planes: Vec<f32>,
     valid: Option<Mask>,
 }
 
 impl FlowField {
     /// Flow known at every pixel, from its two planes `[height, width]`.
-    pub fn new(width: usize, height: usize, u: Vec<f32>, v: Vec<f32>) -> Result<Self, SizeError> {
+    pub fn new(width: usize, height: usize, mut u: Vec<f32>, v: Vec<f32>) -> Result<Self, SizeError> {
         check_len("u plane", width.saturating_mul(height), u.len())?;
         check_len("v plane", width.saturating_mul(height), v.len())?;
-        Ok(Self { width, height, u, v, valid: None })
+        u.extend(v);
+        Ok(Self { width, height, planes: u, valid: None })
+    }
+
+    /// Flow known at every pixel, from `[2, height, width]`: `u`, then `v`.
+    pub fn from_planar(width: usize, height: usize, planes: Vec<f32>) -> Result<Self, SizeError> {
+        check_len("u and v planes", width.saturating_mul(height).saturating_mul(2), planes.len())?;
+        Ok(Self { width, height, planes, valid: None })
     }
 
     /// The same flow, known only where `valid` is true; unknown pixels are set to zero motion.
     pub fn with_validity(mut self, valid: Mask) -> Result<Self, SizeError> {
         check_len("validity mask width", self.width, valid.width)?;
         check_len("validity mask height", self.height, valid.height)?;
-        for (i, &known) in valid.data().iter().enumerate() {
+        let (u, v) = self.planes_mut();
+        for ((u, v), &known) in u.iter_mut().zip(v).zip(valid.data()) {
             if !known {
-                (self.u[i], self.v[i]) = (0.0, 0.0);
+                (*u, *v) = (0.0, 0.0);
             }
         }
         self.valid = Some(valid);
@@ -38,20 +46,17 @@ impl FlowField {
 
     /// No motion anywhere.
     pub fn zeros(width: usize, height: usize) -> Self {
-        Self { width, height, u: vec![0.0; width * height], v: vec![0.0; width * height], valid: None }
+        Self { width, height, planes: vec![0.0; 2 * width * height], valid: None }
     }
 
     /// Flow computed pixel by pixel from `f(x, y) -> (u, v)`.
     pub fn from_fn(width: usize, height: usize, mut f: impl FnMut(usize, usize) -> (f32, f32)) -> Self {
-        let (mut u, mut v) = (Vec::with_capacity(width * height), Vec::with_capacity(width * height));
-        for y in 0..height {
-            for x in 0..width {
-                let (du, dv) = f(x, y);
-                u.push(du);
-                v.push(dv);
-            }
+        let mut flow = Self::zeros(width, height);
+        let (u, v) = flow.planes_mut();
+        for (i, (u, v)) in u.iter_mut().zip(v).enumerate() {
+            (*u, *v) = f(i % width, i / width);
         }
-        Self { width, height, u, v, valid: None }
+        flow
     }
 
     /// Flow known only where `f(x, y)` gives one; the validity mask is kept only if some pixel is unknown.
@@ -80,12 +85,12 @@ impl FlowField {
 
     /// Horizontal motion, `[height, width]`, pixels, right positive.
     pub fn u(&self) -> &[f32] {
-        &self.u
+        &self.planes[..self.width * self.height]
     }
 
     /// Vertical motion, `[height, width]`, pixels, down positive.
     pub fn v(&self) -> &[f32] {
-        &self.v
+        &self.planes[self.width * self.height..]
     }
 
     /// `(u, v)` of pixel `(x, y)`, or `None` where the flow is unknown.
@@ -95,7 +100,7 @@ impl FlowField {
 
     /// Both planes, to change in place.
     pub fn planes_mut(&mut self) -> (&mut [f32], &mut [f32]) {
-        (&mut self.u, &mut self.v)
+        self.planes.split_at_mut(self.width * self.height)
     }
 
     /// Where the flow is known; `None` means everywhere.
@@ -111,7 +116,7 @@ impl FlowField {
     /// `(u, v)` of pixel `(x, y)`.
     pub fn get(&self, x: usize, y: usize) -> (f32, f32) {
         let i = y * self.width + x;
-        (self.u[i], self.v[i])
+        (self.planes[i], self.planes[self.width * self.height + i])
     }
 }
 

@@ -19,6 +19,11 @@ impl Frame {
         Ok(Self { width, height, rgb })
     }
 
+    /// A black frame.
+    pub fn black(width: usize, height: usize) -> Self {
+        Self { width, height, rgb: vec![0; width * height * 3] }
+    }
+
     /// A frame computed pixel by pixel from `f(x, y)`.
     pub fn from_fn(width: usize, height: usize, mut f: impl FnMut(usize, usize) -> [u8; 3]) -> Self {
         let mut rgb = Vec::with_capacity(width * height * 3);

@@ -1,6 +1,9 @@
 //! Two frames in, flow out, whatever the method and the size.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    borrow::Cow,
+    sync::{Mutex, PoisonError},
+};
 
 use ferroflow_core::{
     FlowField, Frame, SizeError,
@@ -15,6 +18,7 @@ use ferroflow_net::{
     Fit as ReferenceFit, Model, Weights,
     graph::{Extent, ShapeError, Sizes},
 };
+use rayon::prelude::*;
 
 use crate::dis::{Dis, DisError, Preset};
 
@@ -305,11 +309,10 @@ impl Network {
         let sizes = self.sizes(pairs.len(), width, height);
         let minimum = self.model.min_size.height.max(self.model.min_size.width);
         let fit = self.fit.plan(width, height, self.model.stride, minimum);
-        let fitted = |frames: Vec<&Frame>| frames.into_iter().map(|f| fit.apply(f)).collect::<Vec<_>>();
-        let first = fitted(pairs.iter().map(|p| p.0).collect());
-        let second = fitted(pairs.iter().map(|p| p.1).collect());
-        fn bytes(frames: &[Frame]) -> Vec<&[u8]> {
-            frames.iter().map(Frame::rgb).collect()
+        let first: Vec<_> = pairs.iter().map(|p| fit.apply(p.0)).collect();
+        let second: Vec<_> = pairs.iter().map(|p| fit.apply(p.1)).collect();
+        fn bytes<'a>(frames: &'a [Cow<'_, Frame>]) -> Vec<&'a [u8]> {
+            frames.iter().map(|frame| frame.rgb()).collect()
         }
 
         let mut plan = self.take_plan(sizes)?;
@@ -319,17 +322,16 @@ impl Network {
         self.keep(plan);
         ran?;
 
-        let not_finite = flow.iter().filter(|v| !v.is_finite()).count();
+        let not_finite = count_not_finite(&flow);
         if not_finite > 0 {
             return Err(EstimateError::NotFinite { count: not_finite, pixels: pixels * pairs.len() });
         }
-        flow.chunks_exact(2 * pixels)
-            .map(|uv| {
-                let (u, v) = uv.split_at(pixels);
-                let flow = FlowField::new(sizes.output.width, sizes.output.height, u.to_vec(), v.to_vec())?;
-                Ok(if matches!(self.fit, Fit::Resize(_)) { flow } else { fit.restore(&flow) })
-            })
-            .collect()
+        let flows = if pairs.len() == 1 { vec![flow] } else { flow.chunks(2 * pixels).map(<[f32]>::to_vec).collect() };
+        let field = |planes| {
+            let flow = FlowField::from_planar(sizes.output.width, sizes.output.height, planes)?;
+            Ok(if matches!(self.fit, Fit::Resize(_)) { flow } else { fit.restore(flow) })
+        };
+        flows.into_iter().map(field).collect()
     }
 
     /// A plan for these sizes, out of the shelf or new. Taking it out lets another thread work with a second one.
@@ -356,6 +358,12 @@ impl Network {
             plans.remove(0);
         }
     }
+}
+
+/// How many values are infinite or not a number.
+fn count_not_finite(values: &[f32]) -> usize {
+    let count = |values: &[f32]| values.iter().map(|v| u32::from(!v.is_finite())).sum::<u32>() as usize;
+    values.par_chunks(1 << 15).map(count).sum()
 }
 
 /// Bytes that estimating with `model` at `sizes` takes at most: its weights as given and as prepared (Winograd's are up to

@@ -3,6 +3,8 @@
 //! Networks take sides that are multiples of a stride, and not too small ones. [`Fit::plan`] decides the size and the
 //! place once for a size of input; the [`FitPlan`] then carries frames there and the flow back.
 
+use std::{borrow::Cow, ops::Range};
+
 use super::resize::{Grid, resize_flow, resize_frame};
 use crate::{FlowField, Frame};
 
@@ -86,61 +88,84 @@ impl FitPlan {
         self.network.into()
     }
 
-    /// The frame as the network gets it.
+    /// The frame as the network gets it: the same one where nothing has to be done.
     ///
     /// # Panics
     /// If the frame is not of the size planned for.
-    pub fn apply(&self, frame: &Frame) -> Frame {
+    pub fn apply<'a>(&self, frame: &'a Frame) -> Cow<'a, Frame> {
         assert_eq!([frame.width(), frame.height()], self.input, "the plan is for another size of frame");
-        if let Fit::Resize(grid) = self.fit {
-            return resize_frame(frame, self.network(), grid);
-        }
         if self.input == self.network {
-            return frame.clone();
+            return Cow::Borrowed(frame);
+        }
+        if let Fit::Resize(grid) = self.fit {
+            return Cow::Owned(resize_frame(frame, self.network(), grid));
         }
         let black = matches!(self.fit, Fit::Pad(_, Fill::Zero));
-        Frame::from_fn(self.network[0], self.network[1], |x, y| {
-            let [x, y] = self.source([x, y]);
-            let [inside_x, inside_y] = self.nearest([x, y]);
-            if black && [inside_x as isize, inside_y as isize] != [x, y] {
-                [0; 3]
-            } else {
-                frame.pixel(inside_x, inside_y)
+        let [width, height] = self.network;
+        let columns = self.shared(0);
+        let left = columns.start.saturating_add_signed(self.offset[0]);
+        let mut padded = Frame::black(width, height);
+        for (y, to) in padded.rgb_mut().chunks_exact_mut(3 * width).enumerate() {
+            let place = y as isize - self.offset[1];
+            let inside = place.clamp(0, self.input[1] as isize - 1);
+            if black && inside != place {
+                continue;
             }
-        })
+            let from = &frame.rgb()[3 * self.input[0] * inside as usize..][..3 * self.input[0]];
+            let (before, rest) = to.split_at_mut(3 * left);
+            let (seen, after) = rest.split_at_mut(3 * columns.len());
+            seen.copy_from_slice(&from[3 * columns.start..3 * columns.end]);
+            if !black {
+                before.chunks_exact_mut(3).for_each(|pixel| pixel.copy_from_slice(&from[..3]));
+                after.chunks_exact_mut(3).for_each(|pixel| pixel.copy_from_slice(&from[from.len() - 3..]));
+            }
+        }
+        Cow::Owned(padded)
     }
 
     /// The network's flow, in pixels of the network's frame, as flow of the input in the input's pixels.
     ///
     /// The flow may be coarser than the network's frame (1/4, say): it is taken to cover the whole frame and resized, in
     /// one step.
-    pub fn restore(&self, flow: &FlowField) -> FlowField {
+    pub fn restore(&self, flow: FlowField) -> FlowField {
         let [width, height] = self.input;
         if let Fit::Resize(grid) = self.fit {
             let scale = |axis: usize| self.input[axis] as f32 / self.network[axis] as f32;
-            return resize_flow(flow, self.input(), (scale(0), scale(1)), grid);
+            return resize_flow(&flow, self.input(), (scale(0), scale(1)), grid);
         }
-        let full;
         let flow = if [flow.width(), flow.height()] == self.network {
             flow
         } else {
-            full = resize_flow(flow, self.network(), (1.0, 1.0), Grid::HalfPixel);
-            &full
+            resize_flow(&flow, self.network(), (1.0, 1.0), Grid::HalfPixel)
         };
-        FlowField::sparse_from_fn(width, height, |x, y| {
-            let at = [x as isize + self.offset[0], y as isize + self.offset[1]];
-            let inside = |axis: usize| (0..self.network[axis] as isize).contains(&at[axis]);
-            if inside(0) && inside(1) { flow.known(at[0] as usize, at[1] as usize) } else { None }
-        })
+        if self.input == self.network {
+            return flow;
+        }
+        let [columns, rows] = [self.shared(0), self.shared(1)];
+        let at = |x: usize, y: usize| {
+            (x.saturating_add_signed(self.offset[0]), y.saturating_add_signed(self.offset[1]))
+        };
+        if flow.validity().is_some() || columns.len() < width || rows.len() < height {
+            return FlowField::sparse_from_fn(width, height, |x, y| {
+                let (in_x, in_y) = at(x, y);
+                if columns.contains(&x) && rows.contains(&y) { flow.known(in_x, in_y) } else { None }
+            });
+        }
+        let mut cut = FlowField::zeros(width, height);
+        let (u, v) = cut.planes_mut();
+        for (to, from) in [(u, flow.u()), (v, flow.v())] {
+            for (y, to) in to.chunks_exact_mut(width).enumerate() {
+                let (x, y) = at(0, y);
+                to.copy_from_slice(&from[y * flow.width() + x..][..width]);
+            }
+        }
+        cut
     }
 
-    /// The place in the input of a pixel of the network's frame; outside where it is padding.
-    fn source(&self, at: [usize; 2]) -> [isize; 2] {
-        [0, 1].map(|axis| at[axis] as isize - self.offset[axis])
-    }
-
-    fn nearest(&self, at: [isize; 2]) -> [usize; 2] {
-        [0, 1].map(|axis| at[axis].clamp(0, self.input[axis] as isize - 1) as usize)
+    /// The columns (axis 0) or rows (axis 1) of the input that the network sees.
+    fn shared(&self, axis: usize) -> Range<usize> {
+        let first = (-self.offset[axis]).max(0) as usize;
+        first..self.input[axis].min(self.network[axis].saturating_add_signed(-self.offset[axis]))
     }
 }
 
@@ -180,7 +205,7 @@ mod tests {
         let plan = Fit::Crop.plan(11, 10, 4, 8);
         assert_eq!(plan.network(), (8, 8));
         assert_eq!(plan.apply(&numbered(11, 10)).pixel(0, 0), [2, 2, 7]);
-        let flow = plan.restore(&FlowField::from_fn(8, 8, |x, y| (x as f32, y as f32)));
+        let flow = plan.restore(FlowField::from_fn(8, 8, |x, y| (x as f32, y as f32)));
         assert!(!flow.is_valid(0, 5) && !flow.is_valid(9, 5) && flow.is_valid(8, 5));
         assert_eq!((flow.known(1, 1), flow.known(8, 8)), (Some((0.0, 0.0)), Some((7.0, 7.0))));
         // A side below the least is padded.
@@ -191,12 +216,46 @@ mod tests {
     fn resizing_scales_each_axis() {
         let plan = Fit::Resize(Grid::HalfPixel).plan(96, 50, 64, 64);
         assert_eq!(plan.network(), (128, 64));
-        let flow = plan.restore(&FlowField::from_fn(32, 16, |_, _| (4.0, 6.4)));
+        let flow = plan.restore(FlowField::from_fn(32, 16, |_, _| (4.0, 6.4)));
         assert!((flow.u()[0] - 3.0).abs() < 1e-6 && (flow.v()[0] - 5.0).abs() < 1e-5);
+    }
+
+    /// What [`FitPlan::apply`] and [`FitPlan::restore`] do, pixel by pixel.
+    fn by_pixel(plan: &FitPlan, frame: &Frame, flow: &FlowField) -> (Frame, FlowField) {
+        let black = matches!(plan.fit, Fit::Pad(_, Fill::Zero));
+        let there = |at: usize, axis: usize| at as isize - plan.offset[axis];
+        let applied = Frame::from_fn(plan.network[0], plan.network[1], |x, y| {
+            let place = [there(x, 0), there(y, 1)];
+            let nearest = [0, 1].map(|axis| place[axis].clamp(0, plan.input[axis] as isize - 1));
+            if black && nearest != place { [0; 3] } else { frame.pixel(nearest[0] as usize, nearest[1] as usize) }
+        });
+        let restored = FlowField::sparse_from_fn(plan.input[0], plan.input[1], |x, y| {
+            let at = [x as isize + plan.offset[0], y as isize + plan.offset[1]];
+            let inside = |axis: usize| (0..plan.network[axis] as isize).contains(&at[axis]);
+            if inside(0) && inside(1) { flow.known(at[0] as usize, at[1] as usize) } else { None }
+        });
+        (applied, restored)
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(300))]
+        #[test]
+        fn rows_are_copied_as_pixels_are(
+            width in 1usize..=90, height in 1usize..=90, stride in prop::sample::select(vec![1usize, 8, 64]),
+            minimum in 1usize..=70, fit in prop::sample::select(vec![FITS[0], FITS[1], FITS[2], FITS[3], Fit::Crop]),
+            holes in any::<bool>(),
+        ) {
+            let plan = fit.plan(width, height, stride, minimum);
+            let (w, h) = plan.network();
+            let frame = numbered(width, height);
+            let flow = FlowField::sparse_from_fn(w, h, |x, y| {
+                (!holes || (x + y) % 5 > 0).then_some((x as f32, y as f32))
+            });
+            let (applied, restored) = by_pixel(&plan, &frame, &flow);
+            prop_assert_eq!(plan.apply(&frame).into_owned(), applied);
+            prop_assert_eq!(plan.restore(flow), restored);
+        }
+
         #[test]
         fn any_size_goes_there_and_comes_back(
             width in 1usize..=200, height in 1usize..=200,
@@ -206,10 +265,11 @@ mod tests {
             let plan = fit.plan(width, height, stride, minimum);
             let (w, h) = plan.network();
             prop_assert!(w % stride == 0 && h % stride == 0 && w >= minimum && h >= minimum);
-            let frame = plan.apply(&numbered(width, height));
+            let original = numbered(width, height);
+            let frame = plan.apply(&original);
             prop_assert_eq!((frame.width(), frame.height()), (w, h));
             let coarse = if stride % coarse == 0 { coarse } else { 1 };
-            let flow = plan.restore(&FlowField::from_fn(w / coarse, h / coarse, |_, _| (2.0, -3.0)));
+            let flow = plan.restore(FlowField::from_fn(w / coarse, h / coarse, |_, _| (2.0, -3.0)));
             prop_assert_eq!((flow.width(), flow.height()), (width, height));
             prop_assert!(matches!(fit, Fit::Crop) || flow.validity().is_none());
         }
@@ -219,12 +279,13 @@ mod tests {
             // The flow of a frame whose pixels carry their own place, through the network's frame and back.
             for fit in [FITS[fit], Fit::Crop] {
                 let plan = fit.plan(width, height, 64, 64);
-                let seen = plan.apply(&numbered(width, height));
+                let original = numbered(width, height);
+                let seen = plan.apply(&original);
                 let echo = FlowField::from_fn(seen.width(), seen.height(), |x, y| {
                     let [r, g, _] = seen.pixel(x, y);
                     (f32::from(r), f32::from(g))
                 });
-                let back = plan.restore(&echo);
+                let back = plan.restore(echo);
                 for y in 0..height {
                     for x in 0..width {
                         if let Some(place) = back.known(x, y) {

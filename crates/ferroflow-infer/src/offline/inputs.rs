@@ -94,7 +94,7 @@ fn write_file(
     // The last file is filled up with its last pair, since the network takes whole batches.
     for sample in (0..batch).map(|i| &samples[i.min(samples.len() - 1)]) {
         let frames = [plan.apply(&sample.first), plan.apply(&sample.second)];
-        preprocess(inputs.layout, &frames, &mut arrays);
+        preprocess(inputs.layout, frames.each_ref().map(AsRef::as_ref), &mut arrays);
         let known = |x: usize, y: usize| match &sample.flow {
             Some(flow) if x < width && y < height => flow.known(x, y).unwrap_or((f32::NAN, f32::NAN)),
             Some(_) => (0.0, 0.0),
@@ -128,7 +128,7 @@ pub(super) fn fit(width: usize, height: usize, stride: usize) -> FitPlan {
 }
 
 /// Appends a padded pair to the arrays of its layout.
-fn preprocess(layout: Layout, frames: &[Frame; 2], arrays: &mut [Vec<f32>]) {
+fn preprocess(layout: Layout, frames: [&Frame; 2], arrays: &mut [Vec<f32>]) {
     let plane =
         |frame: &Frame, channel: usize| frame.rgb().iter().skip(channel).step_by(3).copied().collect::<Vec<u8>>();
     match layout {
@@ -140,7 +140,7 @@ fn preprocess(layout: Layout, frames: &[Frame; 2], arrays: &mut [Vec<f32>]) {
         Layout::Flownet2 => {
             let pixels = frames.iter().map(|f| f.rgb().len() / 3).sum::<usize>() as f64;
             for channel in 0..3 {
-                let planes = frames.each_ref().map(|f| plane(f, channel));
+                let planes = frames.map(|f| plane(f, channel));
                 let sum: u64 = planes.iter().flatten().map(|&v| u64::from(v)).sum();
                 let mean = sum as f64 / pixels;
                 for (plane, array) in planes.iter().zip(arrays.iter_mut()) {
