@@ -22,6 +22,7 @@ pub mod pixelwise;
 pub mod resize;
 mod rows;
 pub mod simd;
+pub mod team;
 #[cfg(test)]
 mod testing;
 pub mod warp;

@@ -1,11 +1,10 @@
 //! Frames into blocks: channel order, scale, mean and concatenation of both frames in one pass.
 
-use rayon::prelude::*;
-
 use crate::{
     BlocksMut, Extent, Isa, LANES,
     rows::for_pixels,
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// One frame of every pair of a batch, RGB 0..=255.
@@ -61,8 +60,7 @@ impl Pixels<'_> {
                         }
                     }
                 };
-                let pieces: Vec<[f64; 3]> =
-                    (0..pixels.div_ceil(PIECE)).into_par_iter().map(|i| sums(i * PIECE)).collect();
+                let pieces = team::map(pixels.div_ceil(PIECE), |i| sums(i * PIECE));
                 std::array::from_fn(|c| pieces.iter().map(|p| p[c]).sum::<f64>() / pixels as f64)
             })
             .collect()
@@ -115,13 +113,12 @@ pub fn pack_narrow(
     if pixels == 0 {
         return;
     }
-    let images = out[..extent.n * pixels * channels].par_chunks_mut(pixels * channels);
-    images.enumerate().for_each(|(n, image)| {
-        image.par_chunks_mut(PIXELS * channels).enumerate().for_each(|(i, out)| {
+    for (n, image) in out[..extent.n * pixels * channels].chunks_mut(pixels * channels).enumerate() {
+        team::for_chunks_mut(image, PIXELS * channels, |i, out| {
             let sources = &sources[n * LANES..][..LANES];
             simd::run(isa, Pack { frames, n: n % batch, pixels, first: i * PIXELS, sources, channels, out });
         });
-    });
+    }
 }
 
 /// Pixels at a time: their channels stay in L1.

@@ -2,9 +2,7 @@
 
 use std::{marker::PhantomData, ops::Range};
 
-use rayon::prelude::*;
-
-use crate::{BlocksMut, Extent, LANES};
+use crate::{BlocksMut, Extent, LANES, team};
 
 /// Runs `f` on ranges that cover `0..count`, in parallel where `work` floats per item in all make it worth while.
 pub(crate) fn for_ranges(count: usize, work: usize, f: impl Fn(Range<usize>) + Sync + Send) {
@@ -14,7 +12,7 @@ pub(crate) fn for_ranges(count: usize, work: usize, f: impl Fn(Range<usize>) + S
     if pieces <= 1 {
         return f(0..count);
     }
-    (0..pieces).into_par_iter().for_each(|i| f(i * count / pieces..(i + 1) * count / pieces));
+    team::for_each(pieces, |i| f(i * count / pieces..(i + 1) * count / pieces));
 }
 
 /// The rows of an output, for kernels of which every thread writes some rows of all blocks.
@@ -62,23 +60,30 @@ impl<'a> RowsMut<'a> {
 pub(crate) fn for_pixels(out: &mut BlocksMut<'_, '_>, f: impl Fn(usize, usize, usize, &mut [f32]) + Sync + Send) {
     // 64 KB of output at a time: half of an L2 with the inputs, and enough pieces for every thread.
     const PIXELS: usize = 1024;
+    for_pieces(out, PIXELS, f);
+}
+
+/// The same with runs of `len` pixels.
+pub(crate) fn for_pieces(
+    out: &mut BlocksMut<'_, '_>,
+    len: usize,
+    f: impl Fn(usize, usize, usize, &mut [f32]) + Sync + Send,
+) {
     let extent = out.extent;
-    let image = extent.h * extent.w * LANES;
     if extent.is_empty() {
         return;
     }
-    let piece = |block: usize, n: usize, i: usize, pixels: &mut [f32]| f(block, n, i * PIXELS, pixels);
-    if extent.len() * out.planes.len() <= PIXELS * LANES {
-        for (block, plane) in out.planes.iter_mut().enumerate() {
-            for (n, image) in plane[..extent.len()].chunks_mut(image).enumerate() {
-                piece(block, n, 0, image);
-            }
+    let small = extent.len() * out.planes.len() <= len * LANES;
+    let mut pieces = Vec::new();
+    for (block, plane) in out.planes.iter_mut().enumerate() {
+        for (n, image) in plane[..extent.len()].chunks_mut(extent.h * extent.w * LANES).enumerate() {
+            pieces.extend(image.chunks_mut(len * LANES).enumerate().map(|(i, pixels)| (block, n, i * len, pixels)));
         }
-        return;
     }
-    out.planes.par_iter_mut().enumerate().for_each(|(block, plane)| {
-        plane[..extent.len()].par_chunks_mut(image).enumerate().for_each(|(n, image)| {
-            image.par_chunks_mut(PIXELS * LANES).enumerate().for_each(|(i, pixels)| piece(block, n, i, pixels));
-        });
-    });
+    let run = |(block, n, first, pixels): &mut (usize, usize, usize, &mut [f32])| f(*block, *n, *first, pixels);
+    if small {
+        pieces.iter_mut().for_each(run);
+    } else {
+        team::for_chunks_mut(&mut pieces, 1, |_, pieces| pieces.iter_mut().for_each(run));
+    }
 }

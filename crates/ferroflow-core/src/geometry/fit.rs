@@ -142,9 +142,8 @@ impl FitPlan {
             return flow;
         }
         let [columns, rows] = [self.shared(0), self.shared(1)];
-        let at = |x: usize, y: usize| {
-            (x.saturating_add_signed(self.offset[0]), y.saturating_add_signed(self.offset[1]))
-        };
+        let at =
+            |x: usize, y: usize| (x.saturating_add_signed(self.offset[0]), y.saturating_add_signed(self.offset[1]));
         if flow.validity().is_some() || columns.len() < width || rows.len() < height {
             return FlowField::sparse_from_fn(width, height, |x, y| {
                 let (in_x, in_y) = at(x, y);

@@ -69,14 +69,38 @@ pub fn resize(data: &[f32], from: (usize, usize), channels: usize, to: (usize, u
 }
 
 /// Resizes a frame to `to` (width, height), rounding to the nearest 8-bit value.
+///
+/// # Panics
+/// If a side is 0.
 pub fn resize_frame(frame: &Frame, to: (usize, usize), grid: Grid) -> Frame {
     if (frame.width(), frame.height()) == to {
         return frame.clone();
     }
-    let values: Vec<f32> = frame.rgb().iter().map(|&b| f32::from(b)).collect();
-    let resized = resize(&values, (frame.width(), frame.height()), 3, to, grid);
-    let (pixels, _) = resized.as_chunks::<3>();
-    Frame::from_fn(to.0, to.1, |x, y| pixels[y * to.0 + x].map(|v| v.round() as u8))
+    let from = frame.width();
+    let (columns, rows) = (taps(grid, from, to.0), taps(grid, frame.height(), to.1));
+    let nearest = |value: f32| (value + 0.5) as u8;
+    let mut resized = Frame::black(to.0, to.1);
+    let lines = resized.rgb_mut().par_chunks_exact_mut(3 * to.0).zip(rows);
+    // First down, along whole lines, then across.
+    lines.for_each_init(
+        || vec![0.0; 3 * from],
+        |mixed, (out, row)| {
+            let line = |y: usize| frame.rgb()[y * 3 * from..][..3 * from].iter().map(|&v| f32::from(v));
+            for ((to, above), below) in mixed.iter_mut().zip(line(row.low)).zip(line(row.high)) {
+                *to = above + (below - above) * row.weight;
+            }
+            if from == to.0 {
+                out.iter_mut().zip(mixed).for_each(|(to, value)| *to = nearest(*value));
+                return;
+            }
+            let (pixels, _) = mixed.as_chunks::<3>();
+            for (to, tap) in out.as_chunks_mut::<3>().0.iter_mut().zip(&columns) {
+                let (left, right) = (pixels[tap.low], pixels[tap.high]);
+                *to = std::array::from_fn(|c| nearest(left[c] + (right[c] - left[c]) * tap.weight));
+            }
+        },
+    );
+    resized
 }
 
 /// Resizes a flow to `to` (width, height) and scales its vectors by `scale` (of u, of v).

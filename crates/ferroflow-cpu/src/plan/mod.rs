@@ -21,7 +21,7 @@ mod value;
 use std::time::Instant;
 
 pub use ferroflow_kernels::pack::Pixels;
-use ferroflow_kernels::{Bf16, Buffer, Isa, Scratch};
+use ferroflow_kernels::{Bf16, Buffer, Isa, Scratch, team};
 use ferroflow_net::{
     Graph, NodeId,
     graph::{ShapeError, Sizes},
@@ -200,7 +200,7 @@ impl Plan {
         check("a flow", batch * 2 * output.height * output.width, flow.len())?;
         let context = Context { isa: self.isa, batch, frames: [first, second], scratch: &self.scratch };
         let (steps, pool, seconds) = (&self.steps, &mut self.pool, &mut self.seconds);
-        let mut all = || {
+        let all = || {
             for (i, step) in steps.iter().enumerate() {
                 let start = seconds.is_some().then(Instant::now);
                 step.run(pool, flow, &context);
@@ -210,8 +210,8 @@ impl Plan {
             }
         };
         match &self.threads {
-            Some(pool) => pool.install(all),
-            None => all(),
+            Some(pool) => pool.install(|| team::together(all)),
+            None => team::together(all),
         }
         self.runs += 1;
         Ok(())

@@ -6,8 +6,6 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::{
     Activation, ConvKind, ConvShape, Engine, Epilogue, Filter, Options, Problem,
     direct::{
@@ -23,6 +21,7 @@ use super::{
 use crate::{
     Blocks, BlocksMut, Buffer, Isa, LANES, LaneMap, Scratch,
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Accumulators of a band: 128 KB, a tenth of a second-level cache.
@@ -177,7 +176,7 @@ impl Engine for Few {
         let (bands, columns) = (height.div_ceil(self.band[0]), width.div_ceil(self.band[1]));
         let out = Output(output.planes[0].as_mut_ptr());
         let addend = epilogue.addend(0, out.0).map(|a| Output(a.cast_mut()));
-        (0..input.extent.n * bands * columns).into_par_iter().with_max_len(1).for_each(|task| {
+        team::for_each(input.extent.n * bands * columns, |task| {
             let (column, band) = (task % columns, task / columns % bands);
             scratch.with(self.scratch_len(), |scratch| {
                 let (patch, sums) = scratch.split_at_mut(self.patch_len());

@@ -13,6 +13,7 @@ use crate::{
     conv::Activation,
     rows::{RowsMut, for_ranges},
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// A correlation of two features of one extent.
@@ -113,9 +114,12 @@ impl Correlation {
 
     /// Copies a feature to rows of planes, `margin` zeros before every phase and zeros to the end of it.
     fn lay_out(&self, isa: Isa, feature: Blocks<'_>, margin: usize, to: &mut [f32]) {
-        use rayon::prelude::*;
-        to.par_chunks_mut(self.row_len()).with_min_len(4).enumerate().for_each(|(row, to)| {
-            simd::run(isa, LayOut { plan: self, feature, row, margin, to });
+        // Rows of one task.
+        const ROWS: usize = 4;
+        team::for_chunks_mut(to, ROWS * self.row_len(), |i, rows| {
+            for (row, to) in (i * ROWS..).zip(rows.chunks_mut(self.row_len())) {
+                simd::run(isa, LayOut { plan: self, feature, row, margin, to });
+            }
         });
     }
 }

@@ -11,12 +11,11 @@ pub mod training;
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 pub use self::separable::{Frames, Pointwise, SeparablePlan};
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES,
     conv::Activation,
+    rows::for_pieces,
     simd::{self, Kernel, Simd},
 };
 
@@ -156,25 +155,16 @@ impl DepthwisePlan {
     /// If a value does not have the extent and the number of blocks that the layer was prepared for.
     pub fn run(&self, input: Blocks<'_>, output: &mut BlocksMut<'_, '_>) {
         // Rows of one task: 64 KB of output or more.
-        let rows = 1024usize.div_ceil(self.filters.output.w).min(self.filters.output.h.max(1));
+        let rows = 1024usize.div_ceil(self.filters.output.w.max(1)).min(self.filters.output.h);
         self.filters.check(input);
         let extent = self.filters.output;
         assert_eq!(output.extent, extent, "output extent");
         assert_eq!(output.planes.len(), self.filters.blocks(), "output blocks");
-        if extent.is_empty() {
-            return;
-        }
-        output.planes.par_iter_mut().enumerate().for_each(|(block, plane)| {
-            let images = plane[..extent.len()].par_chunks_mut(extent.h * extent.w * LANES);
-            images.enumerate().for_each(|(n, image)| {
-                image.par_chunks_mut(rows * extent.w * LANES).enumerate().for_each(|(i, to)| {
-                    let first = i * rows;
-                    let last = first + to.len() / (extent.w * LANES);
-                    let (filters, plane) = (&self.filters, self.filters.image(input, block, n));
-                    let (rows, columns) = (first..last, 0..extent.w);
-                    simd::run(filters.isa, Band { filters, plane, begin: 0, block, rows, columns, to });
-                });
-            });
+        for_pieces(output, rows * extent.w, |block, n, first, to| {
+            let (filters, plane) = (&self.filters, self.filters.image(input, block, n));
+            let first = first / extent.w;
+            let (rows, columns) = (first..first + to.len() / (extent.w * LANES), 0..extent.w);
+            simd::run(filters.isa, Band { filters, plane, begin: 0, block, rows, columns, to });
         });
     }
 }

@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::{Band, Depthwise, Filters};
 use crate::{
     Bf16, Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
@@ -19,6 +17,7 @@ use crate::{
     },
     pack::{self, Pack, Pixels},
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Bytes of the intermediate: 64 KB to 1 MB are within 5 % of each other.
@@ -211,7 +210,7 @@ impl SeparablePlan {
         let outputs: Vec<Output> = output.planes.iter_mut().map(|p| Output(p.as_mut_ptr())).collect();
         let strips = [extent.n, extent.h.div_ceil(self.strip[0]), extent.w.div_ceil(self.strip[1])];
         let parts = self.blocks.div_ceil(self.task_blocks);
-        (0..strips.iter().product::<usize>() * parts).into_par_iter().with_max_len(1).for_each(|task| {
+        team::for_each(strips.iter().product::<usize>() * parts, |task| {
             let (strip, part) = (task / parts, task % parts);
             scratch.with(own, |scratch| {
                 let strip = Strip {

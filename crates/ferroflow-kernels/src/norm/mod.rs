@@ -11,6 +11,7 @@ use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES,
     rows::for_pixels,
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Mean over the pixels of all inputs (one extent each), per image and channel; `out` has one pixel per image.
@@ -57,11 +58,10 @@ pub(crate) fn in_pieces(
     len: usize,
     sums: impl Fn(Range<usize>) -> ([f64; LANES], [f64; LANES]) + Sync + Send,
 ) -> ([f64; LANES], [f64; LANES]) {
-    use rayon::prelude::*;
     // Fixed pieces, added in their order: the result does not depend on the number of threads.
     const PIECE: usize = 1 << 16;
     let piece = |i: usize| i * PIECE..len.min((i + 1) * PIECE);
-    let parts: Vec<_> = (0..len.div_ceil(PIECE)).into_par_iter().map(|i| sums(piece(i))).collect();
+    let parts = team::map(len.div_ceil(PIECE), |i| sums(piece(i)));
     let mut total = ([0.0; LANES], [0.0; LANES]);
     for (first, second) in parts {
         for lane in 0..LANES {

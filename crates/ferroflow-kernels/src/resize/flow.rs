@@ -1,11 +1,10 @@
 //! The last step of every network: its flow, at full size, each component a plane.
 
-use rayon::prelude::*;
-
 use super::{Resize, Sampling};
 use crate::{
     Blocks, Extent, Isa, LANES, Scratch,
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Rows of the output that one task makes: neighbours read the same rows of the flow.
@@ -45,10 +44,10 @@ impl Resize {
             return;
         }
         let line = Rows::line(self.from.w);
-        out.par_chunks_mut(h * w).enumerate().for_each(|(i, plane)| {
+        for (i, plane) in out.chunks_mut(h * w).enumerate() {
             let (image, channel) = (i / 2, i % 2);
             let flow = &flow.planes[0][image * self.from.h * self.from.w * LANES..];
-            plane.par_chunks_mut(ROWS * w).enumerate().for_each(|(i, out)| {
+            team::for_chunks_mut(plane, ROWS * w, |i, out| {
                 scratch.with(3 * line, |lines| {
                     let lines = &mut lines[..3 * line];
                     simd::run(
@@ -57,7 +56,7 @@ impl Resize {
                     );
                 });
             });
-        });
+        }
     }
 }
 

@@ -13,8 +13,6 @@ mod patch;
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use self::{
     order::{Layout, Phase, Pitch},
     patch::{Copy, Span},
@@ -30,6 +28,7 @@ use crate::{
     bf16::{Bf16, DEPTH, Multiplier, PANEL, Product, TILE, TILES},
     lane_map,
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Outputs of a strip at most: enough that weights read from a third-level cache cost little beside the products.
@@ -270,7 +269,7 @@ impl Engine for Tiled {
         let strips = self.strips()[2];
         let (parts, groups) = (self.blocks.div_ceil(self.task_blocks), self.layout.groups());
         if parts == 1 {
-            return for_each(strips, |i| {
+            return team::for_each(strips, |i| {
                 let strip = self.strip(i);
                 scratch.with(self.patch_len(), |patch| {
                     let patch = halves(patch);
@@ -281,16 +280,20 @@ impl Engine for Tiled {
         }
         let len = self.patch_len();
         scratch.with_shared(strips * len, |patches| {
-            patches[..strips * len].par_chunks_mut(len).enumerate().for_each(|(i, patch)| {
+            for (i, patch) in patches[..strips * len].chunks_mut(len).enumerate() {
                 let strip = self.strip(i);
                 let patch = halves(patch);
                 // Only a single group reaches past its place.
-                let each = if groups == 1 { patch.len() } else { self.pitch.group };
-                let patches = patch.par_chunks_mut(each).take(groups).enumerate();
-                patches.for_each(|(group, patch)| self.copy(&strip, group, input, patch));
-            });
+                let (each, all) = if groups == 1 {
+                    (patch.len(), patch.len())
+                } else {
+                    (self.pitch.group, groups * self.pitch.group)
+                };
+                let all = all.min(patch.len());
+                team::for_chunks_mut(&mut patch[..all], each, |group, patch| self.copy(&strip, group, input, patch));
+            }
             let patches = &*patches;
-            for_each(strips * parts, |task| {
+            team::for_each(strips * parts, |task| {
                 let strip = self.strip(task / parts);
                 let first = task % parts * self.task_blocks;
                 let blocks = first..self.blocks.min(first + self.task_blocks);
@@ -371,15 +374,6 @@ impl Points {
         let extent = Extent { n: 1, h: 1, w: pixels };
         Multiply { engine: &self.0, strip: &strip, blocks, patch, addends: None, activation, outputs, extent }
             .run::<S>();
-    }
-}
-
-/// Runs tasks in parallel, each by itself.
-fn for_each(tasks: usize, task: impl Fn(usize) + Sync + Send) {
-    if tasks == 1 {
-        task(0);
-    } else {
-        (0..tasks).into_par_iter().with_max_len(1).for_each(task);
     }
 }
 

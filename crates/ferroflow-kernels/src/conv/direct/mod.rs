@@ -9,8 +9,6 @@ pub(super) mod patch;
 pub(crate) mod runs;
 pub(crate) mod tile;
 
-use rayon::prelude::*;
-
 use self::{
     patch::Patch,
     runs::{Channels, Phase, Pitch, Taps, Window},
@@ -24,6 +22,7 @@ use super::{
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Outputs of a strip: enough that weights read from a third-level cache cost little beside the arithmetic.
@@ -235,11 +234,7 @@ impl Engine for Direct {
             });
         };
         let tasks = strips.iter().product::<usize>() * parts;
-        if tasks == 1 {
-            task(0);
-        } else {
-            (0..tasks).into_par_iter().with_max_len(1).for_each(task);
-        }
+        team::for_each(tasks, task);
     }
 
     fn name(&self) -> String {

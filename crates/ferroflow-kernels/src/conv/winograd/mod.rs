@@ -17,8 +17,6 @@ mod tests;
 mod transform;
 mod weights;
 
-use rayon::prelude::*;
-
 use self::{
     input::InputTransform,
     memory::{Blocking, Memory},
@@ -30,6 +28,7 @@ use super::{Engine, Epilogue, Filter, Options, Problem, select::Candidate, set_b
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, LaneMap, Scratch,
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Tiles that one task transforms in a staged layer.
@@ -314,7 +313,7 @@ impl Winograd {
         if self.threads == 1 {
             (0..count).for_each(task);
         } else {
-            (0..count).into_par_iter().for_each(task);
+            team::for_each(count, task);
         }
     }
 }

@@ -1,0 +1,314 @@
+//! Threads that stay awake from one layer to the next.
+//!
+//! A layer of a small network takes a tenth of a millisecond. A pool whose threads fall asleep between layers, and whose
+//! caller sleeps meanwhile, spends a good part of that on waking. Inside [`together`] the threads of the current rayon
+//! pool wait for the next layer in a loop, and the caller works with them: handing a layer over takes one store.
+
+use std::{
+    cell::{RefCell, UnsafeCell},
+    hint, mem,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use rayon::prelude::*;
+
+thread_local! {
+    /// The team that this thread leads.
+    static LED: RefCell<Option<Arc<Team>>> = const { RefCell::new(None) };
+}
+
+/// Runs `f` on this thread. What it shares out by [`for_each`] is done by all threads of the current pool, which do
+/// nothing else until `f` ends; where they are busy otherwise, fewer come, and the caller does what is left.
+pub fn together<R>(f: impl FnOnce() -> R) -> R {
+    let others = rayon::current_num_threads() - 1;
+    if others == 0 || LED.with_borrow(Option::is_some) {
+        return f();
+    }
+    let team = Arc::new(Team::default());
+    rayon::in_place_scope(|scope| {
+        for _ in 0..others {
+            scope.spawn(|_| team.serve());
+        }
+        let _dismiss = Dismiss(&team);
+        let _leading = Leading::new(Some(Arc::clone(&team)));
+        f()
+    })
+}
+
+/// Calls `task` with every number below `count`, lower ones first, on the threads of the team that this thread leads
+/// ([`together`]), or else of the current pool.
+pub fn for_each(count: usize, task: impl Fn(usize) + Sync + Send) {
+    if count <= 1 {
+        return (0..count).for_each(task);
+    }
+    match LED.with_borrow(Clone::clone) {
+        Some(team) => {
+            // What a task shares out in turn is the pool's.
+            let _leading = Leading::new(None);
+            team.run(count, &task);
+        }
+        None => (0..count).into_par_iter().with_max_len(1).for_each(task),
+    }
+}
+
+/// Calls `task` with every piece of `len` values, the last one perhaps shorter, and its number, as [`for_each`].
+///
+/// # Panics
+/// If `len` is 0.
+pub fn for_chunks_mut<T: Send>(values: &mut [T], len: usize, task: impl Fn(usize, &mut [T]) + Sync + Send) {
+    struct First<T>(*mut T);
+    // SAFETY: used for slices that do not overlap, of values that may be sent.
+    unsafe impl<T: Send> Sync for First<T> {}
+    // SAFETY: as above.
+    unsafe impl<T: Send> Send for First<T> {}
+
+    let (first, all) = (First(values.as_mut_ptr()), values.len());
+    let first = &first;
+    for_each(all.div_ceil(len), |i| {
+        // SAFETY: pieces lie inside `values`, which is borrowed until all tasks are done, and every number comes once.
+        let piece = unsafe { std::slice::from_raw_parts_mut(first.0.add(i * len), len.min(all - i * len)) };
+        task(i, piece);
+    });
+}
+
+/// What `task` gives for every number below `count`.
+pub fn map<T: Send + Default + Clone>(count: usize, task: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
+    let mut results = vec![T::default(); count];
+    for_chunks_mut(&mut results, 1, |i, result| result[0] = task(i));
+    results
+}
+
+/// Until it is dropped this thread leads another team, or none.
+struct Leading(Option<Arc<Team>>);
+
+impl Leading {
+    fn new(team: Option<Arc<Team>>) -> Self {
+        Self(LED.replace(team))
+    }
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        LED.replace(self.0.take());
+    }
+}
+
+/// Sends the members back to their pool.
+struct Dismiss<'a>(&'a Team);
+
+impl Drop for Dismiss<'_> {
+    fn drop(&mut self) {
+        self.0.dismissed.store(true, Ordering::Release);
+    }
+}
+
+/// The leader opens a region, all take numbers until they run out, the leader closes it and waits for those inside.
+#[derive(Default)]
+struct Team {
+    /// Odd while a region is open.
+    epoch: Line<AtomicUsize>,
+    /// The next number.
+    next: Line<AtomicUsize>,
+    /// Members who may use the region.
+    inside: Line<AtomicUsize>,
+    dismissed: AtomicBool,
+    /// Written while no region is open and nobody is inside.
+    region: UnsafeCell<Option<Region>>,
+}
+
+/// A cache line of its own, and the one that is fetched with it.
+#[derive(Default)]
+#[repr(align(128))]
+struct Line<T>(T);
+
+type Task<'a> = dyn Fn(usize) + Sync + 'a;
+
+#[derive(Clone, Copy)]
+struct Region {
+    task: &'static Task<'static>,
+    count: usize,
+}
+
+// SAFETY: `region` is written by the leader alone, before it opens the region, and read by members who have entered
+// `inside` and then seen it open; the leader closes it and waits for `inside` to be 0 before it writes again. All four
+// accesses are sequentially consistent, so that either the member sees it closed or the leader sees the member.
+unsafe impl Sync for Team {}
+// SAFETY: as above.
+unsafe impl Send for Team {}
+
+impl Team {
+    /// Shares out the task; only the leader may call this.
+    fn run(&self, count: usize, task: &Task<'_>) {
+        // SAFETY: members use it only inside the region, and `Close` waits for them before `task` can end, panic or not.
+        let task = unsafe { mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
+        // SAFETY: no region is open and nobody inside: see `Sync`.
+        unsafe { *self.region.get() = Some(Region { task, count }) };
+        self.next.0.store(0, Ordering::Relaxed);
+        self.epoch.0.fetch_add(1, Ordering::SeqCst);
+        let _close = Close(self);
+        self.work(Region { task, count });
+    }
+
+    fn work(&self, region: Region) {
+        loop {
+            let number = self.next.0.fetch_add(1, Ordering::Relaxed);
+            if number >= region.count {
+                return;
+            }
+            (region.task)(number);
+        }
+    }
+
+    /// Works in every region until the team is dismissed.
+    fn serve(&self) {
+        let (mut done, mut waited) = (0, 0);
+        while !self.dismissed.load(Ordering::Acquire) {
+            let epoch = self.epoch.0.load(Ordering::SeqCst);
+            if epoch == done || epoch.is_multiple_of(2) {
+                wait(&mut waited);
+                continue;
+            }
+            let _inside = Inside::enter(&self.inside.0);
+            if self.epoch.0.load(Ordering::SeqCst) == epoch {
+                // SAFETY: this member is inside and has seen the region open: see `Sync`.
+                if let Some(region) = unsafe { *self.region.get() } {
+                    self.work(region);
+                }
+            }
+            (done, waited) = (epoch, 0);
+        }
+    }
+}
+
+/// Closes the region and waits until nobody is inside.
+struct Close<'a>(&'a Team);
+
+impl Drop for Close<'_> {
+    fn drop(&mut self) {
+        self.0.epoch.0.fetch_add(1, Ordering::SeqCst);
+        let mut waited = 0;
+        while self.0.inside.0.load(Ordering::SeqCst) > 0 {
+            wait(&mut waited);
+        }
+    }
+}
+
+/// One member in a region.
+struct Inside<'a>(&'a AtomicUsize);
+
+impl<'a> Inside<'a> {
+    fn enter(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Waits a moment; from about 50 microseconds on, others may have the processor.
+fn wait(waited: &mut u32) {
+    const PATIENCE: u32 = 1000;
+    if *waited < PATIENCE {
+        *waited += 1;
+        hint::spin_loop();
+    } else {
+        thread::yield_now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn on<R: Send>(threads: usize, f: impl FnOnce() -> R + Send) -> R {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(f)
+    }
+
+    #[test]
+    fn every_number_comes_once() {
+        for threads in [1, 2, 5] {
+            on(threads, || {
+                together(|| {
+                    for count in (0..40).chain([1000]) {
+                        let seen: Vec<AtomicUsize> = (0..count).map(|_| AtomicUsize::new(0)).collect();
+                        for_each(count, |i| {
+                            seen[i].fetch_add(1, Ordering::Relaxed);
+                        });
+                        assert!(seen.iter().all(|s| s.load(Ordering::Relaxed) == 1), "{count} on {threads}");
+                    }
+                });
+            });
+        }
+    }
+
+    #[test]
+    fn a_region_sees_what_the_one_before_wrote() {
+        on(3, || {
+            let mut values = vec![0usize; 64];
+            together(|| {
+                for round in 0..500 {
+                    let before = values.clone();
+                    for_chunks_mut(&mut values, 5, |_, piece| piece.iter_mut().for_each(|v| *v += 1));
+                    assert!(values.iter().zip(&before).all(|(a, b)| *a == b + 1), "round {round}");
+                }
+            });
+            assert_eq!(values, vec![500; 64]);
+        });
+    }
+
+    #[test]
+    fn members_share_the_work() {
+        on(2, || {
+            together(|| {
+                // Each number waits for the other: only two threads can end this.
+                let here = AtomicUsize::new(0);
+                for_each(2, |_| {
+                    here.fetch_add(1, Ordering::SeqCst);
+                    while here.load(Ordering::SeqCst) < 2 {
+                        thread::yield_now();
+                    }
+                });
+            });
+        });
+    }
+
+    #[test]
+    fn teams_and_regions_nest() {
+        let sum = AtomicUsize::new(0);
+        on(2, || {
+            (0..6).into_par_iter().for_each(|_| {
+                together(|| {
+                    together(|| {
+                        for_each(4, |i| {
+                            for_each(3, |j| {
+                                sum.fetch_add(10 * i + j, Ordering::Relaxed);
+                            });
+                        });
+                    });
+                });
+            });
+        });
+        assert_eq!(sum.into_inner(), 6 * (3 * 60 + 4 * 3));
+    }
+
+    #[test]
+    fn a_panic_ends_the_team_and_reaches_the_caller() {
+        for culprit in [0, 7, 63] {
+            let caught = std::panic::catch_unwind(|| {
+                on(3, || {
+                    together(|| for_each(64, |i| assert!(i != culprit, "number {i}")));
+                });
+            });
+            assert!(caught.is_err(), "number {culprit}");
+        }
+        assert!(LED.with_borrow(Option::is_none));
+    }
+}
