@@ -28,19 +28,19 @@ pub fn together<R>(f: impl FnOnce() -> R) -> R {
     if others == 0 || LED.with_borrow(Option::is_some) {
         return f();
     }
-    let team = Arc::new(Team::default());
+    let team = &Arc::new(Team::new(1 + others));
     rayon::in_place_scope(|scope| {
-        for _ in 0..others {
-            scope.spawn(|_| team.serve());
+        for member in 1..=others {
+            scope.spawn(move |_| team.serve(member));
         }
-        let _dismiss = Dismiss(&team);
-        let _leading = Leading::new(Some(Arc::clone(&team)));
+        let _dismiss = Dismiss(team);
+        let _leading = Leading::new(Some(Arc::clone(team)));
         f()
     })
 }
 
-/// Calls `task` with every number below `count`, lower ones first, on the threads of the team that this thread leads
-/// ([`together`]), or else of the current pool.
+/// Calls `task` with every number below `count` on the threads of the team that this thread leads ([`together`]), or else
+/// of the current pool. A thread gets numbers that follow each other, as far as all are busy to the end.
 pub fn for_each(count: usize, task: impl Fn(usize) + Sync + Send) {
     if count <= 1 {
         return (0..count).for_each(task);
@@ -107,12 +107,11 @@ impl Drop for Dismiss<'_> {
 }
 
 /// The leader opens a region, all take numbers until they run out, the leader closes it and waits for those inside.
-#[derive(Default)]
 struct Team {
     /// Odd while a region is open.
     epoch: Line<AtomicUsize>,
-    /// The next number.
-    next: Line<AtomicUsize>,
+    /// The next number of each member's share.
+    next: Vec<Line<AtomicUsize>>,
     /// Members who may use the region.
     inside: Line<AtomicUsize>,
     dismissed: AtomicBool,
@@ -141,30 +140,52 @@ unsafe impl Sync for Team {}
 unsafe impl Send for Team {}
 
 impl Team {
+    fn new(members: usize) -> Self {
+        Self {
+            epoch: Line::default(),
+            next: (0..members).map(|_| Line::default()).collect(),
+            inside: Line::default(),
+            dismissed: AtomicBool::new(false),
+            region: UnsafeCell::new(None),
+        }
+    }
+
     /// Shares out the task; only the leader may call this.
     fn run(&self, count: usize, task: &Task<'_>) {
         // SAFETY: members use it only inside the region, and `Close` waits for them before `task` can end, panic or not.
         let task = unsafe { mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
         // SAFETY: no region is open and nobody inside: see `Sync`.
         unsafe { *self.region.get() = Some(Region { task, count }) };
-        self.next.0.store(0, Ordering::Relaxed);
+        for (member, next) in self.next.iter().enumerate() {
+            next.0.store(self.share(member, count), Ordering::Relaxed);
+        }
         self.epoch.0.fetch_add(1, Ordering::SeqCst);
         let _close = Close(self);
-        self.work(Region { task, count });
+        self.work(0, Region { task, count });
     }
 
-    fn work(&self, region: Region) {
-        loop {
-            let number = self.next.0.fetch_add(1, Ordering::Relaxed);
-            if number >= region.count {
-                return;
+    /// Where the share of a member begins.
+    fn share(&self, member: usize, count: usize) -> usize {
+        member * count / self.next.len()
+    }
+
+    /// Does the member's own share, then what is left of the others'.
+    fn work(&self, member: usize, region: Region) {
+        let members = self.next.len();
+        for member in (member..members).chain(0..member) {
+            let end = self.share(member + 1, region.count);
+            loop {
+                let number = self.next[member].0.fetch_add(1, Ordering::Relaxed);
+                if number >= end {
+                    break;
+                }
+                (region.task)(number);
             }
-            (region.task)(number);
         }
     }
 
     /// Works in every region until the team is dismissed.
-    fn serve(&self) {
+    fn serve(&self, member: usize) {
         let (mut done, mut waited) = (0, 0);
         while !self.dismissed.load(Ordering::Acquire) {
             let epoch = self.epoch.0.load(Ordering::SeqCst);
@@ -176,7 +197,7 @@ impl Team {
             if self.epoch.0.load(Ordering::SeqCst) == epoch {
                 // SAFETY: this member is inside and has seen the region open: see `Sync`.
                 if let Some(region) = unsafe { *self.region.get() } {
-                    self.work(region);
+                    self.work(member, region);
                 }
             }
             (done, waited) = (epoch, 0);
