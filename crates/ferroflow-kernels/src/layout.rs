@@ -1,9 +1,6 @@
 //! The one activation layout: planes of 16 interleaved channels.
 
-use std::{
-    ops::{Deref, DerefMut},
-    sync::{Mutex, PoisonError},
-};
+use crate::Buffer;
 
 /// Channels per block: one 64-byte cache line, one AVX-512 vector, two of AVX2, four of NEON.
 pub const LANES: usize = 16;
@@ -71,96 +68,6 @@ pub fn lane_map(parts: &[usize]) -> LaneMap {
         channel += count;
     }
     map
-}
-
-#[repr(C, align(64))]
-#[derive(Clone, Copy)]
-struct Line([f32; LANES]);
-
-/// Floats aligned to cache lines.
-#[derive(Clone, Default)]
-pub struct Buffer {
-    lines: Vec<Line>,
-}
-
-impl Buffer {
-    /// `len` zeros (rounded up to whole lines).
-    pub fn zeroed(len: usize) -> Self {
-        Self { lines: vec![Line([0.0; LANES]); len.div_ceil(LANES)] }
-    }
-
-    /// Grows to at least `len` floats; what was there stays.
-    pub fn grow(&mut self, len: usize) {
-        if self.lines.len() < len.div_ceil(LANES) {
-            self.lines.resize(len.div_ceil(LANES), Line([0.0; LANES]));
-        }
-    }
-}
-
-impl Deref for Buffer {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        // SAFETY: `Line` is `repr(C)` around `[f32; LANES]` and as large, so the lines are that many floats in a row.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.lines.len() * LANES) }
-    }
-}
-
-impl DerefMut for Buffer {
-    fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as in `deref`; the exclusive borrow of `self` covers the slice.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.lines.len() * LANES) }
-    }
-}
-
-/// Working memory of the kernels: one buffer per thread of the pool, kept from call to call.
-pub struct Scratch {
-    per_thread: Vec<Mutex<Buffer>>,
-    shared: Mutex<Vec<Buffer>>,
-}
-
-impl Scratch {
-    /// One empty buffer for each thread of the current rayon pool, and one for callers outside it.
-    pub fn new() -> Self {
-        Self {
-            per_thread: (0..=rayon::current_num_threads()).map(|_| Mutex::default()).collect(),
-            shared: Mutex::default(),
-        }
-    }
-
-    /// Runs `f` with at least `len` floats (their values are left over from earlier calls) for `f` to share among threads.
-    /// No lock is held meanwhile, so `f` may run parallel work that uses `self`.
-    pub fn with_shared<R>(&self, len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-        let free = || self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut buffer = free().pop().unwrap_or_default();
-        buffer.grow(len);
-        let result = f(&mut buffer);
-        free().push(buffer);
-        result
-    }
-
-    /// Runs `f` with at least `len` floats (their values are left over from earlier calls) that no other thread uses.
-    /// Not to be nested.
-    pub fn with<R>(&self, len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
-        let last = self.per_thread.len() - 1;
-        let mine = rayon::current_thread_index().map_or(last, |i| i.min(last));
-        let mut buffer = self.per_thread[mine].lock().unwrap_or_else(PoisonError::into_inner);
-        buffer.grow(len);
-        f(&mut buffer)
-    }
-
-    /// Bytes held at the moment.
-    pub fn bytes(&self) -> usize {
-        let own = self.per_thread.iter().map(|b| b.lock().unwrap_or_else(PoisonError::into_inner).len()).sum::<usize>();
-        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|b| b.len()).sum::<usize>();
-        4 * (own + shared)
-    }
-}
-
-impl Default for Scratch {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 /// Packs planar `[n][c][h][w]` values into blocks (padding lanes 0): one vector of `extent.len()` floats per block.

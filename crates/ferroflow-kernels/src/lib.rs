@@ -10,6 +10,7 @@
 
 pub mod batch_norm;
 pub mod bf16;
+mod buffer;
 pub mod conv;
 pub mod correlation;
 pub mod depthwise;
@@ -28,5 +29,6 @@ mod testing;
 pub mod warp;
 
 pub use bf16::{Bf16, Bf16Error};
-pub use layout::{Blocks, BlocksMut, Buffer, Extent, LANES, LaneMap, Scratch, Update, lane_map};
+pub use buffer::{Buffer, Scratch};
+pub use layout::{Blocks, BlocksMut, Extent, LANES, LaneMap, Update, lane_map};
 pub use simd::Isa;

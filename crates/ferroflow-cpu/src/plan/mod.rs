@@ -166,7 +166,7 @@ impl Plan {
         Ok(Self {
             seconds: options.profile.then(|| vec![0.0; steps.len()]),
             steps,
-            pool: pool.into_iter().map(Buffer::zeroed).collect(),
+            pool: Buffer::zeroed_all(&pool),
             scratch: Scratch::new(),
             kept,
             channels: shapes.iter().map(|s| s[1]).collect(),

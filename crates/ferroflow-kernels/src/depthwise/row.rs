@@ -1,4 +1,4 @@
-//! One output row of one block: four neighbouring outputs at a time, nine weights in registers.
+//! One output row of one block: several neighbouring outputs at a time, bias and nine weights in registers.
 
 use std::ops::Range;
 
@@ -29,7 +29,20 @@ impl Row<'_> {
     /// # Safety
     /// In a [`crate::simd::Kernel`]; the pointers valid as described, 16 floats readable from every pixel.
     #[inline(always)]
-    pub unsafe fn run<S: Simd, const STRIDE: usize>(mut self) {
+    pub unsafe fn run<S: Simd, const STRIDE: usize>(self) {
+        // SAFETY: the caller's.
+        unsafe {
+            match (self.half, self.pixel) {
+                (0, LANES) => self.across::<S, STRIDE, LANES, 0>(),
+                (0, _) => self.across::<S, STRIDE, 0, 0>(),
+                _ => self.across::<S, STRIDE, LANES, 1>(),
+            }
+        }
+    }
+
+    /// `PIXEL` and `HALF` are the fields of these names, so that addresses are displacements; a `PIXEL` of 0 is any.
+    #[inline(always)]
+    unsafe fn across<S: Simd, const STRIDE: usize, const PIXEL: usize, const HALF: usize>(mut self) {
         let Range { start, end } = self.columns;
         // Outputs all of whose taps lie in the image.
         let inner = self.before.div_ceil(STRIDE).clamp(start, end);
@@ -37,22 +50,40 @@ impl Row<'_> {
         let outer = outer.clamp(inner, end);
         // SAFETY: the caller's; `inner..outer` as said.
         unsafe {
+            let mut weights = [S::zero(); 10];
+            for (i, weight) in weights.iter_mut().enumerate() {
+                *weight = S::load(self.weights.add(i * LANES));
+            }
             for x in start..inner {
                 self.edge::<S, STRIDE>(x);
             }
             let mut x = inner;
-            if S::ISA == Isa::Avx512 {
-                while x + 4 <= outer {
-                    self.inside::<S, STRIDE, 4>(x);
-                    x += 4;
+            // Several at a time begin with the first of two equal columns.
+            let before = self.before;
+            let odd = |x: usize| HALF == 1 && !(x * STRIDE - before).is_multiple_of(2);
+            if x < outer && odd(x) {
+                self.inside::<S, STRIDE, PIXEL, HALF, 1>(x, &weights);
+                x += 1;
+            }
+            if x < outer && !odd(x) {
+                // Twice as many at stride 2 would take 17 inputs: more than there are registers.
+                while S::ISA == Isa::Avx512 && STRIDE == 1 && x + 8 <= outer {
+                    self.inside::<S, STRIDE, PIXEL, HALF, 8>(x, &weights);
+                    x += 8;
+                }
+                if S::ISA == Isa::Avx512 {
+                    while x + 4 <= outer {
+                        self.inside::<S, STRIDE, PIXEL, HALF, 4>(x, &weights);
+                        x += 4;
+                    }
+                }
+                while x + 2 <= outer {
+                    self.inside::<S, STRIDE, PIXEL, HALF, 2>(x, &weights);
+                    x += 2;
                 }
             }
-            while x + 2 <= outer {
-                self.inside::<S, STRIDE, 2>(x);
-                x += 2;
-            }
             for x in x..outer {
-                self.inside::<S, STRIDE, 1>(x);
+                self.inside::<S, STRIDE, PIXEL, HALF, 1>(x, &weights);
             }
             for x in outer..end {
                 self.edge::<S, STRIDE>(x);
@@ -61,29 +92,31 @@ impl Row<'_> {
     }
 
     #[inline(always)]
-    unsafe fn inside<S: Simd, const STRIDE: usize, const T: usize>(&mut self, x: usize) {
+    unsafe fn inside<S: Simd, const STRIDE: usize, const PIXEL: usize, const HALF: usize, const T: usize>(
+        &mut self,
+        x: usize,
+        weights: &[S::V; 10],
+    ) {
         // SAFETY: `run`'s.
         unsafe {
+            let pixel = if PIXEL == 0 { self.pixel } else { PIXEL };
             let first = x * STRIDE - self.before;
-            let mut sums = [S::load(self.weights); T];
+            let odd = if T == 1 { first % (HALF + 1) } else { 0 };
+            let at = |i: usize| ((odd + i) >> HALF) * pixel;
+            let mut sums = [weights[0]; T];
             for ky in 0..3 {
-                let mut w = [S::zero(); 3];
-                for kx in 0..3 {
-                    w[kx] = S::load(self.weights.add((1 + 3 * ky + kx) * LANES));
-                }
+                let row = self.rows[ky].add((first >> HALF) * pixel);
                 for i in 0..(T - 1) * STRIDE + 3 {
-                    let input = S::load(self.rows[ky].add(((first + i) >> self.half) * self.pixel));
+                    let input = S::load(row.add(at(i)));
                     for kx in 0..3 {
                         if i >= kx && (i - kx).is_multiple_of(STRIDE) && (i - kx) / STRIDE < T {
                             let t = (i - kx) / STRIDE;
-                            sums[t] = S::fma(input, w[kx], sums[t]);
+                            sums[t] = S::fma(input, weights[1 + 3 * ky + kx], sums[t]);
                         }
                     }
                 }
             }
-            for t in 0..T {
-                self.write::<S>(x + t, sums[t]);
-            }
+            self.write::<S, T>(x, sums);
         }
     }
 
@@ -101,20 +134,22 @@ impl Row<'_> {
                     sum = S::fma(input, S::load(self.weights.add((1 + 3 * ky + kx) * LANES)), sum);
                 }
             }
-            self.write::<S>(x, sum);
+            self.write::<S, 1>(x, [sum]);
         }
     }
 
     #[inline(always)]
-    unsafe fn write<S: Simd>(&mut self, x: usize, sum: S::V) {
-        let to = &mut self.to[(x - self.columns.start) * LANES..][..LANES];
-        // SAFETY: `to` has 16 floats.
-        unsafe {
-            let sum = match self.activation {
-                Activation::Linear => sum,
-                Activation::LeakyRelu(slope) => S::max(sum, S::mul(sum, S::splat(slope))),
-            };
-            S::store(to.as_mut_ptr(), sum);
+    unsafe fn write<S: Simd, const T: usize>(&mut self, x: usize, sums: [S::V; T]) {
+        let to = &mut self.to[(x - self.columns.start) * LANES..][..T * LANES];
+        for (to, sum) in to.chunks_exact_mut(LANES).zip(sums) {
+            // SAFETY: `to` has 16 floats.
+            unsafe {
+                let sum = match self.activation {
+                    Activation::Linear => sum,
+                    Activation::LeakyRelu(slope) => S::max(sum, S::mul(sum, S::splat(slope))),
+                };
+                S::store(to.as_mut_ptr(), sum);
+            }
         }
     }
 }

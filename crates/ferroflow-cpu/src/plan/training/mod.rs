@@ -90,7 +90,7 @@ impl TrainingPlan {
             graph: graph.clone(),
             seconds: settings.profile.then(|| (vec![[0.0; 2]; steps.len()], 0)),
             gradients: ValueGradients::new(&buffers, wanted),
-            pool: buffers.into_iter().map(Buffer::zeroed).collect(),
+            pool: Buffer::zeroed_all(&buffers),
             options,
             steps,
             layers,
