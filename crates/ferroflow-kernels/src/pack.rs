@@ -3,7 +3,7 @@
 use crate::{
     BlocksMut, Extent, Isa, LANES,
     rows::for_pixels,
-    simd::{self, Kernel, Simd},
+    simd::{self, Kernel, NO_BYTE, Simd},
     team,
 };
 
@@ -144,7 +144,12 @@ impl Kernel for Pack<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         if let [Pixels::Rgb(first), Pixels::Rgb(second)] = self.frames {
-            return self.look_up([first, second]);
+            let frames = [first[self.n], second[self.n]];
+            match Pattern::new(self.sources, self.channels) {
+                Some(pattern) => self.by_pattern::<S>(&pattern, frames),
+                None => self.look_up(frames),
+            }
+            return;
         }
         let channels = self.channels;
         let mut values = [[0.0f32; RUN]; LANES];
@@ -183,10 +188,74 @@ impl Kernel for Pack<'_> {
     }
 }
 
+/// Where the 16 floats of a vector come from.
+struct Gather {
+    /// The first byte, of both frames.
+    first: usize,
+    /// Bytes from there on, see [`Simd::load_bytes`].
+    choice: [[u8; LANES]; 2],
+    scale: [f32; LANES],
+    offset: [f32; LANES],
+}
+
+/// The vectors of the output until they begin with a new pixel again.
+struct Pattern {
+    vectors: Vec<Gather>,
+    /// Bytes of a frame from one repetition to the next.
+    bytes: usize,
+}
+
+impl Pattern {
+    /// `None` if a vector is of so many pixels that 16 bytes of a frame do not hold them.
+    fn new(sources: &[Option<Source>], channels: usize) -> Option<Self> {
+        let count = (1..=channels).find(|count| (count * LANES).is_multiple_of(channels))?;
+        let gather = |vector: usize| {
+            let first = 3 * (vector * LANES / channels);
+            let (choice, none) = ([[NO_BYTE; LANES]; 2], [0.0; LANES]);
+            let mut gather = Gather { first, choice, scale: none, offset: none };
+            for lane in 0..LANES {
+                let (pixel, channel) = ((vector * LANES + lane) / channels, (vector * LANES + lane) % channels);
+                if let Some(source) = sources[channel] {
+                    let byte = 3 * pixel + source.channel - first;
+                    gather.choice[source.frame][lane] = u8::try_from(byte).ok().filter(|&b| b < 16)?;
+                    (gather.scale[lane], gather.offset[lane]) = (source.scale, source.offset);
+                }
+            }
+            Some(gather)
+        };
+        Some(Self { vectors: (0..count).map(gather).collect::<Option<_>>()?, bytes: 3 * count * LANES / channels })
+    }
+}
+
 impl Pack<'_> {
+    /// Bytes of both frames, shuffled into their places and made floats 16 at a time.
+    #[inline(always)]
+    fn by_pattern<S: Simd>(self, pattern: &Pattern, frames: [&[u8]; 2]) {
+        let repetitions = self.out.chunks_mut(LANES * pattern.vectors.len());
+        for (out, begin) in repetitions.zip((3 * self.first..).step_by(pattern.bytes)) {
+            for (out, Gather { first, choice, scale, offset }) in out.chunks_mut(LANES).zip(&pattern.vectors) {
+                let [a, b] = frames.map(|bytes| &bytes[begin + first..]);
+                if out.len() == LANES && a.len() >= 16 && b.len() >= 16 {
+                    // SAFETY: called through `simd::run`; 16 bytes and floats are there.
+                    unsafe {
+                        let bytes = S::load_bytes(a.as_ptr(), b.as_ptr(), choice);
+                        let scaled = S::mul(bytes, S::load(scale.as_ptr()));
+                        S::store(out.as_mut_ptr(), S::add(scaled, S::load(offset.as_ptr())));
+                    }
+                } else {
+                    for (lane, to) in out.iter_mut().enumerate() {
+                        let byte = |bytes: &[u8], i: u8| bytes.get(usize::from(i)).copied().map_or(0.0, f32::from);
+                        let byte = byte(a, choice[0][lane]) + byte(b, choice[1][lane]);
+                        *to = byte * scale[lane] + offset[lane];
+                    }
+                }
+            }
+        }
+    }
+
     /// A byte has 256 values: each lane's are computed once for these pixels, and looked up.
     #[inline(always)]
-    fn look_up(self, frames: [&[&[u8]]; 2]) {
+    fn look_up(self, frames: [&[u8]; 2]) {
         let mut tables = [[0.0f32; 256]; LANES];
         for (table, source) in tables.iter_mut().zip(self.sources) {
             if let Some(Source { scale, offset, .. }) = *source {
@@ -200,7 +269,7 @@ impl Pack<'_> {
             let first = self.first + i * RUN;
             for ((lane, table), source) in tables.iter().enumerate().zip(self.sources) {
                 let Some(Source { frame, channel, .. }) = *source else { continue };
-                let bytes = frames[frame][self.n][3 * first + channel..].iter().step_by(3);
+                let bytes = frames[frame][3 * first + channel..].iter().step_by(3);
                 let values = out[lane..].iter_mut().step_by(self.channels);
                 values.zip(bytes).for_each(|(v, &byte)| *v = table[usize::from(byte)]);
             }
@@ -250,11 +319,16 @@ mod tests {
                         })
                     });
                     let extent = Extent { n: batch, h, w };
-                    let first: Vec<_> = sources.chunks(32).take(batch).flat_map(|s| s[..LANES].to_vec()).collect();
-                    let mut narrow = vec![f32::NAN; batch * h * w * 6 + LANES];
-                    pack_narrow(isa, frames, batch, extent, 6, &first, &mut narrow);
-                    for (i, got) in narrow[..batch * h * w * 6].iter().enumerate() {
-                        assert_eq!(*got, out.at(i % 6, i / (6 * h * w), i / (6 * w) % h, i / 6 % w));
+                    // Three channels take more of a frame's bytes for a vector than there are in one.
+                    for channels in [3, 5, 6] {
+                        let lanes = |s: &[Option<Source>]| [&s[..channels], &vec![None; LANES - channels]].concat();
+                        let first: Vec<_> = sources.chunks(32).take(batch).flat_map(lanes).collect();
+                        let mut narrow = vec![f32::NAN; batch * h * w * channels + LANES];
+                        pack_narrow(isa, frames, batch, extent, channels, &first, &mut narrow);
+                        for (i, got) in narrow[..batch * h * w * channels].iter().enumerate() {
+                            let (pixel, n) = (i / channels % (h * w), i / (channels * h * w));
+                            assert_eq!(*got, out.at(i % channels, n, pixel / w, pixel % w), "{channels}");
+                        }
                     }
                 }
             }

@@ -120,6 +120,16 @@ pub trait Simd: Copy + Send + Sync + 'static {
         // SAFETY: the caller's.
         unsafe { Self::load(std::array::from_fn::<f32, 16, _>(|i| *p.add(i / 4)).as_ptr()) }
     }
+    /// Of 16 bytes of `a` and of `b` (both valid for these) those chosen, as floats: float `i` is the sum of byte
+    /// `choice[0][i]` of `a` and byte `choice[1][i]` of `b`, of which one is [`NO_BYTE`] and counts 0.
+    #[inline(always)]
+    unsafe fn load_bytes(a: *const u8, b: *const u8, choice: &[[u8; 16]; 2]) -> Self::V {
+        // SAFETY: the caller's.
+        let byte = |p: *const u8, i: u8| if i == NO_BYTE { 0.0 } else { f32::from(unsafe { *p.add(i as usize % 16) }) };
+        let floats: [f32; 16] = std::array::from_fn(|i| byte(a, choice[0][i]) + byte(b, choice[1][i]));
+        // SAFETY: 16 floats.
+        unsafe { Self::load(floats.as_ptr()) }
+    }
     /// 16 floats to memory past the caches, for values that will have left them before they are read; `p` is aligned to
     /// 64 bytes. [`Simd::fence`] comes after the last, before another thread reads.
     #[inline(always)]
@@ -137,6 +147,9 @@ pub trait Simd: Copy + Send + Sync + 'static {
     #[inline(always)]
     unsafe fn prefetch_near(_p: *const f32) {}
 }
+
+/// In place of a byte's number: no byte.
+pub const NO_BYTE: u8 = 0x80;
 
 /// A computation to be compiled for every instruction set. `run` and all it calls must be `#[inline(always)]`.
 pub trait Kernel {

@@ -57,6 +57,14 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn load_bytes(a: *const u8, b: *const u8, choice: &[[u8; 16]; 2]) -> Self::V {
+        unsafe {
+            let bytes = chosen_bytes(a, b, choice);
+            let upper = _mm_unpackhi_epi64(bytes, bytes);
+            [bytes, upper].map(|eight| _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight)))
+        }
+    }
+    #[inline(always)]
     unsafe fn stream(p: *mut f32, v: Self::V) {
         unsafe {
             _mm256_stream_ps(p, v[0]);
@@ -165,6 +173,10 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn load_bytes(a: *const u8, b: *const u8, choice: &[[u8; 16]; 2]) -> Self::V {
+        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(chosen_bytes(a, b, choice))) }
+    }
+    #[inline(always)]
     unsafe fn stream(p: *mut f32, v: Self::V) {
         unsafe { _mm512_stream_ps(p, v) }
     }
@@ -265,5 +277,17 @@ unsafe fn transpose_8x8(r: [__m256; 8]) -> [__m256; 8] {
             out[4 + k] = _mm256_permute2f128_ps(t[k], t[4 + k], 0x31);
         }
         out
+    }
+}
+
+// SAFETY: as for `Avx2`.
+#[inline(always)]
+unsafe fn chosen_bytes(a: *const u8, b: *const u8, choice: &[[u8; 16]; 2]) -> __m128i {
+    // SAFETY: as above; both pointers are valid for 16 bytes. `NO_BYTE` makes `shuffle` write 0.
+    unsafe {
+        let of = |p: *const u8, choice: &[u8; 16]| {
+            _mm_shuffle_epi8(_mm_loadu_si128(p.cast()), _mm_loadu_si128(choice.as_ptr().cast()))
+        };
+        _mm_or_si128(of(a, &choice[0]), of(b, &choice[1]))
     }
 }
