@@ -23,6 +23,9 @@ pub struct Row<'a> {
     pub to: &'a mut [f32],
 }
 
+/// Columns ahead of which new rows are asked for: the processor's own prefetching begins anew at every row.
+const AHEAD: usize = 32;
+
 impl Row<'_> {
     /// Computes the row.
     ///
@@ -106,6 +109,12 @@ impl Row<'_> {
             let mut sums = [weights[0]; T];
             for ky in 0..3 {
                 let row = self.rows[ky].add((first >> HALF) * pixel);
+                // Rows that the output row above has not read.
+                if T > 2 && ky + STRIDE >= 3 {
+                    for i in 0..T * STRIDE >> HALF {
+                        S::prefetch_near(row.wrapping_add((AHEAD + i) * pixel));
+                    }
+                }
                 for i in 0..(T - 1) * STRIDE + 3 {
                     let input = S::load(row.add(at(i)));
                     for kx in 0..3 {
