@@ -3,14 +3,10 @@
 //!
 //! Factors and summands have one entry per lane (`16 * blocks` of each), 0 in padding lanes.
 
-use std::ops::Range;
-
-use rayon::prelude::*;
-
 use crate::{
     Blocks, BlocksMut, Isa, LANES,
     conv::Activation,
-    norm::{RUN, Shifted, add_lanes, in_pieces, products},
+    norm::{RUN, Shifted, Sums, add_lanes, in_pieces, products},
     rows::for_pixels,
     simd::{self, Kernel, Simd},
 };
@@ -41,21 +37,20 @@ impl Statistics {
     pub fn of(isa: Isa, x: Blocks<'_>, epsilon: f32) -> Self {
         let count = (x.extent.n * x.extent.h * x.extent.w) as f64;
         let len = x.extent.len();
-        let lanes: Vec<[(f64, f64); LANES]> = x
-            .planes
-            .par_iter()
-            .map(|plane| {
-                // Less the first pixel: a mean far from 0 costs no digits of the variance.
-                let mut by = [0.0; LANES];
-                by.iter_mut().zip(&plane[..len]).for_each(|(by, &x)| *by = x);
-                let values = Shifted { values: &plane[..len], by };
-                let (sum, squares) = products(isa, values, values);
-                std::array::from_fn(|lane| {
-                    let mean = sum[lane] / count;
-                    (f64::from(by[lane]) + mean, (squares[lane] / count - mean * mean).max(0.0))
-                })
+        let shifted = x.planes.iter().map(|plane| {
+            // Less the first pixel: a mean far from 0 costs no digits of the variance.
+            let mut by = [0.0; LANES];
+            by.iter_mut().zip(&plane[..len]).for_each(|(by, &x)| *by = x);
+            [Shifted { values: &plane[..len], by }; 2]
+        });
+        let shifted: Vec<_> = shifted.collect();
+        let moments = |([x, _], [sum, squares]): (&[Shifted<'_>; 2], Sums)| -> [(f64, f64); LANES] {
+            std::array::from_fn(|lane| {
+                let mean = sum[lane] / count;
+                (f64::from(x.by[lane]) + mean, (squares[lane] / count - mean * mean).max(0.0))
             })
-            .collect();
+        };
+        let lanes: Vec<_> = shifted.iter().zip(products(isa, &shifted)).map(moments).collect();
         let each = |f: &dyn Fn(f64, f64) -> f64| lanes.iter().flatten().map(|&(m, v)| f(m, v) as f32).collect();
         Self {
             mean: each(&|mean, _| mean),
@@ -174,13 +169,12 @@ pub fn batch_norm_gradient(
     let lanes: Vec<Lanes> = (0..x.planes.len()).map(|b| statistics.lanes(b, scale, shift, activation)).collect();
     let (len, count) = (x.extent.len(), (x.extent.len() / LANES) as f64);
     // Sums of g and of g * (x - mean).
-    let sums: Vec<_> = (d.planes.par_iter().zip(x.planes).zip(&lanes))
-        .map(|((g, x), lanes)| {
-            let part = |range: Range<usize>| simd::run(isa, Sums { x: &x[range.clone()], g: &g[range], lanes });
-            in_pieces(len, part)
-        })
-        .collect();
-    for (block, (of_g, products)) in sums.iter().enumerate() {
+    let gradients = &*d.planes;
+    let sums = in_pieces(lanes.len(), len, |block, range| {
+        let (g, x, lanes) = (&gradients[block][range.clone()], &x.planes[block][range], &lanes[block]);
+        simd::run(isa, OfGradient { x, g, lanes })
+    });
+    for (block, [of_g, products]) in sums.iter().enumerate() {
         for lane in 0..LANES {
             let i = block * LANES + lane;
             d_shift[i] = of_g[lane] as f32;
@@ -190,7 +184,7 @@ pub fn batch_norm_gradient(
     let image = x.extent.h * x.extent.w * LANES;
     for_pixels(d, |block, n, first, d| {
         let x = &x.planes[block][n * image + first * LANES..][..d.len()];
-        let (of_g, products) = &sums[block];
+        let [of_g, products] = &sums[block];
         let mean_g = std::array::from_fn(|lane| (of_g[lane] / count) as f32);
         let slope = std::array::from_fn(|lane| {
             let inverse = f64::from(statistics.inverse_deviation[block * LANES + lane]);
@@ -200,17 +194,17 @@ pub fn batch_norm_gradient(
     });
 }
 
-struct Sums<'a> {
+struct OfGradient<'a> {
     x: &'a [f32],
     g: &'a [f32],
     lanes: &'a Lanes,
 }
 
-impl Kernel for Sums<'_> {
-    type Output = ([f64; LANES], [f64; LANES]);
+impl Kernel for OfGradient<'_> {
+    type Output = Sums;
     #[inline(always)]
     fn run<S: Simd>(self) -> Self::Output {
-        let mut total = ([0.0; LANES], [0.0; LANES]);
+        let mut total = [[0.0; LANES]; 2];
         for (x, g) in self.x.chunks(RUN * LANES).zip(self.g.chunks(RUN * LANES)) {
             // SAFETY: called through `simd::run`; every chunk has 16 floats.
             unsafe {

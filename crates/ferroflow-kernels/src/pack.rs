@@ -60,7 +60,7 @@ impl Pixels<'_> {
                         }
                     }
                 };
-                let pieces = team::map(pixels.div_ceil(PIECE), |i| sums(i * PIECE));
+                let pieces: Vec<_> = team::map(0..pixels.div_ceil(PIECE), |i| sums(i * PIECE)).collect();
                 std::array::from_fn(|c| pieces.iter().map(|p| p[c]).sum::<f64>() / pixels as f64)
             })
             .collect()

@@ -80,10 +80,10 @@ pub(crate) fn for_pieces(
             pieces.extend(image.chunks_mut(len * LANES).enumerate().map(|(i, pixels)| (block, n, i * len, pixels)));
         }
     }
-    let run = |(block, n, first, pixels): &mut (usize, usize, usize, &mut [f32])| f(*block, *n, *first, pixels);
+    let run = |(block, n, first, pixels): (usize, usize, usize, &mut [f32])| f(block, n, first, pixels);
     if small {
-        pieces.iter_mut().for_each(run);
+        pieces.into_iter().for_each(run);
     } else {
-        team::for_chunks_mut(&mut pieces, 1, |_, pieces| pieces.iter_mut().for_each(run));
+        team::for_all(pieces, run);
     }
 }

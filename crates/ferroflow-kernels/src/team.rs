@@ -16,16 +16,26 @@ use std::{
 
 use rayon::prelude::*;
 
+/// What a thread is to a team.
+#[derive(Clone)]
+enum Role {
+    /// Nothing: what it shares out is the pool's.
+    Free,
+    /// What it shares out is the team's.
+    Leads(Arc<Team>),
+    /// It does a task while the others do the like: there is nobody to share with.
+    Works,
+}
+
 thread_local! {
-    /// The team that this thread leads.
-    static LED: RefCell<Option<Arc<Team>>> = const { RefCell::new(None) };
+    static ROLE: RefCell<Role> = const { RefCell::new(Role::Free) };
 }
 
 /// Runs `f` on this thread. What it shares out by [`for_each`] is done by all threads of the current pool, which do
 /// nothing else until `f` ends; where they are busy otherwise, fewer come, and the caller does what is left.
 pub fn together<R>(f: impl FnOnce() -> R) -> R {
     let others = rayon::current_num_threads() - 1;
-    if others == 0 || LED.with_borrow(Option::is_some) {
+    if others == 0 || ROLE.with_borrow(|role| !matches!(role, Role::Free)) {
         return f();
     }
     let team = &Arc::new(Team::new(1 + others));
@@ -34,7 +44,7 @@ pub fn together<R>(f: impl FnOnce() -> R) -> R {
             scope.spawn(move |_| team.serve(member));
         }
         let _dismiss = Dismiss(team);
-        let _leading = Leading::new(Some(Arc::clone(team)));
+        let _leading = Acting::new(Role::Leads(Arc::clone(team)));
         f()
     })
 }
@@ -45,13 +55,10 @@ pub fn for_each(count: usize, task: impl Fn(usize) + Sync + Send) {
     if count <= 1 {
         return (0..count).for_each(task);
     }
-    match LED.with_borrow(Clone::clone) {
-        Some(team) => {
-            // What a task shares out in turn is the pool's.
-            let _leading = Leading::new(None);
-            team.run(count, &task);
-        }
-        None => (0..count).into_par_iter().with_max_len(1).for_each(task),
+    match ROLE.with_borrow(Clone::clone) {
+        Role::Free => (0..count).into_par_iter().with_max_len(1).for_each(task),
+        Role::Leads(team) => team.run(count, &task),
+        Role::Works => (0..count).for_each(task),
     }
 }
 
@@ -75,25 +82,34 @@ pub fn for_chunks_mut<T: Send>(values: &mut [T], len: usize, task: impl Fn(usize
     });
 }
 
-/// What `task` gives for every number below `count`.
-pub fn map<T: Send + Default + Clone>(count: usize, task: impl Fn(usize) -> T + Sync + Send) -> Vec<T> {
-    let mut results = vec![T::default(); count];
-    for_chunks_mut(&mut results, 1, |i, result| result[0] = task(i));
-    results
+/// Calls `task` with every item, as [`for_each`].
+pub fn for_all<T: Send>(items: impl IntoIterator<Item = T>, task: impl Fn(T) + Sync + Send) {
+    let mut cells: Vec<Option<T>> = items.into_iter().map(Some).collect();
+    for_chunks_mut(&mut cells, 1, |_, cell| cell[0].take().into_iter().for_each(&task));
 }
 
-/// Until it is dropped this thread leads another team, or none.
-struct Leading(Option<Arc<Team>>);
+/// What `task` makes of every item, in their order, as [`for_each`].
+pub fn map<T: Send, R: Send>(
+    items: impl IntoIterator<Item = T>,
+    task: impl Fn(T) -> R + Sync + Send,
+) -> impl Iterator<Item = R> {
+    let mut cells: Vec<(Option<T>, Option<R>)> = items.into_iter().map(|item| (Some(item), None)).collect();
+    for_chunks_mut(&mut cells, 1, |_, cell| cell[0].1 = cell[0].0.take().map(&task));
+    cells.into_iter().filter_map(|(_, result)| result)
+}
 
-impl Leading {
-    fn new(team: Option<Arc<Team>>) -> Self {
-        Self(LED.replace(team))
+/// Gives this thread another role until it is dropped.
+struct Acting(Role);
+
+impl Acting {
+    fn new(role: Role) -> Self {
+        Self(ROLE.replace(role))
     }
 }
 
-impl Drop for Leading {
+impl Drop for Acting {
     fn drop(&mut self) {
-        LED.replace(self.0.take());
+        ROLE.replace(mem::replace(&mut self.0, Role::Free));
     }
 }
 
@@ -171,6 +187,7 @@ impl Team {
 
     /// Does the member's own share, then what is left of the others'.
     fn work(&self, member: usize, region: Region) {
+        let _working = Acting::new(Role::Works);
         let members = self.next.len();
         for member in (member..members).chain(0..member) {
             let end = self.share(member + 1, region.count);
@@ -330,6 +347,6 @@ mod tests {
             });
             assert!(caught.is_err(), "number {culprit}");
         }
-        assert!(LED.with_borrow(Option::is_none));
+        assert!(ROLE.with_borrow(|role| matches!(role, Role::Free)));
     }
 }

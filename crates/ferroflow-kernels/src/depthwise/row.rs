@@ -111,7 +111,7 @@ impl Row<'_> {
                 let row = self.rows[ky].add((first >> HALF) * pixel);
                 // Rows that the output row above has not read.
                 if T > 2 && ky + STRIDE >= 3 {
-                    for i in 0..T * STRIDE >> HALF {
+                    for i in 0..(T * STRIDE) >> HALF {
                         S::prefetch_near(row.wrapping_add((AHEAD + i) * pixel));
                     }
                 }

@@ -15,7 +15,7 @@ pub fn pixel_sum(isa: Isa, g: Blocks<'_>, factor: f32, update: Update, d: &mut B
     assert_eq!((d.extent, d.planes.len()), (Extent { n: images, h: 1, w: 1 }, g.planes.len()), "extent");
     for (plane, d) in g.planes.iter().zip(d.planes.iter_mut()) {
         for (n, d) in d.chunks_exact_mut(LANES).enumerate().take(images) {
-            let (sum, _) = sums(isa, &plane[n * h * w * LANES..][..h * w * LANES]);
+            let [sum, _] = sums(isa, &plane[n * h * w * LANES..][..h * w * LANES]);
             for (d, sum) in d.iter_mut().zip(sum) {
                 put(d, f64::from(factor) * sum, update);
             }
@@ -98,15 +98,13 @@ pub fn standardise_gradient(
     if let Some((update, d)) = d_moments {
         assert_eq!((d.extent, d.planes.len()), (Extent { n: images, h: 1, w: 1 }, 1), "extent");
         for n in 0..images {
-            let (mut sum, mut product) = (0.0, 0.0);
-            for (x, g) in x.planes.iter().zip(g.planes) {
-                let image = n * h * w * LANES..(n + 1) * h * w * LANES;
-                let g = Shifted { values: &g[image.clone()], by: [0.0; LANES] };
-                let x = Shifted { values: &x[image], by: [mean(n); LANES] };
-                let (s, p) = products(isa, g, x);
-                sum += s.iter().sum::<f64>();
-                product += p.iter().sum::<f64>();
-            }
+            let image = n * h * w * LANES..(n + 1) * h * w * LANES;
+            let planes = x.planes.iter().zip(g.planes).map(|(x, g)| {
+                let x = Shifted { values: &x[image.clone()], by: [mean(n); LANES] };
+                [Shifted { values: &g[image.clone()], by: [0.0; LANES] }, x]
+            });
+            let sums = products(isa, &planes.collect::<Vec<_>>());
+            let [sum, product] = [0, 1].map(|i| sums.iter().flat_map(|s| s[i]).sum::<f64>());
             let pixel = &mut d.planes[0][n * LANES..][..LANES];
             put(&mut pixel[0], -sum * factor(n), update);
             put(&mut pixel[1], -0.5 * product * factor(n).powi(3), update);
@@ -139,7 +137,7 @@ pub fn moments_gradient(
     let reaching = |n: usize| if batch { whole } else { of(n) };
     // Every image's variance is about its own mean.
     let image = h * w * LANES;
-    let sum = |plane: &[f32], n: usize| sums(isa, &plane[n * image..][..image]).0.iter().sum::<f64>();
+    let sum = |plane: &[f32], n: usize| sums(isa, &plane[n * image..][..image])[0].iter().sum::<f64>();
     let means: Vec<f64> = (0..images).map(|n| x.planes.iter().map(|p| sum(p, n)).sum::<f64>() / count).collect();
     for_pixels(d, |block, n, first, d| {
         let x = &x.planes[block][n * image + first * LANES..][..d.len()];

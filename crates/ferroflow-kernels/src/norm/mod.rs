@@ -23,7 +23,7 @@ pub fn channel_mean(isa: Isa, inputs: &[Blocks<'_>], out: &mut BlocksMut<'_, '_>
         for n in 0..extent.n {
             let mut mean = [0.0f64; LANES];
             for x in inputs {
-                let (sum, _) = sums(isa, &x.planes[block][n * pixels * LANES..][..pixels * LANES]);
+                let [sum, _] = sums(isa, &x.planes[block][n * pixels * LANES..][..pixels * LANES]);
                 for (m, s) in mean.iter_mut().zip(sum) {
                     *m += s;
                 }
@@ -42,34 +42,41 @@ pub(crate) struct Shifted<'a> {
     pub by: [f32; LANES],
 }
 
+/// Two sums per lane.
+pub(crate) type Sums = [[f64; LANES]; 2];
+
 /// Sums of the values and of their squares per lane.
-fn sums(isa: Isa, pixels: &[f32]) -> ([f64; LANES], [f64; LANES]) {
+fn sums(isa: Isa, pixels: &[f32]) -> Sums {
     let x = Shifted { values: pixels, by: [0.0; LANES] };
-    products(isa, x, x)
+    products(isa, &[[x, x]])[0]
 }
 
-/// Sums of `a` and of `a * b` per lane, in parallel.
-pub(crate) fn products(isa: Isa, a: Shifted<'_>, b: Shifted<'_>) -> ([f64; LANES], [f64; LANES]) {
-    in_pieces(a.values.len(), |piece| simd::run(isa, Products { a: a.part(&piece), b: b.part(&piece) }))
+/// Of each pair `[a, b]`, all of one length, the sums of `a` and of `a * b` per lane, in parallel.
+pub(crate) fn products(isa: Isa, pairs: &[[Shifted<'_>; 2]]) -> Vec<Sums> {
+    let len = pairs.first().map_or(0, |[a, _]| a.values.len());
+    in_pieces(pairs.len(), len, |i, piece| {
+        let [a, b] = pairs[i].map(|x| x.part(&piece));
+        simd::run(isa, Products { a, b })
+    })
 }
 
-/// Sums of two things per lane over pieces of `len` floats.
+/// For each number below `count` the sums of `len` floats, from those of its pieces.
 pub(crate) fn in_pieces(
+    count: usize,
     len: usize,
-    sums: impl Fn(Range<usize>) -> ([f64; LANES], [f64; LANES]) + Sync + Send,
-) -> ([f64; LANES], [f64; LANES]) {
+    sums: impl Fn(usize, Range<usize>) -> Sums + Sync + Send,
+) -> Vec<Sums> {
     // Fixed pieces, added in their order: the result does not depend on the number of threads.
     const PIECE: usize = 1 << 16;
+    let pieces = len.div_ceil(PIECE).max(1);
     let piece = |i: usize| i * PIECE..len.min((i + 1) * PIECE);
-    let parts = team::map(len.div_ceil(PIECE), |i| sums(piece(i)));
-    let mut total = ([0.0; LANES], [0.0; LANES]);
-    for (first, second) in parts {
-        for lane in 0..LANES {
-            total.0[lane] += first[lane];
-            total.1[lane] += second[lane];
-        }
-    }
-    total
+    let parts: Vec<Sums> = team::map(0..count * pieces, |i| sums(i / pieces, piece(i % pieces))).collect();
+    let total = |parts: &[Sums]| {
+        parts.iter().fold([[0.0; LANES]; 2], |total, part| {
+            std::array::from_fn(|i| std::array::from_fn(|lane| total[i][lane] + part[i][lane]))
+        })
+    };
+    parts.chunks(pieces).map(total).collect()
 }
 
 impl Shifted<'_> {
@@ -87,10 +94,10 @@ struct Products<'a> {
 pub(crate) const RUN: usize = 64;
 
 impl Kernel for Products<'_> {
-    type Output = ([f64; LANES], [f64; LANES]);
+    type Output = Sums;
     #[inline(always)]
     fn run<S: Simd>(self) -> Self::Output {
-        let mut total = ([0.0f64; LANES], [0.0f64; LANES]);
+        let mut total = [[0.0; LANES]; 2];
         for (a, b) in self.a.values.chunks(RUN * LANES).zip(self.b.values.chunks(RUN * LANES)) {
             // SAFETY: called through `simd::run`; every chunk has 16 floats.
             unsafe {
@@ -113,8 +120,8 @@ impl Kernel for Products<'_> {
 /// # Safety
 /// Only inside `simd::run` for `S`.
 #[inline(always)]
-pub(crate) unsafe fn add_lanes<S: Simd>(total: &mut ([f64; LANES], [f64; LANES]), first: S::V, second: S::V) {
-    for (total, v) in [(&mut total.0, first), (&mut total.1, second)] {
+pub(crate) unsafe fn add_lanes<S: Simd>(total: &mut Sums, first: S::V, second: S::V) {
+    for (total, v) in total.iter_mut().zip([first, second]) {
         let mut lanes = [0.0f32; LANES];
         // SAFETY: `S` by the caller; 16 floats.
         unsafe { S::store(lanes.as_mut_ptr(), v) };
@@ -167,7 +174,7 @@ pub fn moments(isa: Isa, inputs: [Blocks<'_>; 2], channels: usize, batch: bool, 
     let of_image = |x: &Blocks<'_>, n: usize| {
         let (mut sum, mut squares) = (0.0, 0.0);
         for plane in x.planes {
-            let (s, q) = sums(isa, &plane[n * h * w * LANES..][..h * w * LANES]);
+            let [s, q] = sums(isa, &plane[n * h * w * LANES..][..h * w * LANES]);
             sum += s.iter().sum::<f64>();
             squares += q.iter().sum::<f64>();
         }

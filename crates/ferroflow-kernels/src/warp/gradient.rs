@@ -3,13 +3,12 @@
 //! Bilinear sampling has a corner wherever a coordinate is an integer, and references differ in what they call its
 //! derivative there: see [`AtInteger`]. It matters, because a flow of zero lies on integers everywhere.
 
-use rayon::prelude::*;
-
 use super::{Along, Axes, Border};
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES, Scratch, Update,
-    rows::RowsMut,
+    rows::{RowsMut, for_pieces},
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Derivative along an axis whose coordinate is an integer.
@@ -123,22 +122,22 @@ pub fn warp_gradient(
     scratch.with_shared(n * h * w * KEPT, |kept| {
         let kept = &mut kept[..n * h * w * KEPT];
         let few = (4096 / (w * image.planes.len())).max(1);
-        kept.par_chunks_mut(w * KEPT).with_min_len(few).enumerate().for_each(|(row, kept)| {
-            // SAFETY: each row is visited once.
-            let d = rows.as_ref().map(|rows| unsafe { rows.row(0, row / h, row % h) });
-            simd::run(isa, Row { image, flow: flow.planes[0], axes, border, at_integer, g, row, kept, update, d });
+        team::for_chunks_mut(kept, few * w * KEPT, |i, kept| {
+            for (row, kept) in (i * few..).zip(kept.chunks_mut(w * KEPT)) {
+                // SAFETY: each row is visited once.
+                let d = rows.as_ref().map(|rows| unsafe { rows.row(0, row / h, row % h) });
+                simd::run(isa, Row { image, flow: flow.planes[0], axes, border, at_integer, g, row, kept, update, d });
+            }
         });
         let Some((update, d)) = d_image else { return };
         assert_eq!((d.extent, d.planes.len()), (extent, image.planes.len()), "extent");
         // Neighbours of any row may meet: a thread takes a whole image of one block, in the order of its pixels.
-        d.planes.par_iter_mut().zip(g.planes).for_each(|(d, g)| {
-            let images = d[..extent.len()].par_chunks_mut(h * w * LANES).zip(g.par_chunks(h * w * LANES));
-            images.zip(kept.par_chunks(h * w * KEPT)).for_each(|((d, g), kept)| {
-                if update == Update::Overwrite {
-                    d.fill(0.0);
-                }
-                simd::run(isa, Scatter { g, kept, d });
-            });
+        for_pieces(d, h * w, |block, n, _, d| {
+            if update == Update::Overwrite {
+                d.fill(0.0);
+            }
+            let g = &g.planes[block][n * h * w * LANES..][..h * w * LANES];
+            simd::run(isa, Scatter { g, kept: &kept[n * h * w * KEPT..][..h * w * KEPT], d });
         });
     });
 }

@@ -14,7 +14,7 @@ mod layer;
 use std::time::Instant;
 
 use ferroflow_kernels::pack::Pixels;
-use ferroflow_kernels::{Buffer, Isa, Scratch};
+use ferroflow_kernels::{Buffer, Isa, Scratch, team};
 use ferroflow_net::graph::Shape;
 use ferroflow_net::training::{Differentiable, Gradients, TrainingError, TrainingOptions, Values};
 use ferroflow_net::{Graph, NodeId, Weights};
@@ -148,14 +148,16 @@ impl TrainingPlan {
     /// Runs `f(self, step)` for each step, in order or in reverse, and measures it.
     fn each(&mut self, pass: usize, mut f: impl FnMut(&mut Self, &Step)) {
         let steps = std::mem::take(&mut self.steps);
-        for i in 0..steps.len() {
-            let i = if pass == 0 { i } else { steps.len() - 1 - i };
-            let start = self.seconds.is_some().then(Instant::now);
-            f(self, &steps[i]);
-            if let (Some((seconds, _)), Some(start)) = (&mut self.seconds, start) {
-                seconds[i][pass] += start.elapsed().as_secs_f64();
+        team::together(|| {
+            for i in 0..steps.len() {
+                let i = if pass == 0 { i } else { steps.len() - 1 - i };
+                let start = self.seconds.is_some().then(Instant::now);
+                f(self, &steps[i]);
+                if let (Some((seconds, _)), Some(start)) = (&mut self.seconds, start) {
+                    seconds[i][pass] += start.elapsed().as_secs_f64();
+                }
             }
-        }
+        });
         self.steps = steps;
     }
 }

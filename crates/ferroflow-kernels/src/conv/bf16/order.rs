@@ -1,11 +1,10 @@
 //! How a layer's inputs lie in bf16, the order of its sums, and the weights packed in it.
 
-use rayon::prelude::*;
-
 use crate::{
     Buffer, LANES,
     bf16::{DEPTH, PANEL, TILE_LEN, round},
     conv::{Filter, direct::Output, direct::runs::Taps},
+    team,
 };
 
 /// How the bf16 copy of an input lies: `[group][row][column][pixel]`.
@@ -117,7 +116,7 @@ impl Phase {
     pub fn pack(&mut self, filter: &Filter<'_>) {
         let to = Output(self.weights.as_mut_ptr());
         let phase = &*self;
-        (0..phase.blocks).into_par_iter().for_each(|block| {
+        team::for_each(phase.blocks, |block| {
             let (panel, width) = phase.panel_of(block);
             for (s, summands) in phase.summands.chunks(DEPTH).enumerate() {
                 let tile = panel * phase.offsets.len() + s * width + block - panel;

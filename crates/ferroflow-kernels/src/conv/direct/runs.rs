@@ -1,13 +1,12 @@
 //! How a layer's window lies in memory: the order of the sum, and the weights packed in it.
 
-use rayon::prelude::*;
-
 use super::Output;
 use crate::{
     Buffer, Isa, LANES,
     conv::{Filter, Layer},
     lane_map,
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Inputs of one output that lie next to each other.
@@ -157,7 +156,7 @@ impl Phase {
         const BLOCKS: usize = 4;
         let to = Output(self.weights.as_mut_ptr());
         let phase = &*self;
-        (0..phase.blocks.div_ceil(BLOCKS)).into_par_iter().for_each(|group| {
+        team::for_each(phase.blocks.div_ceil(BLOCKS), |group| {
             let blocks = group * BLOCKS..phase.blocks.min((group + 1) * BLOCKS);
             simd::run(isa, Pack { phase, filter, blocks, to });
         });

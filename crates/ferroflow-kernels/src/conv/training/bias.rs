@@ -1,10 +1,9 @@
 //! The gradient of a bias: sums over the pixels.
 
-use rayon::prelude::*;
-
 use crate::{
     Blocks, Isa, LANES, Scratch,
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Pixels summed in f32; their sums are added in f64.
@@ -21,7 +20,7 @@ pub fn bias_gradient(isa: Isa, d_output: Blocks<'_>, sums: &mut [f32], scratch: 
     assert!(d_output.planes.iter().all(|p| p.len() >= len), "blocks");
     scratch.with_shared(blocks * pieces * LANES, |parts| {
         let parts = &mut parts[..blocks * pieces * LANES];
-        parts.par_chunks_mut(LANES).enumerate().for_each(|(i, part)| {
+        team::for_chunks_mut(parts, LANES, |i, part| {
             let (block, piece) = (i / pieces, i % pieces);
             let end = len.min((piece + 1) * PIECE * LANES);
             simd::run(isa, Sum { pixels: &d_output.planes[block][piece * PIECE * LANES..end], part });

@@ -6,8 +6,6 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::{Correlation, GradientCandidate, PLANNED_THREADS, WeightGradient, target::Target};
 use crate::{
     Blocks, Extent, Isa, LANES, Scratch,
@@ -18,6 +16,7 @@ use crate::{
     },
     gemm,
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Points that a register tile runs over before the next: with their image rows they should stay in the first-level
@@ -114,7 +113,7 @@ impl DirectGradient {
         let target = Target::new(d_weight, &self.form.shape);
         let kernel = self.form.shape.kernel;
         let tasks = self.panels() * self.used.len() * self.parts;
-        (0..tasks).into_par_iter().with_max_len(1).for_each(|task| {
+        team::for_each(tasks, |task| {
             let (part, block) = (task % self.parts, task / self.parts % self.used.len());
             let first = task / self.parts / self.used.len() * self.panel;
             let rows = share(kernel, part, self.parts);

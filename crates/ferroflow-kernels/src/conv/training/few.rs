@@ -3,8 +3,6 @@
 //! The lanes are input channels, and the outputs' gradients are broadcast, those of all taps of a row at once: from a copy
 //! `[line][column][output]` with zeros around, in which the outputs that an input reaches lie next to each other.
 
-use rayon::prelude::*;
-
 use super::{
     Correlation, GradientCandidate, PLANNED_THREADS, WeightGradient,
     direct::{product, tile_rows},
@@ -18,6 +16,7 @@ use crate::{
     },
     gemm,
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Takes layers of stride 1 and few outputs.
@@ -79,7 +78,7 @@ impl WeightGradient for FewGradient {
         scratch.with_shared(len, |copy| {
             self.copy(points.planes[0], &mut copy[..len]);
             let copy = &copy[..len];
-            (0..self.panels()).into_par_iter().with_max_len(1).for_each(|panel| {
+            team::for_each(self.panels(), |panel| {
                 let first = panel * self.panel;
                 let vectors = self.panel.min(image.planes.len() - first);
                 let len = s.kernel * s.kernel * s.out_channels * vectors * LANES;

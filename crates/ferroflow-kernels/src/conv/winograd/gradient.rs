@@ -6,8 +6,6 @@
 //! U does; at the end the filter transform's transpose takes that to taps. Chunks do not depend on the number of
 //! threads, which share points and panels.
 
-use rayon::prelude::*;
-
 use super::{
     RegisterTile,
     input::InputTransform,
@@ -29,6 +27,7 @@ use crate::{
     },
     gemm,
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Tiles that one task transforms.
@@ -188,7 +187,7 @@ impl WinogradGradient {
         if self.threads == 1 {
             (0..count).for_each(task);
         } else {
-            (0..count).into_par_iter().for_each(task);
+            team::for_each(count, task);
         }
     }
 

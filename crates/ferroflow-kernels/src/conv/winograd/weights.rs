@@ -1,12 +1,11 @@
 //! The weights' transform: `U = G g G^T`. In training it is part of every step.
 
-use rayon::prelude::*;
-
 use super::{memory::Memory, scheme::Scheme};
 use crate::{
     Isa, LANES,
     conv::Filter,
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Fills U; see [`Memory`] for its order. `lanes` is the input's lane map, `blocks` how many the output has.
@@ -21,7 +20,7 @@ pub fn transform(
 ) {
     assert!(u.len() >= memory.u_len);
     let u = Target(u.as_mut_ptr());
-    (0..memory.vectors).into_par_iter().for_each(|vector| {
+    team::for_each(memory.vectors, |vector| {
         simd::run(isa, Vector { filter, lanes, blocks, scheme, memory, u: &u, vector });
     });
 }

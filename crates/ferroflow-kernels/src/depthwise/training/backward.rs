@@ -3,8 +3,6 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::{
     Chunks, SeparableGradients, SeparableTraining, SeparableWeights, Shared,
     norm::{AHEAD, Activate, Constants, GradientSums, Moments, derivative},
@@ -15,6 +13,7 @@ use crate::{
     Blocks, BlocksMut, LANES, Scratch, Update,
     conv::direct::{share, tile::register_tile},
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Points of a task of the second norm's sums.
@@ -78,16 +77,14 @@ impl SeparableTraining {
     /// Sums for the second norm's gradient, block by block.
     fn output_sums(&self, d_output: Blocks<'_>) -> Vec<Moments> {
         let (norm, len) = (&self.norms[1], self.output.len());
-        let blocks = d_output.planes.par_iter().enumerate();
-        blocks
-            .flat_map(|(block, plane)| {
-                let pieces = self.saved[1].block(block).par_chunks(RUN * LANES);
-                pieces.zip(plane[..len].par_chunks(RUN * LANES)).map(move |(x, gradient)| {
-                    let constants = norm.block(block);
-                    simd::run(self.isa, GradientSums { x, gradient, constants, slope: norm.slope })
-                })
-            })
-            .collect()
+        let pieces = len.div_ceil(RUN * LANES);
+        team::map(0..d_output.planes.len() * pieces, |task| {
+            let (block, piece) = (task / pieces, task % pieces);
+            let range = piece * RUN * LANES..len.min((piece + 1) * RUN * LANES);
+            let (x, gradient) = (&self.saved[1].block(block)[range.clone()], &d_output.planes[block][range]);
+            simd::run(self.isa, GradientSums { x, gradient, constants: norm.block(block), slope: norm.slope })
+        })
+        .collect()
     }
 
     /// Adds the 1x1 convolution's weight gradient, unless `gradient` is empty, and writes the gradient at the first norm's
@@ -139,8 +136,7 @@ impl SeparableTraining {
                     simd::run(self.isa, group)
                 })
             };
-            let tasks = (0..chunks.groups * parts).into_par_iter().with_max_len(1);
-            let moments: Vec<Vec<Vec<Moments>>> = tasks.map(task).collect();
+            let moments: Vec<Vec<Vec<Moments>>> = team::map(0..chunks.groups * parts, task).collect();
             if wanted {
                 let grouped: Vec<&[f32]> = grouped.chunks(square).collect();
                 add_weight_gradient(self.isa, &grouped, input, output, gradient);

@@ -3,8 +3,6 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::{
     SeparableTraining, SeparableWeights, aligned,
     norm::{AHEAD, Constants},
@@ -16,6 +14,7 @@ use crate::{
     depthwise::row,
     rows::RowsMut,
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Points of a task, about: enough that the rows computed twice, by two tasks, are few.
@@ -50,41 +49,40 @@ impl SeparableTraining {
         });
         let side = &self.sides[0];
         let strips = extent.h.div_ceil(STRIP.div_ceil(extent.w));
-        let tasks = (0..side.blocks() * extent.n * strips).into_par_iter().with_max_len(1);
-        let sums: Vec<[[f32; LANES]; 9]> = tasks
-            .map(|task| {
-                let (block, n, strip) = (task / strips / extent.n, task / strips % extent.n, task % strips);
-                let mut taps = [[0.0; LANES]; 9];
-                for (lane, channel) in side.lanes[block * LANES..][..LANES].iter().enumerate() {
-                    let Some(channel) = *channel else { continue };
-                    for (tap, to) in taps.iter_mut().enumerate() {
-                        to[lane] = weights.depthwise[channel as usize * 9 + tap];
-                    }
+        let tasks = side.blocks() * extent.n * strips;
+        let sums: Vec<[[f32; LANES]; 9]> = team::map(0..tasks, |task| {
+            let (block, n, strip) = (task / strips / extent.n, task / strips % extent.n, task % strips);
+            let mut taps = [[0.0; LANES]; 9];
+            for (lane, channel) in side.lanes[block * LANES..][..LANES].iter().enumerate() {
+                let Some(channel) = *channel else { continue };
+                for (tap, to) in taps.iter_mut().enumerate() {
+                    to[lane] = weights.depthwise[channel as usize * 9 + tap];
                 }
-                // The ring of rows with a zero after each, and a row of the input's gradient.
-                let row = (extent.w + 1) * LANES;
-                scratch.with(RING * row + self.input.w * LANES, |buffer| {
-                    let (ring, sum) = buffer.split_at_mut(RING * row);
-                    let strip = Strip {
-                        block: self,
-                        input,
-                        dz: &dz[block * self.saved[0].pitch..][..extent.len()],
-                        d_input: d_input.as_ref(),
-                        update,
-                        stream,
-                        wanted,
-                        taps: &taps,
-                        index: block,
-                        n,
-                        rows: strip * extent.h / strips..(strip + 1) * extent.h / strips,
-                        ring,
-                        row,
-                        sum: &mut sum[..self.input.w * LANES],
-                    };
-                    simd::run(self.isa, strip)
-                })
+            }
+            // The ring of rows with a zero after each, and a row of the input's gradient.
+            let row = (extent.w + 1) * LANES;
+            scratch.with(RING * row + self.input.w * LANES, |buffer| {
+                let (ring, sum) = buffer.split_at_mut(RING * row);
+                let strip = Strip {
+                    block: self,
+                    input,
+                    dz: &dz[block * self.saved[0].pitch..][..extent.len()],
+                    d_input: d_input.as_ref(),
+                    update,
+                    stream,
+                    wanted,
+                    taps: &taps,
+                    index: block,
+                    n,
+                    rows: strip * extent.h / strips..(strip + 1) * extent.h / strips,
+                    ring,
+                    row,
+                    sum: &mut sum[..self.input.w * LANES],
+                };
+                simd::run(self.isa, strip)
             })
-            .collect();
+        })
+        .collect();
         for (block, sums) in sums.chunks(extent.n * strips).enumerate().filter(|_| wanted) {
             for (lane, channel) in side.lanes[block * LANES..][..LANES].iter().enumerate() {
                 let Some(channel) = *channel else { continue };

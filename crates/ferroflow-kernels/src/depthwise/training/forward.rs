@@ -2,8 +2,6 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::{
     Chunks, SeparableTraining, SeparableWeights, Shared,
     norm::{Activate, Moments},
@@ -18,7 +16,9 @@ use crate::{
         direct::{share, tile::register_tile},
     },
     depthwise::{Band, Depthwise, Filters},
+    rows::for_pieces,
     simd::{self, Kernel, Simd},
+    team,
 };
 
 /// Points of a task of the depthwise convolution, about; and of the last pass.
@@ -58,11 +58,10 @@ impl SeparableTraining {
         let (isa, len) = (self.isa, self.output.len());
         let (norm, saved) = (&self.norms[1], &self.saved[1]);
         let stream = streams(len * output.planes.len());
-        output.planes.par_iter_mut().enumerate().for_each(|(block, plane)| {
-            let pieces = plane[..len].par_chunks_mut(STRIP * LANES).zip(saved.block(block).par_chunks(STRIP * LANES));
-            pieces.for_each(|(to, x)| {
-                simd::run(isa, Activate { x, constants: norm.block(block), slope: norm.slope, to, stream });
-            });
+        let image = len / self.output.n.max(1);
+        for_pieces(output, STRIP, |block, n, first, to| {
+            let x = &saved.block(block)[n * image + first * LANES..][..to.len()];
+            simd::run(isa, Activate { x, constants: norm.block(block), slope: norm.slope, to, stream });
         });
     }
 
@@ -84,17 +83,14 @@ impl SeparableTraining {
         let row = extent.w * LANES;
         let rows = STRIP.div_ceil(extent.w).min(extent.h);
         let len = saved.len;
-        let planes = saved.buffer.par_chunks_mut(saved.pitch).enumerate();
-        planes
-            .flat_map(|(block, plane)| {
-                let images = plane[..len].par_chunks_mut(extent.h * row).enumerate();
-                images.flat_map(move |(n, image)| {
-                    image.par_chunks_mut(rows * row).enumerate().map(move |(i, to)| {
-                        simd::run(filters.isa, Strip { filters, input, n, block, first: i * rows, to })
-                    })
-                })
-            })
-            .collect()
+        let mut strips = Vec::new();
+        for (block, plane) in saved.buffer.chunks_mut(saved.pitch).enumerate() {
+            for (n, image) in plane[..len].chunks_mut(extent.h * row).enumerate() {
+                let rows = image.chunks_mut(rows * row).zip((0..).step_by(rows));
+                strips.extend(rows.map(|(to, first)| Strip { filters, input, n, block, first, to }));
+            }
+        }
+        team::map(strips, |strip| simd::run(filters.isa, strip)).collect()
     }
 
     /// The 1x1 convolution of the activated `saved[0]` into `saved[1]`; moments of every chunk and block.
@@ -121,7 +117,7 @@ impl SeparableTraining {
                     simd::run(this.isa, Chunk { block: this, points, blocks, weights: packed, pitch, buffer, to })
                 })
             };
-            let sums: Vec<_> = (0..chunks.count * parts).into_par_iter().with_max_len(1).map(task).collect();
+            let sums: Vec<_> = team::map(0..chunks.count * parts, task).collect();
             sums.chunks(parts).map(<[_]>::concat).collect()
         })
     }

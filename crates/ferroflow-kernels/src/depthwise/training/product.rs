@@ -5,12 +5,11 @@
 
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use crate::{
     LANES,
     gemm::{self, groups, rows},
     simd::{self, Isa, Kernel, Simd},
+    team,
 };
 
 /// The channels of one side of the convolution, in blocks.
@@ -60,7 +59,7 @@ impl Side {
 pub fn pack(isa: Isa, weights: &[f32], input: &Side, output: &Side, panel: usize, to: &mut [f32]) {
     let depth = input.depth();
     let to = &mut to[..output.blocks() * depth * LANES];
-    to.par_chunks_mut(panel * depth * LANES).enumerate().for_each(|(i, to)| {
+    team::for_chunks_mut(to, panel * depth * LANES, |i, to| {
         let vectors = to.len() / depth.max(1) / LANES;
         for vector in 0..vectors {
             let of = i * panel + vector;
@@ -79,7 +78,7 @@ pub fn pack(isa: Isa, weights: &[f32], input: &Side, output: &Side, panel: usize
 pub fn pack_transposed(isa: Isa, weights: &[f32], input: &Side, output: &Side, panel: usize, to: &mut [f32]) {
     let depth = output.depth();
     let to = &mut to[..input.blocks() * depth * LANES];
-    to.par_chunks_mut(panel * depth * LANES).enumerate().for_each(|(i, to)| {
+    team::for_chunks_mut(to, panel * depth * LANES, |i, to| {
         simd::run(isa, Pack { weights, input, output, first: i * panel, vectors: to.len() / depth / LANES, to });
     });
 }
@@ -333,7 +332,7 @@ impl WeightGradient<'_> {
 /// Adds sums of [`WeightGradient`], one after the other, to the gradient `[out, channels]`.
 pub fn add_weight_gradient(isa: Isa, sums: &[&[f32]], input: &Side, output: &Side, gradient: &mut [f32]) {
     // Rows of 16 outputs: a block's channels follow one another on this side.
-    gradient.par_chunks_mut(LANES * input.channels).enumerate().for_each(|(block, gradient)| {
+    team::for_chunks_mut(gradient, LANES * input.channels, |block, gradient| {
         for column in 0..input.blocks() {
             simd::run(isa, AddTransposed { sums, input, output, column, block, gradient });
         }
