@@ -75,11 +75,11 @@ fn pages(bytes: usize) -> Option<(Arc<MmapRaw>, usize)> {
         return None;
     }
     let map = MmapMut::map_anon(bytes + HUGE).ok()?;
-    // Without huge pages it still is memory.
+    let first = Some(map.as_ptr().align_offset(HUGE)).filter(|&first| first <= HUGE)?;
+    // Whole pages only: a last one of 2 MB for less would waste the rest. Without huge pages it still is memory.
     #[cfg(target_os = "linux")]
-    let _ = map.advise(memmap2::Advice::HugePage);
-    let first = map.as_ptr().align_offset(HUGE);
-    (first <= HUGE).then(|| (Arc::new(map.into()), first))
+    let _ = map.advise_range(memmap2::Advice::HugePage, first, bytes / HUGE * HUGE);
+    Some((Arc::new(map.into()), first))
 }
 
 impl Default for Buffer {
