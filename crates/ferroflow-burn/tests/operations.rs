@@ -159,6 +159,7 @@ fn operations_with_parameters() {
             shape: shape.to_vec(),
             role: *role,
             used: true,
+            gain: 1.0,
         });
         Graph { params: params.collect(), ..graph(&[(op, &[2])]) }
     };

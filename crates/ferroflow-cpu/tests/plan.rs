@@ -84,8 +84,8 @@ fn check(model: &Model) {
 #[test]
 fn the_plan_equals_the_interpreter_and_a_batch_its_pairs() {
     // One network of each kind: batch norm, a stack with a shared encoder and correlation, depthwise blocks, dense
-    // decoders.
-    for name in ["flownet2-s-bn", "flownet2-cs", "lightflow", "pwcnet", "uflow"] {
+    // decoders, recurrence.
+    for name in ["flownet2-s-bn", "flownet2-cs", "lightflow", "pwcnet", "uflow", "rill"] {
         check(&Model::named(name).unwrap());
     }
 }

@@ -150,6 +150,12 @@ fn uflow() {
     agrees("uflow", &["channel-multiplier=0.25", "normalize-over=batch"], (64, 64), PLAIN);
 }
 
+/// Iterations share their layers, and levels their parameters.
+#[test]
+fn rill() {
+    agrees("rill", &["iterations=2", "fine-iterations=2"], (64, 64), PLAIN);
+}
+
 #[test]
 #[ignore = "a minute on two cores"]
 fn larger_networks() {
@@ -217,7 +223,7 @@ fn frozen_parts_of_layers() {
 /// The sums do not depend on how many threads share them.
 #[test]
 fn threads_change_nothing() {
-    for name in ["lightflow-0.5", "pwcnet-sm"] {
+    for name in ["lightflow-0.5", "pwcnet-sm", "rill"] {
         let model = Model::named(name).unwrap();
         let options = TrainingOptions::all(&model.graph, Sizes::new(2, 64, 128), model.graph.pyramid.clone());
         let run = |threads| {

@@ -30,6 +30,8 @@ const PLANS_KEPT: usize = 2;
 pub struct Estimator {
     method: Method,
     tile: Option<TileSize>,
+    /// Where a network's weights come from, for [`Estimator::describe`].
+    origin: Option<String>,
 }
 
 enum Method {
@@ -127,12 +129,12 @@ pub struct Bidirectional {
 impl Estimator {
     /// No motion anywhere: the baseline that everything must beat.
     pub fn zero() -> Self {
-        Self { method: Method::Zero, tile: None }
+        Self::of(Method::Zero)
     }
 
     /// Dense Inverse Search: needs no weights.
     pub fn dis(preset: Preset) -> Self {
-        Self { method: Method::Dis(Dis::new(preset), preset), tile: None }
+        Self::of(Method::Dis(Dis::new(preset), preset))
     }
 
     /// A network with its weights. Nothing is prepared until the first pair tells the size.
@@ -143,7 +145,17 @@ impl Estimator {
             ReferenceFit::Crop => Fit::Crop,
         });
         let network = Network { model, weights, fit, options, plans: Mutex::default() };
-        Self { method: Method::Network(Box::new(network)), tile: None }
+        Self::of(Method::Network(Box::new(network)))
+    }
+
+    fn of(method: Method) -> Self {
+        Self { method, tile: None, origin: None }
+    }
+
+    /// The same, with words on where the weights come from: "built-in weights", "weights of w.safetensors".
+    pub fn with_origin(mut self, origin: impl Into<String>) -> Self {
+        self.origin = Some(origin.into());
+        self
     }
 
     /// Estimates in overlapping tiles of at most `(height, width)`, blended where they overlap, so that memory does not
@@ -252,7 +264,8 @@ impl Estimator {
                 let options = network.model.options.iter().map(|(k, v)| format!(" {k}={v}")).collect::<String>();
                 let parameters = network.model.graph.parameter_count() as f64 / 1e6;
                 let precision = network.options.bf16.map_or(String::new(), |b| format!(", in bf16 ({})", b.name()));
-                format!("network {}{options}, {parameters:.1} M parameters{precision}", self.name())
+                let origin = self.origin.as_ref().map_or(String::new(), |origin| format!(", {origin}"));
+                format!("network {}{options}, {parameters:.1} M parameters{origin}{precision}", self.name())
             }
         }
     }

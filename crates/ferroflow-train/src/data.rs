@@ -24,6 +24,9 @@ pub enum FeedError {
     /// A pair without ground truth.
     #[error("{0} has no true flow: train on data with ground truth")]
     NoTruth(String),
+    /// A pair of which nobody knows what is occluded.
+    #[error("it is not known which pixels of {0} are occluded: leave out skip_occluded")]
+    NoOcclusion(String),
     /// A pair of another size than the crop.
     #[error(
         "{id} is {size} after augmentation and the crop {crop}: choose an augmentation that cuts (augment = \"crop\")"
@@ -72,14 +75,18 @@ impl Batches {
     /// Opens a recipe's data; the first sample is the one at `position`.
     pub fn open(recipe: &Recipe, position: u64) -> Result<Self, FeedError> {
         let per_step = (recipe.batch * recipe.accumulate) as u64;
-        let own = (&recipe.data, u64::MAX, recipe.crop);
-        let before = recipe.pretrain.iter().map(|stage| (&stage.data, stage.steps, stage.crop.unwrap_or(recipe.crop)));
+        let own = (&recipe.data, u64::MAX, recipe.crop, recipe.skip_occluded);
+        let before = recipe.pretrain.iter().map(|stage| {
+            let skip_occluded = stage.skip_occluded.unwrap_or(recipe.skip_occluded);
+            (&stage.data, stage.steps, stage.crop.unwrap_or(recipe.crop), skip_occluded)
+        });
         let mut stages = Vec::new();
-        for (data, steps, crop) in before.chain([own]) {
+        for (data, steps, crop, skip_occluded) in before.chain([own]) {
             let source = join(data)?;
             let order = Order::new(source.len(), recipe.seed);
             let augment = augment::named(&recipe.augment, (crop.width, crop.height)).unwrap_or(Box::new(augment::Keep));
-            stages.push(Stage { source, order, augment, crop, samples: steps.saturating_mul(per_step) });
+            let samples = steps.saturating_mul(per_step);
+            stages.push(Stage { source, order, augment, crop, skip_occluded, samples });
         }
         let visits = Arc::new(Visits { stages, per_step });
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -87,7 +94,9 @@ impl Batches {
         let some = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         let capacity = Capacity { workers: some(workers), ahead: some(workers + 2 * recipe.batch) };
         let endless = Order::new(None, recipe.seed).start_at(position);
-        let loader = Loader::new(visits.clone(), endless, capacity, |sample, _| Ok(Example::of(sample)));
+        let stages = visits.clone();
+        let example = move |sample, position| Ok(Example::of(sample, stages.stage(position as u64).0.skip_occluded));
+        let loader = Loader::new(visits.clone(), endless, capacity, example);
         Ok(Self { loader, size: recipe.batch, visits })
     }
 
@@ -124,11 +133,16 @@ impl Batches {
 }
 
 impl Example {
-    fn of(sample: Sample) -> Result<Self, FeedError> {
-        let Sample { first, second, flow, id, .. } = sample;
+    fn of(sample: Sample, skip_occluded: bool) -> Result<Self, FeedError> {
+        let Sample { first, second, flow, occlusion, id } = sample;
         let Some(flow) = flow else { return Err(FeedError::NoTruth(id)) };
         let size = Size { height: first.height(), width: first.width() };
-        let known = flow.validity().map_or_else(|| vec![true; size.height * size.width], |mask| mask.data().to_vec());
+        let mut known =
+            flow.validity().map_or_else(|| vec![true; size.height * size.width], |mask| mask.data().to_vec());
+        if skip_occluded {
+            let Some(occlusion) = occlusion else { return Err(FeedError::NoOcclusion(id)) };
+            known.iter_mut().zip(occlusion.data()).for_each(|(known, occluded)| *known &= !occluded);
+        }
         Ok(Self { frames: [planes(&first), planes(&second)], flow: [flow.u(), flow.v()].concat(), known, size, id })
     }
 }
@@ -152,6 +166,7 @@ struct Stage {
     order: Order,
     augment: Box<dyn Augment>,
     crop: Size,
+    skip_occluded: bool,
     samples: u64,
 }
 
@@ -320,6 +335,23 @@ mod tests {
             assert_eq!(recipe.crop_at(step as u64).width, *width);
             assert_eq!(Batches::open(&recipe, 2 * step as u64).unwrap().take().unwrap().frames, batch.frames);
         }
+    }
+
+    #[test]
+    fn occluded_pixels_count_unless_they_are_skipped() {
+        let source = join(&["synth:things@size=64x64".to_string()]).unwrap();
+        let occluded: Vec<bool> =
+            (0..2).flat_map(|i| source.get(i).unwrap().occlusion.unwrap().data().to_vec()).collect();
+        assert!(occluded.contains(&true) && occluded.contains(&false));
+        let known = |changes: &[&str]| {
+            let changes = [&["augment=none", "data=synth:things@size=64x64"], changes].concat();
+            Batches::open(&recipe(&changes), 0).unwrap().take().unwrap().truth.known
+        };
+        assert!(known(&[]).iter().all(|known| *known));
+        let skipped: Vec<bool> = occluded.iter().map(|occluded| !occluded).collect();
+        assert_eq!(known(&["skip_occluded=true"]), skipped);
+        let stage = "pretrain=[{ data='synth:things@size=64x64', steps=1, skip_occluded=true }]";
+        assert_eq!(known(&[stage]), skipped);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use ferroflow_net::{
 use serde_json::json;
 
 use crate::{
-    checkpoint::{self, Exact},
+    checkpoint::{self, CheckpointError, Exact},
     clock::Clock,
     data::Batches,
     error::TrainError,
@@ -30,6 +30,9 @@ use crate::{
     tensorboard::Events,
     validate::{Picture, Score, Validation, ValidationError, overall, png},
 };
+
+/// How long a branch is where nobody says, as a share of the steps before it.
+const BRANCH: f64 = 0.15;
 
 /// Share of the batch in the running statistics of batch norm, as in PyTorch.
 const STATISTICS: f32 = 0.1;
@@ -109,6 +112,41 @@ impl Run {
     pub fn resume<S: AsRef<str>>(root: &Path, changes: &[S]) -> Result<Self, TrainError> {
         let (folder, recipe) = Folder::open(root, changes)?;
         folder.write_recipe(&recipe)?;
+        Ok(Self { folder, recipe, resumed: true })
+    }
+
+    /// A run of its own that goes on from the newest checkpoint of another and ends: its rate falls along a straight line
+    /// to 0 over `over` steps, or over 15 % of those done so far. So a run at a constant rate may be of unknown length, and
+    /// each branch shows what it is worth by now. `changes` of the recipe come after that.
+    ///
+    /// # Errors
+    /// If there is no checkpoint, or if `out` holds a run.
+    pub fn branch<S: AsRef<str>>(
+        root: &Path,
+        out: &Path,
+        over: Option<u64>,
+        changes: &[S],
+    ) -> Result<Self, TrainError> {
+        let (trunk, recipe) = Folder::open(root, &[""; 0])?;
+        let model = recipe.model()?;
+        let Some((mut state, _)) = State::newest(&recipe, &model, &recipe.trained(&model), &trunk)? else {
+            return Err(CheckpointError::None(trunk.checkpoints()).into());
+        };
+        let step = state.progress.step;
+        let over = over.unwrap_or((step as f64 * BRANCH) as u64).max(1);
+        let end = [
+            format!("schedule={{ name = \"linear\", from = {step}, over = {over} }}"),
+            format!("steps={}", step + over),
+            format!("lr={:e}", recipe.rate(step)),
+            "warmup=0".to_string(),
+        ];
+        let changes: Vec<&str> = end.iter().map(String::as_str).chain(changes.iter().map(AsRef::as_ref)).collect();
+        let recipe = Recipe::parse(&root.display().to_string(), &recipe.to_toml(), &changes)?;
+        let folder = Folder::create(out, &recipe)?;
+        // The best of the branch is not that of the run it comes from.
+        state.progress.best = None;
+        state.progress.window = Default::default();
+        checkpoint::write(&folder.checkpoints(), &model.graph, &state.snapshot(), recipe.keep)?;
         Ok(Self { folder, recipe, resumed: true })
     }
 

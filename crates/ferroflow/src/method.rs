@@ -20,10 +20,12 @@ use crate::usage::usage;
 #[derive(clap::Args)]
 #[command(next_help_heading = "Method")]
 pub struct MethodArgs {
-    /// Network (`ferroflow models` lists them), or dis, dis-fast. Default: what the weights are for, or dis without weights
+    /// Network (`ferroflow models` lists them), or dis, dis-fast (Dense Inverse Search, no network). Default: what the
+    /// weights are for; without weights the network that the program has weights for
     #[arg(short, long)]
     model: Option<String>,
-    /// Weights: a .safetensors file of this program (`ferroflow weights import` makes one from any checkpoint)
+    /// Weights: a .safetensors file of this program (`ferroflow weights import` makes one from any checkpoint). Default: those
+    /// in the program, which rill has
     #[arg(short, long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Set an option of the network (`ferroflow models NAME` lists them); may be repeated
@@ -126,9 +128,9 @@ impl MethodArgs {
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         }
         let tile = self.tile.map(|t| (t.height, t.width));
-        let preset = match (self.model.as_deref(), &self.weights) {
-            (None, None) | (Some("dis"), _) => Some(dis::Preset::Medium),
-            (Some("dis-fast"), _) => Some(dis::Preset::Fast),
+        let preset = match self.model.as_deref() {
+            Some("dis") => Some(dis::Preset::Medium),
+            Some("dis-fast") => Some(dis::Preset::Fast),
             _ => None,
         };
         if let Some(preset) = preset {
@@ -147,7 +149,7 @@ impl MethodArgs {
             Precision::F32 => None,
             Precision::Bf16 => Some(Bf16::detect().context("cannot compute with --precision bf16")?),
         };
-        let (model, weights) = self.network(which)?;
+        let (model, weights, origin) = self.network(which)?;
         let options = NetworkOptions {
             fit: self.fit.map(|fit| match fit {
                 FitArg::Pad => Fit::Pad(Place::TopLeft, Fill::Zero),
@@ -158,30 +160,42 @@ impl MethodArgs {
             bf16,
             profile,
         };
-        Ok(Estimator::network(model, weights, options).with_tile(tile)?)
+        Ok(Estimator::network(model, weights, options).with_origin(origin).with_tile(tile)?)
     }
 
-    /// The network and its weights.
-    fn network(&self, which: WhichWeights) -> anyhow::Result<(Model, Weights)> {
-        match (&self.model, &self.weights) {
-            (asked, Some(path)) => {
-                let stored = read_weights(path, asked.as_deref(), &self.options)?;
-                Ok((stored.model, stored.weights))
-            }
-            (Some(name), None) => {
-                let model = Model::parse(name, &self.options)?;
-                if which == WhichWeights::Required {
-                    usage!(
-                        "{name} needs weights: -w FILE.safetensors. `ferroflow weights import CHECKPOINT -o FILE.safetensors` \
-                         makes one of any published checkpoint; `-m dis` needs none"
-                    );
-                }
-                let weights = Weights::random(&model.graph, 1);
-                Ok((model, weights))
-            }
-            (None, None) => usage!("name a network with --model, or give its --weights"),
+    /// The network, its weights, and where they come from.
+    fn network(&self, which: WhichWeights) -> anyhow::Result<(Model, Weights, String)> {
+        if let Some(path) = &self.weights {
+            let Stored { model, weights, .. } = read_weights(path, self.model.as_deref(), &self.options)?;
+            return Ok((model, weights, format!("weights of {}", path.display())));
         }
+        if let Some(Stored { model, weights, .. }) = builtin_weights(self.model.as_deref(), &self.options)? {
+            return Ok((model, weights, "built-in weights".into()));
+        }
+        let Some(name) = &self.model else {
+            usage!("name a network with --model, or give its --weights: this build of the program has none of its own")
+        };
+        let model = Model::parse(name, &self.options)?;
+        if which == WhichWeights::Required {
+            usage!(
+                "{name} needs weights: -w FILE.safetensors. `ferroflow weights import CHECKPOINT -o FILE.safetensors` \
+                 makes one of any published checkpoint; without -m and -w, the weights in the program serve"
+            );
+        }
+        let weights = Weights::random(&model.graph, 1);
+        Ok((model, weights, "random weights".into()))
     }
+}
+
+/// The weights that the program has for a network, or for any if none is asked for, with these options.
+pub fn builtin_weights(asked: Option<&str>, options: &[String]) -> anyhow::Result<Option<Stored>> {
+    let found = match asked {
+        Some(name) => ferroflow_weights::builtin(Model::named(name)?.name),
+        None => ferroflow_weights::BUILTIN.first(),
+    };
+    let Some(found) = found else { return Ok(None) };
+    let stored = store::read_from(found.bytes).with_context(|| format!("the built-in weights of {}", found.name))?;
+    with_options(stored, options, "the program").map(Some)
 }
 
 /// Reads weights of the network that was asked for, if one was, and sets its options: those that leave its parameters
@@ -197,6 +211,11 @@ pub fn read_weights(path: &Path, asked: Option<&str>, options: &[String]) -> any
             stored.model.name
         );
     }
+    with_options(stored, options, &path.display().to_string())
+}
+
+/// Sets options of stored weights' network: those that leave its parameters as they are. `holder` is for messages.
+fn with_options(stored: Stored, options: &[String], holder: &str) -> anyhow::Result<Stored> {
     let mut all = stored.model.options.clone();
     for option in options {
         let Some((key, value)) = option.split_once('=') else {
@@ -206,7 +225,7 @@ pub fn read_weights(path: &Path, asked: Option<&str>, options: &[String]) -> any
     }
     let model = Model::with_options(stored.model.name, &all)?;
     if model.graph.params != stored.model.graph.params {
-        usage!("with {} the network has other parameters than {} holds", options.join(" "), path.display());
+        usage!("with {} the network has other parameters than {holder} holds", options.join(" "));
     }
     Ok(Stored { model, ..stored })
 }

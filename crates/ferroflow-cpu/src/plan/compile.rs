@@ -226,9 +226,27 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
         channels: usize,
         parameters: &[ParamId],
     ) -> Value {
-        let out = self.fresh(self.extent(node), channels);
+        let index = self.add_layer(layer);
+        self.push_step(node, index, flop, input, channels, parameters)
+    }
+
+    pub(super) fn add_layer(&mut self, layer: Layer) -> usize {
         self.trained_layers.push(layer);
-        self.push(node, Kernel::Layer(self.trained_layers.len() - 1), flop, vec![input], &out);
+        self.trained_layers.len() - 1
+    }
+
+    /// A step that runs a layer of [`Self::add_layer`].
+    pub(super) fn push_step(
+        &mut self,
+        node: NodeId,
+        index: usize,
+        flop: f64,
+        input: Value,
+        channels: usize,
+        parameters: &[ParamId],
+    ) -> Value {
+        let out = self.fresh(self.extent(node), channels);
+        self.push(node, Kernel::Layer(index), flop, vec![input], &out);
         if parameters.iter().any(|&id| self.is_trained(id)) {
             out.planes.iter().for_each(|plane| self.wanted[plane.buffer] = true);
         }

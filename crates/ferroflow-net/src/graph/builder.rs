@@ -54,7 +54,7 @@ impl<N: Into<String>, L: Into<String>> From<(N, L)> for Label {
 }
 
 /// What a convolution does, apart from where it reads: `k(3).stride(2).out(64)`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConvSpec {
     kernel: usize,
     stride: usize,
@@ -62,12 +62,13 @@ pub struct ConvSpec {
     out: Option<usize>,
     padding: Option<Padding>,
     bias: bool,
+    gain: f32,
 }
 
 /// A square kernel: stride 1, dilation 1, as many zeros on every side as keep the size, with bias; depthwise unless
 /// [`ConvSpec::out`] says how many channels come out.
 pub const fn k(kernel: usize) -> ConvSpec {
-    ConvSpec { kernel, stride: 1, dilation: 1, out: None, padding: None, bias: true }
+    ConvSpec { kernel, stride: 1, dilation: 1, out: None, padding: None, bias: true, gain: 1.0 }
 }
 
 impl ConvSpec {
@@ -94,6 +95,11 @@ impl ConvSpec {
     /// Without bias.
     pub const fn no_bias(self) -> Self {
         Self { bias: false, ..self }
+    }
+
+    /// First weights are this factor times the usual ones: small where a layer's output is added to a flow.
+    pub const fn gain(self, gain: f32) -> Self {
+        Self { gain, ..self }
     }
 }
 
@@ -165,6 +171,7 @@ impl Builder {
         let (out, groups) = spec.out.map_or((in_channels, in_channels), |out| (out, 1));
         let shape = vec![out, in_channels / groups, spec.kernel, spec.kernel];
         let weight = self.weight(&label.layer, shape, ParamRole::ConvWeight);
+        self.graph.params[weight.0 as usize].gain = spec.gain;
         let bias = spec.bias.then(|| self.bias(&label.layer, out));
         let conv = Conv {
             weight,
@@ -345,7 +352,7 @@ impl Builder {
         let params = &mut self.graph.params;
         let index = params.iter().position(|p| p.name == name).unwrap_or(params.len());
         if index == params.len() {
-            params.push(Param { name, shape, role, used: true });
+            params.push(Param { name, shape, role, used: true, gain: 1.0 });
         } else {
             assert_eq!(params[index].shape, shape, "`{name}` is shared by layers of different shape");
         }

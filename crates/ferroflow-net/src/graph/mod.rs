@@ -60,6 +60,8 @@ pub struct Param {
     pub role: ParamRole,
     /// False for parameters that a checkpoint holds but the forward pass never reads (PWC-Net's `deconv2`).
     pub used: bool,
+    /// First weights are this times the usual ones ([`crate::Weights::random`]).
+    pub gain: f32,
 }
 
 impl Param {

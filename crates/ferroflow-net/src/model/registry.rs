@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{CheckpointLayout, Fit, Model, ModelError, PyramidUnit};
 use crate::graph::{Extent, Graph};
 use crate::settings::{self, OptionHelp, Setting};
-use crate::zoo::{FlowNet2Config, LightFlowConfig, Member, PwcNetConfig, TfOptFlowConfig, UFlowConfig};
+use crate::zoo::{FlowNet2Config, LightFlowConfig, Member, PwcNetConfig, RillConfig, TfOptFlowConfig, UFlowConfig};
 
 /// A line of the table.
 pub(super) struct Network {
@@ -25,6 +25,7 @@ pub(super) enum Family {
     UFlow,
     UFlowMindSpore,
     LightFlow { width: f64 },
+    Rill(RillConfig),
 }
 
 const fn flownet2(name: &'static str, member: Member, batch_norm: bool, description: &'static str) -> Network {
@@ -37,6 +38,8 @@ const fn network(name: &'static str, family: Family, description: &'static str) 
 
 /// Every network, in the order in which they are listed.
 pub(super) const NETWORKS: &[Network] = &[
+    network("rill", Family::Rill(RillConfig::small()), "ours: recurrent, coarse to fine, small and fast"),
+    network("rill-large", Family::Rill(RillConfig::large()), "ours: wider, with more iterations"),
     flownet2("flownet2", Member::FlowNet2, false, "C, S, S and SD, fused"),
     flownet2("flownet2-s", Member::S, false, "FlowNetS alone"),
     flownet2("flownet2-c", Member::C, false, "FlowNetC alone"),
@@ -132,6 +135,7 @@ impl Family {
             Self::UFlow => settings::describe(UFlowConfig::SETTINGS),
             Self::UFlowMindSpore => settings::describe(UFlowConfig::SETTINGS_MINDSPORE),
             Self::LightFlow { .. } => settings::describe(LightFlowConfig::SETTINGS),
+            Self::Rill(_) => settings::describe(RillConfig::SETTINGS),
         }
     }
 
@@ -182,6 +186,18 @@ impl Family {
             Self::UFlow => uflow(configured(name, UFlowConfig::SETTINGS, UFlowConfig::google(), options)?),
             Self::UFlowMindSpore => {
                 uflow(configured(name, UFlowConfig::SETTINGS_MINDSPORE, UFlowConfig::mindspore(), options)?)
+            }
+            Self::Rill(config) => {
+                let config = configured(name, RillConfig::SETTINGS, config, options)?;
+                Parts {
+                    stride: 1 << config.pyramid.len(),
+                    graph: config.build(),
+                    fit: Fit::Resize,
+                    evaluation_fit: Fit::Resize,
+                    layout: CheckpointLayout::Oihw,
+                    pyramid_unit: PyramidUnit::LevelPixels { row_first: false },
+                    paper: "Ferroflow's own; recurrence as in Teed and Deng, RAFT, ECCV 2020, pyramid as in PWC-Net",
+                }
             }
             Self::LightFlow { width } => {
                 let config = configured(name, LightFlowConfig::SETTINGS, LightFlowConfig::of_width(width), options)?;

@@ -68,12 +68,12 @@ impl Weights {
     }
 
     /// Random weights for benchmarks and the start of training: He et al. 2015 for leaky ReLU of slope 0.1 (uniform,
-    /// fan in), biases 0, batch norm the identity.
+    /// fan in) times the parameter's gain, biases 0, batch norm the identity.
     pub fn random(graph: &Graph, seed: u64) -> Self {
         let seed = seed.to_string();
         let values = graph.params.iter().map(|param| match param.role {
             ParamRole::ConvWeight | ParamRole::DeconvWeight => {
-                let spread = formula::he_bound(param.role, &param.shape);
+                let spread = f64::from(param.gain) * formula::he_bound(param.role, &param.shape);
                 formula::Stream::new(&seed, &param.name).tensor(param.len(), spread, 0.0)
             }
             ParamRole::NormScale | ParamRole::NormVariance => vec![1.0; param.len()],

@@ -122,12 +122,17 @@ impl Loss {
             Reads::Flow => PyramidUnit::Pixels(1.0),
         };
         let mut graded = Graded { value: 0.0, epe: 0.0, gradients: Vec::with_capacity(outputs.len()) };
+        // Iterations of one level share its target.
+        let mut last: Option<Target> = None;
         for (index, (output, &weight)) in outputs.iter().zip(&self.weights).enumerate() {
-            let target = truth.at([output.shape[2], output.shape[3]], self.reduction, unit)?;
+            let target = match last.take() {
+                Some(target) if target.shape[2..] == output.shape[2..] => target,
+                _ => truth.at([output.shape[2], output.shape[3]], self.reduction, unit)?,
+            };
             if target.shape[0] != output.shape[0] {
                 return Err(size_error(output, truth));
             }
-            let level = self.level(output, &target, weight);
+            let level = self.level(output, last.insert(target), weight);
             graded.value += level.value;
             if index == 0 {
                 graded.epe = level.epe;

@@ -5,7 +5,13 @@ use crate::testing::Golden;
 
 /// A convolution of 4x3x3x3 with its bias: what the references were run on.
 fn graph() -> Graph {
-    let param = |name: &str, shape: &[usize], role| Param { name: name.into(), shape: shape.into(), role, used: true };
+    let param = |name: &str, shape: &[usize], role| Param {
+        name: name.into(),
+        shape: shape.into(),
+        role,
+        used: true,
+        gain: 1.0,
+    };
     let params = vec![param("weight", &[4, 3, 3, 3], ParamRole::ConvWeight), param("bias", &[4], ParamRole::Bias)];
     Graph { params, ..Graph::default() }
 }
@@ -132,8 +138,13 @@ fn the_norm_is_of_all_gradients_together_and_shows_what_is_not_finite() {
 fn steps_do_not_depend_on_threads_and_leave_frozen_parameters() {
     let graph = {
         let shape = vec![300, 300, 1, 1];
-        let param =
-            |name: &str| Param { name: name.into(), shape: shape.clone(), role: ParamRole::ConvWeight, used: true };
+        let param = |name: &str| Param {
+            name: name.into(),
+            shape: shape.clone(),
+            role: ParamRole::ConvWeight,
+            used: true,
+            gain: 1.0,
+        };
         Graph { params: vec![param("a"), param("b")], ..Graph::default() }
     };
     let trained = [true, false];

@@ -74,6 +74,9 @@ pub struct Recipe {
     /// `none`, `crop`, `flownet`, `tfoptflow-heavy`, `lightflow`, `raft`, ...
     #[serde(default = "crop")]
     pub augment: String,
+    /// Pixels that are covered in the second frame, or leave it, do not count: for data that know them.
+    #[serde(default)]
+    pub skip_occluded: bool,
     /// Forward passes whose gradients are averaged to one step.
     #[serde(default = "one_pass")]
     pub accumulate: usize,
@@ -129,6 +132,9 @@ pub struct Pretrain {
     /// Size that frames are cut to; the recipe's where not given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub crop: Option<Size>,
+    /// Whether occluded pixels do not count; as the recipe where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skip_occluded: Option<bool>,
 }
 
 fn one() -> u64 {

@@ -111,6 +111,52 @@ fn a_run_can_be_made_longer_and_survives_a_damaged_checkpoint() {
 }
 
 #[test]
+fn a_branch_goes_on_from_a_run_and_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let [trunk, branch, other] = ["trunk", "branch", "other"].map(|name| folder.path().join(name));
+    let changes = ["validate=", "log_every=1", "steps=1000"];
+    let run = Run::new(recipe(&changes), &trunk).unwrap();
+    let none = Run::branch(&trunk, &branch, None, &[""; 0]).err().unwrap().to_string();
+    assert!(none.contains("checkpoint") && !branch.exists(), "{none}");
+    train_until(&run, &cpu, 4).unwrap();
+    let before = left_of(&trunk);
+
+    let run = Run::branch(&trunk, &branch, Some(3), &["keep=9"]).unwrap();
+    assert_eq!((run.recipe().steps, run.recipe().keep), (7, 9));
+    let outcome = train(&run);
+    assert!(outcome.finished && outcome.step == 7);
+    assert_eq!(left_of(&trunk), before, "the run itself stays as it is");
+    let lines = told(&branch);
+    let rates: Vec<f64> = lines.iter().filter_map(|line| line["lr"].as_f64()).collect();
+    assert_eq!(rates.len(), 3);
+    for (rate, expected) in rates.iter().zip([1.0, 2.0 / 3.0, 1.0 / 3.0]) {
+        assert!((rate - 1e-3 * expected).abs() < 1e-12, "{rates:?}");
+    }
+    // Its first step is that of the run gone on with.
+    train_until(&Run::resume(&trunk, &[""; 0]).unwrap(), &cpu, 5).unwrap();
+    let loss = |lines: &[Value]| lines.iter().find(|line| line["step"] == 5).unwrap()["loss"].clone();
+    assert_eq!(loss(&lines), loss(&told(&trunk)));
+
+    assert!(Run::branch(&trunk, &branch, None, &[""; 0]).is_err(), "that folder holds a run");
+    assert_eq!(Run::branch(&trunk, &other, None, &[""; 0]).unwrap().recipe().steps, 6);
+}
+
+/// The files of a run with their bytes.
+fn left_of(root: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut files = Vec::new();
+    for folder in [root.to_path_buf(), root.join("checkpoints"), root.join("weights")] {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                files.push((path.clone(), fs::read(path).unwrap()));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
 fn a_run_is_not_written_over_and_none_is_gone_on_with_where_there_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");

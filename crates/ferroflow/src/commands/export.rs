@@ -10,7 +10,11 @@ use ferroflow_net::{
     onnx::{self, CorrelationForm, WarpForm},
 };
 
-use crate::{method::read_weights, onnx_check, progress, usage::usage};
+use crate::{
+    method::{builtin_weights, read_weights},
+    onnx_check, progress,
+    usage::usage,
+};
 
 /// Write a network as ONNX, or the inputs of an offline runtime.
 #[derive(clap::Args)]
@@ -37,9 +41,9 @@ struct Onnx {
     /// Network that the weights must be of. Default: whatever they are of
     #[arg(short, long)]
     model: Option<String>,
-    /// Weights, a .safetensors file of this program
+    /// Weights, a .safetensors file of this program. Default: those in the program
     #[arg(short, long, value_name = "FILE")]
-    weights: PathBuf,
+    weights: Option<PathBuf>,
     /// Set an option of the network (`ferroflow models NAME` lists them); may be repeated
     #[arg(long = "option", value_name = "KEY=VALUE")]
     options: Vec<String>,
@@ -115,7 +119,13 @@ fn export_onnx(args: &Onnx) -> anyhow::Result<()> {
     if args.size.is_none() && !args.dynamic {
         usage!("say the size of the frames with --size HxW, or --dynamic for any");
     }
-    let stored = read_weights(&args.weights, args.model.as_deref(), &args.options)?;
+    let stored = match &args.weights {
+        Some(path) => read_weights(path, args.model.as_deref(), &args.options)?,
+        None => match builtin_weights(args.model.as_deref(), &args.options)? {
+            Some(stored) => stored,
+            None => usage!("the program has no weights for that network: give a file with --weights"),
+        },
+    };
     let model = &stored.model;
     if let Some(size) = args.size
         && (size.height % model.stride != 0 || size.width % model.stride != 0)

@@ -34,12 +34,13 @@ use crate::{
 ///   ferroflow train lightflow-synth --out runs/first
 ///   ferroflow train pwcnet-chairs --set data=chairs:/data/FlyingChairs_release@train --set batch=4 --out runs/pwc
 ///   ferroflow train --resume runs/first --set steps=8000
+///   ferroflow train --branch runs/first --out runs/first-end
 ///   ferroflow train --plot runs/first
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
     /// Name of a recipe, or a TOML file
-    #[arg(required_unless_present_any = ["resume", "plot", "list"])]
+    #[arg(required_unless_present_any = ["resume", "branch", "plot", "list"])]
     recipe: Option<String>,
     /// Change a key of the recipe: steps=20, loss.q=0.3, schedule=cosine; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
@@ -50,6 +51,13 @@ pub struct Args {
     /// Go on with the run in this folder
     #[arg(long, value_name = "RUN", conflicts_with_all = ["recipe", "out", "plot", "list"])]
     resume: Option<PathBuf>,
+    /// Start a run in --out from the newest checkpoint of this one, and end it: the rate falls to 0 over --over steps. What a
+    /// run at a constant rate is worth by now; it can go on itself afterwards
+    #[arg(long, value_name = "RUN", requires = "out", conflicts_with_all = ["recipe", "resume", "plot", "list"])]
+    branch: Option<PathBuf>,
+    /// Steps of a branch. Default: 15 % of those before it
+    #[arg(long, value_name = "STEPS", requires = "branch", value_parser = clap::value_parser!(u64).range(1..))]
+    over: Option<u64>,
     /// Draw the curves of the run in this folder: RUN/curves.svg and RUN/curves.png
     #[arg(long, value_name = "RUN", conflicts_with_all = ["recipe", "out", "list", "set"])]
     plot: Option<PathBuf>,
@@ -84,9 +92,10 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if let Some(root) = &args.plot {
         return draw(root, args.json);
     }
-    let (run, root) = match (&args.resume, &args.recipe, &args.out) {
+    let (run, root) = match (&args.resume, &args.branch, &args.recipe, &args.out) {
         (Some(root), ..) => (Run::resume(root, &args.set).map_err(wrong_usage)?, root),
-        (None, Some(recipe), Some(out)) => {
+        (None, Some(trunk), _, Some(out)) => (Run::branch(trunk, out, args.over, &args.set).map_err(wrong_usage)?, out),
+        (None, None, Some(recipe), Some(out)) => {
             let recipe = Recipe::open(recipe, &args.set).map_err(|e| wrong_usage(e.into()))?;
             (Run::new(recipe, out).map_err(wrong_usage)?, out)
         }

@@ -9,7 +9,7 @@ use ferroflow_net::{
     graph::{BatchNorm, Conv, Padding},
 };
 
-use super::layer::{Layer, Norm, Separable};
+use super::layer::{Convolution, Layer, Norm, Separable};
 use crate::plan::{
     PlanError,
     compile::Compiler,
@@ -56,11 +56,29 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
                     threads: rayon::current_num_threads(),
                     algorithm: None,
                 };
-                let kernel = ConvTraining::new(shape, x.extent, &x.lanes, self.is_wanted(&x), options);
                 let flop = shape.flop(x.extent);
-                let layer = Layer::Conv { kernel: Box::new(kernel), activation: chain.activation, weight, bias };
                 let params: Vec<_> = std::iter::once(weight).chain(bias).collect();
-                Ok(self.push_layer(chain.tail, layer, flop, x, shape.out_channels, &params))
+                let wanted = self.is_wanted(&x);
+                let twin = self.trained_layers.iter_mut().position(|layer| match layer {
+                    Layer::Conv(conv) => {
+                        (conv.weight, conv.bias, conv.activation) == (weight, bias, chain.activation)
+                            && conv.kernel.is_for(shape, x.extent, &x.lanes, wanted)
+                    }
+                    _ => false,
+                });
+                let index = match twin {
+                    Some(index) => index,
+                    None => {
+                        let kernel = ConvTraining::new(shape, x.extent, &x.lanes, wanted, options);
+                        let activation = chain.activation;
+                        let conv = Convolution { kernel, activation, weight, bias, readers: 0, prepared: false };
+                        self.add_layer(Layer::Conv(Box::new(conv)))
+                    }
+                };
+                if let Layer::Conv(conv) = &mut self.trained_layers[index] {
+                    conv.readers += 1;
+                }
+                Ok(self.push_step(chain.tail, index, flop, x, shape.out_channels, &params))
             }
         }
     }

@@ -15,12 +15,7 @@ use crate::plan::value::per_lane;
 
 /// A layer and the parameters it reads.
 pub enum Layer {
-    Conv {
-        kernel: Box<ConvTraining>,
-        activation: Activation,
-        weight: ParamId,
-        bias: Option<ParamId>,
-    },
+    Conv(Box<Convolution>),
     /// Batch norm by the statistics of the batch, and the activation after it.
     Norm(Box<Norm>),
     /// Batch norm by its running statistics: an affine map, with the factors of the last forward pass.
@@ -30,6 +25,18 @@ pub enum Layer {
         scale: Vec<f32>,
     },
     Separable(Box<Separable>),
+}
+
+/// A convolution, and the parameters and the activation that all steps which run it share.
+pub struct Convolution {
+    pub kernel: ConvTraining,
+    pub activation: Activation,
+    pub weight: ParamId,
+    pub bias: Option<ParamId>,
+    /// Steps of the plan that run it: iterations of a recurrent network.
+    pub readers: usize,
+    /// Whether the kernel holds the weights of this forward pass.
+    pub prepared: bool,
 }
 
 /// Batch norm with what its last forward pass has left.
@@ -82,6 +89,13 @@ pub struct At<'a> {
 }
 
 impl Layer {
+    /// Before a forward pass with weights that may have changed.
+    pub fn forget_weights(&mut self) {
+        if let Self::Conv(conv) = self {
+            conv.prepared = false;
+        }
+    }
+
     pub fn forward(
         &mut self,
         isa: Isa,
@@ -91,9 +105,11 @@ impl Layer {
         scratch: &Scratch,
     ) {
         match self {
-            Self::Conv { kernel, activation, weight, bias } => {
-                kernel.set_weights(weights.get(*weight), bias.map(|b| weights.get(b)));
-                kernel.forward(input, *activation, out, scratch);
+            Self::Conv(conv) => {
+                if !std::mem::replace(&mut conv.prepared, true) {
+                    conv.kernel.set_weights(weights.get(conv.weight), conv.bias.map(|b| weights.get(b)));
+                }
+                conv.kernel.forward(input, conv.activation, out, scratch);
             }
             Self::Norm(layer) => {
                 layer.weights =
@@ -133,9 +149,8 @@ impl Layer {
         let At { isa, input, output, scratch } = *at;
         // Back through the activation, and through batch norm, in place.
         match self {
-            Self::Conv { activation, .. } | Self::FrozenNorm { activation, .. } => {
-                elementwise::activation_gradient(isa, output, *activation, d);
-            }
+            Self::Conv(conv) => elementwise::activation_gradient(isa, output, conv.activation, d),
+            Self::FrozenNorm { activation, .. } => elementwise::activation_gradient(isa, output, *activation, d),
             Self::Norm(layer) => {
                 let Some(statistics) = &layer.statistics else { return };
                 let ([scale, shift], activation) = (&layer.weights, layer.activation);
@@ -161,9 +176,13 @@ impl Layer {
         let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();
         let d = Blocks { extent: d.extent, planes: &planes };
         match self {
-            Self::Conv { kernel, weight, bias, .. } => {
-                if !sum.get(*weight).is_empty() {
-                    kernel.weight_gradient(input, d, sum.get_mut(*weight), scratch);
+            Self::Conv(conv) => {
+                let Convolution { kernel, weight, bias, readers, .. } = &mut **conv;
+                let d_weight = sum.get_mut(*weight);
+                match (d_weight.is_empty(), *readers) {
+                    (true, _) => {}
+                    (false, 1) => kernel.weight_gradient(input, d, d_weight, scratch),
+                    (false, _) => kernel.sum_weight_gradient(input, d, d_weight, scratch),
                 }
                 if let Some(bias) = bias.filter(|b| !sum.get(*b).is_empty()) {
                     bias_gradient(isa, d, sum.get_mut(bias), scratch);
@@ -194,6 +213,16 @@ impl Layer {
         }
     }
 
+    /// After the backward passes of all its steps: adds to `sum` what was kept back to be taken to the weights at once.
+    pub fn finish(&mut self, sum: &mut Gradients) {
+        if let Self::Conv(conv) = self {
+            let d_weight = sum.get_mut(conv.weight);
+            if !d_weight.is_empty() {
+                conv.kernel.finish_weight_gradient(d_weight);
+            }
+        }
+    }
+
     pub fn update_statistics(&self, momentum: f32, weights: &mut Weights) {
         match self {
             Self::Norm(layer) => {
@@ -208,15 +237,15 @@ impl Layer {
                     }
                 }
             }
-            Self::Conv { .. } | Self::FrozenNorm { .. } => {}
+            Self::Conv(_) | Self::FrozenNorm { .. } => {}
         }
     }
 
     /// What computes it in the forward pass (0) or its gradients (1).
     pub fn algorithm(&self, pass: usize) -> String {
         match self {
-            Self::Conv { kernel, .. } => {
-                let [forward, input, weight] = kernel.algorithms();
+            Self::Conv(conv) => {
+                let [forward, input, weight] = conv.kernel.algorithms();
                 if pass == 0 { forward } else { format!("{input}; {weight}") }
             }
             Self::Norm(_) | Self::FrozenNorm { .. } => "batch norm".into(),
@@ -226,7 +255,7 @@ impl Layer {
 
     pub fn weight_bytes(&self) -> usize {
         match self {
-            Self::Conv { kernel, .. } => kernel.weight_bytes(),
+            Self::Conv(conv) => conv.kernel.weight_bytes(),
             Self::Separable(block) => block.weights.iter().map(|w| 4 * w.len()).sum(),
             _ => 0,
         }

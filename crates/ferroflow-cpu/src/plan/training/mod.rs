@@ -174,6 +174,7 @@ impl Differentiable for TrainingPlan {
         if self.outputs.iter().any(|output| matches!(output, Output::Flow(_))) {
             flow = vec![0.0; sizes.batch * 2 * sizes.output.height * sizes.output.width];
         }
+        self.layers.iter_mut().for_each(Layer::forget_weights);
         self.each(0, |plan, step| {
             let Self { pool, layers, scratch, isa, .. } = plan;
             let context = Context { isa: *isa, batch: sizes.batch, frames: frames.map(Pixels::Planar), scratch };
@@ -220,6 +221,7 @@ impl Differentiable for TrainingPlan {
             let Self { pool, layers, scratch, isa, gradients, .. } = plan;
             backward::step(step, &mut backward::Pass { isa: *isa, pool, layers, gradients, sum, scratch });
         });
+        team::together(|| self.layers.iter_mut().for_each(|layer| layer.finish(sum)));
         Ok(())
     }
 

@@ -17,7 +17,7 @@ mod tests;
 pub use bias::bias_gradient;
 
 use super::{Activation, Addend, ConvKind, ConvShape, Engine, Epilogue, Filter, Options, Problem, winograd};
-use crate::{Blocks, BlocksMut, Extent, LANES, LaneMap, Scratch, Update, lane_map};
+use crate::{Blocks, BlocksMut, Buffer, Extent, LANES, LaneMap, Scratch, Update, lane_map};
 
 /// The number of threads that algorithms are chosen for, so that the choice (and so the rounding of results) is the same
 /// on any number.
@@ -62,8 +62,22 @@ impl Correlation {
 pub(super) trait WeightGradient: Send + Sync {
     /// Adds the gradient to `d_weight`, in PyTorch's order.
     fn run(&self, image: Blocks<'_>, points: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch);
+    /// The algorithm in two parts, where it sums something else than the weights' gradient itself.
+    fn in_two_parts(&self) -> Option<&dyn TransformedGradient> {
+        None
+    }
     /// Its name, e.g. `winograd F(4x4)`.
     fn name(&self) -> String;
+}
+
+/// A weight gradient that is summed in a transformed domain: sums of several inputs may be transformed back as one.
+pub(super) trait TransformedGradient {
+    /// Floats of the transformed gradient.
+    fn len(&self) -> usize;
+    /// Adds to the transformed gradient, or begins it.
+    fn sum(&self, image: Blocks<'_>, points: Blocks<'_>, sum: &mut [f32], update: Update, scratch: &Scratch);
+    /// Adds the gradient that a sum stands for to `d_weight`, in PyTorch's order.
+    fn finish(&self, sum: &[f32], d_weight: &mut [f32]);
 }
 
 /// One way to compute a weight gradient.
@@ -94,6 +108,8 @@ pub struct ConvTraining {
     forward: Box<dyn Engine>,
     backward: Option<Box<dyn Engine>>,
     weights: Box<dyn WeightGradient>,
+    /// What [`Self::sum_weight_gradient`] has summed, and whether anything is in it.
+    sum: (Buffer, bool),
 }
 
 impl ConvTraining {
@@ -117,7 +133,13 @@ impl ConvTraining {
             forward: engine(&forward, options),
             backward,
             weights: weight_gradient(&correlation, options),
+            sum: Default::default(),
         }
+    }
+
+    /// Whether this is the layer that [`ConvTraining::new`] would prepare of these.
+    pub fn is_for(&self, shape: ConvShape, input: Extent, lanes: &[Option<u32>], input_gradient: bool) -> bool {
+        (self.shape, self.input, &*self.lanes, self.backward.is_some()) == (shape, input, lanes, input_gradient)
     }
 
     /// Takes this step's weights (PyTorch's order) and bias. In parallel; nothing is allocated.
@@ -188,15 +210,60 @@ impl ConvTraining {
     /// # Panics
     /// If a slice is too short.
     pub fn weight_gradient(&self, input: Blocks<'_>, d_output: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch) {
+        let (image, points) = self.correlated(input, d_output);
+        self.check_weights(d_weight);
+        self.weights.run(image, points, d_weight, scratch);
+    }
+
+    /// As [`Self::weight_gradient`] for a layer that is run on several inputs in a step: adds to `d_weight`, or to a sum
+    /// of its own that [`Self::finish_weight_gradient`] takes to the weights once for all of them.
+    ///
+    /// # Panics
+    /// If a slice is too short.
+    pub fn sum_weight_gradient(
+        &mut self,
+        input: Blocks<'_>,
+        d_output: Blocks<'_>,
+        d_weight: &mut [f32],
+        scratch: &Scratch,
+    ) {
+        let (image, points) = self.correlated(input, d_output);
+        self.check_weights(d_weight);
+        let Some(gradient) = self.weights.in_two_parts() else {
+            return self.weights.run(image, points, d_weight, scratch);
+        };
+        let (sum, begun) = &mut self.sum;
+        sum.grow(gradient.len());
+        let update = if *begun { Update::Add } else { Update::Overwrite };
+        gradient.sum(image, points, sum, update, scratch);
+        *begun = true;
+    }
+
+    /// Adds what [`Self::sum_weight_gradient`] has kept back to `d_weight`.
+    ///
+    /// # Panics
+    /// If the slice is too short.
+    pub fn finish_weight_gradient(&mut self, d_weight: &mut [f32]) {
+        self.check_weights(d_weight);
+        let (sum, begun) = &mut self.sum;
+        if let (true, Some(gradient)) = (std::mem::take(begun), self.weights.in_two_parts()) {
+            gradient.finish(sum, d_weight);
+        }
+    }
+
+    /// What the weight gradient correlates.
+    fn correlated<'a>(&self, input: Blocks<'a>, d_output: Blocks<'a>) -> (Blocks<'a>, Blocks<'a>) {
         self.check_input("input", input.extent, input.planes.iter().map(|p| p.len()));
         self.check_output("output gradient", d_output.extent, d_output.planes.iter().map(|p| p.len()));
-        let s = &self.shape;
-        assert!(d_weight.len() >= s.in_channels * s.out_channels * s.kernel * s.kernel, "weight gradient");
-        let (image, points) = match s.kind {
+        match self.shape.kind {
             ConvKind::Forward => (input, d_output),
             ConvKind::Transposed => (d_output, input),
-        };
-        self.weights.run(image, points, d_weight, scratch);
+        }
+    }
+
+    fn check_weights(&self, d_weight: &[f32]) {
+        let s = &self.shape;
+        assert!(d_weight.len() >= s.in_channels * s.out_channels * s.kernel * s.kernel, "weight gradient");
     }
 
     /// The algorithms of forward, input gradient (empty if not prepared) and weight gradient.
@@ -204,9 +271,9 @@ impl ConvTraining {
         [self.forward.name(), self.backward.as_ref().map_or(String::new(), |b| b.name()), self.weights.name()]
     }
 
-    /// Bytes of prepared weights.
+    /// Bytes of prepared weights, and of their gradient if it is summed apart.
     pub fn weight_bytes(&self) -> usize {
-        self.forward.weight_bytes() + self.backward.as_ref().map_or(0, |b| b.weight_bytes())
+        4 * self.sum.0.len() + self.forward.weight_bytes() + self.backward.as_ref().map_or(0, |b| b.weight_bytes())
     }
 
     fn check_input(&self, what: &str, extent: Extent, planes: impl ExactSizeIterator<Item = usize>) {

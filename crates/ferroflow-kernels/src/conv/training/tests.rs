@@ -295,14 +295,27 @@ fn every_weight_gradient_matches_the_definition() {
                 gradient.run(image, points, &mut dw, &scratch);
                 // See `Case::check`.
                 let tolerance = if candidate.exact { 1.0 } else { 100.0 } * terms as f32 * f32::EPSILON;
-                for (i, (e, g)) in expected.dw.iter().zip(&dw).enumerate() {
-                    assert!(
-                        (e - g).abs() <= tolerance,
-                        "{}, {i}: {g}, not {e}; {isa:?}: {:?} {:?}",
-                        gradient.name(),
-                        case.shape,
-                        case.input,
-                    );
+                let check = |dw: &[f32], times: f32| {
+                    for (i, (e, g)) in expected.dw.iter().zip(dw).enumerate() {
+                        let e = 0.5 + times * (e - 0.5);
+                        assert!(
+                            (e - g).abs() <= times * tolerance,
+                            "{}, {i}: {g}, not {e}; {isa:?}: {:?} {:?}",
+                            gradient.name(),
+                            case.shape,
+                            case.input,
+                        );
+                    }
+                };
+                check(&dw, 1.0);
+                // Of the same values twice, taken to the weights at once.
+                if let Some(parts) = gradient.in_two_parts() {
+                    let mut sum = vec![f32::NAN; parts.len()];
+                    parts.sum(image, points, &mut sum, Update::Overwrite, &scratch);
+                    parts.sum(image, points, &mut sum, Update::Add, &scratch);
+                    dw.fill(0.5);
+                    parts.finish(&sum, &mut dw);
+                    check(&dw, 2.0);
                 }
             }
         }

@@ -15,12 +15,12 @@ use super::{
     transform, used_channels,
 };
 use crate::{
-    Blocks, Extent, Isa, LANES, Scratch,
+    Blocks, Extent, Isa, LANES, Scratch, Update,
     conv::{
         Options, Problem,
         select::Machine,
         training::{
-            Correlation, GradientCandidate, PLANNED_THREADS, WeightGradient,
+            Correlation, GradientCandidate, PLANNED_THREADS, TransformedGradient, WeightGradient,
             direct::{product, tile_rows},
             target::Target,
         },
@@ -182,6 +182,29 @@ impl WinogradGradient {
         (self.memory.vectors * self.memory.blocking.tiles + 1) * LANES
     }
 
+    /// Floats of V and W of a chunk.
+    fn staged_len(&self) -> usize {
+        self.memory.v_len() + self.w_point() * self.memory.points
+    }
+
+    /// The gradient of U, or its sum with what is there; `staged` holds V and W.
+    fn sum_with(&self, image: Blocks<'_>, points: Blocks<'_>, u: &mut [f32], update: Update, staged: &mut [f32]) {
+        let memory = &self.memory;
+        assert!(u.len() >= memory.u_len, "transformed gradient");
+        let count = self.tiles.count();
+        let chunks = count.div_ceil(memory.blocking.tiles);
+        let (v, w) = staged.split_at_mut(memory.v_len());
+        let shared = Shared { image, points, v: v.as_mut_ptr(), w: w.as_mut_ptr(), u: u.as_mut_ptr() };
+        let mut places = [Place::default(); MAX_TILES];
+        for i in 0..chunks {
+            let range = i * count / chunks..(i + 1) * count / chunks;
+            let places = &mut places[..range.len()];
+            self.tiles.fill(range.start, places);
+            self.transforms(&shared, places);
+            self.products(&shared, places.len(), i > 0 || update == Update::Add);
+        }
+    }
+
     /// Runs tasks `0..count` on the layer's threads.
     fn each(&self, count: usize, task: impl Fn(usize) + Send + Sync) {
         if self.threads == 1 {
@@ -265,33 +288,39 @@ impl WinogradGradient {
 
 impl WeightGradient for WinogradGradient {
     fn run(&self, image: Blocks<'_>, points: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch) {
-        let memory = &self.memory;
-        let (v_len, w_len) = (memory.v_len(), self.w_point() * memory.points);
-        let count = self.tiles.count();
-        let chunks = count.div_ceil(memory.blocking.tiles);
-        let target = Target::new(d_weight, &self.form.shape);
-        scratch.with_shared(v_len + w_len + memory.u_len, |floats| {
-            let (v, rest) = floats.split_at_mut(v_len);
-            let (w, u) = rest.split_at_mut(w_len);
-            let shared = Shared { image, points, v: v.as_mut_ptr(), w: w.as_mut_ptr(), u: u.as_mut_ptr() };
-            let mut places = [Place::default(); MAX_TILES];
-            for i in 0..chunks {
-                let range = i * count / chunks..(i + 1) * count / chunks;
-                let places = &mut places[..range.len()];
-                self.tiles.fill(range.start, places);
-                self.transforms(&shared, places);
-                self.products(&shared, places.len(), i > 0);
-            }
-            let blocks = memory.channels.len();
-            self.each(memory.panels.len() * blocks, |task| {
-                let (panel, block) = (task / blocks, task % blocks);
-                simd::run(self.isa, FilterTransform { gradient: self, u: &*u, target, panel, block });
-            });
+        scratch.with_shared(self.staged_len() + self.memory.u_len, |floats| {
+            let (staged, u) = floats.split_at_mut(self.staged_len());
+            self.sum_with(image, points, u, Update::Overwrite, staged);
+            self.finish(u, d_weight);
         });
+    }
+
+    fn in_two_parts(&self) -> Option<&dyn TransformedGradient> {
+        Some(self)
     }
 
     fn name(&self) -> String {
         super::name(self.scheme.m)
+    }
+}
+
+impl TransformedGradient for WinogradGradient {
+    fn len(&self) -> usize {
+        self.memory.u_len
+    }
+
+    fn sum(&self, image: Blocks<'_>, points: Blocks<'_>, sum: &mut [f32], update: Update, scratch: &Scratch) {
+        scratch.with_shared(self.staged_len(), |staged| self.sum_with(image, points, sum, update, staged));
+    }
+
+    fn finish(&self, sum: &[f32], d_weight: &mut [f32]) {
+        assert!(sum.len() >= self.memory.u_len, "transformed gradient");
+        let target = Target::new(d_weight, &self.form.shape);
+        let blocks = self.memory.channels.len();
+        self.each(self.memory.panels.len() * blocks, |task| {
+            let (panel, block) = (task / blocks, task % blocks);
+            simd::run(self.isa, FilterTransform { gradient: self, u: sum, target, panel, block });
+        });
     }
 }
 

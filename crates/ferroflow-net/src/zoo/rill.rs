@@ -1,0 +1,210 @@
+//! Rill: one small decoder that refines the flow again and again, from coarse to fine. Ferroflow's own network.
+//!
+//! PWC-Net's principles (Sun et al. 2018: pyramid, warping, cost volume) with UFlow's normalisation of what is compared
+//! (Jonschkowski et al. 2020) and RAFT's recurrence (Teed and Deng 2020): the same decoder serves every level and every
+//! iteration, and hands its context on from one to the next, so that it learns from each pair many times over. The last
+//! step, at 1/2, matches nothing: it looks at the features of frame 1 and at those of frame 2 where the flow says they
+//! went, and sharpens. Frames are RGB in -1..=1; flows are (u, v) in pixels of their level.
+//!
+//! ```text
+//!            frame 1, frame 2
+//!                   |
+//!   pyramid: 1/2, 1/4, 1/8, 1/16, 1/32, 1/64 (two 3x3 convolutions each)
+//!                   |
+//!   1/64: [ warp frame 2's features by the flow, 81 costs, decoder: context, flow += update ] x iterations
+//!     |  flow doubled, context through a transposed convolution
+//!   1/32, 1/16, 1/8: the same, the same decoder
+//!   1/4:  the same x fine iterations, then dilated convolutions that see far: flow += update
+//!   1/2:  refine: features 1, features 2 warped, flow, context -> flow += update
+//!     |
+//!   flow, enlarged bilinearly
+//! ```
+
+use crate::graph::{
+    Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Naming, NodeId, Warp, WarpBorder, k,
+};
+use crate::settings::Setting;
+
+const CORRELATION: Correlation = Correlation { max_displacement: 4, stride: 1 };
+const WARP: Warp = Warp { border: WarpBorder::Zeros, order: FlowOrder::Uv, scale: 1.0 };
+/// Channels to which each level's features of frame 1 are brought for the shared decoder.
+const PROJECTED: usize = 32;
+/// Channels of the last step's context, and of its first convolution.
+const REFINED: [usize; 2] = [24, 32];
+/// Channels and dilation of the convolutions that see far, as in PWC-Net's context network.
+const DILATED: [(usize, usize); 5] = [(48, 1), (48, 2), (48, 4), (32, 8), (32, 1)];
+/// Updates begin this much smaller than other layers: at first, the flow is nearly zero rather than noise.
+const UPDATE_GAIN: f32 = 0.02;
+/// The finest level that matches, at 1/4.
+const FINEST: usize = 2;
+
+/// How wide, and how often it looks.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RillConfig {
+    /// Channels of the features at 1/2, 1/4, ... 1/64.
+    pub pyramid: [usize; 6],
+    /// Channels of the decoder's convolutions; the last is the context.
+    pub decoder: [usize; 4],
+    /// Iterations at each of 1/64 to 1/8.
+    pub iterations: usize,
+    /// Iterations at 1/4, where they cost most.
+    pub fine_iterations: usize,
+}
+
+impl RillConfig {
+    /// 20 pairs of 448x1024 a second on two cores.
+    pub const fn small() -> Self {
+        Self { pyramid: [24, 32, 40, 64, 80, 104], decoder: [64, 64, 48, 32], iterations: 4, fine_iterations: 1 }
+    }
+
+    /// For accuracy: wider, and more iterations where they cost.
+    pub const fn large() -> Self {
+        Self { pyramid: [32, 64, 80, 96, 112, 128], decoder: [128, 128, 96, 64], iterations: 6, fine_iterations: 2 }
+    }
+
+    pub(crate) const SETTINGS: &'static [Setting<Self>] = &[
+        Setting::number(
+            "iterations",
+            "iterations at each of 1/64 to 1/8; any number with the same weights",
+            1.0..=32.0,
+            |c, v| {
+                c.iterations = v as usize;
+            },
+        ),
+        Setting::number(
+            "fine-iterations",
+            "iterations at 1/4; any number with the same weights",
+            1.0..=32.0,
+            |c, v| {
+                c.fine_iterations = v as usize;
+            },
+        ),
+    ];
+
+    /// The graph. Level `l` is at `1 / 2^l`.
+    pub fn build(&self) -> Graph {
+        let mut net = Builder::new(Naming::Dotted);
+        let frames = [net.frame(Frame::First), net.frame(Frame::Second)];
+        let x = net.stack("frames", &frames);
+        let x = net.affine("frames.signed", x, &[2.0 / 255.0], &[-1.0]);
+        let pyramid = self.feature_pyramid(&mut net, x);
+        let features = |net: &mut Builder, level: usize| {
+            let stacked = pyramid[level - 1];
+            [0, 1].map(|frame| net.part(&format!("features{}_{level}", frame + 1), stacked, frame, 2))
+        };
+
+        let mut flows = Vec::new();
+        let mut state: Option<State> = None;
+        for level in (FINEST..=pyramid.len()).rev() {
+            let [features1, features2] = features(&mut net, level);
+            let projected = net.conv(format!("project{level}"), features1, k(1).out(PROJECTED));
+            let iterations = if level == FINEST { self.fine_iterations } else { self.iterations };
+            for iteration in 1..=iterations {
+                let tag = format!("{level}_{iteration}");
+                let mut now = self.iterate(&mut net, &tag, [features1, features2], projected, state);
+                if level == FINEST && iteration == iterations {
+                    now.flow = look_around(&mut net, now);
+                }
+                flows.push(now.flow);
+                state = Some(now);
+            }
+            state = state.map(|state| {
+                let context = if level == FINEST { "up_context_refine" } else { "up_context" };
+                let out = if level == FINEST { REFINED[0] } else { self.context() };
+                enlarge(&mut net, level, state, context, out)
+            });
+        }
+        let State { flow, context } = state.expect("there is at least one level");
+        let features = features(&mut net, FINEST - 1);
+        let flow = refine(&mut net, features, flow, context);
+        flows.push(flow);
+        let pixels = net.scale("flow_pixels", flow, 2.0);
+        net.finish(pixels, Filter::Bilinear, Grid::HalfPixel, &flows)
+    }
+
+    fn context(&self) -> usize {
+        self.decoder[self.decoder.len() - 1]
+    }
+
+    /// Features of both frames, level by level.
+    fn feature_pyramid(&self, net: &mut Builder, mut x: NodeId) -> Vec<NodeId> {
+        let mut levels = Vec::with_capacity(self.pyramid.len());
+        for (level, out) in (1..).zip(self.pyramid) {
+            for (i, stride) in [2, 1].into_iter().enumerate() {
+                x = net.conv_leaky(format!("pyramid{level}_{i}"), x, k(3).stride(stride).out(out));
+            }
+            levels.push(x);
+        }
+        levels
+    }
+
+    /// Looks where the flow points, and corrects it.
+    fn iterate(
+        &self,
+        net: &mut Builder,
+        tag: &str,
+        features: [NodeId; 2],
+        projected: NodeId,
+        state: Option<State>,
+    ) -> State {
+        let [features1, features2] = features;
+        let warped = match state {
+            Some(State { flow, .. }) => net.warp(&format!("warped{tag}"), features2, flow, WARP),
+            None => features2,
+        };
+        let [moments, a, b] = ["moments", "normal1_", "normal2_"].map(|name| format!("{name}{tag}"));
+        let (a, b) = net.standardise([&moments, &a, &b], features1, warped, MomentsOver::Pair, 1e-6);
+        let costs = net.correlation(&format!("costs{tag}"), a, b, CORRELATION);
+        let before = state.unwrap_or_else(|| State {
+            flow: net.zeros("zero_flow", features1, 2),
+            context: net.zeros("zero_context", features1, self.context()),
+        });
+        let mut x = net.concat(&format!("seen{tag}"), &[costs, projected, before.flow, before.context]);
+        for (i, out) in self.decoder.into_iter().enumerate() {
+            x = net.conv_leaky((format!("decoder{tag}_{i}"), format!("decoder_{i}")), x, k(3).out(out));
+        }
+        let spec = k(3).out(2).gain(UPDATE_GAIN);
+        let update = net.conv((format!("update{tag}"), "update".to_string()), x, spec);
+        let flow = match state {
+            Some(State { flow, .. }) => net.sum(&format!("flow{tag}"), flow, update),
+            None => update,
+        };
+        State { flow, context: x }
+    }
+}
+
+/// What an iteration hands to the next.
+#[derive(Clone, Copy)]
+struct State {
+    flow: NodeId,
+    context: NodeId,
+}
+
+/// The state of one level as that of the next finer one.
+fn enlarge(net: &mut Builder, level: usize, state: State, layer: &str, out: usize) -> State {
+    let doubled = net.resize(&format!("flow{level}_doubled"), state.flow, 2, Filter::Bilinear, Grid::HalfPixel);
+    State {
+        flow: net.scale(&format!("flow{level}_up"), doubled, 2.0),
+        context: net.deconv((format!("context{level}_up"), layer.to_string()), state.context, out, true),
+    }
+}
+
+/// The flow at 1/4, corrected by what lies far around.
+fn look_around(net: &mut Builder, State { flow, context }: State) -> NodeId {
+    let mut x = net.concat("dilated_seen", &[context, flow]);
+    for (i, (out, dilation)) in DILATED.into_iter().enumerate() {
+        x = net.conv_leaky(format!("dilated_{i}"), x, k(3).dilation(dilation).out(out));
+    }
+    let update = net.conv("dilated_update", x, k(3).out(2).gain(UPDATE_GAIN));
+    net.sum("flow2", flow, update)
+}
+
+/// The flow at 1/2, sharpened along what is seen in frame 1 and by what does not fit in frame 2.
+fn refine(net: &mut Builder, [features1, features2]: [NodeId; 2], flow: NodeId, context: NodeId) -> NodeId {
+    let warped = net.warp("refine_warped", features2, flow, WARP);
+    let x = net.concat("refine_seen", &[features1, flow, context, warped]);
+    let x = net.conv_leaky("refine_0", x, k(3).out(REFINED[1]));
+    let x = net.conv_leaky("refine_1", x, k(3).out(REFINED[0]));
+    let update = net.conv("refine_update", x, k(3).out(2).gain(UPDATE_GAIN));
+    net.sum("flow1", flow, update)
+}

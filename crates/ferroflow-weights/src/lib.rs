@@ -1,0 +1,49 @@
+//! Weights that come with the program: trained by this project, by recipes of this repository, on data that its own
+//! generator makes. Free for any use, under the licences of the code.
+//!
+//! Each is a safetensors file in half precision whose metadata say which network it is for, how it was made and what it
+//! reaches. `docs/weights` has a page for each.
+
+/// The weights of one network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Builtin {
+    /// The network.
+    pub name: &'static str,
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: &'static str,
+    /// A safetensors file.
+    pub bytes: &'static [u8],
+}
+
+/// All there are, the one to take when none is named first.
+pub const BUILTIN: &[Builtin] = &[
+    #[cfg(feature = "rill")]
+    Builtin {
+        name: "rill",
+        sha256: "632768d9713db8fbd4bdccfd733b4255ed2356d0563e92134f018d556edd82bf",
+        bytes: include_bytes!("../rill.safetensors"),
+    },
+];
+
+/// The weights of the network of this name.
+pub fn builtin(name: &str) -> Option<&'static Builtin> {
+    BUILTIN.iter().find(|weights| weights.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    #[test]
+    fn files_are_the_ones_described() {
+        assert!(!BUILTIN.is_empty());
+        for weights in BUILTIN {
+            let hash: String = Sha256::digest(weights.bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hash, weights.sha256, "{}", weights.name);
+            assert_eq!(builtin(weights.name), Some(weights));
+        }
+        assert_eq!(builtin("dis"), None);
+    }
+}
