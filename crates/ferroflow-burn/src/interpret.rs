@@ -124,6 +124,7 @@ impl Interpreter<'_> {
             Op::Resize { filter, grid, .. } => {
                 ops::resize(one(inputs), Extent { height: shape[2], width: shape[3] }, *filter, *grid)
             }
+            Op::ConvexUpsample { factor } => on_two(inputs, |flow, logits| ops::convex_upsample(flow, logits, *factor)),
             Op::ToOutput { filter, grid } => ops::to_output(one(inputs), self.sizes, *filter, *grid),
             Op::Moments(over) => on_two(inputs, |a, b| ops::moments(a, b, *over)),
             Op::Standardise { epsilon } => on_two(inputs, |x, moments| ops::standardise(x, moments, *epsilon)),

@@ -124,6 +124,21 @@ fn resizes() {
 }
 
 #[test]
+fn convex_upsampling() {
+    for factor in [2, 3] {
+        // Logits of both frames, so that the flow's gradient and theirs meet in one of them.
+        let picked = (0..9 * factor * factor).map(|i| i * 5 % 6).collect();
+        let operations = [
+            (Op::Channels(vec![0, 1]), &[2u32][..]),
+            (Op::Concat, &[2, 3]),
+            (Op::Channels(picked), &[5]),
+            (Op::ConvexUpsample { factor: factor as usize }, &[4, 6]),
+        ];
+        check(&format!("convex upsampling by {factor}"), &graph(&operations));
+    }
+}
+
+#[test]
 fn pointwise_operations() {
     check("leaky", &graph(&[(Op::LeakyRelu { slope: 0.1 }, &[2])]));
     for floor in [0.0, 1.0] {

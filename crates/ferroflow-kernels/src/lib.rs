@@ -12,6 +12,7 @@ pub mod batch_norm;
 pub mod bf16;
 mod buffer;
 pub mod conv;
+pub mod convex_upsample;
 pub mod correlation;
 pub mod depthwise;
 pub mod elementwise;

@@ -56,6 +56,40 @@ impl<'a> RowsMut<'a> {
     }
 }
 
+/// A slice of which every thread writes some pieces, not in the order in which they lie.
+pub(crate) struct PiecesMut<'a> {
+    first: *mut f32,
+    len: usize,
+    lifetime: PhantomData<&'a mut f32>,
+}
+
+// SAFETY: a piece is only reached through the unsafe `piece`, whose caller promises that no other thread uses it.
+unsafe impl Sync for PiecesMut<'_> {}
+// SAFETY: as above; the pointer borrows the slice exclusively for `'a`.
+unsafe impl Send for PiecesMut<'_> {}
+
+impl<'a> PiecesMut<'a> {
+    /// Borrows all of it.
+    pub fn new(values: &'a mut [f32]) -> Self {
+        Self { first: values.as_mut_ptr(), len: values.len(), lifetime: PhantomData }
+    }
+
+    /// `len` values from `start` on.
+    ///
+    /// # Safety
+    /// No two live pieces that overlap.
+    ///
+    /// # Panics
+    /// If it does not lie inside the slice.
+    #[inline(always)]
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn piece(&self, start: usize, len: usize) -> &mut [f32] {
+        assert!(start <= self.len && len <= self.len - start, "piece");
+        // SAFETY: it lies inside the slice; the caller keeps the pieces apart.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(start), len) }
+    }
+}
+
 /// Runs `f(block, image, first pixel, pixels)` over runs of pixels of every block that stay within one image.
 pub(crate) fn for_pixels(out: &mut BlocksMut<'_, '_>, f: impl Fn(usize, usize, usize, &mut [f32]) + Sync + Send) {
     // 64 KB of output at a time: half of an L2 with the inputs, and enough pieces for every thread.

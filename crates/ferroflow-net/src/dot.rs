@@ -56,6 +56,7 @@ pub fn describe(node: &Node) -> String {
         Op::Correlation(c) => format!("correlation, displacement {}, step {}", c.max_displacement, c.stride),
         Op::Warp(_) => "warp".into(),
         Op::Resize { factor, filter, .. } => format!("{filter:?} x{factor}").to_lowercase(),
+        Op::ConvexUpsample { factor } => format!("convex x{factor}"),
         Op::ToOutput { filter, .. } => format!("{filter:?} to the output").to_lowercase(),
         Op::Moments(_) => "mean and variance".into(),
         Op::Standardise { .. } => "standardise".into(),
@@ -69,7 +70,7 @@ pub fn colour(op: &Op) -> &'static str {
         Op::Conv(_) | Op::BatchNorm(_) => "#dbe9f6",
         Op::Deconv(_) => "#d9f0e3",
         Op::Correlation(_) | Op::Warp(_) => "#fde3cf",
-        Op::Resize { .. } | Op::ToOutput { .. } => "#efe3f7",
+        Op::Resize { .. } | Op::ConvexUpsample { .. } | Op::ToOutput { .. } => "#efe3f7",
         Op::Frame(_) => "#f7f2c8",
         _ => "#f4f4f4",
     }

@@ -1,5 +1,6 @@
 //! One function per operation of the graph, on tensors `[N, C, H, W]`.
 
+mod convex_upsample;
 mod convolution;
 mod correlation;
 mod extension;
@@ -8,6 +9,7 @@ mod resize;
 mod statistics;
 mod warp;
 
+pub(crate) use convex_upsample::convex_upsample;
 pub(crate) use convolution::{conv, deconv};
 pub(crate) use extension::{correlation, leaky};
 pub(crate) use pointwise::{affine, channel_norm, channels};

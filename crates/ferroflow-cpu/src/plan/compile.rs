@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use ferroflow_kernels::{
     Extent, LANES, LaneMap,
     conv::{Activation, ConvPlan, ConvShape},
+    convex_upsample::ConvexUpsample,
     correlation::Correlation,
     lane_map,
     resize::{Resize, Sampling},
@@ -132,7 +133,12 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
             if claimed[i] || !self.uses.is_needed(head) {
                 continue;
             }
-            let chain = fused(self.graph, &self.uses, &claimed, head, purpose);
+            let mut chain = fused(self.graph, &self.uses, &claimed, head, purpose);
+            if purpose == Purpose::Inference
+                && let Some(output) = self.output_of(&chain)
+            {
+                chain.tail = output;
+            }
             let mut node = head;
             claimed[i] = true;
             while node != chain.tail {
@@ -407,13 +413,28 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
                 self.push(tail, Kernel::Resize { resize, scale }, 0.0, vec![x], &out);
                 out
             }
+            Op::ConvexUpsample { factor } => {
+                let (flow, lanes) = self.flow(inputs[0]);
+                let logits = self.dense(inputs[1]);
+                let is_output = matches!(self.graph.node(tail).op, Op::ToOutput { .. });
+                let (scale, _) = compose(self.graph, &chain.maps, channels, |id| self.weight(id));
+                let to_output = if is_output { self.output_scale() } else { [1.0; 2] };
+                let scale = [0, 1].map(|c| scale[c] as f32 * to_output[c]);
+                let upsample = ConvexUpsample { from: flow.extent, factor: *factor, lanes, scale };
+                let inputs = vec![flow, logits];
+                if is_output {
+                    let (name, kernel) = (self.graph.node(tail).name.clone(), Kernel::ConvexOutput(upsample));
+                    self.steps.push(Step { name, kernel, flop: 0.0, inputs, output: None, work: None });
+                    return Ok(None);
+                }
+                let out = self.fresh(extent, channels);
+                self.push(tail, Kernel::ConvexUpsample(upsample), 0.0, inputs, &out);
+                out
+            }
             Op::ToOutput { filter, grid } => {
                 let flow = self.dense(inputs[0]);
                 let resize = Resize::new(flow.extent, extent, sampling(*filter, *grid));
-                let scale = [
-                    self.sizes.output.width as f32 / self.sizes.input.width as f32,
-                    self.sizes.output.height as f32 / self.sizes.input.height as f32,
-                ];
+                let scale = self.output_scale();
                 let name = node.name.clone();
                 let kernel = Kernel::Output { resize, scale };
                 self.steps.push(Step { name, kernel, flop: 0.0, inputs: vec![flow], output: None, work: None });
@@ -440,6 +461,21 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
             Op::Frame(_) => return Err(self.unsupported(head, "a frame that is not pixels")),
         };
         Ok(Some(Content::Blocks(value)))
+    }
+
+    /// The output, where it takes the result of a convex upsampling as it is and is its only reader: two planes are an
+    /// eighth of the block that would be written for it.
+    fn output_of(&self, chain: &Chain) -> Option<NodeId> {
+        let output = self.uses.only_reader(chain.tail)?;
+        let writes = matches!(self.graph.node(chain.head).op, Op::ConvexUpsample { .. })
+            && matches!(self.graph.node(output).op, Op::ToOutput { .. });
+        (writes && self.shape(output) == self.shape(chain.tail)).then_some(output)
+    }
+
+    /// What [`Op::ToOutput`] multiplies u and v by.
+    fn output_scale(&self) -> [f32; 2] {
+        let Sizes { input, output, .. } = self.sizes;
+        [output.width as f32 / input.width as f32, output.height as f32 / input.height as f32]
     }
 
     /// Whether a node's value has not been written to blocks.

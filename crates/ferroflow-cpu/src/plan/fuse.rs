@@ -8,7 +8,7 @@ use super::depthwise::is_depthwise;
 /// A kernel and the nodes after it that it absorbs.
 #[derive(Clone, Debug)]
 pub(super) struct Chain {
-    /// Where it starts: a convolution, a correlation, a resize, an affine map.
+    /// Where it starts: a convolution, a correlation, a resize, an affine map, a convex upsampling.
     pub head: NodeId,
     /// Per-channel maps applied to the result, first one first.
     pub maps: Vec<NodeId>,
@@ -118,7 +118,7 @@ fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
         Op::Add | Op::Sub | Op::Correlation(_) => Absorbs { activation: true, ..none },
         Op::Affine { .. } => Absorbs { batch_norm: inference, affine: true, activation: true, ..none },
         Op::BatchNorm(_) => Absorbs { batch_norm: inference, affine: inference, activation: true, ..none },
-        Op::Resize { .. } => Absorbs { affine: true, ..none },
+        Op::Resize { .. } | Op::ConvexUpsample { .. } => Absorbs { affine: true, ..none },
         _ => none,
     }
 }
@@ -137,7 +137,8 @@ fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Ab
         match &node.op {
             Op::BatchNorm(_) if absorbs.batch_norm && linear && chain.residual.is_none() => chain.maps.push(next),
             Op::Affine { offset, .. } if absorbs.affine && linear && chain.residual.is_none() => {
-                if matches!(graph.node(head).op, Op::Resize { .. }) && offset.iter().any(|&o| o != 0.0) {
+                let only_scales = matches!(graph.node(head).op, Op::Resize { .. } | Op::ConvexUpsample { .. });
+                if only_scales && offset.iter().any(|&o| o != 0.0) {
                     break;
                 }
                 chain.maps.push(next);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ferroflow_kernels::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
     conv::{Activation, ConvPlan},
+    convex_upsample::ConvexUpsample,
     correlation::Correlation,
     depthwise::{DepthwisePlan, Frames, SeparablePlan},
     elementwise, norm,
@@ -72,11 +73,15 @@ pub(super) enum Kernel {
         resize: Resize,
         scale: Vec<f32>,
     },
+    /// Reads the flow and the logits.
+    ConvexUpsample(ConvexUpsample),
     /// The flow, planar, to the caller.
     Output {
         resize: Resize,
         scale: [f32; 2],
     },
+    /// The same where it is upsampled to the size of the output.
+    ConvexOutput(ConvexUpsample),
     Zeros,
     /// A layer whose weights are trained, by its index: the training plan runs it.
     Layer(usize),
@@ -102,6 +107,7 @@ impl Kernel {
             Kernel::Correlation(_) => "correlation".into(),
             Kernel::Warp { .. } => "warp".into(),
             Kernel::Resize { .. } | Kernel::Output { .. } => "resize".into(),
+            Kernel::ConvexUpsample(_) | Kernel::ConvexOutput(_) => "convex upsampling".into(),
             Kernel::Zeros => "zeros".into(),
             Kernel::Layer(_) => "trained".into(),
         }
@@ -183,9 +189,12 @@ impl Step {
 
     fn run_output(&self, pool: &[Buffer], flow: &mut [f32], context: &Context<'_>) {
         let Context { isa, scratch, .. } = *context;
-        if let Kernel::Output { resize, scale } = &self.kernel {
-            let planes = slices(&self.inputs[0], pool);
-            resize.run_flow(isa, Blocks { extent: self.inputs[0].extent, planes: &planes }, *scale, flow, scratch);
+        let planes: Vec<Vec<&[f32]>> = self.inputs.iter().map(|v| slices(v, pool)).collect();
+        let input = |i: usize| Blocks { extent: self.inputs[i].extent, planes: &planes[i] };
+        match &self.kernel {
+            Kernel::Output { resize, scale } => resize.run_flow(isa, input(0), *scale, flow, scratch),
+            Kernel::ConvexOutput(upsample) => upsample.run_flow(isa, input(0), input(1), flow, scratch),
+            _ => {}
         }
     }
 
@@ -254,8 +263,9 @@ impl Step {
             Kernel::Correlation(plan) => plan.run(isa, [inputs[0], inputs[1]], out, work, scratch),
             Kernel::Warp { axes, border, .. } => warp::warp(isa, inputs[0], inputs[1], *axes, *border, out),
             Kernel::Resize { resize, scale } => resize.run(isa, inputs[0], scale, out),
+            Kernel::ConvexUpsample(upsample) => upsample.run(isa, inputs[0], inputs[1], out, scratch),
             Kernel::Zeros => out.planes.iter_mut().for_each(|p| p.fill(0.0)),
-            Kernel::Output { .. } | Kernel::Layer(_) => {}
+            Kernel::Output { .. } | Kernel::ConvexOutput(_) | Kernel::Layer(_) => {}
         }
     }
 

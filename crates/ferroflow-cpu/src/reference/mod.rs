@@ -3,6 +3,7 @@
 //! It is the definition that faster executors are tested against. Every value of the graph is kept.
 
 mod conv;
+mod convex_upsample;
 mod correlation;
 mod gradient;
 mod pointwise;
@@ -157,6 +158,7 @@ fn evaluate<T: Real>(op: &Op, inputs: &[&Tensor<T>], weights: &Weights, sizes: &
         Op::Correlation(c) => correlation::correlation(inputs[0], inputs[1], *c),
         Op::Warp(w) => warp::warp(inputs[0], inputs[1], *w),
         Op::Resize { filter, grid, .. } => resize::resize(inputs[0], shape[2], shape[3], *filter, *grid),
+        Op::ConvexUpsample { factor } => convex_upsample::convex_upsample(inputs[0], inputs[1], *factor, shape),
         Op::ToOutput { filter, grid } => {
             let resized = resize::resize(inputs[0], shape[2], shape[3], *filter, *grid);
             pointwise::affine(&resized, &output_scale(shape, sizes), &[0.0])

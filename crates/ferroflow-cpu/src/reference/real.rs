@@ -25,6 +25,8 @@ pub trait Real:
     fn floor(self) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
+    /// e to its power.
+    fn exp(self) -> Self;
     /// Between the bounds.
     fn clamp(self, low: Self, high: Self) -> Self;
 }
@@ -43,6 +45,9 @@ macro_rules! real {
             }
             fn sqrt(self) -> Self {
                 self.sqrt()
+            }
+            fn exp(self) -> Self {
+                self.exp()
             }
             fn clamp(self, low: Self, high: Self) -> Self {
                 self.max(low).min(high)

@@ -3,6 +3,7 @@
 //! A kernel is written once, generic over [`Simd`], as an `#[inline(always)]` body of a [`Kernel`]; [`run`] compiles it
 //! once per instruction set inside a function that enables the set, and picks at run time.
 
+mod exp;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
@@ -11,6 +12,7 @@ mod x86;
 
 use std::sync::OnceLock;
 
+pub use exp::exp;
 pub use portable::Portable;
 
 /// An instruction set the kernels are compiled for.
@@ -102,6 +104,10 @@ pub trait Simd: Copy + Send + Sync + 'static {
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b`
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * 2^n` for whole `n` of -126..=127.
+    unsafe fn times_power_of_two(a: Self::V, n: Self::V) -> Self::V;
     /// `a * b + c`
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// The larger of each pair.

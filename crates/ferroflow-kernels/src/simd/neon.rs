@@ -58,6 +58,17 @@ impl Simd for Neon {
         each(|i| unsafe { vmulq_f32(a[i], b[i]) })
     }
     #[inline(always)]
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+        each(|i| unsafe { vdivq_f32(a[i], b[i]) })
+    }
+    #[inline(always)]
+    unsafe fn times_power_of_two(a: Self::V, n: Self::V) -> Self::V {
+        each(|i| unsafe {
+            let exponent = vaddq_s32(vcvtq_s32_f32(n[i]), vdupq_n_s32(127));
+            vmulq_f32(a[i], vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent)))
+        })
+    }
+    #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         each(|i| unsafe { vfmaq_f32(c[i], a[i], b[i]) })
     }

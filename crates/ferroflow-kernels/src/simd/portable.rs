@@ -58,6 +58,14 @@ impl Simd for Portable {
         a.zip(b, |a, b| a * b)
     }
     #[inline(always)]
+    unsafe fn div(a: Lanes, b: Lanes) -> Lanes {
+        a.zip(b, |a, b| a / b)
+    }
+    #[inline(always)]
+    unsafe fn times_power_of_two(a: Lanes, n: Lanes) -> Lanes {
+        a.zip(n, |a, n| a * f32::from_bits(((n as i32 + 127) as u32) << 23))
+    }
+    #[inline(always)]
     unsafe fn fma(a: Lanes, b: Lanes, c: Lanes) -> Lanes {
         let mut out = c;
         for i in 0..16 {

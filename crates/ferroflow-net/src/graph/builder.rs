@@ -299,6 +299,12 @@ impl Builder {
         self.same(name, Op::Resize { factor, filter, grid }, &[x])
     }
 
+    /// `flow` at `factor` times the size, each fine pixel a convex combination of the nine coarse ones around it by the
+    /// softmax over `logits`, `9 * factor * factor` channels (RAFT); values stay as they are.
+    pub fn convex_upsample(&mut self, name: &str, flow: NodeId, logits: NodeId, factor: usize) -> NodeId {
+        self.same(name, Op::ConvexUpsample { factor }, &[flow, logits])
+    }
+
     /// `a` and `b` with their common mean taken off, over their common deviation (UFlow).
     pub fn standardise(
         &mut self,

@@ -95,6 +95,9 @@ fn flop(op: &Op, inputs: &[Shape], output: Shape) -> f64 {
         Op::Resize { filter: super::Filter::Bilinear, .. } | Op::ToOutput { filter: super::Filter::Bilinear, .. } => {
             7.0 * written
         }
+        // Of each fine pixel nine logits: less the largest, exponential, sum; then two components, weighed and summed; and
+        // what divides them.
+        Op::ConvexUpsample { .. } => (9.0 * (3.0 + 2.0 * 2.0) + 2.0) * written / 2.0,
         Op::BatchNorm(_) | Op::Affine { .. } | Op::Standardise { .. } => 2.0 * written,
         Op::LeakyRelu { .. } | Op::Add | Op::Sub => written,
         Op::ChannelMean => read,

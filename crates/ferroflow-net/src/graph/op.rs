@@ -63,6 +63,16 @@ pub enum Op {
         /// Where samples lie.
         grid: Grid,
     },
+    /// `(flow, logits)`, `[N, 2, h, w]` and `[N, 9 * factor * factor, h, w]` -> `[N, 2, factor * h, factor * w]`: RAFT's
+    /// convex upsampling (Teed & Deng 2020, section 3.3). Every fine pixel is the sum of the nine coarse ones around it,
+    /// zeros outside, weighed by the softmax over its logits: channel `(k * factor + dy) * factor + dx` is that of
+    /// neighbour `k` (row by row, 4 is the coarse pixel itself) for fine pixel `(dy, dx)` of a coarse one, as the
+    /// `view(N, 1, 9, factor, factor, H, W)` of `upsample_flow` has them. Values are not scaled: RAFT's `8 * flow` is a
+    /// [`Op::Affine`] behind it, which the executors fuse.
+    ConvexUpsample {
+        /// How many times larger, at least 2.
+        factor: usize,
+    },
     /// Flow in pixels of the network input, `[N, 2, h, w]` (u, v) -> `[N, 2, Ho, Wo]` in pixels of the output image:
     /// resized, u times `Wo / W`, v times `Ho / H`, where `(H, W)` is the size of the network's input frames.
     /// A copy when nothing changes.

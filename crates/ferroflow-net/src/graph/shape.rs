@@ -162,6 +162,20 @@ fn infer(op: &Op, inputs: &[Shape], sizes: &Sizes) -> Result<Shape, String> {
             if flow == [n, 2, h, w] { Ok(inputs[0]) } else { Err("the flow must be [N, 2, H, W] of the image".into()) }
         }
         Op::Resize { factor, .. } => one().map(|[n, c, h, w]| [n, c, factor * h, factor * w]),
+        Op::ConvexUpsample { factor } => {
+            need(2)?;
+            let ([n, c, h, w], channels) = (inputs[0], factor.saturating_mul(*factor).saturating_mul(9));
+            if *factor < 2 {
+                return Err("the factor must be at least 2".into());
+            }
+            if c != 2 {
+                return Err("a flow has two channels".into());
+            }
+            if inputs[1] != [n, channels, h, w] {
+                return Err(format!("the logits must be [N, {channels}, h, w] of the flow"));
+            }
+            Ok([n, 2, factor * h, factor * w])
+        }
         Op::ToOutput { .. } => {
             let [n, c, ..] = one()?;
             if c != 2 {

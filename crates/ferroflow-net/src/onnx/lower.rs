@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use super::emit::Emit;
 use super::proto::{self, Attribute, Tensor, TensorHead, Values, kind};
 use super::warp::Geometry;
-use super::{CorrelationForm, Inputs, OnnxError, Options, Precision, WarpForm, correlation, inputs, warp};
+use super::{
+    CorrelationForm, Inputs, OnnxError, Options, Precision, WarpForm, convex_upsample, correlation, inputs, warp,
+};
 use crate::graph::{Filter, Graph, Grid, MomentsOver, NodeId, Op, ParamId, Shape};
 use crate::weights::Weights;
 
@@ -325,6 +327,10 @@ impl<'w> Lower<'w> {
             Op::Resize { factor, filter, grid } => {
                 let x = self.single(input(0));
                 self.resize(&x, *factor, *filter, *grid);
+            }
+            Op::ConvexUpsample { factor } => {
+                let (flow, logits) = (self.single(input(0)), self.single(input(1)));
+                convex_upsample::lower(&mut self.emit, &flow, &logits, *factor);
             }
             Op::ToOutput { filter, grid } => {
                 // The output has the size of the frames, and the flow is in their pixels already.

@@ -1,9 +1,10 @@
 //! A network as an ONNX file: standard operators only, written from the same graph that every executor reads.
 //!
 //! The file takes two frames and gives the flow in pixels. What ONNX defines differently from operator set to operator set
-//! is confined to `emit`; how each of our operations is said in ONNX's is `lower`, with the two
-//! that have no counterpart, the cost volume and the warp, in files of their own.
+//! is confined to `emit`; how each of our operations is said in ONNX's is `lower`, with those that have no counterpart, the
+//! cost volume, the warp and convex upsampling, in files of their own.
 
+mod convex_upsample;
 mod correlation;
 mod emit;
 mod inputs;

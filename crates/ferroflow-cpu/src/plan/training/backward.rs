@@ -95,8 +95,26 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
                 warp::warp_gradient(isa, inputs[0], inputs[1], axes, border, rule, d, image, flow, scratch);
             }
             Kernel::Resize { resize, scale } => resize.gradient().run(isa, d, scale, update, to, scratch),
-            // Nothing else reads a value that is trained.
-            _ => {}
+            Kernel::ConvexUpsample(upsample) => {
+                let (flow, logits) = only(i, update, to);
+                upsample.gradient(isa, inputs[0], inputs[1], d, flow, logits, scratch);
+            }
+            // They read frames, or nothing.
+            Kernel::Pack(_)
+            | Kernel::PackNarrow(_)
+            | Kernel::Pixelwise { .. }
+            | Kernel::PixelMean(_)
+            | Kernel::Zeros
+            // Only plans for inference have them.
+            | Kernel::Conv(_)
+            | Kernel::Depthwise(_)
+            | Kernel::Separable(_)
+            | Kernel::SeparableFrames(..)
+            | Kernel::ChannelMean
+            | Kernel::ConvexOutput(_)
+            // Differentiated by `flow`, and above.
+            | Kernel::Output { .. }
+            | Kernel::Layer(_) => unreachable!("`{}` reads no value that is trained", step.name),
         });
     }
     if let (Some(work), Some((plane, _))) = (work, step.work) {

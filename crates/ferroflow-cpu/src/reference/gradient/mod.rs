@@ -1,6 +1,7 @@
 //! The gradient of every operation, from its definition: what the sum `<d_output, output>` adds to each input.
 
 mod conv;
+mod convex_upsample;
 mod correlation;
 mod pointwise;
 mod resize;
@@ -85,6 +86,10 @@ pub(super) fn backward<T: Real>(
             vec![wanted[0].then_some(image), wanted[1].then_some(flow)]
         }
         Op::Resize { filter, grid, .. } => one(&|| resize::adjoint(d, inputs[0].shape, *filter, *grid)),
+        Op::ConvexUpsample { factor } => {
+            let (flow, logits) = convex_upsample::gradients(inputs[0], inputs[1], d, *factor);
+            vec![wanted[0].then_some(flow), wanted[1].then_some(logits)]
+        }
         Op::ToOutput { filter, grid } => one(&|| {
             let scaled = super::pointwise::affine(d, &super::output_scale(d.shape, sizes), &[0.0]);
             resize::adjoint(&scaled, inputs[0].shape, *filter, *grid)

@@ -2,8 +2,8 @@
 
 use super::runtimes;
 use super::*;
-use crate::graph::{Builder, Correlation, Filter, FlowOrder, Frame, Grid, Naming, Warp, WarpBorder};
-use crate::weights::formula::Stream;
+use crate::graph::{Builder, Correlation, Filter, FlowOrder, Frame, Grid, Naming, Warp, WarpBorder, k};
+use crate::weights::{self, formula::Stream};
 
 const SHAPE: [usize; 4] = [2, 3, 5, 7];
 
@@ -142,6 +142,65 @@ fn cost_volumes_agree_in_both_forms() {
                 let out = runtimes::rten(&file(&graph, &options), ["frame1", "frame2"], [&f1, &f2], SHAPE);
                 close(&out, &expected, &format!("{correlation:?}, {picked:?}"));
             }
+        }
+    }
+}
+
+#[test]
+fn convex_upsampling_follows_its_formula() {
+    let [n, c, ..] = SHAPE;
+    let (h, w) = (3, 4);
+    for factor in [2, 3, 8] {
+        let shape = [n, c, factor * h, factor * w];
+        let frames = ["flow", "logits"].map(|name| Stream::new("onnx", name).tensor(shape.iter().product(), 4.0, 0.0));
+        // Every `factor`th pixel of both frames: two channels are the flow, the others the logits, several times over.
+        let picked: Vec<u32> = (0..9 * factor * factor).map(|i| (i * 5 % 6) as u32).collect();
+        let mut net = Builder::new(Naming::Dotted);
+        let coarse = [Frame::First, Frame::Second].map(|frame| {
+            let frame = net.frame(frame);
+            net.conv("coarse", frame, k(1).stride(factor).out(c).no_bias())
+        });
+        let flow = net.channels("flow.coarse", coarse[0], &[2, 0]);
+        let both = net.concat("both", &coarse);
+        let logits = net.channels("logits", both, &picked);
+        let fine = net.convex_upsample("fine", flow, logits, factor);
+        let graph = net.finish(fine, Filter::Nearest, Grid::HalfPixel, &[]);
+        let data = (0..c * c).map(|i| f32::from(u8::from(i % (c + 1) == 0))).collect();
+        let same = weights::Tensor { shape: vec![c, c, 1, 1], data };
+        let weights = Weights::new(&graph, [("coarse.weight".to_string(), same)]).unwrap();
+
+        let at = |frame: usize, b: usize, channel: usize, y: usize, x: usize| {
+            f64::from(frames[frame][((b * c + channel) * factor * h + y * factor) * factor * w + x * factor])
+        };
+        let mut expected = Vec::new();
+        for (b, component) in (0..n).flat_map(|b| [(b, 2), (b, 0)]) {
+            for (y, x) in (0..factor * h).flat_map(|y| (0..factor * w).map(move |x| (y, x))) {
+                let (mut sum, mut total) = (0.0, 0.0);
+                for k in 0..9 {
+                    let channel = picked[(k * factor + y % factor) * factor + x % factor] as usize;
+                    let weight = at(channel / c, b, channel % c, y / factor, x / factor).exp();
+                    let (qy, qx) = ((y / factor + k / 3).wrapping_sub(1), (x / factor + k % 3).wrapping_sub(1));
+                    total += weight;
+                    sum += if qy < h && qx < w { weight * at(0, b, component, qy, qx) } else { 0.0 };
+                }
+                expected.push((sum / total) as f32);
+            }
+        }
+        let file = |opset: i64, open: bool| {
+            let size = (!open).then_some((shape[2], shape[3]));
+            let options = Options { opset, size, batch: (!open).then_some(n), ..Options::default() };
+            let mut file = Vec::new();
+            export(&graph, &weights, &options, &mut file).unwrap();
+            file
+        };
+        let frames = [&frames[0][..], &frames[1]];
+        // At an open size the output is a whole multiple of the input only where strides divide it.
+        for (opset, open) in [(11, false), (13, factor != 3), (18, factor != 3)] {
+            let out = runtimes::rten(&file(opset, open), ["frame1", "frame2"], frames, shape);
+            close(&out, &expected, &format!("factor {factor}, opset {opset}, rten"));
+        }
+        if let Some(out) = runtimes::onnxruntime(&file(17, false), frames, shape) {
+            close(&out, &expected, &format!("factor {factor}, ONNX Runtime"));
         }
     }
 }

@@ -1,0 +1,320 @@
+//! Gradients of convex upsampling to its flow and to its logits. Both compute the weights again: keeping them would cost
+//! as much memory as the logits, and more time than nine exponentials.
+
+use std::ops::Range;
+
+use super::{ConvexUpsample, Gathered, Lines, NEIGHBOURS};
+use crate::{
+    Blocks, BlocksMut, Extent, Isa, LANES, Scratch, Update,
+    rows::{PiecesMut, RowsMut, for_ranges},
+    simd::{self, Kernel, Simd},
+};
+
+impl ConvexUpsample {
+    /// Gradients of [`ConvexUpsample::run`] to the flow and to the logits, where wanted, from `g`, that of its result. The
+    /// flow's is written to the lanes that the flow was read from.
+    pub fn gradient(
+        &self,
+        isa: Isa,
+        flow: Blocks<'_>,
+        logits: Blocks<'_>,
+        g: Blocks<'_>,
+        d_flow: Option<(Update, &mut BlocksMut<'_, '_>)>,
+        d_logits: Option<(Update, &mut BlocksMut<'_, '_>)>,
+        scratch: &Scratch,
+    ) {
+        self.check(flow, logits);
+        assert_eq!((g.extent, g.planes.len()), (self.to(), 1), "gradient");
+        assert!(g.planes[0].len() >= g.extent.len(), "gradient");
+        let (upsample, Extent { n, h, w }) = (self, self.from);
+        let (gathered, read) = (Gathered::len(logits), w * LANES * (logits.planes.len() + self.factor * self.factor));
+        if let Some((update, d)) = d_logits {
+            assert_eq!((d.extent, d.planes.len()), (self.from, logits.planes.len()), "extent");
+            let d = &RowsMut::new(d);
+            for_ranges(n * h, 2 * read, |range| {
+                scratch.with(Lines::len(w) + gathered, |work| {
+                    let (flow, g) = (flow.planes[0], g.planes[0]);
+                    simd::run(isa, ToLogits { upsample, flow, logits, g, range, work, update, d });
+                });
+            });
+        }
+        if let Some((update, d)) = d_flow {
+            assert_eq!(d.extent, self.from, "extent");
+            let d = &RowsMut::new(d);
+            let line = Lines::line(w);
+            let shares = SHARES * line;
+            scratch.with_shared(n * h * shares, |kept| {
+                let kept = &mut kept[..n * h * shares];
+                let to = PiecesMut::new(kept);
+                for_ranges(n * h, read, |range| {
+                    scratch.with(gathered, |work| {
+                        for row in range {
+                            // SAFETY: each row is visited once.
+                            let to = unsafe { to.piece(row * shares, shares) };
+                            simd::run(isa, ToShares { upsample, logits, g: g.planes[0], row, work, line, to });
+                        }
+                    });
+                });
+                let kept = &*kept;
+                for_ranges(n * h, (SHARES + LANES) * w, |range| {
+                    simd::run(isa, ToFlow { upsample, kept, line, range, update, d });
+                });
+            });
+        }
+    }
+}
+
+/// What a coarse pixel hands to each of its neighbours: of u, then of v.
+const SHARES: usize = 2 * NEIGHBOURS;
+
+/// The gradient that reaches fine pixels `s` of sixteen coarse ones, times the scale; 0 beyond `count`.
+///
+/// # Safety
+/// As for the methods of [`Simd`].
+#[inline(always)]
+unsafe fn reaching<S: Simd>(
+    upsample: &ConvexUpsample,
+    g: &[f32],
+    row: usize,
+    first: usize,
+    count: usize,
+    s: usize,
+) -> [S::V; 2] {
+    let ConvexUpsample { from, factor, scale, .. } = *upsample;
+    let start = ((row * factor + s / factor) * from.w + first) * factor + s % factor;
+    let mut values = [[0.0f32; LANES]; 2];
+    for (x, pixel) in g[start * LANES..].chunks(factor * LANES).enumerate().take(count) {
+        (values[0][x], values[1][x]) = (pixel[0], pixel[1]);
+    }
+    // SAFETY: the caller's; 16 floats each.
+    unsafe { [0, 1].map(|c| S::mul(S::load(values[c].as_ptr()), S::splat(scale[c]))) }
+}
+
+/// With softmax's weights w and `p = sum_c g_c flow_c` for every neighbour: `w * (p - sum w p)`, for some rows.
+struct ToLogits<'a, 'b> {
+    upsample: &'a ConvexUpsample,
+    flow: &'a [f32],
+    logits: Blocks<'a>,
+    g: &'a [f32],
+    range: Range<usize>,
+    work: &'a mut [f32],
+    update: Update,
+    d: &'a RowsMut<'b>,
+}
+
+impl Kernel for ToLogits<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let ConvexUpsample { from: Extent { h, w, .. }, factor, .. } = *self.upsample;
+        let (count_s, channels) = (factor * factor, self.upsample.logits());
+        let (lines, gathered) = self.work.split_at_mut(Lines::len(w));
+        let gathered = &mut gathered[..Gathered::len(self.logits)];
+        let (mut lines, mut logits) = (Lines::new(lines, w), Gathered::new(gathered));
+        for row in self.range {
+            lines.hold(self.upsample, self.flow, row);
+            for first in (0..w).step_by(LANES) {
+                let count = LANES.min(w - first);
+                // SAFETY: called through `simd::run`; every slice below is of 16 floats.
+                unsafe {
+                    logits.load::<S>(self.logits, row * w + first, count);
+                    for s in 0..count_s {
+                        let (weights, sum) = logits.exponentials::<S>(count_s, s);
+                        let g = reaching::<S>(self.upsample, self.g, row, first, count, s);
+                        let share = S::div(S::splat(1.0), sum);
+                        let (mut products, mut mean) = ([S::zero(); NEIGHBOURS], S::zero());
+                        for k in 0..NEIGHBOURS {
+                            let u = S::mul(g[0], lines.neighbour::<S>(k, 0, first));
+                            products[k] = S::fma(g[1], lines.neighbour::<S>(k, 1, first), u);
+                            mean = S::fma(weights[k], products[k], mean);
+                        }
+                        let mean = S::mul(mean, share);
+                        for k in 0..NEIGHBOURS {
+                            let d = S::mul(S::mul(weights[k], share), S::sub(products[k], mean));
+                            // The logits of this fine pixel are not read again.
+                            S::store(logits.values[(k * count_s + s) * LANES..][..LANES].as_mut_ptr(), d);
+                        }
+                    }
+                    // What lies in the padding of the logits is no gradient.
+                    logits.values[channels * LANES..].fill(0.0);
+                    for (block, from) in logits.values.chunks_exact(LANES * LANES).enumerate() {
+                        let mut rows = [S::zero(); LANES];
+                        rows.iter_mut().zip(from.chunks_exact(LANES)).for_each(|(row, v)| *row = S::load(v.as_ptr()));
+                        S::transpose(&mut rows);
+                        // Each row is visited once.
+                        let d = &mut self.d.row(block, row / h, row % h)[first * LANES..][..count * LANES];
+                        put::<S>(d, rows, self.update);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `sum_s w_k g_c` over the fine pixels s of every coarse pixel of a row: `[c][k][line]`, one zero before each line and
+/// zeros behind.
+struct ToShares<'a> {
+    upsample: &'a ConvexUpsample,
+    logits: Blocks<'a>,
+    g: &'a [f32],
+    row: usize,
+    work: &'a mut [f32],
+    line: usize,
+    to: &'a mut [f32],
+}
+
+impl Kernel for ToShares<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let ConvexUpsample { from: Extent { w, .. }, factor, .. } = *self.upsample;
+        let mut logits = Gathered::new(&mut self.work[..Gathered::len(self.logits)]);
+        for line in self.to.chunks_exact_mut(self.line) {
+            line[0] = 0.0;
+            line[w + 1..].fill(0.0);
+        }
+        for first in (0..w).step_by(LANES) {
+            let count = LANES.min(w - first);
+            // SAFETY: called through `simd::run`; every slice below is of 16 floats.
+            unsafe {
+                logits.load::<S>(self.logits, self.row * w + first, count);
+                let mut sums = [[S::zero(); NEIGHBOURS]; 2];
+                for s in 0..factor * factor {
+                    let (weights, sum) = logits.exponentials::<S>(factor * factor, s);
+                    let g = reaching::<S>(self.upsample, self.g, self.row, first, count, s);
+                    for (sums, g) in sums.iter_mut().zip(g) {
+                        let g = S::div(g, sum);
+                        for k in 0..NEIGHBOURS {
+                            sums[k] = S::fma(weights[k], g, sums[k]);
+                        }
+                    }
+                }
+                for (line, sum) in self.to.chunks_exact_mut(self.line).zip(sums.into_iter().flatten()) {
+                    S::store(line[1 + first..][..LANES].as_mut_ptr(), sum);
+                }
+            }
+        }
+    }
+}
+
+/// Every coarse pixel of some rows gathers what its neighbours hand it.
+struct ToFlow<'a, 'b> {
+    upsample: &'a ConvexUpsample,
+    kept: &'a [f32],
+    line: usize,
+    range: Range<usize>,
+    update: Update,
+    d: &'a RowsMut<'b>,
+}
+
+impl Kernel for ToFlow<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        let ConvexUpsample { from: Extent { h, w, .. }, lanes, .. } = *self.upsample;
+        for row in self.range {
+            // SAFETY: each row is visited once.
+            let d = unsafe { self.d.row(0, row / h, row % h) };
+            for (first, d) in (0..w).step_by(LANES).zip(d.chunks_mut(LANES * LANES)) {
+                // SAFETY: called through `simd::run`; every slice below is of 16 floats.
+                unsafe {
+                    let mut rows = [S::zero(); LANES];
+                    for (c, lane) in lanes.into_iter().enumerate() {
+                        let mut sum = S::zero();
+                        for k in 0..NEIGHBOURS {
+                            // The pixel whose neighbour `k` this one is.
+                            if !(1..=h).contains(&(row % h + 2 - k / 3)) {
+                                continue;
+                            }
+                            let line = (row + 1 - k / 3) * SHARES + c * NEIGHBOURS + k;
+                            let at = line * self.line + first + 2 - k % 3;
+                            sum = S::add(sum, S::load(self.kept[at..][..LANES].as_ptr()));
+                        }
+                        rows[lane] = S::add(rows[lane], sum);
+                    }
+                    S::transpose(&mut rows);
+                    put::<S>(d, rows, self.update);
+                }
+            }
+        }
+    }
+}
+
+/// Writes or adds as many pixels as `d` takes.
+///
+/// # Safety
+/// As for the methods of [`Simd`].
+#[inline(always)]
+unsafe fn put<S: Simd>(d: &mut [f32], pixels: [S::V; LANES], update: Update) {
+    for (d, pixel) in d.chunks_exact_mut(LANES).zip(pixels) {
+        // SAFETY: the caller's; every chunk has 16 floats.
+        unsafe {
+            let sum = if update == Update::Add { S::add(S::load(d.as_ptr()), pixel) } else { pixel };
+            S::store(d.as_mut_ptr(), sum);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        convex_upsample::tests::{CASES, logits, mixture},
+        testing::{Random, Value, both_updates},
+    };
+
+    /// Both gradients from the formula, one fine pixel at a time, in double precision.
+    fn formula(upsample: &ConvexUpsample, flow: &Value, logits: &Value, g: &Value) -> [Vec<f64>; 2] {
+        let (f, from, to) = (upsample.factor, upsample.from, upsample.to());
+        let pixels = from.n * from.h * from.w;
+        let (mut d_flow, mut d_logits) = (vec![0.0; 2 * pixels], vec![0.0; upsample.logits() * pixels]);
+        for (n, y, x) in (0..to.n).flat_map(|n| (0..to.h).flat_map(move |y| (0..to.w).map(move |x| (n, y, x)))) {
+            let g = [0, 1].map(|c| f64::from(g.at(c, n, y, x)) * f64::from(upsample.scale[c]));
+            let mixture = mixture(upsample, flow, logits, [n, y, x]);
+            let product = |flow: [f64; 2]| g[0] * flow[0] + g[1] * flow[1];
+            let mean: f64 = mixture.iter().map(|(weight, flow)| weight * product(*flow)).sum();
+            for (k, (weight, flow)) in mixture.into_iter().enumerate() {
+                let channel = (k * f + y % f) * f + x % f;
+                d_logits[channel * pixels + (n * from.h + y / f) * from.w + x / f] = weight * (product(flow) - mean);
+                let (ny, nx) = ((y / f + k / 3).wrapping_sub(1), (x / f + k % 3).wrapping_sub(1));
+                if ny < from.h && nx < from.w {
+                    for c in 0..2 {
+                        d_flow[c * pixels + (n * from.h + ny) * from.w + nx] += weight * g[c];
+                    }
+                }
+            }
+        }
+        [d_flow, d_logits]
+    }
+
+    #[test]
+    fn gradients_follow_their_formula() {
+        let mut random = Random::new(53);
+        for (factor, from) in CASES {
+            for (lanes, scale) in [([0, 1], [1.0, 1.0]), ([6, 3], [factor as f32, -0.5])] {
+                let upsample = ConvexUpsample { from, factor, lanes, scale };
+                let (flow, logits) = (random.value(7, from), logits(&mut random, &upsample));
+                let g = random.value(2, upsample.to());
+                let [want_flow, want_logits] = formula(&upsample, &flow, &logits, &g);
+                let at = |n: usize, y: usize, x: usize| (n * from.h + y) * from.w + x;
+                let pixels = from.n * from.h * from.w;
+                for isa in Isa::available() {
+                    let scratch = Scratch::new();
+                    let run = |d_flow: Option<(Update, &mut BlocksMut<'_, '_>)>,
+                               d_logits: Option<(Update, &mut BlocksMut<'_, '_>)>| {
+                        let (flow, logits, g) = (flow.blocks(), logits.blocks(), g.blocks());
+                        upsample.gradient(isa, flow, logits, g, d_flow, d_logits, &scratch);
+                    };
+                    let d_flow = both_updates(7, from, |update, d| run(Some((update, d)), None));
+                    // Sums of up to 9 * 64 terms, each of up to 8.
+                    d_flow.assert_close(2e-5, |lane, n, y, x| {
+                        let c = lanes.iter().position(|&l| l == lane);
+                        c.map_or(0.0, |c| want_flow[c * pixels + at(n, y, x)] as f32)
+                    });
+                    let d_logits = both_updates(upsample.logits(), from, |update, d| run(None, Some((update, d))));
+                    d_logits.assert_close(1e-5, |c, n, y, x| want_logits[c * pixels + at(n, y, x)] as f32);
+                }
+            }
+        }
+    }
+}
