@@ -13,11 +13,11 @@
 //!                   |
 //!   1/64: [ warp frame 2's features by the flow, 81 costs, decoder: context, flow += update ] x iterations
 //!     |  flow doubled, context through a transposed convolution
-//!   1/32, 1/16, 1/8: the same, the same decoder
-//!   1/4:  the same x fine iterations, then dilated convolutions that see far: flow += update
+//!   1/32, 1/16, 1/8, 1/4: the same decoder, fewer iterations where they cost; at 1/4 then dilated convolutions that see
+//!     |  far: flow += update
 //!   1/2:  refine: features 1, features 2 warped, flow, context -> flow += update
 //!     |
-//!   flow, enlarged bilinearly
+//!   1/1:  convex upsampling by what the last context says
 //! ```
 
 use crate::graph::{
@@ -29,8 +29,8 @@ const CORRELATION: Correlation = Correlation { max_displacement: 4, stride: 1 };
 const WARP: Warp = Warp { border: WarpBorder::Zeros, order: FlowOrder::Uv, scale: 1.0 };
 /// Channels to which each level's features of frame 1 are brought for the shared decoder.
 const PROJECTED: usize = 32;
-/// Channels of the last step's context, and of its first convolution.
-const REFINED: [usize; 2] = [24, 32];
+/// Channels of the last step's convolutions; the last is its context, which it gets as many of.
+const REFINED: [usize; 2] = [32, 16];
 /// Channels and dilation of the convolutions that see far, as in PWC-Net's context network.
 const DILATED: [(usize, usize); 5] = [(48, 1), (48, 2), (48, 4), (32, 8), (32, 1)];
 /// Updates begin this much smaller than other layers: at first, the flow is nearly zero rather than noise.
@@ -45,40 +45,50 @@ pub struct RillConfig {
     pub pyramid: [usize; 6],
     /// Channels of the decoder's convolutions; the last is the context.
     pub decoder: [usize; 4],
-    /// Iterations at each of 1/64 to 1/8.
+    /// Iterations at each of 1/64 to 1/16, where they cost next to nothing.
     pub iterations: usize,
-    /// Iterations at 1/4, where they cost most.
-    pub fine_iterations: usize,
+    /// Iterations at 1/8.
+    pub iterations8: usize,
+    /// Iterations at 1/4.
+    pub iterations4: usize,
 }
 
 impl RillConfig {
     /// 20 pairs of 448x1024 a second on two cores.
     pub const fn small() -> Self {
-        Self { pyramid: [24, 32, 40, 64, 80, 104], decoder: [64, 64, 48, 32], iterations: 4, fine_iterations: 1 }
+        Self {
+            pyramid: [24, 32, 40, 64, 80, 104],
+            decoder: [64, 64, 48, 32],
+            iterations: 4,
+            iterations8: 3,
+            iterations4: 1,
+        }
     }
 
     /// For accuracy: wider, and more iterations where they cost.
     pub const fn large() -> Self {
-        Self { pyramid: [32, 64, 80, 96, 112, 128], decoder: [128, 128, 96, 64], iterations: 6, fine_iterations: 2 }
+        Self {
+            pyramid: [32, 64, 80, 96, 112, 128],
+            decoder: [128, 128, 96, 64],
+            iterations: 6,
+            iterations8: 5,
+            iterations4: 2,
+        }
     }
 
     pub(crate) const SETTINGS: &'static [Setting<Self>] = &[
         Setting::number(
             "iterations",
-            "iterations at each of 1/64 to 1/8; any number with the same weights",
+            "iterations at each of 1/64 to 1/16; any number with the same weights",
             1.0..=32.0,
-            |c, v| {
-                c.iterations = v as usize;
-            },
+            |c, v| c.iterations = v as usize,
         ),
-        Setting::number(
-            "fine-iterations",
-            "iterations at 1/4; any number with the same weights",
-            1.0..=32.0,
-            |c, v| {
-                c.fine_iterations = v as usize;
-            },
-        ),
+        Setting::number("iterations-8", "iterations at 1/8; any number with the same weights", 1.0..=32.0, |c, v| {
+            c.iterations8 = v as usize;
+        }),
+        Setting::number("iterations-4", "iterations at 1/4; any number with the same weights", 1.0..=32.0, |c, v| {
+            c.iterations4 = v as usize;
+        }),
     ];
 
     /// The graph. Level `l` is at `1 / 2^l`.
@@ -98,7 +108,11 @@ impl RillConfig {
         for level in (FINEST..=pyramid.len()).rev() {
             let [features1, features2] = features(&mut net, level);
             let projected = net.conv(format!("project{level}"), features1, k(1).out(PROJECTED));
-            let iterations = if level == FINEST { self.fine_iterations } else { self.iterations };
+            let iterations = match level {
+                2 => self.iterations4,
+                3 => self.iterations8,
+                _ => self.iterations,
+            };
             for iteration in 1..=iterations {
                 let tag = format!("{level}_{iteration}");
                 let mut now = self.iterate(&mut net, &tag, [features1, features2], projected, state);
@@ -110,16 +124,18 @@ impl RillConfig {
             }
             state = state.map(|state| {
                 let context = if level == FINEST { "up_context_refine" } else { "up_context" };
-                let out = if level == FINEST { REFINED[0] } else { self.context() };
+                let out = if level == FINEST { REFINED[1] } else { self.context() };
                 enlarge(&mut net, level, state, context, out)
             });
         }
         let State { flow, context } = state.expect("there is at least one level");
         let features = features(&mut net, FINEST - 1);
-        let flow = refine(&mut net, features, flow, context);
-        flows.push(flow);
-        let pixels = net.scale("flow_pixels", flow, 2.0);
-        net.finish(pixels, Filter::Bilinear, Grid::HalfPixel, &flows)
+        let refined = refine(&mut net, features, State { flow, context });
+        let logits = net.conv("upsample_logits", refined.context, k(1).out(9 * 4));
+        let full = net.convex_upsample("flow1_convex", refined.flow, logits, 2);
+        let full = net.scale("flow0", full, 2.0);
+        flows.extend([refined.flow, full]);
+        net.finish(full, Filter::Bilinear, Grid::HalfPixel, &flows)
     }
 
     fn context(&self) -> usize {
@@ -200,11 +216,12 @@ fn look_around(net: &mut Builder, State { flow, context }: State) -> NodeId {
 }
 
 /// The flow at 1/2, sharpened along what is seen in frame 1 and by what does not fit in frame 2.
-fn refine(net: &mut Builder, [features1, features2]: [NodeId; 2], flow: NodeId, context: NodeId) -> NodeId {
+fn refine(net: &mut Builder, [features1, features2]: [NodeId; 2], State { flow, context }: State) -> State {
     let warped = net.warp("refine_warped", features2, flow, WARP);
-    let x = net.concat("refine_seen", &[features1, flow, context, warped]);
-    let x = net.conv_leaky("refine_0", x, k(3).out(REFINED[1]));
-    let x = net.conv_leaky("refine_1", x, k(3).out(REFINED[0]));
+    let mut x = net.concat("refine_seen", &[features1, flow, context, warped]);
+    for (i, out) in REFINED.into_iter().enumerate() {
+        x = net.conv_leaky(format!("refine_{i}"), x, k(3).out(out));
+    }
     let update = net.conv("refine_update", x, k(3).out(2).gain(UPDATE_GAIN));
-    net.sum("flow1", flow, update)
+    State { flow: net.sum("flow1", flow, update), context: x }
 }

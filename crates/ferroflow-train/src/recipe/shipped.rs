@@ -24,6 +24,7 @@ macro_rules! shipped {
 
 /// Every recipe of `recipes/`.
 pub const SHIPPED: &[Shipped] = shipped![
+    "default",
     "lightflow-synth",
     "lightflow-1",
     "lightflow-2",
