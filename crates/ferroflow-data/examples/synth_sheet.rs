@@ -1,5 +1,6 @@
 //! Draws the contact sheet and the displacement histogram of the documentation, and prints the generator's speed:
-//! `cargo run --release -p ferroflow-data --example synth_sheet -- chairs docs`.
+//! `cargo run --release -p ferroflow-data --example synth_sheet -- chairs docs`. Two numbers may follow: how many rows of two
+//! pairs, and by what factor the 512x384 frames are shrunk.
 
 use std::path::Path;
 use std::time::Instant;
@@ -9,10 +10,8 @@ use ferroflow_core::io::{write_bytes, write_frame};
 use ferroflow_core::viz::{Colours, Normalisation, Scaler, picture};
 use ferroflow_data::synth::{PRESETS, Preset, Synth};
 
-/// Panels of the sheet are the frames shrunk by this factor.
-const SHRINK: usize = 4;
-/// Pairs side by side, and below each other.
-const GRID: (usize, usize) = (2, 12);
+/// Pairs side by side.
+const COLUMNS: usize = 2;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
@@ -39,41 +38,52 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let start = Instant::now();
     (0..64).for_each(|index| drop(speed.sample(index)));
     println!(
-        "{name}: {:.1} pairs/s of 448x320 on one thread, from an empty bank",
+        "{name}: {:.1} pairs/s of 448x320 on one thread, from an almost empty bank",
         64.0 / start.elapsed().as_secs_f64()
     );
 
     if let Some(out) = arguments.next() {
         let out = Path::new(&out);
-        write_frame(out.join("synth.png"), &sheet(&synth))?;
+        let mut number = |default: usize| arguments.next().map_or(Ok(default), |text| text.parse());
+        let (rows, shrink) = (number(12)?, number(4)?);
+        let sheet = sheet(&synth, rows, shrink);
+        write_frame(out.join(format!("synth-{name}.png")), &sheet)?;
+        let mut jpeg = Vec::new();
+        image::codecs::jpeg::JpegEncoder::new_with_quality(&mut jpeg, 70).encode(
+            sheet.rgb(),
+            sheet.width() as u32,
+            sheet.height() as u32,
+            image::ExtendedColorType::Rgb8,
+        )?;
+        write_bytes(out.join(format!("synth-{name}.jpg")), &jpeg)?;
         write_bytes(out.join("synth-displacements.svg"), histogram(&name, &lengths).as_bytes())?;
     }
     Ok(())
 }
 
-/// Frame 1, frame 2, flow and occlusion of 24 pairs.
-fn sheet(synth: &Synth) -> Frame {
-    let (w, h) = (512 / SHRINK, 384 / SHRINK);
+/// Frame 1, frame 2, flow and occlusion of some pairs.
+fn sheet(synth: &Synth, rows: usize, factor: usize) -> Frame {
+    let (w, h) = (512 / factor, 384 / factor);
     let mut panels: Vec<Frame> = Vec::new();
-    for index in 0..GRID.0 * GRID.1 {
+    for index in 0..COLUMNS * rows {
         let sample = synth.sample(index as u64 * 7);
         let (Some(flow), Some(occlusion)) = (sample.flow, sample.occlusion) else { continue };
         let colours = picture(&flow, Colours::default(), &mut Scaler::new(Normalisation::Percentile(99.0)));
         let mask = Frame::from_fn(512, 384, |x, y| [u8::from(occlusion.get(x, y)) * 255; 3]);
-        panels.extend([sample.first, sample.second, colours, mask].iter().map(shrink));
+        panels.extend([sample.first, sample.second, colours, mask].iter().map(|frame| shrink(frame, factor)));
     }
-    Frame::from_fn(GRID.0 * 4 * w, GRID.1 * h, |x, y| panels[y / h * GRID.0 * 4 + x / w].pixel(x % w, y % h))
+    Frame::from_fn(COLUMNS * 4 * w, rows * h, |x, y| panels[y / h * COLUMNS * 4 + x / w].pixel(x % w, y % h))
 }
 
 /// The mean of every block of pixels.
-fn shrink(frame: &Frame) -> Frame {
-    Frame::from_fn(frame.width() / SHRINK, frame.height() / SHRINK, |x, y| {
+fn shrink(frame: &Frame, factor: usize) -> Frame {
+    Frame::from_fn(frame.width() / factor, frame.height() / factor, |x, y| {
         let mut sum = [0usize; 3];
-        for i in 0..SHRINK * SHRINK {
-            let pixel = frame.pixel(x * SHRINK + i % SHRINK, y * SHRINK + i / SHRINK);
+        for i in 0..factor * factor {
+            let pixel = frame.pixel(x * factor + i % factor, y * factor + i / factor);
             (0..3).for_each(|k| sum[k] += usize::from(pixel[k]));
         }
-        sum.map(|s| (s / (SHRINK * SHRINK)) as u8)
+        sum.map(|s| (s / (factor * factor)) as u8)
     })
 }
 

@@ -246,6 +246,15 @@ cli!(synthetic_pairs_are_written_checked_packed_and_evaluated, |run| {
     assert!(error.contains("chairs"), "{error}");
 });
 
+cli!(a_generator_is_checked_without_writing, |run| {
+    let text = run.ok(&["synth", "world", "--check", "4", "--size", "48x64", "--without-effects", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert!(report["warped"]["mean"].as_f64().unwrap() < report["unwarped"]["mean"].as_f64().unwrap());
+    assert_eq!(report["pairs"], 4);
+    assert!(run.ok(&["synth", "wild", "--check", "2", "--size", "48x64"]).contains("pairs/s"));
+    run.fails(2, &["synth", "world"]);
+});
+
 cli!(offline_inputs_and_outputs_score_like_our_own, |run| {
     run.ok(&["synth", "sdhom", "--count", "2", "--size", "64x96", "-o", "data"]);
     run.ok(&["export", "inputs", "chairs:data", "-o", "prepared", "--layout", "flownet2", "--format", "bin"]);

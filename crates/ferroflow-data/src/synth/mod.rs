@@ -2,22 +2,27 @@
 //!
 //! A scene is a background and textured objects, layer over layer (`scene`); each layer moves by its own map
 //! (`motion`) and is painted with anti-aliased edges into both frames (`render`). The layers' own coordinates are the
-//! pixels of frame 1, so the flow is known exactly. Sample `i` depends on the preset, the seed, the size and `i` alone,
+//! pixels of frame 1, so the flow is known exactly. Instead of a background there may be planes in space before a camera
+//! that moves (`world`). What light, air and storage do to the pictures comes last (`develop`, `compress`). Sample `i` depends on the preset, the seed, the size and `i` alone,
 //! and only `+ - * /` and square roots are used: the same bytes on every machine and for any number of threads.
 
+mod compress;
 pub mod coverage;
+mod develop;
+pub mod measure;
 pub mod motion;
 mod preset;
 mod render;
 mod scene;
 mod shape;
 mod texture;
+mod world;
 mod write;
 
 use std::path::Path;
 use std::sync::Arc;
 
-pub use preset::{Effects, Movement, PRESETS, Preset};
+pub use preset::{Effects, Movement, PRESETS, Places, Preset};
 use texture::Bank;
 pub use write::write;
 

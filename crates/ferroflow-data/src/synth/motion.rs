@@ -130,6 +130,18 @@ impl Motion {
         Self { waves, map, inverse: map.inverse() }
     }
 
+    /// The same motion in a frame `scale` times as wide and high.
+    pub fn scaled(&self, scale: f32) -> Self {
+        let waves = self.waves.iter().map(|wave| Wave {
+            amplitude: wave.amplitude * scale,
+            frequency: wave.frequency / scale,
+            ..*wave
+        });
+        let [a, b, c, d, e, f, g, h, i] = self.map.0;
+        let map = Homography([a, b, c * scale, d, e, f * scale, g / scale, h / scale, i]);
+        Self::new(waves.collect(), map)
+    }
+
     /// The homography part.
     pub fn homography(&self) -> Homography {
         self.map

@@ -6,8 +6,13 @@
 //! the large ones of FlyingThings3D (Mayer et al. 2016), `auto` mixes all scales in the manner of AutoFlow (Sun et al. 2021).
 //! `shifts` is ours: where most of a frame hardly moves, no motion at all is a good answer, and a network that concatenates
 //! its frames stays with it for a long time; even displacements make it compare them first.
+//!
+//! `world` and `wild` are ours too, and the only ones whose motion scales with the frame. `world` moves a camera through streets
+//! (as in KITTI, Geiger et al. 2013), rooms and open places (as in Sintel, Butler et al. 2012); `wild` is `auto` with glass,
+//! repeating textures and every effect.
 
-/// A family of scenes. Lengths are pixels of the frames made, whatever their size: a larger frame is a wider window.
+/// A family of scenes. Lengths are pixels of the frames made, whatever their size: a larger frame is a wider window. Where
+/// the preset is [`relative`](Self::relative), they are pixels of a frame as large as 512x384 and scale with the frame.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preset {
     /// The name that selects it.
@@ -26,6 +31,23 @@ pub struct Preset {
     pub speed: (f32, f32),
     /// What the camera and the air do to the pictures.
     pub effects: Effects,
+    /// Everything scales with the frame.
+    pub relative: bool,
+    /// A world in depth instead of a flat background.
+    pub places: Option<Places>,
+    /// Share of textures that repeat: bricks, tiles, windows; or hardly vary: asphalt.
+    pub materials: f32,
+    /// Share of objects that light passes through.
+    pub glass: f32,
+}
+
+/// Shares of the places of a world; the rest is open ground.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Places {
+    /// Streets that are driven along.
+    pub street: f32,
+    /// Rooms.
+    pub room: f32,
 }
 
 /// Bounds of one layer's random motion; each parameter is `bound * clip(sign(g) |g|^power / at)`, g normal.
@@ -49,6 +71,12 @@ pub struct Movement {
     pub bend: f32,
 }
 
+impl Movement {
+    /// None at all.
+    const NONE: Self =
+        Self { shift: 0.0, power: 1, at: 1.0, rotation: 0.0, zoom: 0.0, tilt: 0.0, bend_chance: 0.0, bend: 0.0 };
+}
+
 /// Effects that break brightness constancy, all off in [`Effects::NONE`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effects {
@@ -62,17 +90,48 @@ pub struct Effects {
     pub noise: f32,
     /// Chance of fog.
     pub fog_chance: f32,
+    /// Chance of soft shadows that move over the scene on their own.
+    pub shadow_chance: f32,
+    /// Chance of another tone curve in each frame.
+    pub gamma_chance: f32,
+    /// Chance of compression, as JPEG and video have it.
+    pub compress_chance: f32,
 }
 
 impl Effects {
     /// Brightness constancy up to sampling.
-    pub const NONE: Self = Self { blur_chance: 0.0, shutter: 0.0, lighting: 0.0, noise: 0.0, fog_chance: 0.0 };
+    pub const NONE: Self = Self {
+        blur_chance: 0.0,
+        shutter: 0.0,
+        lighting: 0.0,
+        noise: 0.0,
+        fog_chance: 0.0,
+        shadow_chance: 0.0,
+        gamma_chance: 0.0,
+        compress_chance: 0.0,
+    };
 }
 
 /// Names accepted by [`Preset::named`].
-pub const PRESETS: [&str; 5] = ["chairs", "sdhom", "things", "auto", "shifts"];
+pub const PRESETS: [&str; 7] = ["chairs", "sdhom", "things", "auto", "shifts", "world", "wild"];
 
 impl Preset {
+    /// What the presets differ from: one thing that does not move.
+    const PLAIN: Self = Self {
+        name: "",
+        objects: (1.0, 1.0),
+        diameter: [130.0, 110.0, 40.0, 480.0],
+        chairs: 0.0,
+        background: Movement::NONE,
+        object: Movement::NONE,
+        speed: (1.0, 1.0),
+        effects: Effects::NONE,
+        relative: false,
+        places: None,
+        materials: 0.0,
+        glass: 0.0,
+    };
+
     /// The preset of that name.
     pub fn named(name: &str) -> Option<Self> {
         match name {
@@ -81,6 +140,8 @@ impl Preset {
             "things" => Some(Self::things()),
             "auto" => Some(Self::auto()),
             "shifts" => Some(Self::shifts()),
+            "world" => Some(Self::world()),
+            "wild" => Some(Self::wild()),
             _ => None,
         }
     }
@@ -113,7 +174,15 @@ impl Preset {
                 bend: 0.15,
             },
             speed: (1.0, 1.0),
-            effects: Effects { blur_chance: 0.1, shutter: 0.5, lighting: 0.05, noise: 3.0, fog_chance: 0.05 },
+            effects: Effects {
+                blur_chance: 0.1,
+                shutter: 0.5,
+                lighting: 0.05,
+                noise: 3.0,
+                fog_chance: 0.05,
+                ..Effects::NONE
+            },
+            ..Self::PLAIN
         }
     }
 
@@ -137,7 +206,15 @@ impl Preset {
             background: movement,
             object: Movement { shift: 8.0, ..movement },
             speed: (0.1, 1.0),
-            effects: Effects { blur_chance: 0.1, shutter: 0.5, lighting: 0.05, noise: 3.0, fog_chance: 0.05 },
+            effects: Effects {
+                blur_chance: 0.1,
+                shutter: 0.5,
+                lighting: 0.05,
+                noise: 3.0,
+                fog_chance: 0.05,
+                ..Effects::NONE
+            },
+            ..Self::PLAIN
         }
     }
 
@@ -169,7 +246,15 @@ impl Preset {
                 bend: 0.25,
             },
             speed: (0.4, 1.2),
-            effects: Effects { blur_chance: 0.25, shutter: 0.6, lighting: 0.08, noise: 3.0, fog_chance: 0.1 },
+            effects: Effects {
+                blur_chance: 0.25,
+                shutter: 0.6,
+                lighting: 0.08,
+                noise: 3.0,
+                fog_chance: 0.1,
+                ..Effects::NONE
+            },
+            ..Self::PLAIN
         }
     }
 
@@ -201,7 +286,15 @@ impl Preset {
                 bend: 0.25,
             },
             speed: (0.05, 1.2),
-            effects: Effects { blur_chance: 0.25, shutter: 0.7, lighting: 0.15, noise: 5.0, fog_chance: 0.15 },
+            effects: Effects {
+                blur_chance: 0.25,
+                shutter: 0.7,
+                lighting: 0.15,
+                noise: 5.0,
+                fog_chance: 0.15,
+                ..Effects::NONE
+            },
+            ..Self::PLAIN
         }
     }
 
@@ -226,12 +319,52 @@ impl Preset {
             object: Movement { shift: 5.0, ..movement },
             speed: (1.0, 1.0),
             effects: Effects { noise: 2.0, ..Effects::NONE },
+            ..Self::PLAIN
         }
     }
 
-    /// The same scenes without noise, blur, fog and changes of light.
+    /// A camera that moves through streets, rooms and open places, among things that move; now and then something flies past.
+    pub fn world() -> Self {
+        Self {
+            name: "world",
+            // Most scenes have none: the world is full enough.
+            objects: (-4.0, 2.0),
+            object: Self::auto().object,
+            diameter: [90.0, 70.0, 20.0, 300.0],
+            speed: (0.05, 1.0),
+            effects: Effects {
+                blur_chance: 0.2,
+                shutter: 0.5,
+                lighting: 0.08,
+                noise: 4.0,
+                fog_chance: 0.12,
+                shadow_chance: 0.15,
+                gamma_chance: 0.2,
+                compress_chance: 0.3,
+            },
+            relative: true,
+            places: Some(Places { street: 0.45, room: 0.2 }),
+            ..Self::PLAIN
+        }
+    }
+
+    /// `auto` with everything on: glass, repeating textures, shadows, tone curves, compression; it scales with the frame.
+    pub fn wild() -> Self {
+        let auto = Self::auto();
+        Self {
+            name: "wild",
+            effects: Effects { shadow_chance: 0.25, gamma_chance: 0.25, compress_chance: 0.3, ..auto.effects },
+            relative: true,
+            materials: 0.3,
+            glass: 0.1,
+            ..auto
+        }
+    }
+
+    /// The same scenes without noise, blur, fog, compression, changes of light and things that light passes through.
     pub fn without_effects(mut self) -> Self {
         self.effects = Effects::NONE;
+        self.glass = 0.0;
         self
     }
 }

@@ -3,28 +3,39 @@
 use ferroflow_core::{FlowField, Frame, Mask};
 
 use super::coverage::{Coverage, Point};
+use super::develop::develop;
 use super::motion::Motion;
-use super::scene::{Layer, Light, Paint, Scene};
-use crate::random::mix;
+use super::scene::{Layer, Paint, Scene};
+use super::world::Stage;
 
 /// What a scene looks like and how it moves.
 #[derive(Clone, Debug)]
 pub struct Rendered {
     /// Both frames.
     pub frames: [Frame; 2],
-    /// Exact flow of every pixel of frame 1, also where it leaves the frame or is covered.
+    /// Exact flow of every pixel of frame 1, also where it leaves the frame or is covered; unknown where it has none.
     pub flow: FlowField,
     /// Pixels of frame 1 that are covered or outside in frame 2.
     pub occlusion: Mask,
 }
 
 /// One frame being painted.
-struct Canvas {
-    width: usize,
-    height: usize,
-    color: Vec<[f32; 4]>,
-    /// Which layer's surface a pixel shows (the one covering at least half of it).
-    owner: Vec<u8>,
+pub struct Canvas {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Red, green, blue, 0..=255 as long as no light is too bright, and an idle lane.
+    pub color: Vec<[f32; 4]>,
+    /// Which surface a pixel shows (the one covering at least half of it): a face of the world, or a layer after those.
+    pub owner: Vec<u16>,
+}
+
+impl Canvas {
+    /// Black.
+    pub fn new(width: usize, height: usize) -> Self {
+        Self { width, height, color: vec![[0.0; 4]; width * height], owner: vec![0; width * height] }
+    }
 }
 
 /// Buffers for one row.
@@ -56,23 +67,36 @@ pub fn render(scene: &Scene, width: usize, height: usize) -> Rendered {
             dy: vec![0.0; width],
         },
     };
+    let stage = scene.world.as_ref().map(|world| Stage::new(world, width, height));
+    let mut ranks = stage.as_ref().map(Stage::ranks).unwrap_or_default();
+    let faces = ranks.len();
+    // Layers lie before all of the world, each over those before it.
+    let farthest = ranks.iter().max().map_or(0, |&rank| rank + 1);
+    ranks.extend((0..scene.layers.len()).map(|layer| farthest + layer as u16));
     let mut paint = |moment: Moment| {
         let mut canvas =
-            Canvas { width, height, color: vec![[0.0; 4]; width * height], owner: vec![0; width * height] };
+            stage.as_ref().map_or_else(|| Canvas::new(width, height), |stage| stage.paint(moment as usize));
         for (index, layer) in scene.layers.iter().enumerate() {
-            painter.layer(&mut canvas, layer, index as u8, moment, &mut u, &mut v);
+            painter.layer(&mut canvas, layer, (faces + index) as u16, moment, &mut u, &mut v);
         }
         canvas
     };
     let first = paint(Moment::First);
     let second = paint(Moment::Second);
-    let occlusion = occlusion(&first, &second, &u, &v);
-    let noise = |frame: u64| (scene.noise, mix(scene.noise_key ^ frame));
-    Rendered {
-        frames: [develop(&first, scene.light[0], noise(1)), develop(&second, scene.light[1], noise(2))],
-        flow: FlowField::new(width, height, u, v).expect("both planes were made width * height long"),
-        occlusion,
+    let known = stage.as_ref().map(|stage| stage.flow(&first.owner, &mut u, &mut v));
+    let mut occlusion = occlusion(&first, &second, &u, &v, &ranks);
+    let mut flow = FlowField::new(width, height, u, v).expect("both planes were made width * height long");
+    if let (Some(stage), Some(known)) = (stage, known) {
+        for ((hidden, &owner), &known) in occlusion.data_mut().iter_mut().zip(&first.owner).zip(&known) {
+            *hidden |= !known || ((owner as usize) < faces && stage.gone(owner));
+        }
+        if known.contains(&false) {
+            let known = Mask::new(width, height, known).expect("the flow names a value for each pixel");
+            flow = flow.with_validity(known).expect("the mask has the flow's size");
+        }
     }
+    let frames = [develop(&first, &scene.films[0]), develop(&second, &scene.films[1])];
+    Rendered { frames, flow, occlusion }
 }
 
 struct Painter {
@@ -82,14 +106,14 @@ struct Painter {
 }
 
 impl Painter {
-    fn layer(&mut self, canvas: &mut Canvas, layer: &Layer, index: u8, moment: Moment, u: &mut [f32], v: &mut [f32]) {
+    fn layer(&mut self, canvas: &mut Canvas, layer: &Layer, index: u16, moment: Moment, u: &mut [f32], v: &mut [f32]) {
         for (order, part) in layer.parts.iter().enumerate() {
             let owns = order == 0;
-            let motion = &layer.motion;
+            let (motion, opacity) = (&layer.motion, layer.opacity);
             let taps = self.taps(&part.contours, motion, canvas);
             if part.contours.is_empty() {
                 for y in 0..canvas.height {
-                    self.row.alpha.fill(1.0);
+                    self.row.alpha.fill(opacity);
                     self.fill(canvas, &part.paint, motion, index, owns, moment, taps, (0, canvas.width), 0, y, u, v);
                 }
                 continue;
@@ -100,6 +124,9 @@ impl Painter {
             let (x0, y0) = self.coverage.origin;
             for y in 0..self.coverage.size.1 {
                 if let Some((from, to)) = self.coverage.row(y, &mut self.row.alpha) {
+                    if opacity < 1.0 {
+                        self.row.alpha[from..to].iter_mut().for_each(|a| *a *= opacity);
+                    }
                     self.fill(canvas, &part.paint, motion, index, owns, moment, taps, (from, to), x0, y0 + y, u, v);
                 }
             }
@@ -177,7 +204,7 @@ impl Painter {
         canvas: &mut Canvas,
         paint: &Paint,
         motion: &Motion,
-        index: u8,
+        index: u16,
         owns: bool,
         moment: Moment,
         taps: usize,
@@ -275,7 +302,8 @@ fn widen(c: [f32; 3]) -> [f32; 4] {
 }
 
 /// A pixel is occluded where its surface lies outside frame 2 or under a nearer layer there.
-fn occlusion(first: &Canvas, second: &Canvas, u: &[f32], v: &[f32]) -> Mask {
+fn occlusion(first: &Canvas, second: &Canvas, u: &[f32], v: &[f32], ranks: &[u16]) -> Mask {
+    let rank = |owner: u16| ranks.get(owner as usize).copied().unwrap_or(0);
     let (w, h) = (first.width, first.height);
     let mut mask = Mask::filled(w, h, false);
     let (right, bottom) = ((w - 1) as f32, (h - 1) as f32);
@@ -288,9 +316,10 @@ fn occlusion(first: &Canvas, second: &Canvas, u: &[f32], v: &[f32]) -> Mask {
         let (x0, y0) = (x as usize, y as usize);
         let (x1, y1) = ((x0 + 1).min(w - 1), (y0 + 1).min(h - 1));
         let (fx, fy) = (x - x0 as f32, y - y0 as f32);
+        let own = rank(first.owner[i]);
         // Only layers in front can hide; by bilinear weight, so that a surface's own edge does not count.
         let above = |x: usize, y: usize, weight: f32| {
-            if second.owner[y * w + x] > first.owner[i] { weight } else { 0.0 }
+            if rank(second.owner[y * w + x]) > own { weight } else { 0.0 }
         };
         let hiding = above(x0, y0, (1.0 - fx) * (1.0 - fy))
             + above(x1, y0, fx * (1.0 - fy))
@@ -299,30 +328,4 @@ fn occlusion(first: &Canvas, second: &Canvas, u: &[f32], v: &[f32]) -> Mask {
         *hidden = hiding >= 0.5;
     }
     mask
-}
-
-/// Light, noise and rounding to 8 bits.
-fn develop(canvas: &Canvas, light: Light, (noise, key): (f32, u64)) -> Frame {
-    let (w, h) = (canvas.width, canvas.height);
-    let mut rgb = vec![0u8; w * h * 3];
-    // A sum of two uniform bytes has variance (256^2 - 1) / 6; two such sums are added, one shared by the channels.
-    let amplitude = noise / (65_535.0f32 / 3.0).sqrt();
-    for (y, (out, row)) in rgb.chunks_exact_mut(w * 3).zip(canvas.color.chunks_exact(w)).enumerate() {
-        let down = 1.0 + light.slope.1 * (y as f32 - h as f32 * 0.5);
-        for (x, (out, color)) in out.chunks_exact_mut(3).zip(row).enumerate() {
-            let shade = down + light.slope.0 * (x as f32 - w as f32 * 0.5);
-            let mut value: [f32; 3] = std::array::from_fn(|k| color[k] * light.gain[k] * shade);
-            if noise > 0.0 {
-                let bytes = mix(key.wrapping_add((y * w + x) as u64)).to_le_bytes().map(i32::from);
-                let shared = bytes[6] + bytes[7] - 510;
-                for k in 0..3 {
-                    value[k] += amplitude * (bytes[2 * k] + bytes[2 * k + 1] + shared) as f32;
-                }
-            }
-            for k in 0..3 {
-                out[k] = (value[k] + 0.5).clamp(0.0, 255.0) as u8;
-            }
-        }
-    }
-    Frame::new(w, h, rgb).expect("the buffer was made width * height * 3 long")
 }

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::coverage::Point;
+use super::develop::{Film, Light, Shadow};
 use super::motion::{Homography, Motion, Wave};
-use super::preset::{Movement, Preset};
+use super::preset::{Effects, Movement, Preset};
 use super::shape::{self, Piece};
-use super::texture::{Bank, Cutout, Tile};
+use super::texture::{Bank, Cutout, Material, Tile};
+use super::world::World;
 use crate::math::{cos_turns, exp2, sin_turns};
-use crate::random::Random;
+use crate::random::{Random, mix};
 
 /// How a part is coloured: a tile under an affine map, then `color * gain + bias`, shaded across the object.
 #[derive(Clone, Debug)]
@@ -45,30 +47,21 @@ pub struct Layer {
     pub parts: Vec<Part>,
     /// Frame 1 to frame 2.
     pub motion: Motion,
-}
-
-/// Change of light in one frame: `(color * gain + bias) * (1 + slope . (p - center))`.
-#[derive(Clone, Copy, Debug)]
-pub struct Light {
-    /// Factor per channel.
-    pub gain: [f32; 3],
-    /// Relative change per pixel, right and down.
-    pub slope: (f32, f32),
+    /// Share of light that it stops. Below 1/2 the flow is that of what lies behind it.
+    pub opacity: f32,
 }
 
 /// One pair of frames before rendering, layers from back to front.
 #[derive(Clone, Debug)]
 pub struct Scene {
-    /// Background first.
+    /// A world in depth behind the layers.
+    pub world: Option<World>,
+    /// Background first, if there is no world.
     pub layers: Vec<Layer>,
     /// Exposure as a share of the time between the frames; 0 = no motion blur.
     pub shutter: f32,
-    /// Light of each frame.
-    pub light: [Light; 2],
-    /// Standard deviation of the noise, grey levels.
-    pub noise: f32,
-    /// Key of the noise.
-    pub noise_key: u64,
+    /// How each frame is exposed.
+    pub films: [Film; 2],
 }
 
 struct Fog {
@@ -81,7 +74,10 @@ impl Scene {
     /// The scene number `index` of a preset and a seed, `width` x `height` pixels.
     pub fn draw(preset: &Preset, bank: &Bank, seed: u64, index: u64, width: usize, height: usize) -> Self {
         let mut random = Random::new(seed, &[0x5CE7E, index]);
-        let (w, h) = (width as f32, height as f32);
+        let full = (width as f32, height as f32);
+        // A scene that scales is drawn for 512x384 pixels' worth of area and enlarged.
+        let scale = if preset.relative { (full.0 * full.1 / (512.0 * 384.0)).sqrt() } else { 1.0 };
+        let (w, h) = (full.0 / scale, full.1 / scale);
         let effects = preset.effects;
         let shutter = if random.chance(effects.blur_chance) { effects.shutter * random.range(0.2, 1.0) } else { 0.0 };
         let speed = random.log_range(preset.speed.0, preset.speed.1 * 1.0001);
@@ -94,16 +90,23 @@ impl Scene {
         let choices: Vec<u64> = (0..6).map(|_| random.bits() >> 8).collect();
 
         let center = (w / 2.0, h / 2.0);
-        let (map, waves) = movement(&mut random, &preset.background, speed, center);
-        let backdrop = Motion::new(waves, map);
-        let density = random.log_range(0.7, 1.7);
-        let paint = Paint::draw(&mut random, bank.tile(index, choices[0]), density, center, 1.0, haze(1.0));
-        let mut layers = vec![Layer { parts: vec![Part { contours: Vec::new(), paint }], motion: backdrop }];
+        let (world, mut layers, map) = if let Some(places) = &preset.places {
+            let stream = Random::new(seed, &[0x3D, index]);
+            let world = World::draw(stream, bank, index, places, fog.is_some(), shutter, (width, height));
+            (Some(world), Vec::new(), Homography::IDENTITY)
+        } else {
+            let (map, waves) = movement(&mut random, &preset.background, speed, center);
+            let backdrop = Motion::new(waves, map);
+            let density = random.log_range(0.7, 1.7);
+            let tile = tile(&mut random, preset, bank, index, choices[0]);
+            let paint = Paint::draw(&mut random, tile, density, center, 1.0, haze(1.0));
+            let parts = vec![Part { contours: Vec::new(), paint }];
+            (None, vec![Layer { parts, motion: backdrop, opacity: 1.0 }], map)
+        };
 
         let area = (w * h / (512.0 * 384.0)).clamp(0.02, 12.0);
         let count = (random.range(preset.objects.0, preset.objects.1) * area + 0.5) as usize;
-        // The owner of a pixel is stored in a byte.
-        let count = count.clamp(1, 250);
+        let count = count.clamp(usize::from(world.is_none()), 250);
         for i in 0..count {
             let nearness = i as f32 / count as f32;
             layers.push(object(
@@ -118,17 +121,91 @@ impl Scene {
                 haze(0.9 - 0.9 * nearness),
             ));
         }
+        if scale != 1.0 {
+            layers = layers.into_iter().map(|layer| layer.scaled(scale)).collect();
+        }
         let light = |random: &mut Random, strength: f32| {
             let gain = 1.0 + random.normal() * strength;
             Light {
                 gain: std::array::from_fn(|_| gain * (1.0 + 0.3 * random.normal() * strength)),
-                slope: (random.normal() * strength / w, random.normal() * strength / h),
+                slope: (random.normal() * strength / full.0, random.normal() * strength / full.1),
             }
         };
         let light = [light(&mut random, 0.0), light(&mut random, effects.lighting)];
         let noise = effects.noise * random.unit() * random.unit();
-        Self { layers, shutter, light, noise, noise_key: random.bits() }
+        let key = random.bits();
+        let mut films = [0, 1].map(|frame| Film {
+            light: light[frame],
+            shadow: None,
+            gamma: 1.0,
+            noise,
+            key: mix(key ^ (frame as u64 + 1)),
+            quality: None,
+        });
+        process(&mut films, &effects, Random::new(seed, &[0xF113, index]), full);
+        Self { world, layers, shutter, films }
     }
+}
+
+/// Shadows, tone curve and compression; their draws are a stream of their own.
+fn process(films: &mut [Film; 2], effects: &Effects, mut random: Random, (w, h): Point) {
+    if random.chance(effects.shadow_chance) {
+        let (edge, depth) = (random.log_range(0.4, 4.0), random.range(0.15, 0.6));
+        let mut waves = [(0.0, 0.0, 0.0); 3].map(|_| {
+            let (turn, periods) = (random.unit(), random.log_range(0.5, 4.0));
+            (periods * cos_turns(turn) / w, periods * sin_turns(turn) / h, random.unit())
+        });
+        let travel = random.log_range(0.005, 0.2);
+        for film in films.iter_mut() {
+            film.shadow = Some(Shadow { waves, edge, depth });
+            for wave in &mut waves {
+                wave.2 += random.spread(travel);
+            }
+        }
+    }
+    if random.chance(effects.gamma_chance) {
+        let common = random.normal() * 0.25;
+        for film in films.iter_mut() {
+            film.gamma = exp2(common + random.normal() * 0.12);
+        }
+    }
+    if random.chance(effects.compress_chance) {
+        let quality = random.between(30, 90);
+        for film in films.iter_mut() {
+            film.quality = Some((quality + random.below(5)) as u8);
+        }
+    }
+}
+
+impl Layer {
+    /// The same layer in a frame `scale` times as wide and high.
+    fn scaled(self, scale: f32) -> Self {
+        let parts = self.parts.into_iter().map(|mut part| {
+            for p in part.contours.iter_mut().flatten() {
+                *p = (p.0 * scale, p.1 * scale);
+            }
+            // A texture enlarged as much would be blurred, one not enlarged would be another texture: half way.
+            let finer = if part.paint.cutout { 1.0 } else { scale.sqrt() };
+            for k in [0, 1, 3, 4] {
+                part.paint.map[k] *= finer / scale;
+            }
+            part.paint.density *= finer / scale;
+            part.paint.shade.1 /= scale;
+            part.paint.shade.2 /= scale;
+            part
+        });
+        Self { parts: parts.collect(), motion: self.motion.scaled(scale), opacity: self.opacity }
+    }
+}
+
+/// The tile of a choice, by chance one of the materials that repeat.
+fn tile(random: &mut Random, preset: &Preset, bank: &Bank, index: u64, choice: u64) -> Arc<Tile> {
+    const REPEATING: [Material; 4] = [Material::Checks, Material::Brick, Material::Facade, Material::Asphalt];
+    // Without a chance there is no draw: the presets without one stay what they are.
+    if preset.materials > 0.0 && random.chance(preset.materials) {
+        return bank.material(index, REPEATING[random.below(REPEATING.len())], choice);
+    }
+    bank.tile(index, choice)
 }
 
 /// A clipped power of a normal variable, in `-1..1`.
@@ -198,7 +275,8 @@ fn object(
     let motion = Motion::new(waves, own.before(backdrop));
     let paints: Vec<Paint> = (0..3)
         .map(|k| {
-            let tile = bank.tile(index, choices[(1 + random.below(choices.len() - 1) + k) % choices.len()]);
+            let choice = choices[(1 + random.below(choices.len() - 1) + k) % choices.len()];
+            let tile = tile(random, preset, bank, index, choice);
             let density = random.log_range(0.7, 3.0);
             // Painted metal and cloth: many surfaces of furniture are nearly plain.
             let contrast =
@@ -216,7 +294,10 @@ fn object(
             .collect(),
         paint: paints[piece.paint % paints.len()].clone().shaded(piece.shade, piece.plain),
     };
-    Layer { parts: pieces.iter().map(part).collect(), motion }
+    let parts = pieces.iter().map(part).collect();
+    let glass = preset.glass > 0.0 && random.chance(preset.glass);
+    let opacity = if glass { random.range(0.15, 0.85) } else { 1.0 };
+    Layer { parts, motion, opacity }
 }
 
 /// An object from a picture: a rectangle whose texture's alpha gives the shape.
@@ -249,7 +330,7 @@ fn cutout(
     let corner = |x: f32, y: f32| (center.0 + c * x * rx - s * y * ry, center.1 + s * x * rx + c * y * ry);
     let contour = vec![corner(-1.0, -1.0), corner(1.0, -1.0), corner(1.0, 1.0), corner(-1.0, 1.0)];
     let step = if motion.bends() { 8.0 } else { f32::MAX };
-    Layer { parts: vec![Part { contours: vec![shape::subdivide(&contour, step)], paint }], motion }
+    Layer { parts: vec![Part { contours: vec![shape::subdivide(&contour, step)], paint }], motion, opacity: 1.0 }
 }
 
 impl Paint {

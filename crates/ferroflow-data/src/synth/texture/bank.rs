@@ -13,6 +13,28 @@ const WINDOW: u64 = 40;
 /// Samples per new tile.
 const PACE: u64 = 24;
 
+/// What a surface of the world is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Material {
+    /// Road or concrete: fine and nearly grey.
+    Asphalt,
+    /// Grass, hedges, crowns of trees.
+    Foliage,
+    /// Storeys with windows, four by four.
+    Facade,
+    /// Courses of bricks.
+    Brick,
+    /// A chequerboard of tiles.
+    Checks,
+    /// Boards.
+    Wood,
+    /// Sky, clear or clouded.
+    Sky,
+}
+
+/// Tiles of one material in reach of a sample, and samples per new one.
+const MATERIALS: (u64, u64) = (4, 192);
+
 /// A shared store of tiles, made when first used. At most about 100 MB.
 #[derive(Debug, Default)]
 pub struct Bank {
@@ -22,6 +44,7 @@ pub struct Bank {
     /// Cut-outs given by the user, which replace the drawn objects when there are any.
     pub cutouts: Vec<Cutout>,
     tiles: Mutex<HashMap<u64, Arc<OnceLock<Arc<Tile>>>>>,
+    materials: Mutex<HashMap<(Material, u64), Arc<OnceLock<Arc<Tile>>>>>,
 }
 
 impl Bank {
@@ -46,5 +69,22 @@ impl Bank {
             tiles.entry(id).or_default().clone()
         };
         cell.get_or_init(|| Arc::new(procedural::tile(self.seed, id))).clone()
+    }
+
+    /// A tile of a material, `choice` (any number) among those in reach of sample `index`.
+    pub fn material(&self, index: u64, material: Material, choice: u64) -> Arc<Tile> {
+        if !self.pictures.is_empty() {
+            return self.pictures[(choice % self.pictures.len() as u64) as usize].clone();
+        }
+        let base = index / MATERIALS.1;
+        let id = base + choice % MATERIALS.0;
+        let cell = {
+            let mut tiles = self.materials.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if tiles.len() as u64 > 7 * (MATERIALS.0 + 2) {
+                tiles.retain(|key, _| key.1 + 1 >= base && key.1 <= base + MATERIALS.0);
+            }
+            tiles.entry((material, id)).or_default().clone()
+        };
+        cell.get_or_init(|| Arc::new(procedural::material(self.seed, id, material))).clone()
     }
 }

@@ -5,13 +5,18 @@ mod field;
 mod picture;
 mod procedural;
 
-pub use bank::Bank;
+use crate::math::round;
+
+pub use bank::{Bank, Material};
 pub use picture::{Cutout, cutouts, textures};
 
 /// A periodic square image, 8 bits a channel, red green blue alpha, with coarser levels.
 #[derive(Debug)]
 pub struct Tile {
+    /// Each half as wide as the one before.
     levels: Vec<Level>,
+    /// How many of them [`Tile::sampler`] chooses from: what faces the camera is never so far that the others matter.
+    near: usize,
     mean: [f32; 4],
 }
 
@@ -35,7 +40,9 @@ impl Tile {
     pub fn new(size: usize, texels: Vec<[u8; 4]>) -> Self {
         debug_assert!(size.is_power_of_two() && texels.len() == size * size);
         let mut levels = vec![Level { mask: size as i32 - 1, shift: size.trailing_zeros(), texels }];
-        while levels.len() < 5 && levels[levels.len() - 1].mask > 31 {
+        let mut near = 1;
+        while levels[levels.len() - 1].mask > 3 {
+            near += usize::from(levels.len() < 5 && levels[levels.len() - 1].mask > 31);
             let fine = &levels[levels.len() - 1];
             let half = (fine.mask as usize).div_ceil(2);
             let mut texels = Vec::with_capacity(half * half);
@@ -50,23 +57,64 @@ impl Tile {
             }
             levels.push(Level { mask: half as i32 - 1, shift: half.trailing_zeros(), texels });
         }
-        let coarsest = &levels[levels.len() - 1].texels;
+        let coarsest = &levels[near - 1].texels;
         let mut mean = [0.0; 4];
         for texel in coarsest {
             for k in 0..4 {
                 mean[k] += f32::from(texel[k]) / coarsest.len() as f32;
             }
         }
-        Self { levels, mean }
+        Self { levels, near, mean }
     }
 
     /// The level whose texels are nearest to pixels when a pixel spans `texels_per_pixel` texels of the finest.
     pub fn sampler(&self, texels_per_pixel: f32) -> Sampler<'_> {
         let mut level = 0;
-        while level + 1 < self.levels.len() && texels_per_pixel > 1.45 * (1u32 << level) as f32 {
+        while level + 1 < self.near && texels_per_pixel > 1.45 * (1u32 << level) as f32 {
             level += 1;
         }
         Sampler { level: &self.levels[level], factor: 1.0 / (1u32 << level) as f32 }
+    }
+
+    /// A sampler of one level, and `(u, v)` of the finest level brought near the origin and to that level's texels.
+    #[inline(always)]
+    fn level(&self, u: f32, v: f32, level: usize) -> (Sampler<'_>, f32, f32) {
+        let factor = 1.0 / (1u32 << level) as f32;
+        // Whole periods change nothing and would overflow the samplers' fixed point.
+        let period = (self.levels[0].mask + 1) as f32;
+        let wrap = |c: f32| (c - period * round((c / period).clamp(-2e6, 2e6))) * factor;
+        // Texel centres are at whole numbers: those of a coarser level lie between four finer ones.
+        let shift = 0.5 * factor - 0.5;
+        (Sampler { level: &self.levels[level], factor }, wrap(u) + shift, wrap(v) + shift)
+    }
+
+    /// Colour at `(u, v)` of the finest level, from the level nearest to `2^level` texels a pixel.
+    #[inline(always)]
+    pub fn nearest(&self, u: f32, v: f32, level: f32) -> [f32; 4] {
+        let level = ((level + 0.5).max(0.0) as usize).min(self.levels.len() - 1);
+        let (sampler, u, v) = self.level(u, v, level);
+        sampler.at(u, v)
+    }
+
+    /// Colour at `(u, v)` of the finest level where a pixel spans `2^level` texels, between the two levels next to that.
+    #[inline(always)]
+    pub fn trilinear(&self, u: f32, v: f32, level: f32) -> [f32; 4] {
+        let level = level.clamp(0.0, (self.levels.len() - 1) as f32);
+        let fine = level as usize;
+        let (sampler, x, y) = self.level(u, v, fine);
+        let first = sampler.at(x, y);
+        let blend = level - fine as f32;
+        if blend < 0.02 {
+            return first;
+        }
+        let (sampler, x, y) = self.level(u, v, fine + 1);
+        let second = sampler.at(x, y);
+        std::array::from_fn(|k| first[k] + (second[k] - first[k]) * blend)
+    }
+
+    /// Texels along a side.
+    pub fn width(&self) -> u16 {
+        (self.levels[0].mask + 1) as u16
     }
 
     /// Mean colour and alpha.

@@ -1,8 +1,8 @@
 //! Procedural tiles: colour noise, cells, stripes, bricks, and "dead leaves", whose overlapping textured patches of all
 //! sizes have the edges and the 1/f spectrum of photographs (Lee, Mumford and Huang 2001; Baradad et al. 2021).
 
-use super::Tile;
 use super::field::{Field, bricks, cells, fractal, plaid, posterize, stripes};
+use super::{Material, Tile};
 use crate::math::{cos_turns, floor, sin_turns};
 use crate::random::Random;
 
@@ -58,7 +58,83 @@ pub fn tile(seed: u64, id: u64) -> Tile {
         5 => grain(&mut random),
         _ => leaves(&mut random),
     };
-    soften(&mut image);
+    finish(&mut image)
+}
+
+/// Tile number `id` of a material and a seed.
+pub fn material(seed: u64, id: u64, material: Material) -> Tile {
+    let mut random = Random::new(seed, &[0x3A7E, material as u64, id]);
+    let r = &mut random;
+    let mut image = match material {
+        Material::Asphalt => {
+            let (base, cast) = (r.range(60.0, 170.0), r.spread(10.0));
+            let (grain, stains) = (fractal(r, 64, 64, 0.95), fractal(r, 4, 4, 0.5));
+            let (fine, coarse) = (r.range(40.0, 110.0), r.range(5.0, 50.0));
+            let level = |i: usize| base + fine * (grain[i] - 0.5) + coarse * (stains[i] - 0.5);
+            (0..SIZE * SIZE).map(|i| [level(i) + cast, level(i), level(i) - cast]).collect()
+        }
+        Material::Foliage => {
+            let dry = r.unit();
+            let dark = [20.0 + 30.0 * dry, 35.0, 15.0];
+            let bright = [110.0 + 90.0 * dry, r.range(120.0, 190.0), r.range(40.0, 90.0)];
+            let (cells, persistence) = (1 << r.between(3, 5), r.range(0.7, 0.95));
+            let field = fractal(r, cells, cells, persistence);
+            let at = |f: f32, k: usize| dark[k] + (bright[k] - dark[k]) * (1.5 * f - 0.25).clamp(0.0, 1.0);
+            field.iter().map(|&f| std::array::from_fn(|k| at(f, k))).collect()
+        }
+        Material::Facade => facade(r),
+        Material::Brick => mapped(r, bricks),
+        Material::Checks => {
+            let (n, colors) = (r.between(2, 8), [color(r), color(r)]);
+            let dirt = fractal(r, 8, 8, 0.7);
+            let square = |i: usize| (i % SIZE * 2 * n / SIZE + i / SIZE * 2 * n / SIZE) % 2;
+            (0..SIZE * SIZE).map(|i| add(colors[square(i)], [50.0; 3], dirt[i] - 0.5)).collect()
+        }
+        Material::Wood => grain(r),
+        Material::Sky => {
+            let clear = [r.range(70.0, 160.0), r.range(120.0, 190.0), r.range(190.0, 245.0)];
+            let cloud = [r.range(190.0, 255.0); 3];
+            let (field, cover) = (fractal(r, 4, 2, 0.5), r.range(-0.8, 0.4));
+            let at = |f: f32, k: usize| clear[k] + (cloud[k] - clear[k]) * (2.0 * f + cover).clamp(0.0, 1.0);
+            field.iter().map(|&f| std::array::from_fn(|k| at(f, k))).collect()
+        }
+    };
+    finish(&mut image)
+}
+
+/// Four storeys of four windows in a wall of plaster or brick.
+fn facade(random: &mut Random) -> Vec<Rgb> {
+    let wall = color(random);
+    let surface = if random.chance(0.4) { bricks(random) } else { fractal(random, 8, 8, 0.8) };
+    let stains = fractal(random, 4, 4, 0.5);
+    let (rough, dirty) = (random.range(5.0, 60.0), random.range(5.0, 60.0));
+    let (half_width, half_height) = (random.range(0.18, 0.4), random.range(0.22, 0.4));
+    let frame = color(random);
+    let bars = random.below(3);
+    let ledge = random.chance(0.5);
+    let panes: Vec<(f32, f32)> = (0..16).map(|_| (random.range(15.0, 120.0), random.spread(40.0))).collect();
+    (0..SIZE * SIZE)
+        .map(|i| {
+            let (x, y) = ((i % SIZE) as f32 * (4.0 / SIZE as f32), (i / SIZE) as f32 * (4.0 / SIZE as f32));
+            let (dx, dy) = (x - (x as usize) as f32 - 0.5, y - (y as usize) as f32 - 0.5);
+            let (ex, ey) = (dx.abs() - half_width, dy.abs() - half_height);
+            let pane = panes[(y as usize * 4 + x as usize) % 16];
+            let (across, along) = (dx.abs() < 0.015, dy.abs() < 0.012);
+            if ex < 0.0 && ey < 0.0 {
+                let edge = ex > -0.03 || ey > -0.03 || (bars > 0 && across) || (bars > 1 && along);
+                let glass = pane.0 + pane.1 * dy + 25.0 * stains[i];
+                if edge { frame } else { [glass * 0.95, glass, glass * 1.08] }
+            } else if ledge && dy > 0.46 {
+                frame.map(|c| c * 0.8)
+            } else {
+                add(add(wall, [rough; 3], surface[i] - 0.5), [dirty; 3], stains[i] - 0.5)
+            }
+        })
+        .collect()
+}
+
+fn finish(image: &mut [Rgb]) -> Tile {
+    soften(image);
     let texels = image.iter().map(|c| [to_byte(c[0]), to_byte(c[1]), to_byte(c[2]), 255]).collect();
     Tile::new(SIZE, texels)
 }
