@@ -156,9 +156,9 @@ fn convex_upsampling_follows_its_formula() {
         // Every `factor`th pixel of both frames: two channels are the flow, the others the logits, several times over.
         let picked: Vec<u32> = (0..9 * factor * factor).map(|i| (i * 5 % 6) as u32).collect();
         let mut net = Builder::new(Naming::Dotted);
-        let coarse = [Frame::First, Frame::Second].map(|frame| {
+        let coarse = [(Frame::First, "coarse1"), (Frame::Second, "coarse2")].map(|(frame, name)| {
             let frame = net.frame(frame);
-            net.conv("coarse", frame, k(1).stride(factor).out(c).no_bias())
+            net.conv((name, "coarse"), frame, k(1).stride(factor).out(c).no_bias())
         });
         let flow = net.channels("flow.coarse", coarse[0], &[2, 0]);
         let both = net.concat("both", &coarse);
