@@ -1,11 +1,11 @@
 //! `ferroflow synth`: an endless data set, written down.
 
-use std::path::PathBuf;
+use std::{io::Write, path::PathBuf};
 
 use ferroflow_core::Size;
 use ferroflow_data::synth::{self, Preset, Synth};
 
-use crate::{progress, usage::usage};
+use crate::{progress, session::Session, usage::usage};
 
 /// Write synthetic pairs with exact flow, in the layout of FlyingChairs.
 ///
@@ -39,7 +39,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     let Some(preset) = Preset::named(&args.preset) else {
         usage!("there is no preset {}; there are {}", args.preset, synth::PRESETS.join(", "));
     };
@@ -50,6 +50,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let bar = progress::bar(args.count as u64, "pairs");
     synth::write(&synth, args.count, &args.output, |_| bar.inc(1))?;
     bar.finish_and_clear();
-    println!("{}: {} pairs of {}, seed {}", args.output.display(), args.count, args.size, args.seed);
+    writeln!(session.out, "{}: {} pairs of {}, seed {}", args.output.display(), args.count, args.size, args.seed)?;
     Ok(())
 }
