@@ -139,7 +139,7 @@ fn glance_pair(pair: &PairFiles) -> Option<String> {
             (Err(reason), _) => return Some(format!("{}: {reason}", path.display())),
             (Ok(Some(found)), Some(expected)) if found != expected => {
                 let ((w, h), (ew, eh)) = (found, expected);
-                return Some(format!("{}: {w}x{h}, frame 1 is {ew}x{eh}", path.display()));
+                return Some(format!("{}: {h}x{w}, frame 1 is {eh}x{ew} (height x width)", path.display()));
             }
             (Ok(found), _) => size = size.or(found),
         }

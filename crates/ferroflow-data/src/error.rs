@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ferroflow_core::io::IoError;
+use ferroflow_core::io::{IoError, OutputError};
 
 use crate::sequence::SequenceError;
 
@@ -23,6 +23,9 @@ pub enum DataError {
     /// A folder of frames or a video could not be read.
     #[error(transparent)]
     Sequence(#[from] SequenceError),
+    /// Files cannot be written as asked.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// A folder to be filled holds something made with other settings.
     #[error("{path} says that this folder was made with {found}, not {wanted}; choose another folder or remove it")]
     OtherSettings {
@@ -34,7 +37,7 @@ pub enum DataError {
         wanted: String,
     },
     /// A crop larger than the frame it is to be cut from.
-    #[error("{id} is {}x{}, too small for a crop of {}x{}; choose a smaller crop", size.0, size.1, crop.0, crop.1)]
+    #[error("{id} is {}x{}, too small for a crop of {}x{}; choose a smaller crop", size.1, size.0, crop.1, crop.0)]
     Crop {
         /// The sample.
         id: String,
@@ -87,7 +90,7 @@ pub enum DataError {
         first: PathBuf,
     },
     /// The parts of a sample are not of one size.
-    #[error("{id}: the {part} is {}x{}, frame 1 is {}x{}", found.0, found.1, expected.0, expected.1)]
+    #[error("{id}: the {part} is {}x{}, frame 1 is {}x{} (height x width)", found.1, found.0, expected.1, expected.0)]
     Sizes {
         /// The sample.
         id: String,

@@ -132,7 +132,7 @@ impl fmt::Display for Info {
         let pairs = self.pairs.map_or("endless".to_string(), |n| n.to_string());
         writeln!(f, "{}\n  pairs     {pairs}, {} read", self.spec, self.read)?;
         for (w, h, count) in &self.sizes {
-            writeln!(f, "  size      {w}x{h}  {count}")?;
+            writeln!(f, "  size      {h}x{w}  {count}")?;
         }
         let Some(flow) = &self.flow else { return writeln!(f, "  no ground truth") };
         writeln!(f, "  known     {:.2} % of pixels", 100.0 * flow.known)?;

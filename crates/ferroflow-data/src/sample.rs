@@ -1,5 +1,7 @@
 //! What every data set delivers.
 
+use std::path::PathBuf;
+
 use ferroflow_core::{FlowField, Frame, Mask};
 
 use crate::DataError;
@@ -30,6 +32,11 @@ pub trait Source: Send + Sync {
     /// Whether there is nothing in it.
     fn is_empty(&self) -> bool {
         self.len() == Some(0)
+    }
+
+    /// The files it reads, so that none of them is written.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
     }
 
     /// Sample `index`, below [`Source::len`]. A pure function: the same index gives the same sample.

@@ -65,7 +65,7 @@ struct TileSize {
 pub enum EstimateError {
     /// Two frames of one pair have different sizes.
     #[error("frame 1 is {}x{} and frame 2 is {}x{}: both must have one size, resize one of them first",
-        .first.0, .first.1, .second.0, .second.1)]
+        .first.1, .first.0, .second.1, .second.0)]
     Sizes {
         /// Width and height.
         first: (usize, usize),

@@ -4,7 +4,7 @@ use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
 
 use ferroflow_core::FlowField;
-use ferroflow_core::io::{FormatError, IoError, flo, kitti, write_bytes};
+use ferroflow_core::io::{FormatError, IoError, OutputError, Outputs, flo, kitti, outputs::safe_name, write_bytes};
 use ferroflow_data::{DataError, Source};
 use zip::{ZipWriter, write::SimpleFileOptions};
 
@@ -49,6 +49,9 @@ pub enum SubmitError {
     /// A file cannot be written.
     #[error(transparent)]
     Io(#[from] IoError),
+    /// Files cannot be written as asked.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// A flow cannot be encoded.
     #[error("{pair}: {source}")]
     Format {
@@ -109,7 +112,10 @@ impl Benchmark {
     fn path(self, id: &str) -> Option<String> {
         let parts: Vec<&str> = id.split('/').collect();
         match (self, &parts[..]) {
-            (Self::Sintel, [scene, pass @ ("clean" | "final"), number]) => {
+            // What would not be a plain name is no scene: names come with the data and decide where files go.
+            (Self::Sintel, [scene, pass @ ("clean" | "final"), number])
+                if [scene, number].iter().all(|part| safe_name(part) == **part) =>
+            {
                 Some(format!("{pass}/{scene}/frame_{number}.flo"))
             }
             (Self::Kitti2012 | Self::Kitti2015, [.., name]) => {
@@ -140,8 +146,14 @@ pub fn submit(
     sources: &[Box<dyn Source>],
     estimator: &Estimator,
     to: &Path,
+    outputs: &mut Outputs,
     mut watch: impl FnMut(),
 ) -> Result<Submission, SubmitError> {
+    sources.iter().for_each(|source| outputs.reads_all(source.files()));
+    if benchmark != Benchmark::Sintel {
+        outputs.plan(to, "the submission")?;
+        outputs.prepare()?;
+    }
     let zip_error = |e: &dyn std::fmt::Display| SubmitError::Zip { path: to.into(), reason: e.to_string() };
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let (mut flows, mut clipped) = (0, 0);
@@ -158,10 +170,8 @@ pub fn submit(
             let bytes = benchmark.encode(&flow).map_err(|source| SubmitError::Format { pair: pair(), source })?;
             if benchmark == Benchmark::Sintel {
                 let path = to.join(path);
-                if let Some(folder) = path.parent() {
-                    let io = |cause| IoError::Io { action: "create", path: folder.into(), cause };
-                    std::fs::create_dir_all(folder).map_err(io)?;
-                }
+                outputs.plan(&path, &sample.id)?;
+                outputs.prepare()?;
                 write_bytes(path, &bytes)?;
             } else {
                 clipped += kitti::out_of_range(&flow);
@@ -204,7 +214,7 @@ mod tests {
     }
 
     fn run(benchmark: Benchmark, ids: &'static [&'static str], to: &Path) -> Result<Submission, SubmitError> {
-        submit(benchmark, &[Box::new(Pairs(ids))], &Estimator::zero(), to, || ())
+        submit(benchmark, &[Box::new(Pairs(ids))], &Estimator::zero(), to, &mut Outputs::default(), || ())
     }
 
     #[test]
@@ -238,6 +248,10 @@ mod tests {
         let to = folder.path().join("results.zip");
         let message = run(Benchmark::Kitti2015, &["ambush_1/clean/0001"], &to).unwrap_err().to_string();
         assert!(message.contains("kitti15:PATH@test"), "{message}");
+        let scene = run(Benchmark::Sintel, &["../clean/0001"], &to).unwrap_err().to_string();
+        assert!(scene.contains("sintel-clean:PATH@test"), "{scene}");
+        let twice = run(Benchmark::Sintel, &["a/clean/1", "a/clean/1"], &folder.path().join("s")).unwrap_err();
+        assert!(matches!(twice, SubmitError::Output(OutputError::Twice { .. })), "{twice}");
         assert!(!to.exists());
     }
 }

@@ -7,11 +7,11 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
-    fs::{self, File},
-    iter,
+    fs, iter,
     path::{Path, PathBuf},
 };
 
+use ferroflow_core::io::Replacement;
 use ferroflow_net::{Graph, Weights, weights::Tensor};
 use safetensors::{
     Dtype, SafeTensors,
@@ -20,6 +20,7 @@ use safetensors::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    init::Origin,
     log::{Report, Times},
     optimiser::LossScale,
 };
@@ -44,6 +45,9 @@ pub struct Progress {
     pub best: Option<Exact>,
     /// Sums since the last line of the log.
     pub window: Window,
+    /// What the first weights were: their files need not be there any more.
+    #[serde(default)]
+    pub origins: Vec<Origin>,
 }
 
 /// Sums over the steps since the last line of the log.
@@ -169,13 +173,10 @@ pub fn write(folder: &Path, graph: &Graph, snapshot: &Snapshot, keep: usize) -> 
         }
     }
     let progress = serde_json::to_string(snapshot.progress).map_err(|e| io(e.into()))?;
-    let temporary = tempfile::Builder::new().prefix(".step-").suffix(".partial").tempfile_in(folder).map_err(io)?;
+    let file = Replacement::begin(&path).map_err(io)?;
     let metadata = HashMap::from([(PROGRESS.to_string(), progress)]);
-    serialize_to_file(arrays, Some(metadata), temporary.path())
-        .map_err(|e| io(std::io::Error::other(e.to_string())))?;
-    // On the disk before it gets its name: a power failure must not leave an empty file in its place.
-    File::open(temporary.path()).and_then(|file| file.sync_all()).map_err(io)?;
-    temporary.persist(&path).map_err(|e| io(e.error))?;
+    serialize_to_file(arrays, Some(metadata), file.path()).map_err(|e| io(std::io::Error::other(e.to_string())))?;
+    file.finish_durably().map_err(io)?;
     let mut all = list(folder)?;
     all.truncate(all.len().saturating_sub(keep));
     for old in all {
@@ -195,6 +196,11 @@ pub fn newest(folder: &Path, graph: &Graph) -> Result<(Checkpoint, Vec<Checkpoin
     }
     // Where all are damaged, the newest one's damage is the news.
     Err(damaged.into_iter().next().unwrap_or(CheckpointError::None(folder.into())))
+}
+
+/// Whether a folder holds checkpoints.
+pub fn is_any(folder: &Path) -> bool {
+    list(folder).is_ok_and(|all| !all.is_empty())
 }
 
 /// Checkpoints, oldest first. Temporary files of a killed run do not count.
@@ -317,6 +323,7 @@ mod tests {
                 scale: LossScale::new(&LossScaleConfig::Fixed(1024.0)).unwrap(),
                 best: Some(Exact(0.1 + 0.2)),
                 window: Window { steps: 3, loss: Exact(1.0 / 3.0), epe: Exact(2.0f64.sqrt()), norm: Exact(1e-300) },
+                origins: vec![Origin { file: "first.safetensors".into(), ..Origin::default() }],
             },
             memory: [moments(0.5), moments(0.25)],
             average: Some(Weights::random(graph, step + 100)),

@@ -32,7 +32,7 @@ pub enum TrainError {
     #[error(transparent)]
     Validation(#[from] ValidationError),
     /// TensorBoard's files could not be written.
-    #[error("events: {0}")]
+    #[error("{0}")]
     Events(std::io::Error),
     /// A checkpoint of another network or optimiser.
     #[error("the checkpoint does not fit the recipe: {0}; start again with --out")]

@@ -6,6 +6,7 @@
 //! RUN/events/                     the same for TensorBoard, with pictures
 //! RUN/checkpoints/step-N...       everything needed to go on
 //! RUN/weights/last.safetensors    weights to use; best.safetensors: those of the smallest validation error
+//! RUN/lock                        held while a process trains here
 //! ```
 
 use std::{
@@ -13,14 +14,20 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ferroflow_core::io::{IoError, write_bytes};
+use ferroflow_core::io::{IoError, Replacement, write_durably};
 
-use crate::recipe::{Recipe, RecipeError};
+use crate::{
+    checkpoint,
+    lock::Lock,
+    recipe::{Recipe, RecipeError},
+};
 
 /// The folder of a run.
 #[derive(Clone, Debug)]
 pub struct Folder {
     root: PathBuf,
+    /// Folders that were not there before, outermost first.
+    made: Vec<PathBuf>,
 }
 
 /// A folder that cannot be used.
@@ -40,6 +47,28 @@ pub enum FolderError {
     /// There is a run in it.
     #[error("{} holds a run: go on with --resume {}, or choose another folder", .0.display(), .0.display())]
     Taken(PathBuf),
+    /// A run goes on in it.
+    #[error("{}: {process} trains here; wait for it, or choose another folder", .folder.display())]
+    Running {
+        /// The folder.
+        folder: PathBuf,
+        /// Who.
+        process: String,
+    },
+    /// A change after which its checkpoints fit no more.
+    #[error(
+        "{key} cannot change on the way: the run in {} was begun with {was}, and its checkpoints fit nothing else; begin \
+         another one with --out, from this one's weights with init = \"{}\"",
+        .folder.display(), .folder.join("weights/last.safetensors").display()
+    )]
+    Key {
+        /// The folder.
+        folder: PathBuf,
+        /// The key of the recipe.
+        key: &'static str,
+        /// Its value so far.
+        was: String,
+    },
     /// There is no run in it.
     #[error("{} holds no run (there is no recipe.toml): start one with `ferroflow train RECIPE --out {}`", .0.display(), .0.display())]
     NoRun(PathBuf),
@@ -51,32 +80,102 @@ pub enum FolderError {
 impl Folder {
     /// A folder for a new run.
     pub fn create(root: &Path, recipe: &Recipe) -> Result<Self, FolderError> {
-        let folder = Self { root: root.into() };
+        let mut folder = Self { root: root.into(), made: Vec::new() };
         if folder.recipe().exists() {
+            Lock::is_free(root)?;
             return Err(FolderError::Taken(root.into()));
         }
-        for path in [root, &folder.checkpoints(), &folder.weights(), &folder.events()] {
-            fs::create_dir_all(path).map_err(|source| FolderError::Io { path: path.into(), source })?;
+        let parts = [folder.checkpoints(), folder.weights(), folder.events()];
+        let missing = root.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+        let mut wanted: Vec<PathBuf> = missing.map(Path::to_path_buf).collect();
+        wanted.reverse();
+        wanted.extend(parts.into_iter().filter(|path| !path.exists()));
+        for path in wanted {
+            if let Err(source) = fs::create_dir(&path) {
+                folder.remove();
+                return Err(FolderError::Io { path, source });
+            }
+            folder.made.push(path);
         }
-        folder.write_recipe(recipe)?;
-        Ok(folder)
+        let written = folder.write_recipe(recipe);
+        if written.is_err() {
+            folder.remove();
+        }
+        written.map(|()| folder)
     }
 
     /// The folder of an earlier run, and its recipe with changes.
     pub fn open<S: AsRef<str>>(root: &Path, changes: &[S]) -> Result<(Self, Recipe), FolderError> {
-        let folder = Self { root: root.into() };
+        let folder = Self { root: root.into(), made: Vec::new() };
         let path = folder.recipe();
         if !path.exists() {
             return Err(FolderError::NoRun(root.into()));
         }
+        Lock::is_free(root)?;
         let text = fs::read_to_string(&path).map_err(|source| FolderError::Io { path: path.clone(), source })?;
         let recipe = Recipe::parse(&path.display().to_string(), &text, changes)?;
+        if checkpoint::is_any(&folder.checkpoints()) && !changes.is_empty() {
+            folder.check_changes(&Recipe::parse(&path.display().to_string(), &text, &[""; 0])?, &recipe)?;
+        }
         Ok((folder, recipe))
+    }
+
+    /// Whether what checkpoints of `was` hold is what `now` needs.
+    fn check_changes(&self, was: &Recipe, now: &Recipe) -> Result<(), FolderError> {
+        let fail = |key, was| Err(FolderError::Key { folder: self.root.clone(), key, was });
+        let (before, after) = (was.model()?, now.model()?);
+        if before.name != after.name {
+            return fail("model", was.model.clone());
+        }
+        if before.graph.params != after.graph.params {
+            let options: Vec<String> = was.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let options = if options.is_empty() { "none".into() } else { options.join(" ") };
+            return fail("options", options);
+        }
+        if std::mem::discriminant(&was.optimiser) != std::mem::discriminant(&now.optimiser) {
+            return fail("optimiser", format!("{:?}", was.optimiser));
+        }
+        if was.trained(&before) != now.trained(&after) {
+            return fail("freeze", format!("{:?}", was.freeze));
+        }
+        Ok(())
+    }
+
+    /// Removes what [`Folder::create`] and a run that never took a step have made, and nothing else.
+    pub(crate) fn remove(&self) {
+        // What cannot be removed stays: there is an error to report that matters more.
+        for file in [self.recipe(), self.log(), Lock::path(&self.root)] {
+            let _ = fs::remove_file(file);
+        }
+        for folder in self.made.iter().rev() {
+            if *folder == self.events() {
+                files_in(folder).iter().for_each(|file| drop(fs::remove_file(file)));
+            }
+            let _ = fs::remove_dir(folder);
+        }
+    }
+
+    /// Removes temporary files that a killed process has left. Only for whoever holds the lock.
+    pub(crate) fn sweep(&self) {
+        for folder in [self.root.clone(), self.checkpoints(), self.weights(), self.events()] {
+            for file in files_in(&folder) {
+                let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let partial = name.starts_with(".step-") && name.ends_with(".partial");
+                if partial || name.starts_with(".tmp") || name.starts_with(Replacement::PREFIX) {
+                    let _ = fs::remove_file(file);
+                }
+            }
+        }
+    }
+
+    /// The right to write here, until it is dropped.
+    pub(crate) fn lock(&self) -> Result<Lock, FolderError> {
+        Lock::take(&self.root)
     }
 
     /// Writes `recipe.toml`.
     pub fn write_recipe(&self, recipe: &Recipe) -> Result<(), FolderError> {
-        Ok(write_bytes(self.recipe(), recipe.to_toml().as_bytes())?)
+        Ok(write_durably(self.recipe(), |out| out.write_all(recipe.to_toml().as_bytes()))?)
     }
 
     /// The folder itself.
@@ -108,4 +207,10 @@ impl Folder {
     pub fn weights(&self) -> PathBuf {
         self.root.join("weights")
     }
+}
+
+/// The files directly in a folder; none if it cannot be listed.
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_file()).collect()
 }

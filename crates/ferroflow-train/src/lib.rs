@@ -9,6 +9,7 @@ pub mod data;
 mod error;
 pub mod folder;
 mod init;
+mod lock;
 pub mod log;
 pub mod loss;
 pub mod optimiser;
@@ -24,5 +25,5 @@ pub mod validate;
 
 pub use error::TrainError;
 pub use init::InitError;
-pub use recipe::{Recipe, RecipeError};
+pub use recipe::{Recipe, RecipeError, nearest};
 pub use run::{Event, MakeDevice, Outcome, Run};

@@ -23,7 +23,8 @@ use crate::{
     data::Batches,
     error::TrainError,
     folder::Folder,
-    log::{Log, Times},
+    init::Origin,
+    log::{Log, Report, Times},
     optimiser::norm,
     recipe::Recipe,
     state::State,
@@ -78,6 +79,8 @@ pub enum Event<'a> {
     },
     /// A checkpoint was written.
     Saved(&'a Path),
+    /// A line was added to the log.
+    Logged(&'a Report),
     /// Something is wrong, but the run goes on.
     Warning(String),
 }
@@ -111,7 +114,6 @@ impl Run {
     /// An earlier run, with `key=value` changes of its recipe.
     pub fn resume<S: AsRef<str>>(root: &Path, changes: &[S]) -> Result<Self, TrainError> {
         let (folder, recipe) = Folder::open(root, changes)?;
-        folder.write_recipe(&recipe)?;
         Ok(Self { folder, recipe, resumed: true })
     }
 
@@ -142,11 +144,14 @@ impl Run {
         ];
         let changes: Vec<&str> = end.iter().map(String::as_str).chain(changes.iter().map(AsRef::as_ref)).collect();
         let recipe = Recipe::parse(&root.display().to_string(), &recipe.to_toml(), &changes)?;
-        let folder = Folder::create(out, &recipe)?;
+        let mut folder = Folder::create(out, &recipe)?;
         // The best of the branch is not that of the run it comes from.
         state.progress.best = None;
         state.progress.window = Default::default();
-        checkpoint::write(&folder.checkpoints(), &model.graph, &state.snapshot(), recipe.keep)?;
+        if let Err(error) = checkpoint::write(&folder.checkpoints(), &model.graph, &state.snapshot(), recipe.keep) {
+            folder.remove();
+            return Err(error.into());
+        }
         Ok(Self { folder, recipe, resumed: true })
     }
 
@@ -155,8 +160,33 @@ impl Run {
         &self.recipe
     }
 
-    /// Trains until the recipe's last step, or until `stop` is set; either way everything is saved at the end.
+    /// Trains until the recipe's last step, or until `stop` is set; either way everything is saved at the end. A new run that
+    /// fails before its first step leaves no folder behind.
+    ///
+    /// # Errors
+    /// Also if another process trains in the folder.
     pub fn train(
+        &self,
+        make_device: &MakeDevice,
+        stop: &AtomicBool,
+        watch: &mut dyn FnMut(Event),
+    ) -> Result<Outcome, TrainError> {
+        let _lock = self.folder.lock()?;
+        if self.resumed {
+            self.folder.sweep();
+        }
+        let mut begun = self.resumed;
+        let outcome = self.follow(make_device, stop, &mut |event| {
+            begun |= matches!(event, Event::Step { .. });
+            watch(event);
+        });
+        if outcome.is_err() && !begun {
+            self.folder.remove();
+        }
+        outcome
+    }
+
+    fn follow(
         &self,
         make_device: &MakeDevice,
         stop: &AtomicBool,
@@ -179,13 +209,17 @@ impl Run {
         let mut crop = recipe.crop_at(state.progress.step);
         let mut device = device_for(crop)?;
         let mut batches = Batches::open(recipe, state.progress.position)?;
+        if self.resumed {
+            // Not before its changes have proved possible.
+            self.folder.write_recipe(recipe)?;
+        }
         let mut log = Log::open(&self.folder.log(), state.progress.step)?;
         let mut events = Events::create(&self.folder.events(), state.progress.step).map_err(TrainError::Events)?;
         let mut clock = Clock::start(&batches);
         log.line(&self.opening(&model, state.progress.step))?;
         let mut evaluated: Option<(u64, Vec<Score>)> = None;
 
-        while state.progress.step < recipe.steps && !stop.load(Ordering::Relaxed) {
+        'steps: while state.progress.step < recipe.steps && !stop.load(Ordering::Relaxed) {
             let rate = recipe.rate(state.progress.step);
             let scale = f64::from(state.progress.scale.factor);
             let statistics = state.statistics(graph);
@@ -198,7 +232,12 @@ impl Run {
             gradients.clear();
             let (mut value, mut epe, mut samples) = (0.0, 0.0, Vec::new());
             let share = 1.0 / recipe.accumulate as f64;
-            for _ in 0..recipe.accumulate {
+            for pass in 0..recipe.accumulate {
+                if pass > 0 && stop.load(Ordering::Relaxed) {
+                    // As if the step had not begun: going on does it again.
+                    state.restore(&statistics, |_| true);
+                    break 'steps;
+                }
                 let batch = batches.take()?;
                 let outputs = device.forward(&state.weights, [&batch.frames[0], &batch.frames[1]])?;
                 let mut graded = loss.grade(&outputs, &batch.truth, model.pyramid_unit)?;
@@ -250,6 +289,7 @@ impl Run {
             if (step.is_multiple_of(recipe.log_every) || last) && state.progress.window.steps > 0 {
                 let report = state.progress.window.report(step, rate, scale as f32, clock.lap(&batches));
                 log.line(&report)?;
+                watch(Event::Logged(&report));
                 events.scalars(step, &report.scalars()).map_err(TrainError::Events)?;
                 state.progress.window = Default::default();
             }
@@ -370,13 +410,14 @@ impl Run {
     }
 
     fn write_weights(&self, name: &str, state: &State, model: &Model, scores: &[Score]) -> Result<(), TrainError> {
-        let provenance = Provenance {
+        let mut provenance = Provenance {
             training_data: Some(self.recipe.data.join(", ")),
             recipe: Some(self.recipe.to_toml()),
             metrics: scores.iter().map(|s| (format!("{}/epe", s.data), s.epe)).collect(),
             notes: [("step".to_string(), state.progress.step.to_string())].into(),
             ..Provenance::default()
         };
+        Origin::tell(&state.progress.origins, &mut provenance);
         let path = self.folder.weights().join(format!("{name}.safetensors"));
         Ok(store::write(&path, model, state.best_guess(), &provenance, Precision::F32)?)
     }

@@ -25,7 +25,7 @@ pub(crate) struct State {
 impl State {
     /// Before the first step; and how many parameters are random.
     pub fn first(recipe: &Recipe, model: &Model, trained: &[bool]) -> Result<(Self, usize), TrainError> {
-        let (weights, random) = first_weights(recipe, model)?;
+        let (weights, random, origins) = first_weights(recipe, model)?;
         let progress = Progress {
             step: 0,
             position: 0,
@@ -34,6 +34,7 @@ impl State {
             scale: LossScale::new(&recipe.loss_scale).map_err(RecipeError::Value)?,
             best: None,
             window: Window::default(),
+            origins,
         };
         let average = (recipe.ema > 0.0).then(|| Average::new(recipe.ema as f32, weights.clone()));
         Ok((Self { optimiser: optimiser(recipe, model, trained), weights, average, progress }, random))

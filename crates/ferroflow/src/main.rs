@@ -1,20 +1,26 @@
 //! The `ferroflow` command: parse, resolve into a plan, run. What it does lives in the libraries.
 
 mod commands;
+mod interrupt;
 mod machine;
 mod method;
 mod onnx_check;
 mod output;
 mod progress;
 mod report;
+mod session;
 mod style;
 mod usage;
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 use clap::Parser;
 
-use crate::{commands::Command, usage::UsageError};
+use crate::{
+    commands::Command,
+    interrupt::Stopped,
+    session::{Session, note},
+};
 
 /// Dense optical flow with neural networks: estimate, train, evaluate, import, export.
 ///
@@ -24,18 +30,33 @@ use crate::{commands::Command, usage::UsageError};
 struct Cli {
     #[command(subcommand)]
     command: Command,
+    /// Refuse to replace files of an earlier run
+    #[arg(long, global = true, help_heading = "Output")]
+    no_clobber: bool,
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command.run() {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Wrong usage, or the help that was asked for.
+        Err(answer) => {
+            return match answer.print() {
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+                _ => ExitCode::from(answer.exit_code() as u8),
+            };
+        }
+    };
+    let mut session = Session::new(cli.no_clobber);
+    let done = usage::environment().and_then(|()| cli.command.run(&mut session));
+    let printed = session.out.finish();
+    match done.and_then(|()| Ok(printed?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // A reader that stopped listening (`ferroflow ... | head`) is no failure of ours.
-            if usage::is_broken_pipe(&error) {
-                return ExitCode::SUCCESS;
+            // What a signal stopped has already said so.
+            if !error.is::<Stopped>() {
+                note!("error: {}", usage::explain(&error));
             }
-            eprintln!("error: {}", usage::explain(&error));
-            ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
+            ExitCode::from(usage::exit_code(&error))
         }
     }
 }

@@ -98,6 +98,11 @@ impl MethodArgs {
         self.model.as_deref()
     }
 
+    /// The weight file, if one was given.
+    pub fn weights(&self) -> Option<&Path> {
+        self.weights.as_deref()
+    }
+
     /// The network's options, `key=value`.
     pub fn options(&self) -> &[String] {
         &self.options

@@ -5,7 +5,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ferroflow_core::{FlowField, Frame, consistency::Sundaram, io};
+use ferroflow_core::{
+    FlowField, Frame,
+    consistency::Sundaram,
+    io::{self, OutputError, Outputs, outputs::with_suffix},
+};
 use ferroflow_data::sequence::FramePair;
 use serde::Serialize;
 
@@ -35,6 +39,7 @@ pub struct SinkArgs {
 pub struct FlowSink {
     flow: Option<Target>,
     viz: Option<Target>,
+    bidirectional: bool,
     painter: Painter,
 }
 
@@ -45,10 +50,10 @@ enum Target {
 }
 
 impl Target {
-    fn path(&self, name: &str) -> PathBuf {
+    fn path(&self, name: &Path) -> PathBuf {
         match self {
             Target::File(path) => path.clone(),
-            Target::Folder(folder, extension) => folder.join(format!("{name}.{extension}")),
+            Target::Folder(folder, extension) => with_suffix(folder, name, &format!(".{extension}")),
         }
     }
 
@@ -59,9 +64,32 @@ impl Target {
     }
 }
 
+/// The files of one pair.
+struct PairFiles {
+    flow: Option<PathBuf>,
+    viz: Option<PathBuf>,
+    backward: Option<PathBuf>,
+    occlusion: Option<PathBuf>,
+    confidence: Option<PathBuf>,
+}
+
+impl PairFiles {
+    /// Each with what is in it.
+    fn each(&self) -> impl Iterator<Item = (&Path, &'static str)> {
+        let files = [
+            (&self.flow, "flow"),
+            (&self.viz, "picture"),
+            (&self.backward, "backward flow"),
+            (&self.occlusion, "occlusion mask"),
+            (&self.confidence, "confidence"),
+        ];
+        files.into_iter().filter_map(|(path, what)| Some((path.as_deref()?, what)))
+    }
+}
+
 impl FlowSink {
-    /// Checks the arguments and makes the folders, before any work is done.
-    pub fn new(args: &SinkArgs, single: bool) -> anyhow::Result<Self> {
+    /// Checks the arguments.
+    pub fn new(args: &SinkArgs, single: bool, bidirectional: bool) -> anyhow::Result<Self> {
         if !single && args.output.is_none() && args.viz.is_none() {
             usage!("a sequence needs a folder to write to: -o DIR for flow files, --viz DIR for pictures");
         }
@@ -72,75 +100,100 @@ impl FlowSink {
             "npz" => "npz",
             _ => "flo",
         };
-        let target = |path: &Option<PathBuf>, extension: &'static str| -> anyhow::Result<Option<Target>> {
-            let Some(path) = path else { return Ok(None) };
-            let folder = if single { path.parent().unwrap_or(Path::new("")) } else { path };
-            if !folder.as_os_str().is_empty() {
-                std::fs::create_dir_all(folder)?;
+        if single {
+            let formats = [
+                args.output.as_ref().map(|path| (path, io::FlowFormat::of_path(path).map(drop))),
+                args.viz.as_ref().map(|path| (path, io::check_frame_name(path))),
+            ];
+            for (path, format) in formats.into_iter().flatten() {
+                if let Err(error) = format {
+                    usage!("{}: {error}", path.display());
+                }
             }
-            Ok(Some(if single { Target::File(path.clone()) } else { Target::Folder(path.clone(), extension) }))
-        };
-        if let (true, Some(path)) = (single, &args.output) {
-            io::FlowFormat::of_path(path)?;
         }
+        let target = |path: &Option<PathBuf>, extension| {
+            path.clone().map(|path| if single { Target::File(path) } else { Target::Folder(path, extension) })
+        };
         Ok(Self {
-            flow: target(&args.output, extension)?,
-            viz: target(&args.viz, "png")?,
+            flow: target(&args.output, extension),
+            viz: target(&args.viz, "png"),
+            bidirectional,
             painter: Painter::new(&args.style),
         })
     }
 
-    /// Writes everything asked for about one pair.
+    /// The files of the pair that is called `name`.
+    fn files(&self, name: &Path) -> PairFiles {
+        let path = |target: &Option<Target>| target.as_ref().map(|target| target.path(name));
+        let (flow, viz) = (path(&self.flow), path(&self.viz));
+        let main = flow.as_ref().or(viz.as_ref()).filter(|_| self.bidirectional);
+        let extension = |path: &PathBuf| path.extension().map(|e| e.to_string_lossy().into_owned());
+        PairFiles {
+            backward: flow
+                .as_ref()
+                .filter(|_| self.bidirectional)
+                .map(|flow| beside(flow, &format!("backward.{}", extension(flow).unwrap_or_default()))),
+            occlusion: main.map(|main| beside(main, "occlusion.png")),
+            confidence: main.map(|main| beside(main, "confidence.png")),
+            flow,
+            viz,
+        }
+    }
+
+    /// Plans everything that is to be written about a pair.
+    pub fn plan(&self, outputs: &mut Outputs, name: &Path) -> Result<(), OutputError> {
+        self.files(name).each().try_for_each(|(path, what)| outputs.plan(path, of_pair(what, name)))
+    }
+
+    /// As [`Self::plan`] for a pair of a stream, which may never end.
+    pub fn check(&self, outputs: &mut Outputs, name: &Path) -> Result<(), OutputError> {
+        self.files(name).each().try_for_each(|(path, what)| outputs.check(path, &of_pair(what, name)))?;
+        outputs.prepare()
+    }
+
+    /// Writes everything asked for about one pair, with the planned name.
     pub fn write(
         &mut self,
+        name: &Path,
         pair: &FramePair,
         flow: &FlowField,
         backward: Option<&FlowField>,
         seconds: f64,
     ) -> anyhow::Result<PairReport> {
-        let mut files = Vec::new();
-        if let Some(target) = &self.flow {
-            let path = target.path(&pair.name);
-            io::write_flow(&path, flow)?;
-            files.push(path);
+        let files = self.files(name);
+        if let Some(path) = &files.flow {
+            io::write_flow(path, flow)?;
         }
-        if let Some(target) = &self.viz {
-            let path = target.path(&pair.name);
-            io::write_frame(&path, &self.painter.paint(flow, Some(&pair.first))?)?;
-            files.push(path);
+        if let Some(path) = &files.viz {
+            io::write_frame(path, &self.painter.paint(flow, Some(&pair.first))?)?;
         }
         let mut occluded = None;
         if let Some(backward) = backward {
             let checked = Sundaram::default().check(flow, backward)?;
             occluded = Some(checked.occluded.count() as f64 / checked.occluded.data().len() as f64);
-            if let Some(target) = self.flow.as_ref().or(self.viz.as_ref()) {
-                let main = target.path(&pair.name);
-                if self.flow.is_some() {
-                    let path = beside(&main, "backward", None);
-                    io::write_flow(&path, backward)?;
-                    files.push(path);
-                }
-                let path = beside(&main, "occlusion", Some("png"));
-                io::write_mask(&path, &checked.occluded)?;
-                files.push(path);
-                let path = beside(&main, "confidence", Some("png"));
+            if let Some(path) = &files.backward {
+                io::write_flow(path, backward)?;
+            }
+            if let Some(path) = &files.occlusion {
+                io::write_mask(path, &checked.occluded)?;
+            }
+            if let Some(path) = &files.confidence {
                 let confidence = Frame::from_fn(flow.width(), flow.height(), |x, y| {
                     [(255.0 * checked.confidence[y * flow.width() + x]).round() as u8; 3]
                 });
-                io::write_frame(&path, &confidence)?;
-                files.push(path);
+                io::write_frame(path, &confidence)?;
             }
         }
         let lengths = || flow.u().iter().zip(flow.v()).map(|(u, v)| f64::from(*u).hypot(f64::from(*v)));
         Ok(PairReport {
-            name: pair.name.clone(),
+            name: name.display().to_string(),
             width: flow.width(),
             height: flow.height(),
             seconds,
             mean_motion: lengths().sum::<f64>() / flow.u().len() as f64,
             max_motion: lengths().fold(0.0, f64::max),
             occluded,
-            files,
+            files: files.each().map(|(path, _)| path.display().to_string()).collect(),
         })
     }
 
@@ -152,11 +205,13 @@ impl FlowSink {
     }
 }
 
-/// `dir/name.ext` with `what`: `dir/name.what.ext`.
-fn beside(path: &Path, what: &str, extension: Option<&str>) -> PathBuf {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let extension = extension.map(Into::into).unwrap_or_else(|| path.extension().unwrap_or_default().to_string_lossy());
-    path.with_file_name(format!("{stem}.{what}.{extension}"))
+fn of_pair(what: &str, name: &Path) -> String {
+    format!("the {what} of {}", name.display())
+}
+
+/// `dir/name.ext` with `what.ext2`: `dir/name.what.ext2`.
+fn beside(path: &Path, what: &str) -> PathBuf {
+    with_suffix(path.parent().unwrap_or(Path::new("")), path.file_stem().unwrap_or_default(), &format!(".{what}"))
 }
 
 /// What was done for one pair.
@@ -173,7 +228,8 @@ pub struct PairReport {
     /// Share of occluded pixels, with `--bidirectional`.
     #[serde(skip_serializing_if = "Option::is_none")]
     occluded: Option<f64>,
-    files: Vec<PathBuf>,
+    /// As they can be printed: names need not be Unicode.
+    files: Vec<String>,
 }
 
 impl fmt::Display for PairReport {
@@ -182,8 +238,8 @@ impl fmt::Display for PairReport {
             f,
             "{}: {}x{} in {:.0} ms; motion {:.2} px on average, {:.2} px at most",
             self.name,
-            self.width,
             self.height,
+            self.width,
             1e3 * self.seconds,
             self.mean_motion,
             self.max_motion
@@ -192,7 +248,7 @@ impl fmt::Display for PairReport {
             write!(f, "; {:.1} % occluded", 100.0 * occluded)?;
         }
         for file in &self.files {
-            write!(f, "\nwrote {}", file.display())?;
+            write!(f, "\nwrote {file}")?;
         }
         Ok(())
     }

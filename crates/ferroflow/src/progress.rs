@@ -15,6 +15,12 @@ pub fn bar(total: u64, unit: &str) -> ProgressBar {
     styled(ProgressBar::new(total), &template)
 }
 
+/// For training: the message holds the pace, which here is that of this program and not of the whole run. It is cut at the
+/// edge of the terminal, for a line that wraps is drawn anew below itself.
+pub fn training(steps: u64) -> ProgressBar {
+    styled(ProgressBar::new(steps), "{bar:30} {pos}/{len} steps  {wide_msg}")
+}
+
 fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
     // indicatif itself draws nothing where standard error is no terminal. The templates are constants.
     let bar = bar.with_style(ProgressStyle::with_template(template).expect("a valid template"));

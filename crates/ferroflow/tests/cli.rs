@@ -1,85 +1,17 @@
 //! The program as its users run it: a fresh folder, a command line, what it prints and writes, how it exits.
 
-use std::{
-    fs,
-    io::Write,
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
-};
+mod common;
 
-use ferroflow::core::{FlowField, Frame, io};
-use tempfile::TempDir;
+use std::{fs, io::Write, process::Stdio};
 
-/// A folder to run in.
-struct Run {
-    dir: TempDir,
-}
-
-impl Run {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ferroflow"));
-        command.current_dir(self.dir.path()).args(args);
-        command
-    }
-
-    fn output(&self, args: &[&str]) -> Output {
-        self.command(args).output().unwrap()
-    }
-
-    /// Runs, wants success, returns standard output.
-    fn ok(&self, args: &[&str]) -> String {
-        let output = self.output(args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Runs, wants this exit code, returns standard error.
-    fn fails(&self, code: i32, args: &[&str]) -> String {
-        let output = self.output(args);
-        let text = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
-        assert!(!text.contains("panicked"), "{args:?}: {text}");
-        text
-    }
-
-    fn write_frame(&self, name: &str, width: usize, height: usize, shift: usize) {
-        write_frame(&self.path(name), width, height, shift);
-    }
-}
-
-/// Smooth blobs that move right by `shift` pixels.
-fn write_frame(path: &Path, width: usize, height: usize, shift: usize) {
-    let frame = Frame::from_fn(width, height, |x, y| {
-        let (x, y) = (x as f32 - shift as f32, y as f32);
-        let wave = (x * 0.31).sin() + (y * 0.27 + 0.05 * x).cos() + (0.11 * (x + 2.0 * y)).sin();
-        [(128.0 + 40.0 * wave) as u8, (128.0 - 40.0 * wave) as u8, (100.0 + 30.0 * wave) as u8]
-    });
-    io::write_frame(path, &frame).unwrap();
-}
-
-macro_rules! cli {
-    ($name:ident, |$run:ident| $body:block) => {
-        #[test]
-        fn $name() {
-            let $run = Run::new();
-            $body
-        }
-    };
-}
+use common::cli;
+use ferroflow::core::{FlowField, io};
 
 cli!(a_pair_gives_flow_of_its_size_and_a_picture, |run| {
     run.write_frame("a.png", 97, 64, 0);
     run.write_frame("b.png", 97, 64, 2);
     let text = run.ok(&["estimate", "a.png", "b.png", "-o", "out/flow.flo", "--viz", "flow.png", "--legend"]);
-    assert!(text.contains("97x64") && text.contains("wrote"), "{text}");
+    assert!(text.contains("64x97") && text.contains("wrote"), "{text}");
     let flow = io::read_flow(run.path("out/flow.flo")).unwrap();
     assert_eq!((flow.width(), flow.height()), (97, 64));
     let mean = flow.u().iter().sum::<f32>() / flow.u().len() as f32;
@@ -161,8 +93,8 @@ cli!(a_network_without_weights_says_what_it_needs, |run| {
     run.write_frame("a.png", 64, 64, 0);
     let error = run.fails(2, &["estimate", "a.png", "a.png", "-m", "pwcnet"]);
     assert!(error.contains("needs weights") && error.contains("weights import"), "{error}");
-    let error = run.fails(1, &["estimate", "a.png", "a.png", "-m", "pwcnett"]);
-    assert!(error.contains("pwcnet"), "{error}");
+    let error = run.fails(2, &["estimate", "a.png", "a.png", "-m", "pwcnett"]);
+    assert!(error.contains("did you mean pwcnet?"), "{error}");
 });
 
 cli!(wrong_input_is_named_and_explained, |run| {
@@ -176,7 +108,7 @@ cli!(wrong_input_is_named_and_explained, |run| {
         (1, &["estimate", "a.png", "small.png"], "one size"),
         (2, &["estimate", "a.png", "-o", "x"], "second"),
         (1, &["estimate", "empty", "-o", "x"], "no image"),
-        (1, &["estimate", "a.png", "a.png", "-o", "flow.xyz"], "xyz"),
+        (2, &["estimate", "a.png", "a.png", "-o", "flow.xyz"], ".flo, .pfm, .png"),
         (2, &["estimate", "a.png", "a.png", "--tile", "axb"], "HEIGHTxWIDTH"),
         (1, &["convert", "a.png", "b.flo"], "a.png"),
         (1, &["weights", "show", "a.png"], "safetensors"),

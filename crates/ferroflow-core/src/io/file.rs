@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{self, Read, Write},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{FormatError, IoError};
@@ -40,39 +40,132 @@ pub fn write_with(
     path: impl AsRef<Path>,
     contents: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), IoError> {
-    let path = path.as_ref();
-    replace(path, contents).map_err(|cause| IoError::Io { action: "write", path: path.into(), cause })
+    write(path.as_ref(), contents, Replacement::finish)
 }
 
-fn replace(path: &Path, contents: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    match fs::metadata(path) {
-        Ok(existing) if existing.is_dir() => return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory")),
-        Ok(existing) if !existing.is_file() => {
+/// As [`write_with`], for what took work to make: the contents are on the disk before the file gets its name, so that a
+/// power failure leaves the old file or the new one.
+pub fn write_durably(
+    path: impl AsRef<Path>,
+    contents: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> Result<(), IoError> {
+    write(path.as_ref(), contents, Replacement::finish_durably)
+}
+
+fn write(
+    path: &Path,
+    contents: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+    finish: fn(Replacement) -> io::Result<()>,
+) -> Result<(), IoError> {
+    let written = || {
+        if fs::metadata(path).is_ok_and(|existing| !existing.is_file() && !existing.is_dir()) {
             let mut out = io::BufWriter::new(fs::OpenOptions::new().write(true).open(path)?);
             contents(&mut out)?;
             return out.flush();
         }
-        _ => {}
-    }
-    // A symbolic link stays one: the file it points to is replaced.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
-    let directory = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".ferroflow-");
-    // Temporary files are private by default; a result has the permissions that any new file would have.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temporary = builder.tempfile_in(directory)?;
-    {
-        let mut out = io::BufWriter::new(temporary.as_file_mut());
+        let mut replacement = Replacement::begin(path)?;
+        let mut out = io::BufWriter::new(replacement.file());
         contents(&mut out)?;
         out.flush()?;
+        drop(out);
+        finish(replacement)
+    };
+    written().map_err(|cause| IoError::Io { action: "write", path: path.into(), cause })
+}
+
+/// A file being written beside its place, which it then takes whole or not at all.
+///
+/// A new file has the mode that the umask leaves to it; one that is replaced keeps its mode. A symbolic link stays one: the
+/// file it points to is replaced.
+#[derive(Debug)]
+pub struct Replacement {
+    temporary: tempfile::NamedTempFile,
+    target: PathBuf,
+}
+
+impl Replacement {
+    /// What the names of temporaries begin with.
+    pub const PREFIX: &str = ".ferroflow-";
+
+    /// Begins a file that is to be at `path`.
+    ///
+    /// # Errors
+    /// If its folder is not there, no file can be made in it, or what is at `path` may not be written or is no ordinary file.
+    pub fn begin(path: &Path) -> io::Result<Self> {
+        let target = target_of(path)?;
+        let existing = match fs::metadata(&target) {
+            Ok(existing) if existing.is_dir() => {
+                return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
+            }
+            Ok(existing) if !existing.is_file() => {
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, "is no ordinary file"));
+            }
+            // A rename asks only the folder: what may not be written must not be replaced either.
+            Ok(existing) => {
+                fs::OpenOptions::new().write(true).open(&target)?;
+                Some(existing)
+            }
+            Err(_) => None,
+        };
+        let mut builder = tempfile::Builder::new();
+        builder.prefix(Self::PREFIX);
+        // Temporary files are private by default; a result has the permissions that any new file would have.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let temporary = builder.tempfile_in(folder_of(&target))?;
+        if let Some(existing) = existing {
+            temporary.as_file().set_permissions(existing.permissions())?;
+        }
+        Ok(Self { temporary, target })
     }
-    temporary.persist(&target).map_err(|e| e.error)?;
-    Ok(())
+
+    /// What is being written.
+    pub fn file(&mut self) -> &mut fs::File {
+        self.temporary.as_file_mut()
+    }
+
+    /// Where it lies until it is finished, for libraries that write to a path.
+    pub fn path(&self) -> &Path {
+        self.temporary.path()
+    }
+
+    /// Gives it its name.
+    pub fn finish(self) -> io::Result<()> {
+        self.temporary.persist(&self.target).map_err(|e| e.error)?;
+        Ok(())
+    }
+
+    /// Gives it its name once it is on the disk.
+    pub fn finish_durably(self) -> io::Result<()> {
+        // Opened anew: it may have been written through its path.
+        fs::File::open(self.temporary.path())?.sync_all()?;
+        let target = self.target.clone();
+        self.finish()?;
+        // The name is an entry of the folder. Where a folder cannot be synced, the file itself is safe all the same.
+        if let Ok(folder) = fs::File::open(folder_of(&target)) {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+}
+
+/// Where writing to `path` ends up: symbolic links are followed, also those that point to nothing yet.
+pub(super) fn target_of(path: &Path) -> io::Result<PathBuf> {
+    /// As many as Linux follows.
+    const LINKS: usize = 40;
+    let mut target = path.to_path_buf();
+    for _ in 0..LINKS {
+        match fs::read_link(&target) {
+            Ok(to) => target = folder_of(&target).join(to),
+            Err(_) => return Ok(target),
+        }
+    }
+    Err(io::Error::other("there are too many symbolic links"))
+}
+
+/// The folder of a file, `.` where its path names none.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]
@@ -97,7 +190,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn results_are_as_readable_as_any_new_file() {
+    fn new_files_follow_the_umask_and_old_ones_keep_their_mode() {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let (ours, plain) = (dir.path().join("ours"), dir.path().join("plain"));
@@ -105,6 +198,28 @@ mod tests {
         fs::write(&plain, b"x").unwrap();
         let mode = |p: &Path| fs::metadata(p).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&ours), mode(&plain));
+        for kept in [0o640, 0o604] {
+            fs::set_permissions(&ours, PermissionsExt::from_mode(kept)).unwrap();
+            write_durably(&ours, |out| out.write_all(b"y")).unwrap();
+            assert_eq!((mode(&ours), read_bytes(&ours).unwrap()), (kept, b"y".to_vec()));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_links_also_where_they_point_to_nothing_yet() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("elsewhere")).unwrap();
+        for (link, to) in [("a", "elsewhere/file"), ("b", "a"), ("round", "round")] {
+            std::os::unix::fs::symlink(to, at(link)).unwrap();
+        }
+        for text in [b"new", b"old"] {
+            write_bytes(at("b"), text).unwrap();
+            assert_eq!(read_bytes(at("elsewhere/file")).unwrap(), text);
+            assert!(at("a").is_symlink() && at("b").is_symlink());
+        }
+        assert!(write_bytes(at("round"), b"x").is_err());
     }
 
     #[test]

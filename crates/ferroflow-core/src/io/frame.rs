@@ -145,7 +145,17 @@ pub fn read_mask(path: impl AsRef<Path>) -> Result<Mask, IoError> {
 /// Writes a frame in the format of the extension: png, jpg, jpeg, ppm, bmp, tif, tiff, webp.
 pub fn write_frame(path: impl AsRef<Path>, frame: &Frame) -> Result<(), IoError> {
     let path = path.as_ref();
-    let format = match super::extension(path).as_str() {
+    let encoded = format_of(path).and_then(|format| encode(frame, format));
+    write_bytes(path, &encoded.map_err(|cause| IoError::Format { path: path.into(), cause })?)
+}
+
+/// Whether [`write_frame`] knows the format that a name asks for: to be asked before the work.
+pub fn check_frame_name(path: impl AsRef<Path>) -> Result<(), FormatError> {
+    format_of(path.as_ref()).map(drop)
+}
+
+fn format_of(path: &Path) -> Result<ImageFormat, FormatError> {
+    match super::extension(path).as_str() {
         "png" => Ok(ImageFormat::Png),
         "jpg" | "jpeg" => Ok(ImageFormat::Jpeg),
         "ppm" => Ok(ImageFormat::Pnm),
@@ -156,9 +166,7 @@ pub fn write_frame(path: impl AsRef<Path>, frame: &Frame) -> Result<(), IoError>
             "image",
             format!("frames are not written as '.{other}'; use .png, .jpg, .ppm, .bmp, .tiff or .webp"),
         )),
-    };
-    let encoded = format.and_then(|format| encode(frame, format));
-    write_bytes(path, &encoded.map_err(|cause| IoError::Format { path: path.into(), cause })?)
+    }
 }
 
 /// Writes a mask as a grey PNG of 0 and 255.

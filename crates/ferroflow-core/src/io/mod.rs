@@ -8,13 +8,15 @@ pub mod frame;
 pub mod kitti;
 pub mod npy;
 pub mod npz;
+pub mod outputs;
 pub mod pfm;
 
 use std::path::Path;
 
 pub use error::{FormatError, IoError, MAX_SIDE};
-pub use file::{read_bytes, write_bytes, write_with};
-pub use frame::{read_frame, read_mask, write_frame, write_mask};
+pub use file::{Replacement, read_bytes, write_bytes, write_durably, write_with};
+pub use frame::{check_frame_name, read_frame, read_mask, write_frame, write_mask};
+pub use outputs::{OutputError, Outputs};
 
 use crate::FlowField;
 
@@ -85,7 +87,7 @@ impl FlowFormat {
     /// The bytes of a file of this format. A flow without pixels is refused.
     pub fn encode(self, flow: &FlowField) -> Result<Vec<u8>, FormatError> {
         if flow.u().is_empty() || flow.width().max(flow.height()) > MAX_SIDE {
-            let what = format!("a flow of {}x{} cannot be written", flow.width(), flow.height());
+            let what = format!("a flow of {}x{} cannot be written", flow.height(), flow.width());
             return Err(FormatError::unsupported("flow", what));
         }
         match self {

@@ -10,7 +10,7 @@ pub enum MetricError {
     /// Estimate, truth and masks must have one size.
     #[error(
         "{what} has {}x{} pixels, the truth {}x{}: estimate at the truth's resolution or resize first",
-        found.0, found.1, expected.0, expected.1
+        found.1, found.0, expected.1, expected.0
     )]
     Size {
         /// What differs from the truth.

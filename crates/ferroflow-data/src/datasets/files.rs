@@ -1,6 +1,6 @@
 //! Reads the pairs of a listing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ferroflow_core::{
     FlowField, Mask,
@@ -42,6 +42,13 @@ impl Source for FilePairs {
 
     fn len(&self) -> Option<usize> {
         Some(self.listing.pairs.len())
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let pairs = self.listing.pairs.iter();
+        let files =
+            pairs.flat_map(|p| [&p.truth, &p.occlusion, &p.invalid].into_iter().flatten().chain([&p.first, &p.second]));
+        files.cloned().collect()
     }
 
     fn get(&self, index: usize) -> Result<Sample, DataError> {

@@ -144,6 +144,10 @@ impl Source for Records {
         Some(self.records.len())
     }
 
+    fn files(&self) -> Vec<PathBuf> {
+        self.files.clone()
+    }
+
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let missing = || DataError::Index { name: self.name.clone(), len: self.records.len(), index };
         let &(file, offset, length) = self.records.get(index).ok_or_else(missing)?;

@@ -52,6 +52,10 @@ impl Source for Video {
         Some(self.len)
     }
 
+    fn files(&self) -> Vec<PathBuf> {
+        vec![self.path.clone()]
+    }
+
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let past_end = || DataError::Index { name: self.name(), len: self.len, index };
         if index >= self.len {

@@ -161,7 +161,14 @@ impl<W: Write> Write for Hashing<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::datasets::tests::{Tree, chairs, sintel};
+    use crate::{
+        Spec,
+        datasets::tests::{Tree, chairs, sintel},
+    };
+
+    fn pack(spec: &Spec, folder: &Path, num_shards: usize, shard: Option<usize>) -> Result<Packed, DataError> {
+        super::pack(spec, folder, num_shards, shard, &mut Default::default())
+    }
 
     #[test]
     fn what_is_packed_comes_back() {
@@ -210,6 +217,11 @@ mod tests {
         assert!(pack(&tree.spec("synth:chairs"), &folder, 1, None).unwrap_err().to_string().contains("count="));
         pack(&spec, &folder, 1, None).unwrap();
         assert!(pack(&spec, &folder, 2, None).is_err());
+        // Shards of shards into their own folder would be written over what is being read.
+        let error = pack(&out.spec("shards:{root}/s"), &folder, 1, None).unwrap_err().to_string();
+        assert!(error.contains("over the input"), "{error}");
+        fs::write(out.path("notes.txt"), "mine").unwrap();
+        assert!(pack(&spec, &out.path("."), 1, None).unwrap_err().to_string().contains("notes.txt"));
         assert!(out.open("shards:{root}").err().unwrap().to_string().contains("no shards"));
     }
 

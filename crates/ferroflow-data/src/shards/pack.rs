@@ -6,12 +6,11 @@ use std::{
     path::Path,
 };
 
-use ferroflow_core::io::{FlowFormat, IoError, frame, write_bytes, write_with};
+use ferroflow_core::io::{FlowFormat, IoError, Outputs, frame, outputs::only_holds, write_bytes, write_with};
 use rayon::prelude::*;
 
 use super::{
     CARD, Card, FIRST, FLOW, Hashing, Manifest, OCCLUSION, SECOND, VALID, checksum, manifest, shard_path, shards_named,
-    tars,
 };
 use crate::{DataError, Sample, Source, Spec};
 
@@ -33,21 +32,24 @@ const BATCH: usize = 16;
 /// its own. Shards that are there with the right checksum are kept: run it again after an interruption.
 ///
 /// # Errors
-/// If the request makes no sense, a sample cannot be read, or a file not be written.
-pub fn pack(spec: &Spec, folder: &Path, num_shards: usize, shard: Option<usize>) -> Result<Packed, DataError> {
+/// If the request makes no sense, the folder holds something else, a sample cannot be read, or a file not be written.
+pub fn pack(
+    spec: &Spec,
+    folder: &Path,
+    num_shards: usize,
+    shard: Option<usize>,
+    outputs: &mut Outputs,
+) -> Result<Packed, DataError> {
     let wrong = |reason: &str| DataError::Spec { spec: spec.to_string(), reason: reason.into() };
     if num_shards == 0 || shard.is_some_and(|shard| shard >= num_shards) {
         return Err(wrong(&format!("of {num_shards} shards, shard {} cannot be packed", shard.unwrap_or(0))));
     }
     let source = spec.open()?;
     let total = source.len().ok_or_else(|| wrong("an endless data set cannot be packed; end it with count=N"))?;
-    fs::create_dir_all(folder).map_err(|e| DataError::io(folder, e))?;
-    if let Some(other) =
-        tars(folder).ok().and_then(|files| files.into_iter().find(|f| shards_named(f) != Some(num_shards)))
-    {
-        return Err(DataError::content(other, "is of another packing; choose an empty folder"));
-    }
+    only_holds(folder, |name| is_of_packing(name, num_shards))?;
+    outputs.reads_all(source.files());
     let mut packed = Packed::default();
+    let mut wanted = Vec::new();
     for shard in shard.map_or(0..num_shards, |shard| shard..shard + 1) {
         let start = |shard: usize| (shard as u128 * total as u128 / num_shards as u128) as usize;
         let range = start(shard)..start(shard + 1);
@@ -61,6 +63,13 @@ pub fn pack(spec: &Spec, folder: &Path, num_shards: usize, shard: Option<usize>)
             packed.kept += 1;
             continue;
         }
+        outputs.plan(&path, format!("shard {shard}"))?;
+        outputs.plan(path.with_extension("json"), format!("the manifest of shard {shard}"))?;
+        wanted.push((path, range));
+    }
+    outputs.prepare()?;
+    fs::create_dir_all(folder).map_err(|e| DataError::io(folder, e))?;
+    for (path, range) in wanted {
         let (first, samples) = (range.start, range.len());
         let sha256 = write_shard(&path, &*source, &spec.to_string(), range)?;
         let manifest = Manifest { source: spec.to_string(), total, first, samples, sha256 };
@@ -69,6 +78,14 @@ pub fn pack(spec: &Spec, folder: &Path, num_shards: usize, shard: Option<usize>)
         packed.written += 1;
     }
     Ok(packed)
+}
+
+/// Whether a file belongs to a packing into so many shards.
+fn is_of_packing(name: &str, num_shards: usize) -> bool {
+    let path = Path::new(name);
+    name.starts_with("shard-")
+        && path.extension().is_some_and(|e| e == "tar" || e == "json")
+        && shards_named(path) == Some(num_shards)
 }
 
 /// Writes one shard and returns its checksum.

@@ -124,6 +124,10 @@ impl Source for Shards {
         Some(self.samples.len())
     }
 
+    fn files(&self) -> Vec<PathBuf> {
+        self.files.clone()
+    }
+
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let entry = self.samples.get(index).ok_or_else(|| DataError::Index {
             name: self.name(),

@@ -72,7 +72,7 @@ pub enum DisError {
     /// The two frames are of different sizes.
     #[error(
         "the first frame is {}x{}, the second {}x{}: scale or crop one to the size of the other",
-        first.0, first.1, second.0, second.1
+        first.1, first.0, second.1, second.0
     )]
     SizeMismatch {
         /// Width and height of the first frame.

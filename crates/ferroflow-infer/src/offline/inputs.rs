@@ -5,7 +5,11 @@ use std::path::Path;
 use ferroflow_core::{
     FlowField, Frame,
     geometry::{Fill, Fit, FitPlan, Place},
-    io::{IoError, write_bytes},
+    io::{
+        IoError, Outputs,
+        outputs::{only_holds, safe_name},
+        write_bytes,
+    },
 };
 use ferroflow_data::{Sample, Source};
 
@@ -23,11 +27,12 @@ pub struct Progress {
 /// Writes the pairs of `source` below `folder`: one folder per input of the network, `gt` and `pairs.json`.
 ///
 /// # Errors
-/// At the first pair that cannot be read or does not fit its file.
+/// If the folder holds something else; at the first pair that cannot be read or does not fit its file.
 pub fn write_inputs(
     folder: &Path,
     source: &dyn Source,
     inputs: Inputs,
+    outputs: &mut Outputs,
     mut watch: impl FnMut(Progress),
 ) -> Result<Progress, OfflineError> {
     let batch = inputs.batch.max(1);
@@ -39,7 +44,12 @@ pub fn write_inputs(
         (None, Some(limit)) => limit,
         (None, None) => return Err(OfflineError::Endless { data: source.name() }),
     };
-    for name in inputs.layout.folders().iter().chain([&TRUTH]) {
+    let folders: Vec<&str> = inputs.layout.folders().iter().chain([&TRUTH]).copied().collect();
+    only_holds(folder, |name| name == MANIFEST || folders.contains(&name))?;
+    outputs.reads_all(source.files());
+    outputs.plan(folder.join(MANIFEST), "the list of pairs")?;
+    outputs.prepare()?;
+    for name in &folders {
         let path = folder.join(name);
         std::fs::create_dir_all(&path).map_err(|cause| IoError::Io { action: "create", path, cause })?;
     }
@@ -48,6 +58,13 @@ pub fn write_inputs(
     for first in (0..count).step_by(batch) {
         let samples = (first..count.min(first + batch)).map(|i| source.get(i)).collect::<Result<Vec<_>, _>>()?;
         let name = file_name(inputs.layout, files.len(), &samples[0].id);
+        let extension = inputs.format.extension();
+        // The name that is free for the truth is the name in every folder.
+        let path = outputs.plan_named(&folder.join(TRUTH), name.as_ref(), extension, &samples[0].id)?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        for input in inputs.layout.folders() {
+            outputs.plan(folder.join(input).join(format!("{name}.{extension}")), &samples[0].id)?;
+        }
         files.push(write_file(folder, &name, &samples, inputs, batch)?);
         progress = Progress { files: files.len(), pairs: progress.pairs + samples.len() };
         watch(progress);
@@ -67,7 +84,7 @@ fn file_name(layout: Layout, number: usize, id: &str) -> String {
         return number.to_string();
     }
     // scene/frame_0001 -> scene-frames_0001_0002
-    let flat: String = id.replace(['/', '\\', ':'], "-");
+    let flat = safe_name(&id.replace(['/', '\\', ':'], "-"));
     let digits = flat.len() - flat.trim_end_matches(|c: char| c.is_ascii_digit()).len();
     let (stem, frame) = flat.split_at(flat.len() - digits);
     match (stem.strip_suffix("frame_"), frame.parse::<u32>()) {

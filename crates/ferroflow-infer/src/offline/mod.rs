@@ -10,7 +10,11 @@ mod score;
 
 use std::path::PathBuf;
 
-use ferroflow_core::{SizeError, io::IoError, metrics::MetricError};
+use ferroflow_core::{
+    SizeError,
+    io::{IoError, OutputError},
+    metrics::MetricError,
+};
 use ferroflow_data::DataError;
 use serde::{Deserialize, Serialize};
 
@@ -105,6 +109,9 @@ pub enum OfflineError {
     /// A file cannot be read or written.
     #[error(transparent)]
     Io(#[from] IoError),
+    /// Files cannot be written as asked.
+    #[error(transparent)]
+    Output(#[from] OutputError),
     /// The folder was not written by `export inputs`.
     #[error("{}: {reason}; write the inputs again", path.display())]
     Manifest {

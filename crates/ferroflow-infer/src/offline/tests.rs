@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use ferroflow_core::geometry::{Fill, Fit, Place};
 use ferroflow_core::{FlowField, Frame};
 use ferroflow_cpu::plan::{Options, Pixels, Plan};
@@ -39,6 +41,15 @@ impl Source for Three {
 
 fn inputs(layout: Layout, format: Format, batch: usize) -> Inputs {
     Inputs { layout, format, batch, stride: 64, limit: None }
+}
+
+fn write_inputs(
+    folder: &Path,
+    source: &dyn Source,
+    inputs: Inputs,
+    watch: impl FnMut(Progress),
+) -> Result<Progress, OfflineError> {
+    super::write_inputs(folder, source, inputs, &mut Default::default(), watch)
 }
 
 #[test]
@@ -87,7 +98,12 @@ fn arrays_are_what_the_references_write() {
     assert!((f64::from(x2[(2 * 64 + 4) * 128 + 9]) - expected).abs() < 1e-6);
     assert!((f64::from(x2[(2 * 64 + 63) * 128]) + mean / 255.0).abs() < 1e-6, "padding is black before the mean");
 
-    write_inputs(folder.path(), &Three, inputs(Layout::Pwcnet, Format::Bin, 1), |_| {}).unwrap();
+    // Another layout has other folders: what a manifest does not name must not lie beside what it does.
+    let pwcnet = inputs(Layout::Pwcnet, Format::Bin, 1);
+    let error = write_inputs(folder.path(), &Three, pwcnet, |_| {}).unwrap_err().to_string();
+    assert!(error.contains("(x1, x2)"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path(), &Three, pwcnet, |_| {}).unwrap();
     let image = array::read(&folder.path().join("image/alley_1-frames_0002_0003.bin"), 2 * 64 * 128 * 3).unwrap();
     assert_eq!(image[((64 + 4) * 128 + 9) * 3 + 1], f32::from(sample.second.pixel(9, 4)[1]) / 255.0);
 }
@@ -130,4 +146,33 @@ fn what_is_missing_or_wrong_is_named() {
     assert!(short.contains("holds 40 bytes"), "{short}");
     std::fs::write(folder.path().join(MANIFEST), b"{").unwrap();
     assert!(matches!(score(folder.path(), empty.path()), Err(OfflineError::Manifest { .. })));
+}
+
+/// Pairs whose names are the same once they are names of files, and one that points elsewhere.
+struct Named;
+
+impl Source for Named {
+    fn name(&self) -> String {
+        "named".into()
+    }
+
+    fn len(&self) -> Option<usize> {
+        Some(3)
+    }
+
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        Ok(Sample { id: ["a/b", "a-b", "../x"][index].into(), ..Three.get(index)? })
+    }
+}
+
+#[test]
+fn pairs_keep_their_own_files() {
+    let folder = tempfile::tempdir().unwrap();
+    write_inputs(folder.path(), &Named, inputs(Layout::Pwcnet, Format::Npy, 1), |_| {}).unwrap();
+    let manifest: Manifest = serde_json::from_slice(&std::fs::read(folder.path().join(MANIFEST)).unwrap()).unwrap();
+    let names: Vec<&str> = manifest.files.iter().map(|f| f.name.as_str()).collect();
+    assert_eq!(names, ["a-b", "a-b~2", "_-x"]);
+    for name in names {
+        assert!(folder.path().join(format!("image/{name}.npy")).is_file(), "{name}");
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use ferroflow_core::io::Replacement;
 use safetensors::Dtype;
 use safetensors::tensor::{View, serialize_to_file};
 
@@ -25,28 +26,23 @@ const MINDSPORE_SLICE: usize = 512 << 20;
 
 /// Writes the weights of `model`; an interrupted write leaves what was there before.
 pub fn export(path: &Path, model: &Model, weights: &Weights, target: Target) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let temporary = tempfile::NamedTempFile::new_in(folder)?;
+    let mut file = Replacement::begin(path)?;
     match target {
         Target::PytorchSafetensors => {
             let arrays = model.graph.params.iter().zip(weights.iter());
             let views = arrays.map(|(param, values)| (param.name.as_str(), Stored::new(model, &param.shape, values)));
             let metadata = HashMap::from([("format".to_string(), "pt".to_string())]);
-            serialize_to_file(views, Some(metadata), temporary.path()).map_err(|e| io::Error::other(e.to_string()))?;
+            serialize_to_file(views, Some(metadata), file.path()).map_err(|e| io::Error::other(e.to_string()))?;
         }
         Target::Mindspore => {
-            let mut out = BufWriter::with_capacity(1 << 20, temporary.as_file());
+            let mut out = BufWriter::with_capacity(1 << 20, file.file());
             for (param, values) in model.graph.params.iter().zip(weights.iter()) {
                 mindspore(&mut out, &param.name, &Stored::new(model, &param.shape, values), MINDSPORE_SLICE)?;
             }
             out.flush()?;
         }
     }
-    temporary.persist(path).map_err(|e| e.error)?;
-    Ok(())
+    file.finish_durably()
 }
 
 /// A parameter as the reference stores it; converted when it is written.

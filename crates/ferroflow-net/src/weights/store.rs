@@ -6,9 +6,10 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, BufWriter, Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::{BufReader, Read};
+use std::path::Path;
 
+use ferroflow_core::io::{IoError, write_durably};
 use half::f16;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -71,13 +72,8 @@ pub enum StoreError {
     #[error(transparent)]
     Open(std::io::Error),
     /// The system refused to write.
-    #[error("cannot write {}: {source}", .path.display())]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Write(#[from] IoError),
     /// Not a safetensors file, or a damaged one.
     #[error("not a readable safetensors file: {reason}")]
     Format {
@@ -218,11 +214,6 @@ pub fn write(
     provenance: &Provenance,
     precision: Precision,
 ) -> Result<(), StoreError> {
-    let io = |source| StoreError::Write { path: path.into(), source };
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
     let (dtype, bytes) = match precision {
         Precision::F32 => ("F32", 4),
         Precision::F16 => ("F16", 2),
@@ -239,17 +230,11 @@ pub fn write(
     // The data begin at a multiple of 8.
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
 
-    let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
-    let mut out = BufWriter::new(temporary.as_file_mut());
-    out.write_all(&(header.len() as u64).to_le_bytes()).map_err(io)?;
-    out.write_all(header.as_bytes()).map_err(io)?;
-    for values in weights.iter() {
-        out.write_all(&stored(values, precision)).map_err(io)?;
-    }
-    out.flush().map_err(io)?;
-    drop(out);
-    temporary.persist(path).map_err(|e| io(e.error))?;
-    Ok(())
+    Ok(write_durably(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(header.as_bytes())?;
+        weights.iter().try_for_each(|values| out.write_all(&stored(values, precision)))
+    })?)
 }
 
 fn metadata(model: &Model, provenance: &Provenance) -> Result<Value, StoreError> {

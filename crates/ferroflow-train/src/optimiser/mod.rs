@@ -189,7 +189,7 @@ impl Optimiser {
         let lengths = |memory: &[Vec<f32>]| memory.iter().map(Vec::len).collect::<Vec<_>>();
         let [first, second] = memory;
         if lengths(&first) != lengths(&self.first) || lengths(&second) != lengths(&self.second) {
-            return Err("it holds the memory of another optimiser, or of other trained parameters".into());
+            return Err("it holds the memory of another optimiser, or of other trained parameters (keys `optimiser` and `freeze`)".into());
         }
         (self.steps, self.first, self.second) = (steps, first, second);
         Ok(())

@@ -35,12 +35,15 @@ struct Curve {
     dashed: bool,
 }
 
+/// What [`plot`] writes into the folder of a run.
+pub const FILES: [&str; 2] = ["curves.svg", "curves.png"];
+
 /// Draws `RUN/curves.svg` and `RUN/curves.png`, and says where they are.
 pub fn plot(root: &Path) -> Result<[PathBuf; 2], PlotError> {
     let path = root.join("log.jsonl");
     let lines = log::read(&path)?;
     let drawing = picture(&lines).ok_or(PlotError::Empty(path))?;
-    let files = ["curves.svg", "curves.png"].map(|name| root.join(name));
+    let files = FILES.map(|name| root.join(name));
     write_bytes(&files[0], svg::svg(&drawing).as_bytes())?;
     write_frame(&files[1], &raster::raster(&drawing, 2))?;
     Ok(files)

@@ -19,6 +19,7 @@ use ferroflow_data::{Spec, augment};
 use ferroflow_net::{Model, ModelError};
 use serde::{Deserialize, Serialize};
 
+pub use nearest::nearest;
 pub(crate) use nearest::no_such;
 pub use shipped::{SHIPPED, Shipped};
 

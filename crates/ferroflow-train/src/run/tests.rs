@@ -273,3 +273,64 @@ fn a_dynamic_loss_scale_gives_way_before_the_run_does() {
     let lines = told(run.folder.root());
     assert_eq!(lines.last().unwrap()["loss_scale"], 16384.0);
 }
+
+/// A network that is asked to stop while it looks at its `last` batch.
+struct Stopping {
+    inner: Box<dyn Differentiable>,
+    calls: u64,
+    last: u64,
+    stop: std::sync::Arc<AtomicBool>,
+}
+
+impl Differentiable for Stopping {
+    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, TrainingError> {
+        self.calls += 1;
+        self.stop.fetch_or(self.calls == self.last, Ordering::Relaxed);
+        self.inner.forward(weights, frames)
+    }
+
+    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), TrainingError> {
+        self.inner.backward(gradients, sum)
+    }
+
+    fn update_statistics(&self, share: f32, weights: &mut Weights) {
+        self.inner.update_statistics(share, weights);
+    }
+}
+
+#[test]
+fn a_stop_is_heard_between_accumulated_passes_and_costs_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, parts] = ["whole", "parts"].map(|name| folder.path().join(name));
+    let changes = ["validate=", "log_every=1", "accumulate=3", "steps=3"];
+    train(&Run::new(recipe(&changes), &whole).unwrap());
+    let stop = std::sync::Arc::new(AtomicBool::new(false));
+    let device = |graph: &Graph, options| {
+        let (inner, stop) = (cpu(graph, options)?, stop.clone());
+        // The first of the three passes of step 2.
+        Ok(Box::new(Stopping { inner, calls: 0, last: 4, stop }) as Box<_>)
+    };
+    let run = Run::new(recipe(&changes), &parts).unwrap();
+    assert_eq!(run.train(&device, &stop, &mut |_| {}).unwrap().step, 1);
+    train(&Run::resume(&parts, &[""; 0]).unwrap());
+    assert_eq!(told(&whole), told(&parts));
+    let last = |root: &Path| fs::read(root.join("weights/last.safetensors")).unwrap();
+    assert!(last(&whole) == last(&parts));
+}
+
+#[test]
+fn one_process_writes_into_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let run = Run::new(recipe(&["validate=", "steps=1"]), &out).unwrap();
+    let held = run.folder.lock().unwrap();
+    for refused in [
+        run.train(&cpu, &AtomicBool::new(false), &mut |_| {}).unwrap_err(),
+        Run::resume(&out, &[""; 0]).err().unwrap(),
+        Run::new(recipe(&[]), &out).err().unwrap(),
+    ] {
+        assert!(refused.to_string().contains(&format!("process {} trains here", std::process::id())), "{refused}");
+    }
+    drop(held);
+    assert!(train(&run).finished);
+}

@@ -6,7 +6,7 @@ mod record;
 use std::{
     fs::File,
     io::{self, BufWriter, Write},
-    path::Path,
+    path::{Path, PathBuf},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -17,6 +17,7 @@ use proto::{Event, Image, SessionLog, Summary, Value};
 /// An event file being written.
 pub struct Events {
     file: BufWriter<File>,
+    path: PathBuf,
 }
 
 impl Events {
@@ -33,7 +34,8 @@ impl Events {
             }
             name += 1;
         };
-        let mut events = Self { file: BufWriter::new(File::create(path)?) };
+        let file = File::create(&path).map_err(|e| named(&path, e))?;
+        let mut events = Self { file: BufWriter::new(file), path };
         events.write(Event { file_version: Some("brain.Event:2".into()), ..Event::at(0) })?;
         events.write(Event { session_log: Some(SessionLog { status: SessionLog::START }), ..Event::at(step + 1) })?;
         Ok(events)
@@ -56,9 +58,14 @@ impl Events {
     }
 
     fn write(&mut self, event: Event) -> io::Result<()> {
-        record::write(&mut self.file, &event.encode_to_vec())?;
-        self.file.flush()
+        let written = record::write(&mut self.file, &event.encode_to_vec()).and_then(|()| self.file.flush());
+        written.map_err(|e| named(&self.path, e))
     }
+}
+
+/// The error with the file it happened to.
+fn named(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 impl Event {

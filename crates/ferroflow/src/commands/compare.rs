@@ -1,6 +1,6 @@
 //! `ferroflow compare`: how far apart two flows are.
 
-use std::path::PathBuf;
+use std::{io::Write, path::PathBuf};
 
 use ferroflow_core::{
     io,
@@ -8,7 +8,7 @@ use ferroflow_core::{
     viz::{ErrorScale, error_legend, error_map, overlay},
 };
 
-use crate::report::metrics_table;
+use crate::{report::metrics_table, session::Session, usage::usage};
 
 /// Compare an estimated flow with the truth (or any two flows): every metric, and a map of the errors.
 ///
@@ -32,7 +32,15 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
+    session.files.reads_all([&args.estimate, &args.truth].into_iter().chain(&args.occlusion));
+    if let Some(path) = &args.error_map {
+        if let Err(error) = io::check_frame_name(path) {
+            usage!("{}: {error}", path.display());
+        }
+        session.files.plan(path, "the error map")?;
+        session.files.prepare()?;
+    }
     let (estimate, truth) = (io::read_flow(&args.estimate)?, io::read_flow(&args.truth)?);
     let occlusion = args.occlusion.as_ref().map(io::read_mask).transpose()?;
     let mut scored = Truth::new(&truth);
@@ -45,9 +53,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         io::write_frame(path, &overlay(map, &error_legend(320)))?;
     }
     if args.json {
-        println!("{}", serde_json::to_string(&metrics)?);
+        writeln!(session.out, "{}", serde_json::to_string(&metrics)?)?;
     } else {
-        print!("{}", metrics_table(&[("", &metrics)]));
+        write!(session.out, "{}", metrics_table(&[("", &metrics)]))?;
     }
     Ok(())
 }

@@ -1,8 +1,10 @@
 //! `ferroflow convert`: another file format for a flow.
 
-use std::path::PathBuf;
+use std::{io::Write, path::PathBuf};
 
 use ferroflow_core::io;
+
+use crate::{session::Session, usage::usage};
 
 /// Change the format of a flow file: .flo, .pfm, KITTI 16-bit .png, .npy, .npz.
 ///
@@ -19,11 +21,17 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
+    if let Err(error) = io::FlowFormat::of_path(&args.output) {
+        usage!("{}: {error}", args.output.display());
+    }
+    session.files.reads(&args.input);
+    session.files.plan(&args.output, "the converted flow")?;
+    session.files.prepare()?;
     let flow = io::read_flow(&args.input)?;
     io::write_flow(&args.output, &flow)?;
     let unknown = flow.validity().map_or(0, |mask| mask.data().len() - mask.count());
     let note = if unknown == 0 { String::new() } else { format!(", {unknown} pixels unknown") };
-    println!("{}: {}x{}{note}", args.output.display(), flow.width(), flow.height());
+    writeln!(session.out, "{}: {}x{}{note}", args.output.display(), flow.height(), flow.width())?;
     Ok(())
 }

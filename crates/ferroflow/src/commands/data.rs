@@ -1,6 +1,6 @@
 //! `ferroflow data`: what data sets hold, and shards of them.
 
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
+use std::{io::Write, num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use ferroflow_core::Size;
 use ferroflow_data::{
@@ -12,7 +12,7 @@ use ferroflow_data::{
     shards,
 };
 
-use crate::usage::usage;
+use crate::{session::Session, usage::usage};
 
 /// Check, describe, pack and time data sets.
 #[derive(clap::Args)]
@@ -114,34 +114,42 @@ struct Bench {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     match args.action {
-        Action::List => list(),
-        Action::Check(args) => return check_data(&args),
+        Action::List => list(session)?,
+        Action::Check(args) => return check_data(&args, session),
         Action::Info(args) => {
+            if let Some(path) = &args.histogram {
+                session.files.reads(args.data.path());
+                session.files.reads_all(args.data.open()?.files());
+                session.files.plan(path, "the histogram")?;
+                session.files.prepare()?;
+            }
             let info = info(&args.data, args.limit)?;
             if let Some(path) = &args.histogram {
                 let Some(flow) = &info.flow else { usage!("{} has no true flow to draw", args.data) };
                 ferroflow_core::io::write_bytes(path, histogram_svg(&args.data.to_string(), flow).as_bytes())?;
             }
             if args.json {
-                println!("{}", serde_json::to_string(&info)?);
+                writeln!(session.out, "{}", serde_json::to_string(&info)?)?;
             } else {
-                print!("{info}");
+                write!(session.out, "{info}")?;
             }
         }
         Action::Pack(args) => {
             if args.shard.is_some_and(|shard| shard >= args.num_shards.get()) {
                 usage!("--shard counts from 0 to {}", args.num_shards.get() - 1);
             }
-            let packed = shards::pack(&args.data, &args.output, args.num_shards.get(), args.shard)?;
-            println!(
+            session.files.reads(args.data.path());
+            let packed = shards::pack(&args.data, &args.output, args.num_shards.get(), args.shard, &mut session.files)?;
+            writeln!(
+                session.out,
                 "{}: {} samples, {} shards written, {} kept",
                 args.output.display(),
                 packed.samples,
                 packed.written,
                 packed.kept
-            );
+            )?;
         }
         Action::Bench(args) => {
             let source: Arc<dyn Source> = Arc::from(args.data.open()?);
@@ -157,32 +165,33 @@ pub fn run(args: Args) -> anyhow::Result<()> {
                 augment.apply(sample, &mut Random::new(seed, &[]), 0)
             })?;
             if args.json {
-                println!("{}", serde_json::to_string(&bench)?);
+                writeln!(session.out, "{}", serde_json::to_string(&bench)?)?;
             } else {
-                print!("{bench}");
+                write!(session.out, "{bench}")?;
             }
         }
     }
     Ok(())
 }
 
-fn list() {
+fn list(session: &mut Session) -> anyhow::Result<()> {
     for dataset in DATASETS {
-        println!("{:<14} {}", dataset.name, dataset.title);
-        println!("{:<14} {}:PATH, PATH is {}", "", dataset.name, dataset.path);
+        writeln!(session.out, "{:<14} {}", dataset.name, dataset.title)?;
+        writeln!(session.out, "{:<14} {}:PATH, PATH is {}", "", dataset.name, dataset.path)?;
         if !dataset.words.is_empty() {
-            println!("{:<14} after an @: {}", "", dataset.words.join(", "));
+            writeln!(session.out, "{:<14} after an @: {}", "", dataset.words.join(", "))?;
         }
     }
+    Ok(())
 }
 
 /// A data set that is not whole is a failure: scripts look at the exit code.
-fn check_data(args: &Check) -> anyhow::Result<()> {
+fn check_data(args: &Check, session: &mut Session) -> anyhow::Result<()> {
     let report = if args.thorough { check_thoroughly(&args.data) } else { check(&args.data) };
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        writeln!(session.out, "{}", serde_json::to_string(&report)?)?;
     } else {
-        print!("{report}");
+        write!(session.out, "{report}")?;
     }
     if report.is_whole() { Ok(()) } else { Err(anyhow::anyhow!("{} is not whole", args.data)) }
 }

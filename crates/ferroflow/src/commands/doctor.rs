@@ -1,13 +1,13 @@
 //! `ferroflow doctor`: what this machine can run.
 
-use std::process::Command;
+use std::{io::Write, process::Command};
 
 use ferroflow_core::Size;
 use ferroflow_kernels::{Bf16, Isa};
 use ferroflow_net::{Model, graph::Extent};
 use serde::Serialize;
 
-use crate::machine;
+use crate::{machine, session::Session};
 
 /// Say what this machine can run: processor, memory, and which networks fit at which size.
 ///
@@ -49,7 +49,7 @@ struct Fits {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     let available = machine::available_memory_bytes();
     let networks = Model::names()
         .map(|name| {
@@ -74,9 +74,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         networks,
     };
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        writeln!(session.out, "{}", serde_json::to_string_pretty(&report)?)?;
     } else {
-        print!("{report}");
+        write!(session.out, "{report}")?;
     }
     Ok(())
 }

@@ -1,11 +1,16 @@
 //! `ferroflow eval`: errors on data with known flow.
 
 use std::{
-    fmt::Write as _,
+    collections::HashSet,
+    io::Write,
     path::{Path, PathBuf},
 };
 
-use ferroflow_core::{FlowField, io};
+use anyhow::Context;
+use ferroflow_core::io::{
+    self, Outputs,
+    outputs::{safe_name, safe_path},
+};
 use ferroflow_data::{Source, Spec};
 use ferroflow_infer::{
     Estimator,
@@ -21,6 +26,7 @@ use crate::{
     method::{FitArg, MethodArgs},
     progress,
     report::metrics_table,
+    session::Session,
     usage::usage,
 };
 
@@ -53,7 +59,7 @@ pub struct Args {
     /// Write every pair's figures as CSV
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write the estimated flows into this folder, as ID.flo
+    /// Write the estimated flows into this folder, as DATA/ID.flo: a folder for each data set
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
     /// Follow a project's protocol: how frames are fitted and errors averaged (flownet2, pwcnet, tfoptflow, uflow, lightflow)
@@ -116,7 +122,7 @@ struct Output {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     let sources = args
         .data
         .iter()
@@ -127,9 +133,26 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         args.method.fit.get_or_insert(protocol.fit());
         args.average_batches = args.average_batches.or(protocol.batch());
     }
+    let files = &mut session.files;
+    for (text, source) in args.data.iter().zip(&sources) {
+        files.reads(text.parse::<Spec>()?.path());
+        files.reads_all(source.files());
+    }
+    files.reads_all(args.method.weights());
+    for (path, what) in [(&args.csv, "the table of pairs"), (&args.report, "the report")] {
+        if let Some(path) = path {
+            files.plan(path, what)?;
+        }
+    }
+    if let Some(folder) = &args.save {
+        // Whether files can be written there; the names come with the data.
+        files.check(folder.join("_.flo"), "an estimated flow")?;
+    }
+    files.prepare()?;
+    let folders = folders_of(&sources);
     let estimator = args.method.estimator()?;
     if let Some(submit) = &args.submit {
-        return submission(&submit[0], submit[1].as_ref(), &sources, &estimator, args.json);
+        return submission(&submit[0], submit[1].as_ref(), &sources, &estimator, args.json, session);
     }
     let mut gallery = Gallery::new(if args.report.is_some() { args.worst } else { 0 });
     let baseline = args.baseline.as_deref().map(|name| match name {
@@ -143,17 +166,16 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         results: Vec::new(),
         baseline: Vec::new(),
     };
-    for source in &sources {
-        let result = measure(source.as_ref(), &estimator, &args, Some(&mut gallery))?;
-        let compared = baseline.as_ref().map(|b| measure(source.as_ref(), b, &args, None)).transpose()?;
-        if !args.json {
-            print_result(&result, compared.as_ref(), &estimator, baseline.as_ref());
-        }
+    for (source, folder) in sources.iter().zip(&folders) {
+        let save = args.save.as_ref().map(|root| (root.join(folder), &mut session.files));
+        let result = measure(source.as_ref(), &estimator, &args, Some(&mut gallery), save)?;
+        let compared = baseline.as_ref().map(|b| measure(source.as_ref(), b, &args, None, None)).transpose()?;
         output.results.push(result);
         output.baseline.extend(compared);
     }
+    // What was asked for as a file is there before anything is printed, which may fail.
     if let Some(path) = &args.csv {
-        io::write_bytes(path, csv(&output.results).as_bytes())?;
+        io::write_bytes(path, &csv(&output.results)?)?;
     }
     if let Some(path) = &args.report {
         let page = Page {
@@ -166,9 +188,24 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         io::write_bytes(path, page.html().as_bytes())?;
     }
     if args.json {
-        println!("{}", serde_json::to_string(&output)?);
+        writeln!(session.out, "{}", serde_json::to_string(&output)?)?;
+        return Ok(());
+    }
+    for (i, result) in output.results.iter().enumerate() {
+        print_result(result, output.baseline.get(i), &estimator, baseline.as_ref(), session)?;
     }
     Ok(())
+}
+
+/// A folder for each data set, safe and its own whatever the sets are called.
+fn folders_of(sources: &[Box<dyn Source>]) -> Vec<String> {
+    let mut taken = HashSet::new();
+    let mut folder = |source: &Box<dyn Source>| {
+        let name = safe_name(&source.name());
+        let names = std::iter::once(name.clone()).chain((2..).map(|number| format!("{name}~{number}")));
+        names.into_iter().find(|name| taken.insert(name.to_lowercase())).unwrap_or(name)
+    };
+    sources.iter().map(&mut folder).collect()
 }
 
 fn submission(
@@ -177,24 +214,26 @@ fn submission(
     sources: &[Box<dyn Source>],
     estimator: &Estimator,
     json: bool,
+    session: &mut Session,
 ) -> anyhow::Result<()> {
     let Some(benchmark) = Benchmark::named(name) else {
         usage!("there is no benchmark `{name}`: sintel, kitti12 or kitti15");
     };
     let total: usize = sources.iter().filter_map(|s| s.len()).sum();
     let bar = if json { indicatif::ProgressBar::hidden() } else { progress::bar(total as u64, "pairs") };
-    let Submission { flows, expected, clipped } = submit(benchmark, sources, estimator, to, || bar.inc(1))?;
+    let Submission { flows, expected, clipped } =
+        submit(benchmark, sources, estimator, to, &mut session.files, || bar.inc(1))?;
     bar.finish_and_clear();
     if json {
-        println!("{}", serde_json::json!({ "flows": flows, "expected": expected, "clipped": clipped }));
+        writeln!(session.out, "{}", serde_json::json!({ "flows": flows, "expected": expected, "clipped": clipped }))?;
         return Ok(());
     }
-    println!("{}: {flows} flows by {}", to.display(), estimator.describe());
+    writeln!(session.out, "{}: {flows} flows by {}", to.display(), estimator.describe())?;
     if flows != expected {
-        println!("the server expects {expected}: is this the whole test split?");
+        writeln!(session.out, "the server expects {expected}: is this the whole test split?")?;
     }
     if clipped > 0 {
-        println!("{clipped} vectors were longer than the format holds (512 px) and were cut");
+        writeln!(session.out, "{clipped} vectors were longer than the format holds (512 px) and were cut")?;
     }
     Ok(())
 }
@@ -203,11 +242,9 @@ fn measure(
     source: &dyn Source,
     estimator: &Estimator,
     args: &Args,
-    gallery: Option<&mut Gallery>,
+    mut gallery: Option<&mut Gallery>,
+    mut save: Option<(PathBuf, &mut Outputs)>,
 ) -> anyhow::Result<DataResult> {
-    // Only of the method itself, not of the baseline.
-    let save = args.save.as_deref().filter(|_| gallery.is_some());
-    let mut gallery = gallery;
     let protocol = Protocol { limit: args.limit, batch: args.average_batches };
     let total = source.len().map_or(args.limit, |len| Some(len.min(args.limit.unwrap_or(len))));
     let bar =
@@ -218,8 +255,12 @@ fn measure(
         if let Some(gallery) = &mut gallery {
             gallery.add(&source.name(), sample, flow, figures);
         }
-        if let (Some(folder), None) = (save, &failed) {
-            failed = save_flow(folder, &sample.id, flow).err();
+        if let (Some((folder, files)), None) = (&mut save, &failed) {
+            let path = files.plan_named(folder, &safe_path(&sample.id), "flo", &sample.id);
+            failed = match path {
+                Ok(path) => io::write_flow(path, flow).err().map(anyhow::Error::from),
+                Err(error) => Some(error.into()),
+            };
         }
     });
     bar.finish_and_clear();
@@ -229,47 +270,48 @@ fn measure(
     }
 }
 
-fn save_flow(folder: &std::path::Path, id: &str, flow: &FlowField) -> anyhow::Result<()> {
-    let path = folder.join(format!("{id}.flo"));
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)?;
-    }
-    Ok(io::write_flow(path, flow)?)
-}
-
 fn print_result(
     result: &DataResult,
     compared: Option<&DataResult>,
     estimator: &Estimator,
     baseline: Option<&Estimator>,
-) {
-    println!(
+    session: &mut Session,
+) -> anyhow::Result<()> {
+    writeln!(
+        session.out,
         "{}: {} pairs, {} pixels scored, {:.0} ms a pair with {}",
         result.data,
         result.summary.pairs,
         result.summary.scored_pixels,
         1e3 * result.seconds_per_pair,
         estimator.name()
-    );
+    )?;
     let columns = result.columns(baseline.map(Estimator::name).zip(compared));
     let columns: Vec<_> = columns.iter().map(|(heading, metrics)| (heading.as_str(), *metrics)).collect();
-    println!("{}", metrics_table(&columns));
+    writeln!(session.out, "{}", metrics_table(&columns))?;
+    Ok(())
 }
 
-/// A line for each pair: data set, name, size, seconds, every metric.
-fn csv(results: &[DataResult]) -> String {
-    let mut text = String::from("data,id,width,height,seconds");
+/// A line for each pair: data set, name, size, seconds, every metric. Names are quoted where they need it (RFC 4180).
+fn csv(results: &[DataResult]) -> anyhow::Result<Vec<u8>> {
+    let mut table = csv::Writer::from_writer(Vec::new());
+    let mut heading: Vec<&str> = vec!["data", "id", "width", "height", "seconds"];
     if let Some(first) = results.iter().find_map(|r| r.pairs.first()) {
-        first.metrics.rows().iter().for_each(|(name, ..)| text.extend([",", name]));
+        heading.extend(first.metrics.rows().iter().map(|(name, ..)| *name));
     }
-    text.push('\n');
+    table.write_record(heading)?;
     for (result, pair) in results.iter().flat_map(|r| r.pairs.iter().map(move |p| (r, p))) {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{},{},{},{},{:.6}", result.data, pair.id, pair.size[0], pair.size[1], pair.seconds);
-        for (_, _, value) in pair.metrics.rows() {
-            let _ = write!(text, ",{}", value.map_or(String::new(), |v| format!("{v:.6}")));
-        }
-        text.push('\n');
+        let [width, height] = pair.size;
+        let mut cells = vec![
+            result.data.clone(),
+            pair.id.clone(),
+            width.to_string(),
+            height.to_string(),
+            format!("{:.6}", pair.seconds),
+        ];
+        let rows = pair.metrics.rows();
+        cells.extend(rows.iter().map(|(_, _, value)| value.map_or(String::new(), |v| format!("{v:.6}"))));
+        table.write_record(cells)?;
     }
-    text
+    table.into_inner().context("the table of pairs cannot be made")
 }

@@ -1,6 +1,6 @@
 //! `ferroflow export`: our networks for other runtimes.
 
-use std::path::PathBuf;
+use std::{io::Write, path::PathBuf};
 
 use ferroflow_core::{Size, io::write_with};
 use ferroflow_data::Spec;
@@ -13,6 +13,7 @@ use ferroflow_net::{
 use crate::{
     method::{builtin_weights, read_weights},
     onnx_check, progress,
+    session::Session,
     usage::usage,
 };
 
@@ -108,17 +109,22 @@ struct Inputs {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     match args.action {
-        Action::Onnx(args) => export_onnx(&args),
-        Action::Inputs(args) => export_inputs(&args),
+        Action::Onnx(args) => export_onnx(&args, session),
+        Action::Inputs(args) => export_inputs(&args, session),
     }
 }
 
-fn export_onnx(args: &Onnx) -> anyhow::Result<()> {
+fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
     if args.size.is_none() && !args.dynamic {
         usage!("say the size of the frames with --size HxW, or --dynamic for any");
     }
+    if let Some(weights) = &args.weights {
+        session.files.reads(weights);
+    }
+    session.files.plan(&args.output, "the network")?;
+    session.files.prepare()?;
     let stored = match &args.weights {
         Some(path) => read_weights(path, args.model.as_deref(), &args.options)?,
         None => match builtin_weights(args.model.as_deref(), &args.options)? {
@@ -159,27 +165,29 @@ fn export_onnx(args: &Onnx) -> anyhow::Result<()> {
     };
     let mut bytes = Vec::new();
     onnx::export(&model.graph, &stored.weights, &options, &mut bytes)?;
-    write_with(&args.output, |file| std::io::Write::write_all(file, &bytes))?;
-    println!(
+    write_with(&args.output, |file| file.write_all(&bytes))?;
+    writeln!(
+        session.out,
         "{}: {}, operator set {}, {:.1} MB",
         args.output.display(),
         model.name,
         args.opset,
         bytes.len() as f64 / 1e6
-    );
+    )?;
     if args.check {
         let side = args.size.unwrap_or(Size { height: 4 * model.stride, width: 6 * model.stride });
         let sizes = Sizes::new(args.batch.max(1), side.height, side.width);
         let difference = onnx_check::difference(&bytes, &stored, &options, &sizes)?;
-        println!(
+        writeln!(
+            session.out,
             "run in rten at {side}: differs from our flow by {:.2e} px on average, {:.2e} px at most (motion {:.2} px)",
             difference.mean, difference.largest, difference.motion
-        );
+        )?;
     }
     Ok(())
 }
 
-fn export_inputs(args: &Inputs) -> anyhow::Result<()> {
+fn export_inputs(args: &Inputs, session: &mut Session) -> anyhow::Result<()> {
     let source = args.data.open()?;
     let inputs = offline::Inputs {
         layout: match args.layout.as_str() {
@@ -192,9 +200,11 @@ fn export_inputs(args: &Inputs) -> anyhow::Result<()> {
         stride: args.stride,
         limit: args.limit,
     };
+    session.files.reads(args.data.path());
     let bar = progress::bar(source.len().or(args.limit).unwrap_or(0) as u64, "pairs");
-    let done = offline::write_inputs(&args.output, source.as_ref(), inputs, |p| bar.set_position(p.pairs as u64))?;
+    let watch = |p: offline::Progress| bar.set_position(p.pairs as u64);
+    let done = offline::write_inputs(&args.output, source.as_ref(), inputs, &mut session.files, watch)?;
     bar.finish_and_clear();
-    println!("{}: {} pairs in {} files", args.output.display(), done.pairs, done.files);
+    writeln!(session.out, "{}: {} pairs in {} files", args.output.display(), done.pairs, done.files)?;
     Ok(())
 }

@@ -15,6 +15,8 @@ mod train;
 mod viz;
 mod weights;
 
+use crate::session::Session;
+
 /// What to do.
 #[derive(clap::Subcommand)]
 pub enum Command {
@@ -50,22 +52,22 @@ pub enum Command {
 
 impl Command {
     /// Runs it.
-    pub fn run(self) -> anyhow::Result<()> {
+    pub fn run(self, session: &mut Session) -> anyhow::Result<()> {
         match self {
-            Command::Estimate(args) => estimate::run(args),
-            Command::Eval(args) => eval::run(args),
-            Command::Train(args) => train::run(args),
-            Command::Viz(args) => viz::run(args),
-            Command::Convert(args) => convert::run(args),
-            Command::Compare(args) => compare::run(args),
-            Command::Models(args) => models::run(args),
-            Command::Weights(args) => weights::run(args),
-            Command::Export(args) => export::run(args),
-            Command::Score(args) => score::run(args),
-            Command::Data(args) => data::run(args),
-            Command::Synth(args) => synth::run(args),
-            Command::Bench(args) => bench::run(args),
-            Command::Doctor(args) => doctor::run(args),
+            Command::Estimate(args) => estimate::run(args, session),
+            Command::Eval(args) => eval::run(args, session),
+            Command::Train(args) => train::run(args, session),
+            Command::Viz(args) => viz::run(args, session),
+            Command::Convert(args) => convert::run(args, session),
+            Command::Compare(args) => compare::run(args, session),
+            Command::Models(args) => models::run(args, session),
+            Command::Weights(args) => weights::run(args, session),
+            Command::Export(args) => export::run(args, session),
+            Command::Score(args) => score::run(args, session),
+            Command::Data(args) => data::run(args, session),
+            Command::Synth(args) => synth::run(args, session),
+            Command::Bench(args) => bench::run(args, session),
+            Command::Doctor(args) => doctor::run(args, session),
         }
     }
 }

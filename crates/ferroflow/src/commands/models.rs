@@ -1,12 +1,15 @@
 //! `ferroflow models`: what networks there are.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use ferroflow_core::Size;
 use ferroflow_net::{Model, dot, graph::Extent, svg};
 use serde::Serialize;
 
-use crate::usage::usage;
+use crate::{session::Session, usage::usage};
 
 /// List the networks, describe one, or draw its graph.
 ///
@@ -62,63 +65,67 @@ struct OptionEntry {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     let Some(name) = &args.model else {
         let entries =
             Model::names().map(|name| entry(&Model::named(name)?, args.size)).collect::<Result<Vec<_>, _>>()?;
         if args.json {
-            println!("{}", serde_json::to_string_pretty(&entries)?);
+            writeln!(session.out, "{}", serde_json::to_string_pretty(&entries)?)?;
             return Ok(());
         }
-        println!("{:<18} {:>12} {:>9}  at {}", "name", "parameters", "GFLOP", args.size);
+        writeln!(session.out, "{:<18} {:>12} {:>9}  at {}", "name", "parameters", "GFLOP", args.size)?;
         for e in entries {
-            println!("{:<18} {:>12} {:>9.1}  {}", e.name, e.parameters, e.gflop, e.description);
+            writeln!(session.out, "{:<18} {:>12} {:>9.1}  {}", e.name, e.parameters, e.gflop, e.description)?;
         }
-        println!(
+        writeln!(
+            session.out,
             "dis                           -         -  Dense Inverse Search (Kroeger et al. 2016): needs no weights"
-        );
+        )?;
         return Ok(());
     };
     let model = Model::parse(name, &args.options)?;
     if args.graph {
-        return draw(&model, args.output.as_deref());
+        return draw(&model, args.output.as_deref(), session);
     }
     let entry = entry(&model, args.size)?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&entry)?);
+        writeln!(session.out, "{}", serde_json::to_string_pretty(&entry)?)?;
         return Ok(());
     }
-    println!("{}: {}\n{}", entry.name, entry.description, entry.paper);
-    println!(
+    writeln!(session.out, "{}: {}\n{}", entry.name, entry.description, entry.paper)?;
+    writeln!(
+        session.out,
         "{} parameters, sizes are multiples of {}; at {}: {:.1} GFLOP, at most {:.0} MB of memory",
         entry.parameters,
         entry.stride,
         entry.size,
         entry.gflop,
         entry.memory_bytes as f64 / 1e6
-    );
+    )?;
     if !entry.options.is_empty() {
-        println!("\noptions (--option KEY=VALUE):");
+        writeln!(session.out, "\noptions (--option KEY=VALUE):")?;
     }
     for option in &entry.options {
-        println!("  {} = {}\n      {}", option.key, option.values.join(" | "), option.help);
+        writeln!(session.out, "  {} = {}\n      {}", option.key, option.values.join(" | "), option.help)?;
     }
     Ok(())
 }
 
 /// Draws the graph in the format that the file's name asks for.
-fn draw(model: &Model, output: Option<&Path>) -> anyhow::Result<()> {
+fn draw(model: &Model, output: Option<&Path>, session: &mut Session) -> anyhow::Result<()> {
     let Some(path) = output else {
-        print!("{}", dot::dot(&model.graph));
+        write!(session.out, "{}", dot::dot(&model.graph))?;
         return Ok(());
     };
+    session.files.plan(path, "the graph")?;
+    session.files.prepare()?;
     let text = match path.extension().and_then(|e| e.to_str()) {
         Some("dot" | "gv") => dot::dot(&model.graph),
         Some("svg") => svg::svg(&model.graph)?,
         _ => usage!("a graph is drawn to .svg or .dot (Graphviz), not to {}", path.display()),
     };
     ferroflow_core::io::write_bytes(path, text.as_bytes())?;
-    println!("{}: {} nodes", path.display(), model.graph.nodes.len());
+    writeln!(session.out, "{}: {} nodes", path.display(), model.graph.nodes.len())?;
     Ok(())
 }
 

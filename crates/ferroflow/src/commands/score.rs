@@ -1,10 +1,10 @@
 //! `ferroflow score`: another runtime's outputs against the truth.
 
-use std::path::PathBuf;
+use std::{io::Write, path::PathBuf};
 
 use ferroflow_infer::offline;
 
-use crate::report::metrics_table;
+use crate::{report::metrics_table, session::Session};
 
 /// Score the raw outputs of any runtime on inputs made by `export inputs`.
 ///
@@ -23,16 +23,17 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     let score = offline::score(&args.folder, &args.outputs)?;
     if args.json {
-        println!("{}", serde_json::to_string(&score)?);
+        writeln!(session.out, "{}", serde_json::to_string(&score)?)?;
         return Ok(());
     }
-    println!("{} pairs", score.summary.pairs);
-    print!(
+    writeln!(session.out, "{} pairs", score.summary.pairs)?;
+    write!(
+        session.out,
         "{}",
         metrics_table(&[("over pixels", &score.summary.over_pixels), ("over images", &score.summary.over_images)])
-    );
+    )?;
     Ok(())
 }

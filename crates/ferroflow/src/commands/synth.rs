@@ -1,6 +1,6 @@
 //! `ferroflow synth`: an endless data set, written down.
 
-use std::path::PathBuf;
+use std::{io::Write, path::PathBuf};
 
 use ferroflow_core::Size;
 use ferroflow_data::synth::{
@@ -9,7 +9,7 @@ use ferroflow_data::synth::{
 };
 use serde::Serialize;
 
-use crate::{progress, usage::usage};
+use crate::{progress, session::Session, usage::usage};
 
 /// Write synthetic pairs with exact flow, in the layout of FlyingChairs.
 ///
@@ -65,7 +65,7 @@ struct Report<'a> {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     let Some(mut preset) = Preset::named(&args.preset) else {
         usage!("there is no preset {}; there are {}", args.preset, synth::PRESETS.join(", "));
     };
@@ -80,9 +80,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         let found = measure(&synth, pairs)?;
         if args.json {
             let report = Report { preset: &args.preset, size: args.size.to_string(), seed: args.seed, found };
-            println!("{}", serde_json::to_string(&report)?);
+            writeln!(session.out, "{}", serde_json::to_string(&report)?)?;
         } else {
-            print!("{found}");
+            write!(session.out, "{found}")?;
         }
         return Ok(());
     }
@@ -90,6 +90,6 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     let bar = progress::bar(args.count as u64, "pairs");
     synth::write(&synth, args.count, output, |_| bar.inc(1))?;
     bar.finish_and_clear();
-    println!("{}: {} pairs of {}, seed {}", output.display(), args.count, args.size, args.seed);
+    writeln!(session.out, "{}: {} pairs of {}, seed {}", output.display(), args.count, args.size, args.seed)?;
     Ok(())
 }

@@ -1,11 +1,8 @@
 //! `ferroflow train`: weights from data, by a recipe.
 
 use std::{
+    io::{IsTerminal, Write},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
     time::{Duration, Instant},
 };
 
@@ -20,7 +17,9 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::{
+    interrupt::Interrupt,
     progress,
+    session::{Session, note},
     usage::{UsageError, usage},
 };
 
@@ -28,7 +27,7 @@ use crate::{
 ///
 /// A recipe is a TOML file or the name of one that the program brings along (--list). RUN then holds recipe.toml with every
 /// key written out, log.jsonl, events for TensorBoard, checkpoints/ and weights/last.safetensors and best.safetensors, which
-/// every other command takes. Ctrl-C saves and stops; --resume goes on to the same weights, bit for bit, as if nothing had
+/// every other command takes. Ctrl-C saves and stops (exit code 130, or 143 after SIGTERM); --resume goes on to the same weights, bit for bit, as if nothing had
 /// happened:
 ///
 ///   ferroflow train lightflow-synth --out runs/first
@@ -71,8 +70,8 @@ pub struct Args {
 
 /// What `--json` prints at the end.
 #[derive(Serialize)]
-struct Output<'a> {
-    run: &'a Path,
+struct Output {
+    run: String,
     #[serde(flatten)]
     outcome: ferroflow_train::Outcome,
 }
@@ -85,13 +84,14 @@ struct Listed {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     if args.list {
-        return list(args.recipe.as_deref(), args.json);
+        return list(args.recipe.as_deref(), args.json, session);
     }
     if let Some(root) = &args.plot {
-        return draw(root, args.json);
+        return draw(root, args.json, session);
     }
+    let interrupt = Interrupt::listen()?;
     let (run, root) = match (&args.resume, &args.branch, &args.recipe, &args.out) {
         (Some(root), ..) => (Run::resume(root, &args.set).map_err(wrong_usage)?, root),
         (None, Some(trunk), _, Some(out)) => (Run::branch(trunk, out, args.over, &args.set).map_err(wrong_usage)?, out),
@@ -101,19 +101,20 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         }
         _ => usage!("say what to train and where: ferroflow train RECIPE --out RUN"),
     };
-    let stop = stop_on_interrupt()?;
-    let bar = if args.json { ProgressBar::hidden() } else { progress::bar(run.recipe().steps, "steps") };
-    let outcome = run.train(&cpu, &stop, &mut |event| show(&bar, &event, run.recipe()));
-    bar.finish_and_clear();
+    let mut watch = Watch::new(run.recipe(), args.json);
+    let outcome = run.train(&cpu, &interrupt.stop, &mut |event| watch.event(&event));
+    watch.bar.finish_and_clear();
     let outcome = outcome.with_context(|| format!("{} stopped", root.display()))?;
+    let finished = outcome.finished;
     if args.json {
-        println!("{}", serde_json::to_string(&Output { run: root, outcome })?);
-        return Ok(());
+        writeln!(session.out, "{}", serde_json::to_string(&Output { run: root.display().to_string(), outcome })?)?;
+        return if finished { Ok(()) } else { Err(interrupt.stopped().into()) };
     }
-    let what = if outcome.finished { "done" } else { "stopped" };
-    println!("{what} after step {}; weights are in {}", outcome.step, root.join("weights").display());
-    if !outcome.finished {
-        println!("go on with: ferroflow train --resume {}", root.display());
+    let what = if finished { "done" } else { "stopped" };
+    writeln!(session.out, "{what} after step {}; weights are in {}", outcome.step, root.join("weights").display())?;
+    if !finished {
+        writeln!(session.out, "go on with: ferroflow train --resume {}", root.display())?;
+        return Err(interrupt.stopped().into());
     }
     Ok(())
 }
@@ -126,65 +127,115 @@ fn cpu(graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Differentiable
 /// Recipes and folders that are wrong are wrong usage; everything else is a failure of the run.
 fn wrong_usage(error: TrainError) -> anyhow::Error {
     match error {
-        TrainError::Recipe(RecipeError::Io { .. }) | TrainError::Folder(FolderError::Io { .. }) => error.into(),
+        TrainError::Recipe(RecipeError::Io { .. })
+        | TrainError::Folder(FolderError::Io { .. } | FolderError::File(_) | FolderError::Running { .. }) => {
+            error.into()
+        }
         TrainError::Recipe(_) | TrainError::Folder(_) => UsageError(error.to_string()).into(),
         other => other.into(),
     }
 }
 
-/// The first Ctrl-C asks the run to save and stop, one a second or more later ends the program: `timeout` and job
-/// schedulers signal the process and then its whole group, which is one request and not two.
-fn stop_on_interrupt() -> anyhow::Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let flag = stop.clone();
-    let mut first: Option<Instant> = None;
-    ctrlc::set_handler(move || match first {
-        None => {
-            first = Some(Instant::now());
-            flag.store(true, Ordering::Relaxed);
-            eprintln!("\nsaving after this step; press Ctrl-C again to stop at once");
-        }
-        Some(first) if first.elapsed() < Duration::from_secs(1) => {}
-        Some(_) => std::process::exit(130),
-    })?;
-    Ok(stop)
+/// Shows how a run goes: a bar on a terminal, a line for each line of the log elsewhere.
+struct Watch<'a> {
+    bar: ProgressBar,
+    recipe: &'a Recipe,
+    lines: bool,
+    /// Where this program began, and where the last line was.
+    start: Mark,
+    last: Mark,
 }
 
-fn show(bar: &ProgressBar, event: &Event, recipe: &Recipe) {
-    let say = |text: String| bar.suspend(|| eprintln!("{text}"));
-    match event {
-        Event::Started { step, trained, random } => {
-            bar.set_position(*step);
-            bar.reset_eta();
-            let from = match (*step, *random) {
-                (0, 0) => "from given weights".to_string(),
-                (0, arrays) => format!("{arrays} arrays of weights at random"),
-                (step, _) => format!("going on after step {step}"),
-            };
-            say(format!("{}: {:.2} M values to train, {from}", recipe.model, *trained as f64 / 1e6));
-        }
-        Event::Step { step, loss, epe, lr, waiting, samples_per_second } => {
-            bar.set_position(*step);
-            bar.set_message(format!(
-                "loss {loss:.4}  EPE {epe:.2} px  lr {lr:.2e}  {samples_per_second:.1} pairs/s  waiting {:.0} %",
-                100.0 * waiting
-            ));
-        }
-        Event::Validated { step, scores, best } => {
-            for score in *scores {
-                let best = if *best { ", the best so far" } else { "" };
-                say(format!(
-                    "step {step}: {} EPE {:.3} px, zero flow {:.3} px{best}",
-                    score.data, score.epe, score.zero_epe
-                ));
-            }
-        }
-        Event::Saved(_) => {}
-        Event::Warning(text) => say(format!("warning: {text}")),
+/// A step and when it was done.
+#[derive(Clone, Copy)]
+struct Mark {
+    step: u64,
+    at: Instant,
+}
+
+impl Mark {
+    fn now(step: u64) -> Self {
+        Self { step, at: Instant::now() }
+    }
+
+    /// Seconds a step took from here to there, if there was one.
+    fn pace(self, to: Self) -> Option<f64> {
+        let steps = to.step.checked_sub(self.step).filter(|&steps| steps > 0)?;
+        Some((to.at - self.at).as_secs_f64() / steps as f64)
     }
 }
 
-fn list(name: Option<&str>, json: bool) -> anyhow::Result<()> {
+impl<'a> Watch<'a> {
+    fn new(recipe: &'a Recipe, json: bool) -> Self {
+        let lines = !std::io::stderr().is_terminal();
+        let bar = if json || lines { ProgressBar::hidden() } else { progress::training(recipe.steps) };
+        Self { bar, recipe, lines, start: Mark::now(0), last: Mark::now(0) }
+    }
+
+    fn say(&self, text: &str) {
+        self.bar.suspend(|| note!("{text}"));
+    }
+
+    /// How long a step takes since `from`, and all that are left at the pace of the whole program.
+    fn time(&self, from: Mark, now: Mark) -> String {
+        let Some(pace) = from.pace(now) else { return String::new() };
+        let left = self.recipe.steps.saturating_sub(now.step);
+        let seconds = self.start.pace(now).unwrap_or(pace) * left as f64;
+        let left = Duration::try_from_secs_f64(seconds.round()).unwrap_or(Duration::MAX);
+        format!("{pace:.3} s a step, {} left", indicatif::HumanDuration(left))
+    }
+
+    fn event(&mut self, event: &Event) {
+        match event {
+            Event::Started { step, trained, random } => {
+                (self.start, self.last) = (Mark::now(*step), Mark::now(*step));
+                self.bar.set_position(*step);
+                let from = match (*step, *random) {
+                    (0, 0) => "from given weights".to_string(),
+                    (0, arrays) => format!("{arrays} arrays of weights at random"),
+                    (step, _) => format!("going on after step {step}"),
+                };
+                self.say(&format!("{}: {:.2} M values to train, {from}", self.recipe.model, *trained as f64 / 1e6));
+            }
+            Event::Step { step, loss, epe, lr, waiting, samples_per_second } => {
+                self.bar.set_position(*step);
+                let time = self.time(self.start, Mark::now(*step));
+                self.bar.set_message(format!(
+                    "loss {loss:.4}  EPE {epe:.2} px  lr {lr:.2e}  {time}  {samples_per_second:.1} pairs/s  waiting {:.0} %",
+                    100.0 * waiting
+                ));
+            }
+            Event::Logged(report) => {
+                let now = Mark::now(report.step);
+                if self.lines {
+                    self.say(&format!(
+                        "step {} of {}: loss {:.4}, EPE {:.3} px, rate {:.2e}, {}",
+                        report.step,
+                        self.recipe.steps,
+                        report.loss,
+                        report.epe,
+                        report.lr,
+                        self.time(self.last, now)
+                    ));
+                }
+                self.last = now;
+            }
+            Event::Validated { step, scores, best } => {
+                for score in *scores {
+                    let best = if *best { ", the best so far" } else { "" };
+                    self.say(&format!(
+                        "step {step}: {} EPE {:.3} px, zero flow {:.3} px{best}",
+                        score.data, score.epe, score.zero_epe
+                    ));
+                }
+            }
+            Event::Saved(_) => {}
+            Event::Warning(text) => self.say(&format!("warning: {text}")),
+        }
+    }
+}
+
+fn list(name: Option<&str>, json: bool, session: &mut Session) -> anyhow::Result<()> {
     if let Some(name) = name {
         let Some(recipe) = SHIPPED.iter().find(|r| r.name == name) else {
             return Err(wrong_usage(Recipe::open(name, &[""; 0]).err().map_or_else(
@@ -192,29 +243,36 @@ fn list(name: Option<&str>, json: bool) -> anyhow::Result<()> {
                 Into::into,
             )));
         };
-        print!("{}", recipe.text);
+        write!(session.out, "{}", recipe.text)?;
         return Ok(());
     }
     if json {
         let listed: Vec<Listed> =
             SHIPPED.iter().map(|r| Listed { name: r.name, description: r.description() }).collect();
-        println!("{}", serde_json::to_string(&listed)?);
+        writeln!(session.out, "{}", serde_json::to_string(&listed)?)?;
         return Ok(());
     }
     let width = SHIPPED.iter().map(|r| r.name.len()).max().unwrap_or(0);
     for recipe in SHIPPED {
-        println!("{:<width$}  {}", recipe.name, recipe.description());
+        writeln!(session.out, "{:<width$}  {}", recipe.name, recipe.description())?;
     }
-    println!("\n`ferroflow train --list NAME` prints one; copy it to make your own");
+    writeln!(session.out, "\n`ferroflow train --list NAME` prints one; copy it to make your own")?;
     Ok(())
 }
 
-fn draw(root: &Path, json: bool) -> anyhow::Result<()> {
+fn draw(root: &Path, json: bool, session: &mut Session) -> anyhow::Result<()> {
+    if root.is_dir() {
+        plot::FILES.iter().try_for_each(|file| session.files.plan(root.join(file), "the curves"))?;
+        session.files.prepare()?;
+    }
     let files = plot::plot(root)?;
     if json {
-        println!("{}", serde_json::to_string(&files)?);
+        let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+        writeln!(session.out, "{}", serde_json::to_string(&files)?)?;
     } else {
-        files.iter().for_each(|file| println!("wrote {}", file.display()));
+        for file in files {
+            writeln!(session.out, "wrote {}", file.display())?;
+        }
     }
     Ok(())
 }

@@ -1,13 +1,14 @@
 //! `ferroflow viz`: pictures of flow files.
 
-use std::path::PathBuf;
+use std::{io::Write, path::PathBuf};
 
 use ferroflow_core::{
-    io,
+    io::{self, outputs::with_suffix},
     viz::{beside, warp_picture},
 };
 
 use crate::{
+    session::Session,
     style::{Painter, StyleArgs},
     usage::usage,
 };
@@ -35,7 +36,7 @@ pub struct Args {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     let mut painter = Painter::new(&args.style);
     if painter.needs_frame() && args.frames.is_empty() {
         usage!("--style arrows draws over frame 1: give it with --frames FRAME1");
@@ -43,11 +44,24 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     if args.flows.len() > 1 && !args.frames.is_empty() {
         usage!("--frames belongs to one flow");
     }
+    // `shot.0001.flo` becomes `shot.0001.png`: a name may hold dots.
+    let targets: Vec<PathBuf> = match &args.flows[..] {
+        [_] => vec![args.output.clone()],
+        flows => flows.iter().map(|f| with_suffix(&args.output, f.file_stem().unwrap_or_default(), ".png")).collect(),
+    };
+    session.files.reads_all(args.flows.iter().chain(&args.frames));
+    for (flow, target) in args.flows.iter().zip(&targets) {
+        if let Err(error) = io::check_frame_name(target) {
+            usage!("{}: {error}", target.display());
+        }
+        session.files.plan(target, format!("the picture of {}", flow.display()))?;
+    }
+    session.files.prepare()?;
     if let [first, second] = &args.frames[..] {
         let (flow, first, second) = (io::read_flow(&args.flows[0])?, io::read_frame(first)?, io::read_frame(second)?);
         let shown = warp_picture(&first, &second, &flow, None)?;
         io::write_frame(&args.output, &beside(&[shown.warped, shown.difference, shown.occlusion], 8))?;
-        println!("{}", args.output.display());
+        writeln!(session.out, "{}", args.output.display())?;
         return Ok(());
     }
     // Two passes, so that the scale of a sequence is known before its first picture.
@@ -55,17 +69,9 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         painter.observe(&io::read_flow(path)?);
     }
     let frame = args.frames.first().map(io::read_frame).transpose()?;
-    for path in &args.flows {
-        let target = if args.flows.len() == 1 {
-            args.output.clone()
-        } else {
-            args.output.join(path.file_stem().unwrap_or_default()).with_extension("png")
-        };
-        if let Some(folder) = target.parent() {
-            std::fs::create_dir_all(folder)?;
-        }
-        io::write_frame(&target, &painter.paint(&io::read_flow(path)?, frame.as_ref())?)?;
-        println!("{}", target.display());
+    for (path, target) in args.flows.iter().zip(&targets) {
+        io::write_frame(target, &painter.paint(&io::read_flow(path)?, frame.as_ref())?)?;
+        writeln!(session.out, "{}", target.display())?;
     }
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! `ferroflow weights`: files of weights.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use ferroflow_net::{
@@ -13,7 +16,7 @@ use ferroflow_net::{
     },
 };
 
-use crate::usage::usage;
+use crate::{session::Session, usage::usage};
 
 /// Import, export, inspect and make weights.
 #[derive(clap::Args)]
@@ -137,18 +140,18 @@ struct Random {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     match args.action {
-        Action::Import(args) => import_checkpoint(args),
-        Action::Export(args) => export_weights(&args),
-        Action::Show(args) => show(&args),
-        Action::Verify(args) => verify(&args),
-        Action::List(args) => list(&args.folder),
-        Action::Random(args) => random(&args),
+        Action::Import(args) => import_checkpoint(args, session),
+        Action::Export(args) => export_weights(&args, session),
+        Action::Show(args) => show(&args, session),
+        Action::Verify(args) => verify(&args, session),
+        Action::List(args) => list(&args.folder, session),
+        Action::Random(args) => random(&args, session),
     }
 }
 
-fn show(args: &Show) -> anyhow::Result<()> {
+fn show(args: &Show, session: &mut Session) -> anyhow::Result<()> {
     let header = store::read_header(&args.file).with_context(|| args.file.display().to_string())?;
     let provenance = &header.provenance;
     let values: usize = header.tensors.iter().map(|t| t.shape.iter().product::<usize>()).sum();
@@ -165,14 +168,14 @@ fn show(args: &Show) -> anyhow::Result<()> {
             "provenance": provenance,
             "tensors": tensors,
         });
-        println!("{report}");
+        writeln!(session.out, "{report}")?;
         return Ok(());
     }
-    println!("{}: {}", header.model.name, header.model.description);
+    writeln!(session.out, "{}: {}", header.model.name, header.model.description)?;
     for (key, value) in &header.model.options {
-        println!("option      {key} = {value}");
+        writeln!(session.out, "option      {key} = {value}")?;
     }
-    println!("parameters  {} in {} tensors", header.model.graph.parameter_count(), header.tensors.len());
+    writeln!(session.out, "parameters  {} in {} tensors", header.model.graph.parameter_count(), header.tensors.len())?;
     let lines = [
         ("source", &provenance.source),
         ("sha-256", &provenance.source_sha256),
@@ -181,29 +184,32 @@ fn show(args: &Show) -> anyhow::Result<()> {
         ("recipe", &provenance.recipe),
     ];
     for (label, value) in lines {
-        println!("{label:<11} {}", value.as_deref().unwrap_or("not stated"));
+        writeln!(session.out, "{label:<11} {}", value.as_deref().unwrap_or("not stated"))?;
     }
     for (name, value) in &provenance.metrics {
-        println!("measured    {name} = {value}");
+        writeln!(session.out, "measured    {name} = {value}")?;
     }
     for (name, value) in &provenance.notes {
-        println!("note        {name}: {value}");
+        writeln!(session.out, "note        {name}: {value}")?;
     }
     if args.tensors {
         for tensor in &header.tensors {
-            println!("{:<44} {:?}", tensor.name, tensor.shape);
+            writeln!(session.out, "{:<44} {:?}", tensor.name, tensor.shape)?;
         }
     }
     Ok(())
 }
 
-fn import_checkpoint(args: Import) -> anyhow::Result<()> {
+fn import_checkpoint(args: Import, session: &mut Session) -> anyhow::Result<()> {
     weight_file(&args.output)?;
     let mut options = std::collections::BTreeMap::new();
     for option in &args.options {
         let Some((key, value)) = option.split_once('=') else { usage!("`{option}` is not an option: write key=value") };
         options.insert(key.trim().to_string(), value.trim().to_string());
     }
+    session.files.reads(&args.file);
+    session.files.plan(&args.output, "the weights")?;
+    session.files.prepare()?;
     let checkpoint = import::import(&args.file)?;
     let (format, skipped) = (checkpoint.format, checkpoint.contents.skipped);
     let network = args.arch.as_deref().map(|name| (name, &options));
@@ -213,37 +219,46 @@ fn import_checkpoint(args: Import) -> anyhow::Result<()> {
     let precision = if args.half { Precision::F16 } else { Precision::F32 };
     store::write(&args.output, &stored.model, &stored.weights, &stored.provenance, precision)?;
     let options = stored.model.options.iter().map(|(k, v)| format!(" {k}={v}")).collect::<String>();
-    println!("{format}: {}{options}, {} parameters", stored.model.name, stored.model.graph.parameter_count());
-    println!("left out: {skipped}");
+    writeln!(
+        session.out,
+        "{format}: {}{options}, {} parameters",
+        stored.model.name,
+        stored.model.graph.parameter_count()
+    )?;
+    writeln!(session.out, "left out: {skipped}")?;
     if stored.provenance.license.is_none() {
-        println!("no licence is stated in the file; --licence TEXT stores one");
+        writeln!(session.out, "no licence is stated in the file; --licence TEXT stores one")?;
     }
-    println!("wrote {}", args.output.display());
+    writeln!(session.out, "wrote {}", args.output.display())?;
     Ok(())
 }
 
-fn export_weights(args: &Export) -> anyhow::Result<()> {
+fn export_weights(args: &Export, session: &mut Session) -> anyhow::Result<()> {
+    session.files.reads(&args.file);
+    session.files.plan(&args.output, "the exported weights")?;
+    session.files.prepare()?;
     let stored = store::read(&args.file).with_context(|| args.file.display().to_string())?;
     let target = if args.to == "mindspore" { Target::Mindspore } else { Target::PytorchSafetensors };
     export::export(&args.output, &stored.model, &stored.weights, target)
         .with_context(|| format!("cannot write {}", args.output.display()))?;
-    println!("wrote {}", args.output.display());
+    writeln!(session.out, "wrote {}", args.output.display())?;
     Ok(())
 }
 
-fn verify(args: &Verify) -> anyhow::Result<()> {
+fn verify(args: &Verify, session: &mut Session) -> anyhow::Result<()> {
     // Reading checks names, shapes, lengths and that every value is finite.
     let stored = store::read(&args.file).with_context(|| args.file.display().to_string())?;
-    println!(
+    writeln!(
+        session.out,
         "{}: whole, {} parameters of {}",
         args.file.display(),
         stored.model.graph.parameter_count(),
         stored.model.name
-    );
+    )?;
     if let Some(source) = &args.source {
         let checkpoint = import::import(source)?;
         match &stored.provenance.source_sha256 {
-            Some(hash) if *hash == checkpoint.sha256 => println!("made of {}", source.display()),
+            Some(hash) if *hash == checkpoint.sha256 => writeln!(session.out, "made of {}", source.display())?,
             Some(hash) => anyhow::bail!(
                 "it was made of another file than {}: SHA-256 {hash}, not {}",
                 source.display(),
@@ -255,7 +270,7 @@ fn verify(args: &Verify) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn list(folder: &Path) -> anyhow::Result<()> {
+fn list(folder: &Path, session: &mut Session) -> anyhow::Result<()> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .with_context(|| format!("cannot read {}", folder.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -263,16 +278,16 @@ fn list(folder: &Path) -> anyhow::Result<()> {
         .collect();
     files.sort();
     if files.is_empty() {
-        println!("no .safetensors files in {}", folder.display());
+        writeln!(session.out, "no .safetensors files in {}", folder.display())?;
     }
     for file in files {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         match store::read_header(&file) {
             Ok(header) => {
                 let licence = header.provenance.license.as_deref().unwrap_or("no licence stated");
-                println!("{name:<40} {:<16} {licence}", header.model.name);
+                writeln!(session.out, "{name:<40} {:<16} {licence}", header.model.name)?;
             }
-            Err(error) => println!("{name:<40} {error}"),
+            Err(error) => writeln!(session.out, "{name:<40} {error}")?,
         }
     }
     Ok(())
@@ -285,9 +300,11 @@ fn weight_file(path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn random(args: &Random) -> anyhow::Result<()> {
+fn random(args: &Random, session: &mut Session) -> anyhow::Result<()> {
     weight_file(&args.output)?;
     let model = Model::parse(&args.model, &args.options)?;
+    session.files.plan(&args.output, "the weights")?;
+    session.files.prepare()?;
     let (weights, source) = match &args.formula {
         Some(seed) => (Weights::formula(&model, seed), format!("formula with seed {seed}")),
         None => (Weights::random(&model.graph, args.seed), format!("random with seed {}", args.seed)),
@@ -295,6 +312,6 @@ fn random(args: &Random) -> anyhow::Result<()> {
     let provenance = Provenance { source: Some(source), license: Some("CC0-1.0".into()), ..Provenance::default() };
     let precision = if args.half { Precision::F16 } else { Precision::F32 };
     store::write(&args.output, &model, &weights, &provenance, precision)?;
-    println!("{}: {} parameters of {}", args.output.display(), model.graph.parameter_count(), model.name);
+    writeln!(session.out, "{}: {} parameters of {}", args.output.display(), model.graph.parameter_count(), model.name)?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 mod training;
 
-use std::{num::NonZeroUsize, time::Instant};
+use std::{io::Write, num::NonZeroUsize, time::Instant};
 
 use ferroflow_core::{Frame, Size};
 use serde::Serialize;
@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::{
     machine,
     method::{MethodArgs, Precision, WhichWeights},
+    session::Session,
     usage::usage,
 };
 
@@ -75,12 +76,12 @@ struct Report {
 }
 
 /// Runs the command.
-pub fn run(args: Args) -> anyhow::Result<()> {
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     if args.train {
         if args.method.precision() != Precision::F32 {
             usage!("training computes in f32: leave out --precision");
         }
-        return training::run(&args);
+        return training::run(&args, session);
     }
     let start = Instant::now();
     let estimator = args.method.estimator_with(WhichWeights::RandomIfNoneGiven, args.profile)?;
@@ -123,13 +124,13 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         layers: profile.as_ref().map(serde_json::to_value).transpose()?,
     };
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        writeln!(session.out, "{}", serde_json::to_string(&report)?)?;
         return Ok(());
     }
     if let Some(profile) = &profile {
-        println!("{profile}");
+        writeln!(session.out, "{profile}")?;
     }
-    println!("{report}");
+    writeln!(session.out, "{report}")?;
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! One step of training: forward, loss, gradient, Adam.
 
-use std::time::Instant;
+use std::{io::Write, time::Instant};
 
 use ferroflow_cpu::training::{Settings, TrainingPlan};
 use ferroflow_net::{
@@ -15,7 +15,7 @@ use ferroflow_train::{
 use serde::Serialize;
 
 use super::{Args, median};
-use crate::{machine, usage::usage};
+use crate::{machine, session::Session, usage::usage};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -40,7 +40,7 @@ struct Report {
 }
 
 /// Times steps on one batch of noise: speed does not depend on what is seen.
-pub(super) fn run(args: &Args) -> anyhow::Result<()> {
+pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
     let Some(name) = args.method.model() else {
         usage!("name the network to train with --model");
     };
@@ -112,13 +112,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         layers: profile.as_ref().map(serde_json::to_value).transpose()?,
     };
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        writeln!(session.out, "{}", serde_json::to_string(&report)?)?;
         return Ok(());
     }
     if let Some([forward, backward]) = &profile {
-        println!("forward\n{forward}\ngradient\n{backward}");
+        writeln!(session.out, "forward\n{forward}\ngradient\n{backward}")?;
     }
-    println!("{report}");
+    writeln!(session.out, "{report}")?;
     Ok(())
 }
 
