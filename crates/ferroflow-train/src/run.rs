@@ -144,7 +144,7 @@ impl Run {
         ];
         let changes: Vec<&str> = end.iter().map(String::as_str).chain(changes.iter().map(AsRef::as_ref)).collect();
         let recipe = Recipe::parse(&root.display().to_string(), &recipe.to_toml(), &changes)?;
-        let mut folder = Folder::create(out, &recipe)?;
+        let folder = Folder::create(out, &recipe)?;
         // The best of the branch is not that of the run it comes from.
         state.progress.best = None;
         state.progress.window = Default::default();
