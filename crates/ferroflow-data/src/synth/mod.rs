@@ -8,10 +8,10 @@
 pub mod coverage;
 pub mod motion;
 mod preset;
-mod render;
-mod scene;
+pub(crate) mod render;
+pub(crate) mod scene;
 mod shape;
-mod texture;
+pub(crate) mod texture;
 mod write;
 
 use std::path::Path;
