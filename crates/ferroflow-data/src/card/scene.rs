@@ -104,21 +104,18 @@ fn layers(case: &Case, textures: &Textures, random: &mut Random) -> Vec<Layer> {
     let square = |side: f32| vec![rectangle(center, (side, side), 0.0)];
     let back = paint(case.surface, textures, random);
     let front = |random: &mut Random| rich(&textures.other, random);
-    let behind = |map| Layer {
-        parts: vec![Part { contours: Vec::new(), paint: back.clone() }],
-        motion: Motion::new(Vec::new(), map),
-    };
-    let before =
+    let layer =
         |contours, paint, map| Layer { parts: vec![Part { contours, paint }], motion: Motion::new(Vec::new(), map) };
+    let behind = |map| layer(Vec::new(), back.clone(), map);
     match case.motion {
         Move::Shift(length) => vec![behind(shift(length))],
         Move::Rotation(degrees) => vec![behind(about(degrees, 1.0))],
         Move::Zoom(factor) => vec![behind(about(0.0, factor))],
         Move::Square { side, length } => {
-            vec![behind(Homography::IDENTITY), before(square(side), front(random), shift(length))]
+            vec![behind(Homography::IDENTITY), layer(square(side), front(random), shift(length))]
         }
         Move::Over { side, length, behind: other } => {
-            vec![behind(shift(-other)), before(square(side), front(random), shift(length))]
+            vec![behind(shift(-other)), layer(square(side), front(random), shift(length))]
         }
         Move::Bars { thickness, length } => {
             let place = |i: usize| {
@@ -126,7 +123,7 @@ fn layers(case: &Case, textures: &Textures, random: &mut Random) -> Vec<Layer> {
                 (at(i % 4, 4.0, case.size.1), at(i / 4, 3.0, case.size.0))
             };
             let bars = (0..12).map(|i| rectangle(place(i), (100.0, thickness), random.spread(1.5))).collect();
-            vec![behind(Homography::IDENTITY), before(bars, front(random), shift(length))]
+            vec![behind(Homography::IDENTITY), layer(bars, front(random), shift(length))]
         }
     }
 }
