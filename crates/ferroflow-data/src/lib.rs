@@ -2,6 +2,7 @@
 //! loader that feeds training.
 
 pub mod augment;
+pub mod card;
 mod check;
 pub mod datasets;
 mod error;

@@ -1,5 +1,6 @@
 //! Frames in, flow out: the estimator over every method, and its evaluation.
 
+pub mod card;
 pub mod dis;
 mod estimator;
 pub mod evaluate;

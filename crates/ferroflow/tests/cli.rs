@@ -7,6 +7,25 @@ use std::{fs, io::Write, process::Stdio};
 use common::cli;
 use ferroflow::core::{FlowField, io};
 
+cli!(the_card_of_zero_flow_is_the_motion_and_of_dis_is_less, |run| {
+    let json = run.ok(&["bench", "--card", "-m", "dis-fast", "--baseline", "zero", "--json", "-o", "card.svg"]);
+    let card: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((card["method"].as_str(), card["baseline"]["method"].as_str()), (Some("dis-fast"), Some("zero")));
+    let (rows, zero) = (card["rows"].as_array().unwrap(), card["baseline"]["rows"].as_array().unwrap());
+    assert_eq!(rows.len(), zero.len());
+    for (row, zero) in rows.iter().zip(zero) {
+        let motion = row["zero_epe"].as_f64().unwrap();
+        assert!((zero["epe"].as_f64().unwrap() - motion).abs() < 1e-6, "{zero}");
+        if row["theme"] == "shift" {
+            assert!(row["epe"].as_f64().unwrap() < 0.5 * motion, "{row}");
+        }
+    }
+    let svg = std::fs::read_to_string(run.path("card.svg")).unwrap();
+    assert!(svg.starts_with("<svg") && svg.contains(">dis-fast<") && svg.contains(">small and fast<"));
+    run.fails(2, &["bench", "--card", "-m", "dis", "-o", "card.pdf"]);
+    run.fails(2, &["bench", "-m", "dis", "-o", "card.svg"]);
+});
+
 cli!(a_pair_gives_flow_of_its_size_and_a_picture, |run| {
     run.write_frame("a.png", 97, 64, 0);
     run.write_frame("b.png", 97, 64, 2);

@@ -12,10 +12,10 @@ mod develop;
 pub mod measure;
 pub mod motion;
 mod preset;
-mod render;
-mod scene;
+pub(crate) mod render;
+pub(crate) mod scene;
 mod shape;
-mod texture;
+pub(crate) mod texture;
 mod world;
 mod write;
 

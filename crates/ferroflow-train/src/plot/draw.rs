@@ -1,4 +1,4 @@
-//! Lines and texts on a white sheet, before anyone knows in which format.
+//! Lines, bars and texts on a white sheet, before anyone knows in which format.
 
 /// What a text's position is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,12 @@ pub(super) enum Mark {
         colour: [u8; 3],
         width: f64,
         dashed: bool,
+    },
+    /// A filled rectangle from its upper left to its lower right corner.
+    Bar {
+        from: (f64, f64),
+        to: (f64, f64),
+        colour: [u8; 3],
     },
     /// At the left end, middle or right end of its baseline.
     Text {
@@ -42,6 +48,10 @@ impl Drawing {
 
     pub fn line(&mut self, points: &[(f64, f64)], colour: [u8; 3], width: f64, dashed: bool) {
         self.marks.push(Mark::Line { points: points.to_vec(), colour, width, dashed });
+    }
+
+    pub fn bar(&mut self, from: (f64, f64), to: (f64, f64), colour: [u8; 3]) {
+        self.marks.push(Mark::Bar { from, to, colour });
     }
 
     pub fn text(&mut self, at: (f64, f64), text: &str, anchor: Anchor) {

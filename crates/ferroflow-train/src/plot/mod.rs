@@ -1,5 +1,6 @@
-//! The curves of a run, from its log: loss, errors and learning rate over the steps, as SVG and PNG.
+//! The curves of a run, from its log: loss, errors and learning rate over the steps, as SVG and PNG; and plots of bars.
 
+pub mod bars;
 mod draw;
 mod raster;
 mod svg;
@@ -21,6 +22,9 @@ pub enum PlotError {
     /// There is nothing in it yet.
     #[error("{} holds no steps yet: nothing to draw", .0.display())]
     Empty(PathBuf),
+    /// A format that no plot is written in.
+    #[error("{} ends in neither .svg nor .png: a plot is one of them", .0.display())]
+    Format(PathBuf),
     /// The pictures cannot be written.
     #[error(transparent)]
     File(#[from] IoError),

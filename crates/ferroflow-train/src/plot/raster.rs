@@ -22,6 +22,11 @@ pub(super) fn raster(drawing: &Drawing, scale: usize) -> Frame {
                     drawn += (to.0 - from.0).hypot(to.1 - from.1);
                 }
             }
+            Mark::Bar { from, to, colour } => {
+                for y in pixels(from.1)..pixels(to.1) {
+                    (pixels(from.0)..pixels(to.0)).for_each(|x| blend(&mut frame, (x, y), *colour, 1.0));
+                }
+            }
             Mark::Text { at: (x, y), text, anchor } => {
                 let wide = text.chars().count() as f64 * LETTER.1;
                 let left = match anchor {

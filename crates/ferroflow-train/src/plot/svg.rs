@@ -24,6 +24,14 @@ pub(super) fn svg(drawing: &Drawing) -> String {
                     points.join(" ")
                 )
             }
+            Mark::Bar { from, to, colour: [r, g, b] } => writeln!(
+                text,
+                "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\" fill=\"rgb({r},{g},{b})\"/>",
+                from.0,
+                from.1,
+                to.0 - from.0,
+                to.1 - from.1
+            ),
             Mark::Text { at: (x, y), text: words, anchor } => {
                 let anchor = match anchor {
                     Anchor::Start => "start",

@@ -14,7 +14,6 @@ use ferroflow_core::io::{
 use ferroflow_data::{Source, Spec};
 use ferroflow_infer::{
     Estimator,
-    dis::Preset,
     evaluate::{DataResult, Protocol, evaluate},
     report::{Gallery, Page},
     submit::{Benchmark, Submission, submit},
@@ -23,7 +22,7 @@ use serde::Serialize;
 
 use crate::{
     machine,
-    method::{FitArg, MethodArgs},
+    method::{BASELINES, FitArg, MethodArgs, baseline},
     progress,
     report::metrics_table,
     session::Session,
@@ -48,7 +47,7 @@ pub struct Args {
     #[command(flatten)]
     method: MethodArgs,
     /// Also print the errors of this method
-    #[arg(long, value_parser = ["dis", "dis-fast", "zero"])]
+    #[arg(long, value_parser = BASELINES)]
     baseline: Option<String>,
     /// Take at most this many pairs of each
     #[arg(long, value_name = "N")]
@@ -155,11 +154,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         return submission(&submit[0], submit[1].as_ref(), &sources, &estimator, args.json, session);
     }
     let mut gallery = Gallery::new(if args.report.is_some() { args.worst } else { 0 });
-    let baseline = args.baseline.as_deref().map(|name| match name {
-        "zero" => Estimator::zero(),
-        "dis-fast" => Estimator::dis(Preset::Fast),
-        _ => Estimator::dis(Preset::Medium),
-    });
+    let baseline = args.baseline.as_deref().map(baseline);
     let mut output = Output {
         method: estimator.describe(),
         processor: machine::processor(),

@@ -1,9 +1,9 @@
 //! Textures: periodic RGBA tiles with their coarser levels, sampled bilinearly.
 
 mod bank;
-mod field;
+pub(crate) mod field;
 mod picture;
-mod procedural;
+pub(crate) mod procedural;
 
 use crate::math::round;
 

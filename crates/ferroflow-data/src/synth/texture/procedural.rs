@@ -9,7 +9,7 @@ use crate::random::Random;
 /// Texels along a tile's side.
 pub const SIZE: usize = 512;
 
-type Rgb = [f32; 3];
+pub(crate) type Rgb = [f32; 3];
 
 /// A colour as found in photographs: any brightness, mostly weak saturation.
 fn color(random: &mut Random) -> Rgb {
@@ -184,7 +184,7 @@ fn grain(random: &mut Random) -> Vec<Rgb> {
 }
 
 /// Dead leaves: textured, shaded patches of power-law sizes thrown on each other.
-fn leaves(random: &mut Random) -> Vec<Rgb> {
+pub(crate) fn leaves(random: &mut Random) -> Vec<Rgb> {
     let fields: Vec<Field> = (0..4)
         .map(|i| match (i, random.below(4)) {
             (0, _) => fractal(random, 4, 4, 0.5),
@@ -258,7 +258,7 @@ fn leaf(random: &mut Random, image: &mut [Rgb], radius: f32, fields: &[Field], p
 }
 
 /// A binomial blur of three texels each way: a lens, and no detail finer than bilinear sampling can carry.
-fn soften(image: &mut [Rgb]) {
+pub(crate) fn soften(image: &mut [Rgb]) {
     let mut row = vec![[0.0; 3]; SIZE];
     for y in 0..SIZE {
         let line = &mut image[y * SIZE..][..SIZE];

@@ -1,15 +1,16 @@
-//! `ferroflow bench`: how fast a network is on this machine.
+//! `ferroflow bench`: how fast a network is on this machine, and where a method fails.
 
+mod card;
 mod training;
 
-use std::{io::Write, num::NonZeroUsize, time::Instant};
+use std::{io::Write, num::NonZeroUsize, path::PathBuf, time::Instant};
 
 use ferroflow_core::{Frame, Size};
 use serde::Serialize;
 
 use crate::{
     machine,
-    method::{MethodArgs, Precision, WhichWeights},
+    method::{BASELINES, MethodArgs, Precision, WhichWeights},
     session::Session,
     usage::usage,
 };
@@ -22,6 +23,10 @@ use crate::{
 ///   ferroflow bench -m pwcnet --size 448x1024 --runs 10
 ///   ferroflow bench -m flownet2-s --profile
 ///   ferroflow bench -m lightflow --train --batch 8 --size 320x448
+///
+/// `--card` measures errors instead, on made scenes that each show one difficulty and whose flow is known:
+///
+///   ferroflow bench --card -w pwcnet.safetensors --baseline dis -o card.svg
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -45,6 +50,15 @@ pub struct Args {
     /// Print where the time goes, layer by layer
     #[arg(long)]
     profile: bool,
+    /// Measure the errors on made scenes instead, one difficulty a row
+    #[arg(long, conflicts_with_all = ["train", "profile", "size", "runs", "warmup"])]
+    card: bool,
+    /// Draw the card
+    #[arg(short, long, value_name = "CARD.svg|.png", requires = "card")]
+    output: Option<PathBuf>,
+    /// Also measure the card of this method
+    #[arg(long, value_parser = BASELINES, requires = "card")]
+    baseline: Option<String>,
     /// Print one JSON object, the last line of the output
     #[arg(long)]
     json: bool,
@@ -77,6 +91,9 @@ struct Report {
 
 /// Runs the command.
 pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
+    if args.card {
+        return card::run(&args, session);
+    }
     if args.train {
         if args.method.precision() != Precision::F32 {
             usage!("training computes in f32: leave out --precision");
