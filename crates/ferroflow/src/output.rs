@@ -140,14 +140,15 @@ impl FlowSink {
         }
     }
 
-    /// Plans everything that is to be written about a pair.
-    pub fn plan(&self, outputs: &mut Outputs, name: &Path) -> Result<(), OutputError> {
-        self.files(name).each().try_for_each(|(path, what)| outputs.plan(path, of_pair(what, name)))
+    /// Plans everything that is to be written about a pair; `from` says which it is, for messages.
+    pub fn plan(&self, outputs: &mut Outputs, name: &Path, from: &str) -> Result<(), OutputError> {
+        self.files(name).each().try_for_each(|(path, what)| outputs.plan(path, format!("the {what} of {from}")))
     }
 
     /// As [`Self::plan`] for a pair of a stream, which may never end.
     pub fn check(&self, outputs: &mut Outputs, name: &Path) -> Result<(), OutputError> {
-        self.files(name).each().try_for_each(|(path, what)| outputs.check(path, &of_pair(what, name)))?;
+        let from = name.display();
+        self.files(name).each().try_for_each(|(path, what)| outputs.check(path, &format!("the {what} of {from}")))?;
         outputs.prepare()
     }
 
@@ -203,10 +204,6 @@ impl FlowSink {
             [&self.flow, &self.viz].into_iter().flatten().map(|t| t.base().display().to_string()).collect();
         if folders.is_empty() { String::new() } else { format!(", written to {}", folders.join(" and ")) }
     }
-}
-
-fn of_pair(what: &str, name: &Path) -> String {
-    format!("the {what} of {}", name.display())
 }
 
 /// `dir/name.ext` with `what.ext2`: `dir/name.what.ext2`.

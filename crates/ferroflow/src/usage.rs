@@ -70,7 +70,8 @@ pub fn explain(error: &anyhow::Error) -> String {
 
 /// Checks what the environment says: a slip there must not pass for what was meant.
 pub fn environment() -> anyhow::Result<()> {
-    if let Some(name) = std::env::var_os("FERROFLOW_ISA") {
+    let said = |variable| std::env::var_os(variable).filter(|value| !value.is_empty());
+    if let Some(name) = said("FERROFLOW_ISA") {
         let here: Vec<&str> = Isa::available().into_iter().map(Isa::name).collect();
         let name = name.to_string_lossy();
         if !here.contains(&&*name) {
@@ -78,7 +79,7 @@ pub fn environment() -> anyhow::Result<()> {
             usage!("FERROFLOW_ISA is `{name}`; {meant}this machine has {}", here.join(", "));
         }
     }
-    if let Some(name) = std::env::var_os("FERROFLOW_BF16") {
+    if let Some(name) = said("FERROFLOW_BF16") {
         const KNOWN: [&str; 3] = ["portable", "avx512", "amx"];
         let name = name.to_string_lossy();
         if !KNOWN.contains(&&*name) {

@@ -24,7 +24,7 @@ fn case_dotted_pair_folder() {
 fn case_kitti_and_viz_one_folder() {
     let Some(run) = Run::case("kitti-and-viz-one-folder") else { return };
     let error = run.fails(2, &["estimate", "fr", "-o", "out", "--format", "kitti", "--viz", "out"]);
-    assert!(error.contains("the flow of 1") && error.contains("the picture of 1"), "{error}");
+    assert!(error.contains("the flow of fr/1.png") && error.contains("the picture of fr/1.png"), "{error}");
     assert!(!run.path("out").exists());
     let error = run.fails(2, &["estimate", "fr/1.png", "fr/2.png", "-o", "x.png", "--viz", "X.png"]);
     assert!(error.contains("same file"), "{error}");
@@ -39,7 +39,7 @@ fn case_list_same_stem() {
     fs::write(run.path("star.txt"), "A/f1.png A/f2.png\nA/f1.png B/f2.png\nA/f1.png A/f1.png\n").unwrap();
     run.ok(&["estimate", "star.txt", "-o", "star", "--limit", "1"]);
     let error = run.fails(2, &["estimate", "star.txt", "-o", "star"]);
-    assert!(error.contains("the flow of f1-f2 and the flow of f1-f2"), "{error}");
+    assert!(error.contains("the flow of A/f1.png -> A/f2.png and the flow of A/f1.png -> B/f2.png"), "{error}");
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context;
 use ferroflow_core::{
     FlowField, Frame,
-    io::{self, Outputs, outputs::safe_name},
+    io::{self, OutputError, Outputs, outputs::safe_name},
 };
 use ferroflow_data::sequence::{self, FramePair, SequenceError};
 use indicatif::ProgressBar;
@@ -189,7 +189,7 @@ impl Input {
         match self {
             Self::Pair(pair) => {
                 outputs.reads_all([&pair.first, &pair.second]);
-                sink.plan(outputs, &pair.name)?;
+                pair.plan(sink, outputs)?;
             }
             Self::Pairs(pairs, list) => {
                 outputs.reads_all(list);
@@ -199,17 +199,19 @@ impl Input {
                 {
                     outputs.reads_folder(folder, is_image);
                 }
-                pairs.iter().take(limit).try_for_each(|pair| sink.plan(outputs, &pair.name))?;
+                pairs.iter().take(limit).try_for_each(|pair| pair.plan(sink, outputs))?;
             }
             Self::Folder(folder, files) => {
                 outputs.reads_all(files);
                 outputs.reads_folder(folder, is_image);
                 let firsts = files.iter().take(files.len().saturating_sub(1)).take(limit);
-                firsts.map(|file| stem(file)).try_for_each(|name| sink.plan(outputs, &name))?;
+                for file in firsts {
+                    sink.plan(outputs, &stem(file), &file.display().to_string())?;
+                }
             }
             Self::Stream(path) => {
                 outputs.reads(path);
-                sink.plan(outputs, Path::new(FIRST_OF_STREAM))?;
+                sink.plan(outputs, Path::new(FIRST_OF_STREAM), "the first frame")?;
             }
         }
         Ok(())
@@ -240,6 +242,10 @@ impl Input {
 const FIRST_OF_STREAM: &str = "000000";
 
 impl PairPaths {
+    fn plan(&self, sink: &FlowSink, outputs: &mut Outputs) -> Result<(), OutputError> {
+        sink.plan(outputs, &self.name, &format!("{} -> {}", self.first.display(), self.second.display()))
+    }
+
     fn read(self) -> anyhow::Result<(PathBuf, FramePair)> {
         let (first, second) = (Arc::new(io::read_frame(&self.first)?), Arc::new(io::read_frame(&self.second)?));
         Ok((self.name.clone(), FramePair { name: self.name.display().to_string(), first, second }))
