@@ -7,11 +7,12 @@ use image::{ExtendedColorType, ImageEncoder, ImageFormat, codecs::jpeg::JpegEnco
 
 use super::{Case, Pair, Scored, Textures};
 use crate::math::{pow, sin_cos};
-use crate::random::Random;
+use crate::random::{Random, mix};
 use crate::synth::coverage::Point;
+use crate::synth::develop::{Film, Light};
 use crate::synth::motion::{Homography, Motion};
 use crate::synth::render::{Rendered, render};
-use crate::synth::scene::{Layer, Light, Paint, Part, Scene};
+use crate::synth::scene::{Layer, Paint, Part, Scene};
 use crate::synth::texture::Tile;
 
 /// What moves, and how far. Directions are the seed's.
@@ -74,14 +75,17 @@ pub(super) fn pair(case: &Case, textures: &Textures) -> Pair {
     let shutter = if let Camera::Shutter(share) = case.camera { share } else { 0.0 };
     let noise = if let Camera::Noise(deviation) = case.camera { deviation } else { 0.0 };
     let gain = if let Camera::Gain(gain) = case.camera { gain } else { 1.0 };
-    let light = |gain| Light { gain: [gain; 3], slope: (0.0, 0.0) };
-    let scene = Scene {
-        layers: layers(case, textures, &mut random),
-        shutter,
-        light: [light(1.0), light(gain)],
+    let layers = layers(case, textures, &mut random);
+    let key = random.bits();
+    let film = |gain, frame| Film {
+        light: Light { gain: [gain; 3], slope: (0.0, 0.0) },
+        shadow: None,
+        gamma: 1.0,
         noise,
-        noise_key: random.bits(),
+        key: mix(key ^ frame),
+        quality: None,
     };
+    let scene = Scene { world: None, layers, shutter, films: [film(1.0, 1), film(gain, 2)] };
     let Rendered { frames: [first, second], flow, occlusion } = render(&scene, width, height);
     let second = match case.camera {
         Camera::Jpeg(quality) => compressed(&second, quality),
@@ -104,8 +108,11 @@ fn layers(case: &Case, textures: &Textures, random: &mut Random) -> Vec<Layer> {
     let square = |side: f32| vec![rectangle(center, (side, side), 0.0)];
     let back = paint(case.surface, textures, random);
     let front = |random: &mut Random| rich(&textures.other, random);
-    let layer =
-        |contours, paint, map| Layer { parts: vec![Part { contours, paint }], motion: Motion::new(Vec::new(), map) };
+    let layer = |contours, paint, map| Layer {
+        parts: vec![Part { contours, paint }],
+        motion: Motion::new(Vec::new(), map),
+        opacity: 1.0,
+    };
     let behind = |map| layer(Vec::new(), back.clone(), map);
     match case.motion {
         Move::Shift(length) => vec![behind(shift(length))],

@@ -8,7 +8,7 @@
 
 mod compress;
 pub mod coverage;
-mod develop;
+pub(crate) mod develop;
 pub mod measure;
 pub mod motion;
 mod preset;

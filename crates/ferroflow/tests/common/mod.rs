@@ -69,7 +69,7 @@ macro_rules! cli {
     ($name:ident, |$run:ident| $body:block) => {
         #[test]
         fn $name() {
-            let $run = Run::new();
+            let $run = crate::common::Run::new();
             $body
         }
     };
