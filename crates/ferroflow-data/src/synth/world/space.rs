@@ -151,11 +151,6 @@ pub struct Plane {
 }
 
 impl Plane {
-    /// The point at `(s, t)`.
-    pub fn at(&self, s: f64, t: f64) -> Vector {
-        plus(plus(self.origin, self.across, s), self.down, t)
-    }
-
     /// Unit vector towards those who see its face.
     pub fn normal(&self) -> Vector {
         unit(cross(self.down, self.across))
@@ -193,7 +188,8 @@ mod tests {
         let m = camera.view(&plane, &motion);
         let seen = apply(&m, [0.7, 1.1, 1.0]);
         // The same by hand: the point, moved, in the camera's axes, divided by its depth.
-        let p = plus(motion.point(plane.at(0.7, 1.1)), camera.position, -1.0);
+        let place = plus(plus(plane.origin, plane.across, 0.7), plane.down, 1.1);
+        let p = plus(motion.point(place), camera.position, -1.0);
         let axis = |i: usize| dot(p, [camera.turn[i], camera.turn[3 + i], camera.turn[6 + i]]);
         let by_hand = (300.0 * axis(0) / axis(2) + 128.0, 300.0 * axis(1) / axis(2) + 96.0);
         assert!((seen[0] / seen[2] - by_hand.0).abs() < 1e-9 && (seen[1] / seen[2] - by_hand.1).abs() < 1e-9);
