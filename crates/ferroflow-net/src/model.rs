@@ -164,7 +164,7 @@ mod tests {
             ("uflow", 5_718_218),
             ("uflow-mindspore", 5_718_218),
             ("rill", 687_746),
-            ("rill-large", 1_562_262),
+            ("rill-large", 1_549_914),
             ("lightflow", 2_540_390),
             ("lightflow-0.75", 1_442_690),
             ("lightflow-0.5", 653_406),

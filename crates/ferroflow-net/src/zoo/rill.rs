@@ -71,7 +71,7 @@ impl RillConfig {
             pyramid: [32, 64, 80, 96, 112, 128],
             decoder: [128, 128, 96, 64],
             iterations: 6,
-            iterations8: 4,
+            iterations8: 5,
             iterations4: 2,
         }
     }
