@@ -243,7 +243,7 @@ mod tests {
         tree.frame("a.png", 1);
         ferroflow_core::io::write_mask(&b, &ferroflow_core::Mask::filled(5, 4, true)).unwrap();
         let report = check(&tree.text("p.tsv", "image1\timage2\na.png\tb.png\n").spec("pairs:{root}/p.tsv"));
-        assert!(a.is_file() && report.first_damaged[0].contains("5x4"), "{report}");
+        assert!(a.is_file() && report.first_damaged[0].contains("4x5"), "{report}");
     }
 
     #[test]

@@ -101,6 +101,9 @@ pub enum DataError {
         /// Width and height of the part.
         found: (usize, usize),
     },
+    /// A pair of which nobody knows what is occluded.
+    #[error("it is not known which pixels of {0} are occluded: leave out skip_occluded")]
+    NoOcclusion(String),
     /// A table, list or index beside the data is damaged, or the data is of a kind that is not read.
     #[error("{}: {reason}", path.display())]
     Content {

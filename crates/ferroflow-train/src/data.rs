@@ -5,7 +5,7 @@
 
 use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
-use ferroflow_core::{Frame, Size};
+use ferroflow_core::{Frame, Mask, Size};
 use ferroflow_data::{
     Capacity, DataError, Loader, Order, Sample, Source, Spec,
     augment::{self, Augment},
@@ -24,9 +24,6 @@ pub enum FeedError {
     /// A pair without ground truth.
     #[error("{0} has no true flow: train on data with ground truth")]
     NoTruth(String),
-    /// A pair of which nobody knows what is occluded.
-    #[error("it is not known which pixels of {0} are occluded: leave out skip_occluded")]
-    NoOcclusion(String),
     /// A pair of another size than the crop.
     #[error(
         "{id} is {size} after augmentation and the crop {crop}: choose an augmentation that cuts (augment = \"crop\")"
@@ -94,9 +91,7 @@ impl Batches {
         let some = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         let capacity = Capacity { workers: some(workers), ahead: some(workers + 2 * recipe.batch) };
         let endless = Order::new(None, recipe.seed).start_at(position);
-        let stages = visits.clone();
-        let example = move |sample, position| Ok(Example::of(sample, stages.stage(position as u64).0.skip_occluded));
-        let loader = Loader::new(visits.clone(), endless, capacity, example);
+        let loader = Loader::new(visits.clone(), endless, capacity, |sample, _| Ok(Example::of(sample)));
         Ok(Self { loader, size: recipe.batch, visits })
     }
 
@@ -133,18 +128,28 @@ impl Batches {
 }
 
 impl Example {
-    fn of(sample: Sample, skip_occluded: bool) -> Result<Self, FeedError> {
-        let Sample { first, second, flow, occlusion, id } = sample;
+    fn of(sample: Sample) -> Result<Self, FeedError> {
+        let Sample { first, second, flow, id, .. } = sample;
         let Some(flow) = flow else { return Err(FeedError::NoTruth(id)) };
         let size = Size { height: first.height(), width: first.width() };
         let mut known =
             flow.validity().map_or_else(|| vec![true; size.height * size.width], |mask| mask.data().to_vec());
-        if skip_occluded {
-            let Some(occlusion) = occlusion else { return Err(FeedError::NoOcclusion(id)) };
-            known.iter_mut().zip(occlusion.data()).for_each(|(known, occluded)| *known &= !occluded);
-        }
         Ok(Self { frames: [planes(&first), planes(&second)], flow: [flow.u(), flow.v()].concat(), known, size, id })
     }
+}
+
+/// The flow of occluded pixels becomes unknown.
+fn without_occluded(mut sample: Sample) -> Result<Sample, DataError> {
+    let Some(occlusion) = &sample.occlusion else { return Err(DataError::NoOcclusion(sample.id)) };
+    if let Some(flow) = sample.flow.take() {
+        let (size, found) = ((flow.width(), flow.height()), (occlusion.width(), occlusion.height()));
+        if size != found {
+            return Err(DataError::Sizes { id: sample.id, part: "occlusion", expected: size, found });
+        }
+        let mask = Mask::from_fn(size.0, size.1, |x, y| !occlusion.get(x, y) && flow.is_valid(x, y));
+        sample.flow = Some(flow.with_validity(mask).expect("the mask was made of the flow's size"));
+    }
+    Ok(sample)
 }
 
 /// `[3, H, W]`
@@ -198,7 +203,8 @@ impl Source for Visits {
         let (stage, within) = self.stage(position as u64);
         let visit = stage.order.at(within);
         let sample = stage.source.get(visit.index)?;
-        stage.augment.apply(sample, &mut Random::new(visit.seed, &[]), position as u64 / self.per_step)
+        let sample = stage.augment.apply(sample, &mut Random::new(visit.seed, &[]), position as u64 / self.per_step)?;
+        if stage.skip_occluded { without_occluded(sample) } else { Ok(sample) }
     }
 }
 

@@ -26,6 +26,22 @@ cli!(the_card_of_zero_flow_is_the_motion_and_of_dis_is_less, |run| {
     run.fails(2, &["bench", "-m", "dis", "-o", "card.svg"]);
 });
 
+cli!(without_a_name_the_network_with_weights_estimates, |run| {
+    run.write_frame("a.png", 97, 64, 0);
+    run.write_frame("b.png", 97, 64, 2);
+    run.ok(&["estimate", "a.png", "b.png", "-o", "default.flo"]);
+    run.ok(&["estimate", "a.png", "b.png", "-m", "rill", "-o", "rill.flo"]);
+    assert_eq!(fs::read(run.path("default.flo")).unwrap(), fs::read(run.path("rill.flo")).unwrap());
+    let flow = io::read_flow(run.path("default.flo")).unwrap();
+    let mut u = flow.u().to_vec();
+    u.sort_by(f32::total_cmp);
+    assert!((u[u.len() / 2] - 2.0).abs() < 0.5, "blobs that moved by 2 px, seen to move by {}", u[u.len() / 2]);
+    run.ok(&["estimate", "a.png", "b.png", "--option", "iterations-8=1", "-o", "once.flo"]);
+    assert_ne!(fs::read(run.path("default.flo")).unwrap(), fs::read(run.path("once.flo")).unwrap());
+    assert!(run.fails(2, &["estimate", "a.png", "b.png", "-m", "pwcnet", "-o", "x.flo"]).contains("needs weights"));
+    run.ok(&["export", "onnx", "-o", "rill.onnx", "--size", "64x128", "--check"]);
+});
+
 cli!(a_pair_gives_flow_of_its_size_and_a_picture, |run| {
     run.write_frame("a.png", 97, 64, 0);
     run.write_frame("b.png", 97, 64, 2);
@@ -245,7 +261,7 @@ cli!(bf16_is_computed_where_asked_for_and_refused_where_the_processor_lacks_it, 
     }
     assert!(run.fails(2, &[&bench[..], &["--exact"]].concat()).contains("--exact"));
     assert!(run.fails(2, &[&bench[..], &["--train"]].concat()).contains("f32"));
-    run.fails(2, &["estimate", "a.png", "b.png", "--precision", "bf16"]);
+    run.fails(2, &["estimate", "a.png", "b.png", "-m", "dis", "--precision", "bf16"]);
 });
 
 cli!(every_command_explains_itself, |run| {

@@ -131,6 +131,8 @@ impl Replacement {
 
     /// Gives it its name.
     pub fn finish(self) -> io::Result<()> {
+        // Whoever wrote through its path may have put another file there, with permissions of its own.
+        fs::set_permissions(self.temporary.path(), self.temporary.as_file().metadata()?.permissions())?;
         self.temporary.persist(&self.target).map_err(|e| e.error)?;
         Ok(())
     }
