@@ -13,6 +13,7 @@ use crate::{
 impl ConvexUpsample {
     /// Gradients of [`ConvexUpsample::run`] to the flow and to the logits, where wanted, from `g`, that of its result. The
     /// flow's is written to the lanes that the flow was read from.
+    #[allow(clippy::too_many_arguments)]
     pub fn gradient(
         &self,
         isa: Isa,

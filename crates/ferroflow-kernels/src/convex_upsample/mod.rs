@@ -48,14 +48,14 @@ impl ConvexUpsample {
     pub fn run(&self, isa: Isa, flow: Blocks<'_>, logits: Blocks<'_>, out: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
         assert_eq!((out.extent, out.planes.len()), (self.to(), 1), "output");
         let len = out.extent.len();
-        self.to_pieces(isa, flow, logits, Form::Blocks, &mut out.planes[0][..len], scratch);
+        self.write(isa, flow, logits, Form::Blocks, &mut out.planes[0][..len], scratch);
     }
 
     /// The flow as planar `[n][2][h][w]`.
     pub fn run_flow(&self, isa: Isa, flow: Blocks<'_>, logits: Blocks<'_>, out: &mut [f32], scratch: &Scratch) {
         let Extent { n, h, w } = self.to();
         assert_eq!(out.len(), n * 2 * h * w, "output");
-        self.to_pieces(isa, flow, logits, Form::Planar, out, scratch);
+        self.write(isa, flow, logits, Form::Planar, out, scratch);
     }
 
     fn check(&self, flow: Blocks<'_>, logits: Blocks<'_>) {
@@ -66,15 +66,7 @@ impl ConvexUpsample {
         assert!(flow.planes.first().is_some_and(long) && logits.planes.iter().all(long), "blocks");
     }
 
-    fn to_pieces(
-        &self,
-        isa: Isa,
-        flow: Blocks<'_>,
-        logits: Blocks<'_>,
-        form: Form,
-        out: &mut [f32],
-        scratch: &Scratch,
-    ) {
+    fn write(&self, isa: Isa, flow: Blocks<'_>, logits: Blocks<'_>, form: Form, out: &mut [f32], scratch: &Scratch) {
         self.check(flow, logits);
         let Extent { n, h, w } = self.from;
         let out = PiecesMut::new(out);
