@@ -41,6 +41,11 @@ pub fn pack(spec: &Spec, folder: &Path, num_shards: usize, shard: Option<usize>)
     }
     let source = spec.open()?;
     let total = source.len().ok_or_else(|| wrong("an endless data set cannot be packed; end it with count=N"))?;
+    if num_shards > total.max(1) {
+        return Err(wrong(&format!(
+            "{total} samples do not fill {num_shards} shards; take at most one for each sample"
+        )));
+    }
     fs::create_dir_all(folder).map_err(|e| DataError::io(folder, e))?;
     if let Some(other) =
         tars(folder).ok().and_then(|files| files.into_iter().find(|f| shards_named(f) != Some(num_shards)))

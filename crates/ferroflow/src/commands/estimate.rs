@@ -1,18 +1,19 @@
 //! `ferroflow estimate`: frames in, flow files and pictures out.
 
 use std::{
-    fs::File,
-    io::BufReader,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use anyhow::Context;
-use ferroflow_core::{FlowField, Frame, io};
-use ferroflow_data::sequence::{self, FramePair};
+use ferroflow_core::{
+    FlowField, Frame,
+    io::{self, Orientation},
+};
+use ferroflow_data::sequence::{self, FramePair, Reading};
 use indicatif::ProgressBar;
 
 use crate::{
+    bounds,
     method::MethodArgs,
     output::{FlowSink, SinkArgs},
     progress,
@@ -41,11 +42,14 @@ pub struct Args {
     #[arg(long)]
     bidirectional: bool,
     /// Pairs estimated at once (sequences only)
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = bounds::from_one::<{ bounds::BATCH }>)]
     batch: usize,
     /// Stop after this many pairs
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// Take images as they are stored: their EXIF orientation is not applied
+    #[arg(long)]
+    no_exif_rotation: bool,
     /// Print one JSON object per pair instead of text
     #[arg(long)]
     json: bool,
@@ -53,9 +57,6 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args) -> anyhow::Result<()> {
-    if args.batch == 0 {
-        usage!("--batch must be at least 1");
-    }
     let single = args.inputs.len() == 2;
     let mut sink = FlowSink::new(&args.sink, single)?;
     let estimator = args.method.estimator()?;
@@ -63,7 +64,11 @@ pub fn run(args: Args) -> anyhow::Result<()> {
         eprintln!("{}", estimator.describe());
     }
     let bar = if single || args.json { ProgressBar::hidden() } else { progress::counter("pairs") };
-    let mut pairs = open(&args.inputs)?.take(args.limit.unwrap_or(usize::MAX));
+    let reading = Reading {
+        orientation: if args.no_exif_rotation { Orientation::Stored } else { Orientation::Tagged },
+        note: Arc::new(|text: &str| eprintln!("note: {text}")),
+    };
+    let mut pairs = open(&args.inputs, &reading)?.take(args.limit.unwrap_or(usize::MAX));
     let mut done = 0;
     loop {
         let batch: Vec<FramePair> = pairs.by_ref().take(args.batch).collect::<Result<_, _>>()?;
@@ -104,38 +109,51 @@ pub fn run(args: Args) -> anyhow::Result<()> {
 type Pairs = Box<dyn Iterator<Item = anyhow::Result<FramePair>>>;
 
 /// What the inputs mean: a pair, a folder, a list, a video or standard input.
-fn open(inputs: &[PathBuf]) -> anyhow::Result<Pairs> {
+fn open(inputs: &[PathBuf], reading: &Reading) -> anyhow::Result<Pairs> {
+    let orientation = reading.orientation;
     if let [a, b] = inputs {
-        let pair = read_pair(a, b)?;
+        let pair = read_pair(a, b, orientation)?;
         return Ok(Box::new(std::iter::once(Ok(pair))));
     }
     let input = &inputs[0];
     let frames = if input == Path::new("-") {
-        sequence::y4m(std::io::stdin())?
+        sequence::y4m(std::io::stdin(), reading)?
     } else if input.is_dir() {
         if let Some(pairs) = numbered_pairs(input)? {
-            return Ok(Box::new(pairs.into_iter().map(|(a, b)| read_pair(&a, &b))));
+            return Ok(Box::new(pairs.into_iter().map(move |(a, b)| read_pair(&a, &b, orientation))));
         }
-        sequence::folder(input)?
+        sequence::folder(input, reading)?
     } else {
         let extension = input.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         if ["txt", "tsv", "lst", "list"].contains(&extension.as_str()) {
-            return list(input);
+            return list(input, orientation);
         }
-        if sequence::IMAGE_EXTENSIONS.contains(&extension.as_str()) {
+        if sequence::IMAGE_EXTENSIONS.contains(&extension.as_str()) && sequence::animation(input)?.is_none() {
             usage!(
                 "{} is one image: give the second one too, or a folder, a list of pairs or a video",
                 input.display()
             );
         }
-        sequence::video(input)?
+        sequence::video(input, reading)?
     };
     Ok(Box::new(sequence::successive(frames).map(|pair| pair.map_err(Into::into))))
 }
 
-fn read_pair(a: &Path, b: &Path) -> anyhow::Result<FramePair> {
+fn read_pair(a: &Path, b: &Path, orientation: Orientation) -> anyhow::Result<FramePair> {
     let name = a.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    Ok(FramePair { name, first: Arc::new(io::read_frame(a)?), second: Arc::new(io::read_frame(b)?) })
+    let [first, second] = [io::read_frame_as(a, orientation)?, io::read_frame_as(b, orientation)?];
+    if (first.width(), first.height()) != (second.width(), second.height()) {
+        anyhow::bail!(
+            "{} is {}x{} and {} is {}x{}: both must have one size, resize one of them first",
+            a.display(),
+            first.width(),
+            first.height(),
+            b.display(),
+            second.width(),
+            second.height()
+        );
+    }
+    Ok(FramePair { name, first: Arc::new(first), second: Arc::new(second) })
 }
 
 /// A folder in which every image is called `NAME1.ext` or `NAME2.ext` and has its partner holds pairs, not a sequence.
@@ -164,16 +182,12 @@ fn numbered_pairs(folder: &Path) -> anyhow::Result<Option<Vec<(PathBuf, PathBuf)
 }
 
 /// One pair of paths a line, relative to the list's own folder.
-fn list(path: &Path) -> anyhow::Result<Pairs> {
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+fn list(path: &Path, orientation: Orientation) -> anyhow::Result<Pairs> {
+    let text = io::read_text(path)?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
     let path = path.to_owned();
-    let lines = std::io::BufRead::lines(BufReader::new(file)).enumerate();
-    Ok(Box::new(lines.filter_map(move |(number, line)| {
-        let line = match line {
-            Ok(line) => line,
-            Err(error) => return Some(Err(anyhow::Error::new(error).context(format!("reading {}", path.display())))),
-        };
+    let lines: Vec<String> = text.lines().map(Into::into).collect();
+    Ok(Box::new(lines.into_iter().enumerate().filter_map(move |(number, line)| {
         let line = line.trim();
         if line.is_empty() || line.starts_with('#') {
             return None;
@@ -181,7 +195,7 @@ fn list(path: &Path) -> anyhow::Result<Pairs> {
         let fields: Vec<&str> =
             if line.contains('\t') { line.split('\t').collect() } else { line.split_whitespace().collect() };
         Some(match fields[..] {
-            [a, b, ..] => read_pair(&folder.join(a), &folder.join(b)),
+            [a, b, ..] => read_pair(&folder.join(a), &folder.join(b), orientation),
             _ => Err(anyhow::anyhow!("{}, line {}: expected two image paths", path.display(), number + 1)),
         })
     })))
