@@ -394,7 +394,7 @@ mod tests {
     fn packed_profiles_are_not_unfolded_and_plain_masks_are_read() {
         // 1 bit a pixel, all black: deflate packs it a thousand times.
         let mask = png_of(7680, 4320, &[]);
-        assert!(mask.len() < 8_000, "{}", mask.len());
+        assert!(mask.len() < 10_000, "{}", mask.len());
         assert_eq!(decode_mask(&mask).unwrap().count(), 0);
         let profile = [&b"p\0\0"[..], b"no zlib stream at all"].concat();
         assert_eq!(decode(&png_of(8, 8, &[(b"iCCP", &profile), (b"zTXt", &profile)])).unwrap().rgb(), [0; 192]);

@@ -375,14 +375,15 @@ pub(super) mod tests {
     #[test]
     fn masks_are_true_where_not_zero() {
         for (kind, body) in [
-            ("|b1", vec![0, 1, 0]),
-            ("|u1", vec![0, 255, 0]),
-            ("<i2", vec![0, 0, 255, 255, 0, 0]),
-            ("<f4", [0f32, 0.5, -0.0].iter().flat_map(|v| v.to_le_bytes()).collect()),
+            ("|b1", vec![0, 1, 0, 0, 0, 1]),
+            ("|u1", vec![0, 255, 0, 0, 0, 7]),
+            (">i2", vec![0, 0, 255, 255, 0, 0, 0, 0, 0, 0, 1, 0]),
+            ("<f4", [0f32, 0.5, -0.0, 0.0, 0.0, -1e-9].iter().flat_map(|v| v.to_le_bytes()).collect()),
         ] {
-            for shape in ["(1, 3)", "(1, 1, 3)", "(1, 3, 1)"] {
+            for shape in ["(2, 3)", "(1, 2, 3)", "(2, 3, 1)", "(1, 2, 3, 1)", "(1, 1, 2, 3)"] {
                 let mask = decode_mask(&array(kind, false, shape, &body)).unwrap();
-                assert_eq!((mask.width(), mask.data()), (3, &[false, true, false][..]), "{kind} {shape}");
+                let wanted = [false, true, false, false, false, true];
+                assert_eq!((mask.width(), mask.data()), (3, &wanted[..]), "{kind} {shape}");
             }
         }
         assert!(decode_mask(&array("|b1", false, "(2, 3, 2)", &[0; 12])).unwrap_err().to_string().contains("(H, W)"));
