@@ -17,6 +17,7 @@ pub mod field;
 pub mod frame;
 pub mod geometry;
 pub mod io;
+pub mod memory;
 pub mod metrics;
 mod size;
 pub mod viz;

@@ -9,6 +9,7 @@ use ferroflow_core::{
     FlowField, Frame, SizeError,
     consistency::{Consistency, Sundaram},
     geometry::{Blend, Fill, Fit, Grid, Place, tiles},
+    memory::{self, Shortage},
 };
 use ferroflow_cpu::{
     Bf16,
@@ -25,6 +26,12 @@ use crate::dis::{Dis, DisError, Preset};
 /// Plans kept for sizes seen lately: enough for a video beside its tiles or thumbnails, few enough not to fill memory
 /// when every pair of a data set has its own size.
 const PLANS_KEPT: usize = 2;
+
+/// Bytes of a pixel's flow.
+const FLOW_BYTES: u64 = 8;
+
+/// Bytes that Dense Inverse Search takes for each pixel, its frames and flow left out: measured 52 with all pyramids.
+const DIS_BYTES: u64 = 48;
 
 /// Estimates flow. Made once, used for any number of pairs of any size, from any thread.
 pub struct Estimator {
@@ -84,6 +91,22 @@ pub enum EstimateError {
         width: usize,
         /// Smallest side.
         least: usize,
+    },
+    /// More memory than there is.
+    #[error(
+        "cannot estimate {}{width}x{height} pixels at once: {shortage}; estimate in tiles (--tile 1024x1024){}",
+        if *count > 1 { format!("{count} pairs of ") } else { String::new() },
+        if *count > 1 { ", or fewer pairs at once (--batch)" } else { "" }
+    )]
+    Memory {
+        /// Columns.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Pairs at once.
+        count: usize,
+        /// What it takes and what there is.
+        shortage: Shortage,
     },
     /// The network cannot be prepared for this size.
     #[error(transparent)]
@@ -226,6 +249,8 @@ impl Estimator {
 
     /// Pairs of one size, untiled.
     fn whole(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
+        let (width, height) = (pairs[0].0.width(), pairs[0].0.height());
+        self.check_memory(width, height, pairs.len())?;
         match &self.method {
             Method::Zero => Ok(pairs.iter().map(|(a, _)| FlowField::zeros(a.width(), a.height())).collect()),
             Method::Dis(dis, _) => pairs.iter().map(|(a, b)| Ok(dis.estimate(a, b)?)).collect(),
@@ -233,8 +258,33 @@ impl Estimator {
         }
     }
 
+    /// Refuses what there is no memory for, before the work.
+    fn check_memory(&self, width: usize, height: usize, count: usize) -> Result<(), EstimateError> {
+        let needed = match &self.method {
+            Method::Zero => count as u64 * FLOW_BYTES * width as u64 * height as u64,
+            // One pair after another.
+            Method::Dis(..) => (DIS_BYTES + count as u64 * FLOW_BYTES) * width as u64 * height as u64,
+            Method::Network(network) => {
+                let sizes = network.sizes(count, width, height);
+                // What is prepared for this size is there already; what the network does not take it says itself.
+                match memory_estimate(&network.model, &sizes) {
+                    Ok(needed) if !network.is_prepared(sizes) => needed,
+                    _ => return Ok(()),
+                }
+            }
+        };
+        memory::check(needed).map_err(|shortage| EstimateError::Memory { width, height, count, shortage })
+    }
+
     fn tiled(&self, first: &Frame, second: &Frame, tile: TileSize) -> Result<FlowField, EstimateError> {
         let size = (first.width(), first.height());
+        // The sums and weights of the blend, and the flow that is made of them.
+        memory::check(3 * FLOW_BYTES * size.0 as u64 * size.1 as u64).map_err(|shortage| EstimateError::Memory {
+            width: size.0,
+            height: size.1,
+            count: 1,
+            shortage,
+        })?;
         let overlap = tile.width.min(tile.height) / 4;
         let mut blend = Blend::new(size, overlap);
         for tile in tiles(size, (tile.width, tile.height), overlap) {
@@ -345,6 +395,12 @@ impl Network {
             Ok(if matches!(self.fit, Fit::Resize(_)) { flow } else { fit.restore(flow) })
         };
         flows.into_iter().map(field).collect()
+    }
+
+    /// Whether a plan for these sizes is there.
+    fn is_prepared(&self, sizes: Sizes) -> bool {
+        let plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.iter().any(|plan| plan.sizes() == sizes)
     }
 
     /// A plan for these sizes, out of the shelf or new. Taking it out lets another thread work with a second one.

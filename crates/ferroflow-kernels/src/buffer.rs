@@ -3,7 +3,7 @@
 use std::{
     ops::{Deref, DerefMut},
     slice,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, TryLockError},
 };
 
 use memmap2::{MmapMut, MmapRaw};
@@ -36,17 +36,29 @@ enum Memory {
 
 impl Buffer {
     /// `len` zeros (rounded up to whole lines).
+    ///
+    /// # Panics
+    /// If no memory could hold them.
     pub fn zeroed(len: usize) -> Self {
         Self::zeroed_all(&[len]).swap_remove(0)
     }
 
     /// Buffers that lie next to each other, so that small ones get onto huge pages too. Their memory is freed when all
     /// of them are dropped.
+    ///
+    /// # Panics
+    /// If no memory could hold them.
     pub fn zeroed_all(lens: &[usize]) -> Vec<Self> {
         // Planes of one size would else begin at equal places of the caches.
         const APART: usize = 9 * LINE;
+        // Within what is allowed below, so that nothing wraps.
         let bytes = |len: usize| len.div_ceil(LANES) * LINE;
-        let Some((map, mut next)) = pages(lens.iter().map(|&len| bytes(len) + APART).sum()) else {
+        let all = lens
+            .iter()
+            .try_fold(0usize, |all, &len| all.checked_add(len.div_ceil(LANES).checked_mul(LINE)?)?.checked_add(APART));
+        let all = all.filter(|&all| all <= isize::MAX as usize - HUGE);
+        let Some(all) = all else { panic!("buffers of {lens:?} floats are more than any memory holds") };
+        let Some((map, mut next)) = pages(all) else {
             let lines = |len: usize| vec![Line([0.0; LANES]); len.div_ceil(LANES)];
             return lens.iter().map(|&len| Self(Memory::Lines(lines(len)))).collect();
         };
@@ -147,12 +159,17 @@ impl Scratch {
         result
     }
 
-    /// Runs `f` with at least `len` floats (their values are left over from earlier calls) that no other thread uses.
-    /// Not to be nested.
+    /// Runs `f` with at least `len` floats (their values are left over from earlier calls) that no other thread uses. Where
+    /// the thread's own are in use, by a call around this one or another thread from outside the pool, with shared ones.
     pub fn with<R>(&self, len: usize, f: impl FnOnce(&mut [f32]) -> R) -> R {
         let last = self.per_thread.len() - 1;
         let mine = rayon::current_thread_index().map_or(last, |i| i.min(last));
-        let mut buffer = self.per_thread[mine].lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buffer = match self.per_thread[mine].try_lock() {
+            Ok(buffer) => buffer,
+            // Whatever a panic left in it are floats.
+            Err(TryLockError::Poisoned(left)) => left.into_inner(),
+            Err(TryLockError::WouldBlock) => return self.with_shared(len, f),
+        };
         buffer.grow(len);
         f(&mut buffer)
     }
@@ -189,6 +206,29 @@ mod tests {
                 assert!(buffer.len() == len.next_multiple_of(LANES) && buffer.iter().all(|&v| v == i as f32));
             }
         }
+    }
+
+    #[test]
+    fn sizes_that_wrap_are_refused() {
+        for lens in
+            [&[(1 << 62) + (1 << 20)][..], &[usize::MAX], &[(1 << 62) - 16 * 9 * 2 + (1 << 20), 16], &[1 << 61; 9]]
+        {
+            let buffers = std::panic::catch_unwind(|| Buffer::zeroed_all(lens).len());
+            assert!(buffers.is_err(), "{lens:?}");
+        }
+    }
+
+    #[test]
+    fn scratch_may_be_nested_and_outlives_a_panic() {
+        let scratch = Scratch::new();
+        scratch.with(16, |outer| {
+            outer.fill(1.0);
+            scratch.with(32, |inner| inner.fill(2.0));
+            assert!(outer.iter().all(|&v| v == 1.0));
+        });
+        let panic = std::panic::AssertUnwindSafe(|| scratch.with(16, |_| panic!("caught")));
+        assert!(std::panic::catch_unwind(panic).is_err());
+        assert_eq!(scratch.with(64, |floats| floats.len() % LANES), 0);
     }
 
     #[test]

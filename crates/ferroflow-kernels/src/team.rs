@@ -5,10 +5,12 @@
 //! pool wait for the next layer in a loop, and the caller works with them: handing a layer over takes one store.
 
 use std::{
-    cell::{RefCell, UnsafeCell},
+    any::Any,
+    cell::{Cell, RefCell, UnsafeCell},
     hint, mem,
+    panic::{self, AssertUnwindSafe},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -29,10 +31,13 @@ enum Role {
 
 thread_local! {
     static ROLE: RefCell<Role> = const { RefCell::new(Role::Free) };
+    /// Whether this thread serves a team, perhaps with other work on top.
+    static SERVES: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f` on this thread. What it shares out by [`for_each`] is done by all threads of the current pool, which do
-/// nothing else until `f` ends; where they are busy otherwise, fewer come, and the caller does what is left.
+/// Runs `f` on this thread. What it shares out by [`for_each`] is done by all threads of the current pool, which wait for it
+/// until `f` ends; where they are busy otherwise, fewer come, and the caller does what is left. Waiting threads take other
+/// work of the pool, so that `f` and other teams may use it too.
 pub fn together<R>(f: impl FnOnce() -> R) -> R {
     let others = rayon::current_num_threads() - 1;
     if others == 0 || ROLE.with_borrow(|role| !matches!(role, Role::Free)) {
@@ -131,6 +136,10 @@ struct Team {
     /// Members who may use the region.
     inside: Line<AtomicUsize>,
     dismissed: AtomicBool,
+    /// Members who have come.
+    arrived: AtomicUsize,
+    /// What a task panicked with on a member, for the leader.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// Written while no region is open and nobody is inside.
     region: UnsafeCell<Option<Region>>,
 }
@@ -162,6 +171,8 @@ impl Team {
             next: (0..members).map(|_| Line::default()).collect(),
             inside: Line::default(),
             dismissed: AtomicBool::new(false),
+            arrived: AtomicUsize::new(0),
+            panic: Mutex::new(None),
             region: UnsafeCell::new(None),
         }
     }
@@ -170,14 +181,25 @@ impl Team {
     fn run(&self, count: usize, task: &Task<'_>) {
         // SAFETY: members use it only inside the region, and `Close` waits for them before `task` can end, panic or not.
         let task = unsafe { mem::transmute::<&Task<'_>, &'static Task<'static>>(task) };
+        // One that came together with the leader's own, which was caught.
+        self.panic().take();
         // SAFETY: no region is open and nobody inside: see `Sync`.
         unsafe { *self.region.get() = Some(Region { task, count }) };
         for (member, next) in self.next.iter().enumerate() {
             next.0.store(self.share(member, count), Ordering::Relaxed);
         }
         self.epoch.0.fetch_add(1, Ordering::SeqCst);
-        let _close = Close(self);
+        let close = Close(self);
         self.work(0, Region { task, count });
+        drop(close);
+        // What the member was to do is not done: nobody must go on as if it were.
+        if let Some(panic) = self.panic().take() {
+            panic::resume_unwind(panic);
+        }
+    }
+
+    fn panic(&self) -> MutexGuard<'_, Option<Box<dyn Any + Send>>> {
+        self.panic.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where the share of a member begins.
@@ -203,18 +225,29 @@ impl Team {
 
     /// Works in every region until the team is dismissed.
     fn serve(&self, member: usize) {
+        // A thread that came by this while it waited for another team would keep that one from ending.
+        let Some(_serving) = Serving::begin() else { return };
+        self.arrived.fetch_add(1, Ordering::Relaxed);
         let (mut done, mut waited) = (0, 0);
         while !self.dismissed.load(Ordering::Acquire) {
             let epoch = self.epoch.0.load(Ordering::SeqCst);
             if epoch == done || epoch.is_multiple_of(2) {
                 wait(&mut waited);
+                // Other work of the pool; but not what calls another member, who is on the way.
+                let all = self.arrived.load(Ordering::Relaxed) + 1 >= self.next.len();
+                if waited >= if all { PATIENCE } else { PATIENCE_WITH_OTHERS } {
+                    rayon::yield_now();
+                }
                 continue;
             }
             let _inside = Inside::enter(&self.inside.0);
             if self.epoch.0.load(Ordering::SeqCst) == epoch {
                 // SAFETY: this member is inside and has seen the region open: see `Sync`.
                 if let Some(region) = unsafe { *self.region.get() } {
-                    self.work(member, region);
+                    let work = AssertUnwindSafe(|| self.work(member, region));
+                    if let Err(panic) = panic::catch_unwind(work) {
+                        self.panic().get_or_insert(panic);
+                    }
                 }
             }
             (done, waited) = (epoch, 0);
@@ -235,6 +268,22 @@ impl Drop for Close<'_> {
     }
 }
 
+/// A thread that serves, until it is dropped.
+struct Serving;
+
+impl Serving {
+    /// `None` if the thread serves already.
+    fn begin() -> Option<Self> {
+        (!SERVES.replace(true)).then_some(Self)
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        SERVES.set(false);
+    }
+}
+
 /// One member in a region.
 struct Inside<'a>(&'a AtomicUsize);
 
@@ -251,11 +300,16 @@ impl Drop for Inside<'_> {
     }
 }
 
-/// Waits a moment; from about 50 microseconds on, others may have the processor.
+/// Moments after which others may have the processor, about 50 microseconds.
+const PATIENCE: u32 = 1000;
+
+/// Moments after which members who have not come are not expected any more, some milliseconds.
+const PATIENCE_WITH_OTHERS: u32 = 20 * PATIENCE;
+
+/// Waits a moment.
 fn wait(waited: &mut u32) {
-    const PATIENCE: u32 = 1000;
+    *waited = waited.saturating_add(1);
     if *waited < PATIENCE {
-        *waited += 1;
         hint::spin_loop();
     } else {
         thread::yield_now();
@@ -335,6 +389,41 @@ mod tests {
             });
         });
         assert_eq!(sum.into_inner(), 6 * (3 * 60 + 4 * 3));
+    }
+
+    #[test]
+    fn the_pool_may_be_used_in_a_team_from_outside_it_and_by_two_at_once() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let barrier = std::sync::Barrier::new(2);
+        let sum = || pool.install(|| (0..100usize).into_par_iter().map(|i| i + 1).sum::<usize>());
+        // As many teams as threads, each leader outside the pool: all the pool's threads serve.
+        let lead = || {
+            let team = &Arc::new(Team::new(2));
+            pool.in_place_scope(|scope| {
+                scope.spawn(|_| team.serve(1));
+                let _dismiss = Dismiss(team);
+                barrier.wait();
+                thread::sleep(std::time::Duration::from_millis(20));
+                sum()
+            })
+        };
+        thread::scope(|s| {
+            let teams = [s.spawn(lead), s.spawn(lead)];
+            assert_eq!(teams.map(|t| t.join().unwrap()), [5050; 2]);
+        });
+        assert_eq!(on(2, || together(|| (0..100usize).into_par_iter().map(|i| i + 1).sum::<usize>())), 5050);
+    }
+
+    #[test]
+    fn a_team_works_after_a_panic_was_caught() {
+        on(3, || {
+            together(|| {
+                for culprit in [0, 40, 63] {
+                    let panic = || for_each(64, |i| assert!(i != culprit, "number {i}"));
+                    assert!(std::panic::catch_unwind(panic).is_err());
+                }
+            });
+        });
     }
 
     #[test]

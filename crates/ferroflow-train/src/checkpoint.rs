@@ -141,6 +141,9 @@ pub enum CheckpointError {
     None(PathBuf),
 }
 
+/// Most steps or samples of a run that is believed.
+const FURTHEST: u64 = 1 << 48;
+
 const WEIGHTS: &str = "weights";
 const MOMENTS: [&str; 2] = ["first", "second"];
 const AVERAGE: &str = "average";
@@ -234,6 +237,10 @@ fn parse(bytes: &[u8], graph: &Graph) -> Result<Checkpoint, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|e| e.to_string())?;
     let progress = header.metadata().as_ref().and_then(|m| m.get(PROGRESS)).ok_or("it is no checkpoint of a run")?;
     let progress: Progress = serde_json::from_str(progress).map_err(|e| e.to_string())?;
+    // Steps and samples that no run reaches: what is computed from them would wrap.
+    if progress.step.max(progress.position).max(progress.updates).max(progress.skipped) > FURTHEST {
+        return Err(format!("it says that {} steps and {} samples are done", progress.step, progress.position));
+    }
     let array = |group: &str, param: &ferroflow_net::graph::Param| -> Result<Option<Vec<f32>>, String> {
         let Ok(tensor) = file.tensor(&format!("{group}/{}", param.name)) else { return Ok(None) };
         if tensor.dtype() != Dtype::F32 || tensor.shape() != param.shape {

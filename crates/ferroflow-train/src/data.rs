@@ -132,8 +132,7 @@ impl Example {
         let Sample { first, second, flow, id, .. } = sample;
         let Some(flow) = flow else { return Err(FeedError::NoTruth(id)) };
         let size = Size { height: first.height(), width: first.width() };
-        let known =
-            flow.validity().map_or_else(|| vec![true; size.height * size.width], |mask| mask.data().to_vec());
+        let known = flow.validity().map_or_else(|| vec![true; size.height * size.width], |mask| mask.data().to_vec());
         Ok(Self { frames: [planes(&first), planes(&second)], flow: [flow.u(), flow.v()].concat(), known, size, id })
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use ferroflow_core::memory::kilobytes;
+
 /// Name of the processor.
 pub fn processor() -> String {
     cpuinfo("model name").unwrap_or_else(|| std::env::consts::ARCH.into())
@@ -10,11 +12,6 @@ pub fn processor() -> String {
 /// Most memory this process has held, where the system tells.
 pub fn peak_memory_bytes() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM")
-}
-
-/// Memory that programs can still get, where the system tells.
-pub fn available_memory_bytes() -> Option<u64> {
-    kilobytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemAvailable")
 }
 
 /// Memory of the machine, where the system tells.
@@ -35,22 +32,4 @@ fn cpuinfo(key: &str) -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = text.lines().find(|line| line.starts_with(key))?;
     Some(line.split_once(':')?.1.trim().to_string())
-}
-
-/// The value of a line `key:   1234 kB`.
-fn kilobytes(text: &str, key: &str) -> Option<u64> {
-    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
-    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kilobyte_lines_are_read() {
-        let text = "MemTotal:       24000000 kB\nMemAvailable:   12 kB\n";
-        assert_eq!(kilobytes(text, "MemAvailable"), Some(12 * 1024));
-        assert_eq!(kilobytes(text, "MemFree"), None);
-    }
 }

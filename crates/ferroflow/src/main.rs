@@ -1,5 +1,6 @@
 //! The `ferroflow` command: parse, resolve into a plan, run. What it does lives in the libraries.
 
+mod bounds;
 mod commands;
 mod interrupt;
 mod machine;

@@ -14,7 +14,7 @@ use ferroflow_net::{
     weights::store::{self, Stored},
 };
 
-use crate::usage::usage;
+use crate::{bounds, usage::usage};
 
 /// How to estimate.
 #[derive(clap::Args)]
@@ -48,7 +48,7 @@ pub struct MethodArgs {
     #[arg(long, value_enum, default_value_t)]
     precision: Precision,
     /// Threads. Default: all processors
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = bounds::from_one::<{ bounds::THREADS }>)]
     threads: Option<usize>,
 }
 
@@ -138,9 +138,6 @@ impl MethodArgs {
     /// The estimator asked for, with random weights if allowed, and a profile if wanted.
     pub fn estimator_with(&self, which: WhichWeights, profile: bool) -> anyhow::Result<Estimator> {
         if let Some(threads) = self.threads {
-            if threads == 0 {
-                usage!("--threads must be at least 1");
-            }
             // The pool is made once, before anything uses it; a second estimator in the process keeps the first's.
             let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
         }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{FormatError, IoError};
+use crate::memory;
 
 /// Largest file that is read into memory: 4 GiB.
 const MAX_FILE: u64 = 4 << 30;
@@ -17,15 +18,37 @@ pub fn read_bytes(path: impl AsRef<Path>) -> Result<Vec<u8>, IoError> {
     let fail = |cause| IoError::Io { action: "read", path: path.into(), cause };
     let file = fs::File::open(path).map_err(fail)?;
     let claimed = file.metadata().map_err(fail)?.len();
+    let limits = |what: String| IoError::Format { path: path.into(), cause: FormatError::limits("file", what) };
+    memory::check(claimed).map_err(|shortage| limits(format!("reading it, {shortage}")))?;
     let mut bytes = Vec::with_capacity(claimed.min(64 << 20) as usize);
     // One byte more than allowed tells a file at the limit from one beyond it, also where the length is not known
     // beforehand (a pipe).
     file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(fail)?;
     if bytes.len() as u64 > MAX_FILE {
-        let cause = FormatError::limits("file", format!("more than {} GiB", MAX_FILE >> 30));
-        return Err(IoError::Format { path: path.into(), cause });
+        return Err(limits(format!("more than {} GiB", MAX_FILE >> 30)));
     }
     Ok(bytes)
+}
+
+/// The text of a file: UTF-8, or UTF-16 with a byte-order mark, which is left out.
+pub fn read_text(path: impl AsRef<Path>) -> Result<String, IoError> {
+    let path = path.as_ref();
+    let bytes = read_bytes(path)?;
+    let utf_16 = |bytes: &[u8], order: fn([u8; 2]) -> u16| {
+        let (units, rest) = bytes.as_chunks();
+        let text: Result<String, _> = char::decode_utf16(units.iter().copied().map(order)).collect();
+        text.ok().filter(|_| rest.is_empty())
+    };
+    let text = match &bytes[..] {
+        [0xef, 0xbb, 0xbf, rest @ ..] => String::from_utf8(rest.to_vec()).ok(),
+        [0xff, 0xfe, rest @ ..] => utf_16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => utf_16(rest, u16::from_be_bytes),
+        _ => String::from_utf8(bytes).ok(),
+    };
+    text.ok_or_else(|| {
+        let cause = FormatError::unsupported("text", "not UTF-8; save it as such");
+        IoError::Format { path: path.into(), cause }
+    })
 }
 
 /// Writes a file so that an interruption leaves what was there before: a temporary beside it, then a rename.
@@ -188,6 +211,20 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         write_bytes(&path, b"new").unwrap();
         assert_eq!(read_bytes(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn byte_order_marks_are_no_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("list.txt");
+        for bytes in [&b"a\tb"[..], b"\xef\xbb\xbfa\tb", b"\xff\xfea\0\t\0b\0", b"\xfe\xff\0a\0\t\0b"] {
+            write_bytes(&path, bytes).unwrap();
+            assert_eq!(read_text(&path).unwrap(), "a\tb");
+        }
+        for bytes in [&b"\xe4"[..], b"\xff\xfea\0\t", b"\xff\xfe\0\xd8"] {
+            write_bytes(&path, bytes).unwrap();
+            assert!(read_text(&path).unwrap_err().to_string().contains("UTF-8"));
+        }
     }
 
     #[cfg(unix)]

@@ -25,7 +25,8 @@ pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
         return Err(FormatError::unsupported(FORMAT, what));
     }
     let (width, height) = error::check_size(FORMAT, width.into(), height.into())?;
-    check_claim(FORMAT, width, height, 6, bytes.len())?;
+    // Deflate makes at most 1032 bytes of one.
+    check_claim(FORMAT, width, height, 6, bytes.len(), Some(1032))?;
     if reader.info().interlaced {
         return Err(FormatError::unsupported(FORMAT, "interlaced files are not read; save it without interlacing"));
     }

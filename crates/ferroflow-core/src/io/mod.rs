@@ -5,6 +5,7 @@ mod error;
 mod file;
 pub mod flo;
 pub mod frame;
+mod kind;
 pub mod kitti;
 pub mod npy;
 pub mod npz;
@@ -14,8 +15,9 @@ pub mod pfm;
 use std::path::Path;
 
 pub use error::{FormatError, IoError, MAX_SIDE};
-pub use file::{Replacement, read_bytes, write_bytes, write_durably, write_with};
-pub use frame::{check_frame_name, read_frame, read_mask, write_frame, write_mask};
+pub use file::{Replacement, read_bytes, read_text, write_bytes, write_durably, write_with};
+pub use frame::{Orientation, check_frame_name, read_frame, read_frame_as, read_mask, write_frame, write_mask};
+pub use kind::what_it_is;
 pub use outputs::{OutputError, Outputs};
 
 use crate::FlowField;
@@ -103,7 +105,9 @@ impl FlowFormat {
 /// Flow from the bytes of a file of any format.
 pub fn decode_flow(bytes: &[u8]) -> Result<FlowField, FormatError> {
     let format = FlowFormat::of_bytes(bytes).ok_or_else(|| {
-        FormatError::unsupported("flow", "not a flow file that is read here: .flo, .pfm, KITTI 16-bit .png, .npy, .npz")
+        let what = what_it_is(bytes).map_or(String::new(), |what| format!("; it is {what}"));
+        let read = "not a flow file that is read here: .flo, .pfm, KITTI 16-bit .png, .npy, .npz";
+        FormatError::unsupported("flow", format!("{read}{what}"))
     })?;
     format.decode(bytes)
 }

@@ -1,6 +1,9 @@
 //! Portable float maps: a text header `PF` (3 channels) or `Pf` (1), `width height`, `scale`, then float32 rows from
 //! the bottom up. A negative scale means little-endian; its magnitude is ignored, as every flow reader does.
 //!
+//! Lines of the header may end in blanks and be comments (`#`), and a few bytes may follow the values: readers that go line
+//! by line take such files, so they exist.
+//!
 //! A flow is the first two channels of three (FlyingThings3D, ChairsSDHom); the third is written as 0.
 
 use super::{FormatError, error, known_motion};
@@ -25,20 +28,36 @@ pub struct Map {
 pub fn decode_map(bytes: &[u8]) -> Result<Map, FormatError> {
     let bad = |what: &str| FormatError::malformed(FORMAT, what);
     let mut rest = bytes;
-    let channels = match next_word(&mut rest)? {
+    let channels = match next_word(&mut rest)?.0 {
         "PF" => 3,
         "Pf" => 1,
         _ => return Err(bad("the first line is neither PF nor Pf")),
     };
-    let mut side = || next_word(&mut rest)?.parse::<i64>().map_err(|_| bad("the size is not two whole numbers"));
+    let mut side = || next_word(&mut rest)?.0.parse::<i64>().map_err(|_| bad("the size is not two whole numbers"));
     let (width, height) = (side()?, side()?);
     let (width, height) = error::check_size(FORMAT, width, height)?;
-    let scale: f64 = next_word(&mut rest)?.parse().map_err(|_| bad("the scale is not a number"))?;
+    let (scale, ended) = next_word(&mut rest)?;
+    let scale: f64 = scale.parse().map_err(|_| bad("the scale is not a number"))?;
     if !scale.is_finite() || scale == 0.0 {
         return Err(bad("the scale is zero or not finite, so the byte order is unknown"));
     }
-    error::check_body(FORMAT, width as u128 * height as u128 * channels as u128 * 4, rest.len())?;
-    let (values, _) = rest.as_chunks::<4>();
+    let expected = width as u128 * height as u128 * channels as u128 * 4;
+    let mut body = rest;
+    if body.len() as u128 > expected {
+        // The values begin after the byte that ends the scale, or the line that it stands on if there are blanks yet.
+        let blanks = body.iter().take_while(|b| matches!(b, b' ' | b'\t' | b'\r')).count();
+        let line = if body.get(blanks) == Some(&b'\n') { blanks + 1 } else { 0 };
+        if ended != b'\n' && (body.len() - line) as u128 >= expected {
+            body = &body[line..];
+        }
+        // Less than a row or a column too much is no wrong size.
+        let spare = body.len() as u128 - expected;
+        if spare < (4 * channels * width.min(height)) as u128 {
+            body = &body[..body.len() - spare as usize];
+        }
+    }
+    error::check_body(FORMAT, expected, body.len())?;
+    let (values, _) = body.as_chunks::<4>();
     let mut data = Vec::with_capacity(values.len());
     for row in values.chunks_exact(width * channels).rev() {
         if scale < 0.0 {
@@ -50,17 +69,27 @@ pub fn decode_map(bytes: &[u8]) -> Result<Map, FormatError> {
     Ok(Map { width, height, channels, data })
 }
 
-/// Takes one word of the header and the whitespace that ends it (a carriage return before a line feed too).
-fn next_word<'a>(rest: &mut &'a [u8]) -> Result<&'a str, FormatError> {
-    // No word of a header is longer; damaged files must not be searched to their end for a space.
+/// Takes one word of the header and the byte of whitespace that ends it (a carriage return before a line feed too); that
+/// byte is returned with it.
+fn next_word<'a>(rest: &mut &'a [u8]) -> Result<(&'a str, u8), FormatError> {
+    // No word of a header is longer, no run of blanks or comment either; damaged files must not be searched to their end.
     const LONGEST: usize = 64;
-    let start = rest.iter().take(LONGEST).take_while(|b| b.is_ascii_whitespace()).count();
-    let word = &rest[start..];
-    let length = word.iter().take(LONGEST).position(|b| b.is_ascii_whitespace());
-    let length = length.ok_or_else(|| FormatError::malformed(FORMAT, "the text header does not end"))?;
+    const LONGEST_COMMENT: usize = 4096;
+    let endless = || FormatError::malformed(FORMAT, "the text header does not end");
+    let mut word = *rest;
+    loop {
+        word = &word[word.iter().take(LONGEST).take_while(|b| b.is_ascii_whitespace()).count()..];
+        if word.first() != Some(&b'#') {
+            break;
+        }
+        word = &word[word.iter().take(LONGEST_COMMENT).position(|&b| b == b'\n').ok_or_else(endless)?..];
+    }
+    let length = word.iter().take(LONGEST).position(|b| b.is_ascii_whitespace()).ok_or_else(endless)?;
     let after = &word[length..];
-    *rest = if after.starts_with(b"\r\n") { &after[2..] } else { &after[1..] };
-    std::str::from_utf8(&word[..length]).map_err(|_| FormatError::malformed(FORMAT, "the header is not text"))
+    let (ended, after) = if after.starts_with(b"\r\n") { (b'\n', &after[2..]) } else { (after[0], &after[1..]) };
+    *rest = after;
+    let word = std::str::from_utf8(&word[..length]);
+    Ok((word.map_err(|_| FormatError::malformed(FORMAT, "the header is not text"))?, ended))
 }
 
 /// The bytes of a `.pfm` file, little-endian.
@@ -126,6 +155,24 @@ mod tests {
         let mut bytes = b"Pf\n1 1\n-1\n".to_vec();
         bytes.extend([b'\n', b'\r', b' ', b'\t']);
         assert_eq!(decode_map(&bytes).unwrap().data, [f32::from_le_bytes(*b"\n\r \t")]);
+    }
+
+    #[test]
+    fn comments_blanks_and_a_few_bytes_more_are_read() {
+        let map = Map { width: 3, height: 2, channels: 1, data: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0] };
+        let body = &encode_map(&map).unwrap()[b"Pf\n3 2\n-1\n".len()..];
+        for header in
+            ["Pf\n# made by xyz\n3 2\n-1\n", "Pf # a\n#b\n3 # c\n2\n-1.0\n", "Pf\n3 2 \n-1 \n", "Pf \r\n3 2\n-1 \r\n"]
+        {
+            for tail in [&b""[..], b"\n", b"\0\0\0\0"] {
+                let file = [header.as_bytes(), body, tail].concat();
+                assert_eq!(decode_map(&file).unwrap(), map, "{header:?} {tail:?}");
+            }
+        }
+        // A column too much is a wrong size, and so is a byte too few.
+        let file = [b"Pf\n3 2\n-1\n", body, &[0; 8]].concat();
+        assert!(decode_map(&file).is_err() && decode_map(&file[..file.len() - 9]).is_err());
+        assert!(decode_map(format!("Pf\n#{}", "x".repeat(1 << 20)).as_bytes()).is_err());
     }
 
     #[test]

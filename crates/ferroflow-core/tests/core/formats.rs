@@ -80,7 +80,10 @@ fn every_flow_format_cut_at_every_length_is_refused() {
         }
         let mut longer = whole.clone();
         longer.push(0);
-        if !matches!(format, FlowFormat::Kitti | FlowFormat::Npz) {
+        // Readers of PFM that go line by line never saw what follows the values, so such files exist.
+        if format == FlowFormat::Pfm {
+            assert_eq!(format.decode(&longer).unwrap(), format.decode(&whole).unwrap());
+        } else if !matches!(format, FlowFormat::Kitti | FlowFormat::Npz) {
             assert!(format.decode(&longer).is_err(), "{format:?} with a byte too many");
         }
     }

@@ -4,7 +4,9 @@
 //! The split is a list of 22,872 lines, 1 for training and 2 for validation, in the order of the pairs. It comes apart
 //! from the data and is used when it lies in the folder or the one above.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{collections::BTreeSet, path::PathBuf};
+
+use ferroflow_core::io::read_text;
 
 use super::{
     Access, Dataset, Request, Split,
@@ -114,7 +116,7 @@ fn split_list(request: &Request) -> Result<Option<(PathBuf, Vec<bool>)>, DataErr
     let folders = request.root.ancestors().take(2);
     let mut places = folders.flat_map(|folder| LISTS.map(|name| folder.join(name)));
     let Some(path) = places.find(|path| path.is_file()) else { return Ok(None) };
-    let text = fs::read_to_string(&path).map_err(|e| DataError::io(&path, e))?;
+    let text = read_text(&path)?;
     let side = |(number, line): (usize, &str)| match line.trim() {
         "1" => Ok(true),
         "2" => Ok(false),

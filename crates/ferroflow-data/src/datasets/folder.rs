@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     DataError,
-    sequence::{SequenceError, image_files},
+    sequence::{SequenceError, gaps, image_files},
 };
 
 pub(super) const FOLDER: Dataset = Dataset {
@@ -25,6 +25,7 @@ fn list(request: &Request) -> Result<Listing, DataError> {
         return Err(SequenceError::Empty { path: request.root.clone() }.into());
     }
     let mut listing = Listing::new(format!("{} frames, no ground truth", files.len()));
+    listing.notes.extend(gaps(&files).iter().map(ToString::to_string));
     listing.pairs = files
         .windows(2)
         .map(|pair| PairFiles {

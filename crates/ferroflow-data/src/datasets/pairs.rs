@@ -3,7 +3,9 @@
 //! `image1` and `image2` are needed; `name`, `flow`, `occlusions` and `invalid` are used when there, other columns are
 //! not. Paths are relative to the table; an empty cell means none.
 
-use std::{collections::HashSet, fs, path::Path};
+use std::{collections::HashSet, path::Path};
+
+use ferroflow_core::io::read_text;
 
 use super::{
     Access, Dataset, Request,
@@ -23,7 +25,7 @@ pub(super) const PAIRS: Dataset = Dataset {
 
 fn list(request: &Request) -> Result<Listing, DataError> {
     let path = &request.root;
-    let text = fs::read_to_string(path).map_err(|e| DataError::io(path, e))?;
+    let text = read_text(path)?;
     let mut lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
     let Some((_, header)) = lines.next() else {
         return Err(DataError::content(path, "the table is empty; its first line names the columns"));

@@ -5,7 +5,9 @@
 //! Without words: clean pass, both cameras, into the future. Samples that `all_unused_files.txt` names (its authors
 //! found them too hard) are left out when the list lies beside the frames.
 
-use std::{collections::HashSet, fs};
+use std::collections::HashSet;
+
+use ferroflow_core::io::read_text;
 
 use super::{
     Access, Dataset, Request, Split,
@@ -50,11 +52,7 @@ fn list(request: &Request) -> Result<Listing, DataError> {
     for pass in &passes {
         let frames_root = request.root.join(format!("frames_{pass}pass"));
         let list = frames_root.join("all_unused_files.txt");
-        let text = if list.is_file() {
-            fs::read_to_string(&list).map_err(|e| DataError::io(&list, e))?
-        } else {
-            String::new()
-        };
+        let text = if list.is_file() { read_text(&list)? } else { String::new() };
         let skip: HashSet<&str> = text.lines().map(str::trim).collect();
         for letter in ["A", "B", "C"] {
             let scenes = Folder::read_or_empty(frames_root.join(part).join(letter))?;

@@ -10,7 +10,7 @@ use std::{
 use super::{Access, Dataset, Request};
 use crate::{
     DataError, Sample, Source,
-    sequence::{FramePair, SequenceError, successive, video},
+    sequence::{FramePair, Reading, SequenceError, successive, video},
 };
 
 pub(super) const VIDEO: Dataset = Dataset {
@@ -36,7 +36,7 @@ fn open(request: &Request) -> Result<Box<dyn Source>, DataError> {
     let path = request.root.clone();
     // Containers often do not say how many frames they hold.
     let mut len = 0;
-    for pair in successive(video(&path)?) {
+    for pair in successive(video(&path, &Reading::default())?) {
         pair?;
         len += 1;
     }
@@ -65,7 +65,7 @@ impl Source for Video {
         let mut decoder = self.decoder.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut next, mut pairs) = match decoder.take() {
             Some((next, pairs)) if next <= index => (next, pairs),
-            _ => (0, Box::new(successive(video(&self.path)?)) as Pairs),
+            _ => (0, Box::new(successive(video(&self.path, &Reading::default())?)) as Pairs),
         };
         loop {
             let pair = pairs.next().ok_or_else(past_end)??;

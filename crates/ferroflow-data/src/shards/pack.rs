@@ -46,6 +46,11 @@ pub fn pack(
     }
     let source = spec.open()?;
     let total = source.len().ok_or_else(|| wrong("an endless data set cannot be packed; end it with count=N"))?;
+    if num_shards > total.max(1) {
+        return Err(wrong(&format!(
+            "{total} samples do not fill {num_shards} shards; take at most one for each sample"
+        )));
+    }
     only_holds(folder, |name| is_of_packing(name, num_shards))?;
     outputs.reads_all(source.files());
     let mut packed = Packed::default();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ferroflow_core::io::{read_bytes, write_with};
+use ferroflow_core::io::{npy, read_bytes, write_with};
 use serde::{Deserialize, Serialize};
 
 use super::OfflineError;
@@ -27,8 +27,6 @@ impl Format {
     }
 }
 
-const NPY: &[u8; 6] = b"\x93NUMPY";
-
 /// Writes an array.
 pub(super) fn write(path: &Path, format: Format, shape: &[usize], values: &[f32]) -> Result<(), OfflineError> {
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
@@ -38,7 +36,7 @@ pub(super) fn write(path: &Path, format: Format, shape: &[usize], values: &[f32]
             let dict = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}");
             // Values start at a multiple of 64 bytes: 10 of magic and length, the dictionary, blanks, a line end.
             let padded = (10 + dict.len() + 1).next_multiple_of(64) - 11;
-            out.write_all(NPY)?;
+            out.write_all(npy::MAGIC)?;
             out.write_all(&[1, 0])?;
             out.write_all(&(padded as u16 + 1).to_le_bytes())?;
             writeln!(out, "{dict:<padded$}")?;
@@ -48,31 +46,23 @@ pub(super) fn write(path: &Path, format: Format, shape: &[usize], values: &[f32]
     Ok(())
 }
 
-/// Reads the values of an array that must have `count` of them.
-pub(super) fn read(path: &Path, count: usize) -> Result<Vec<f32>, OfflineError> {
-    let bytes = read_bytes(path)?;
+/// Reads the values of an array of this shape. Sides of 1 may be there or not; a raw file has no shape of its own.
+pub(super) fn read(path: &Path, shape: &[usize]) -> Result<Vec<f32>, OfflineError> {
     let broken = |reason: String| OfflineError::Array { path: path.to_path_buf(), reason };
-    let body = match bytes.strip_prefix(NPY) {
-        None => &bytes[..],
-        Some(rest) => {
-            let cut = || broken("the NumPy header is cut off".into());
-            let (version, rest) = rest.split_first_chunk::<2>().ok_or_else(cut)?;
-            let (length, rest) = match version[0] {
-                1 => rest.split_first_chunk::<2>().map(|(n, r)| (usize::from(u16::from_le_bytes(*n)), r)),
-                _ => rest.split_first_chunk::<4>().map(|(n, r)| (u32::from_le_bytes(*n) as usize, r)),
-            }
-            .ok_or_else(cut)?;
-            let (header, body) = rest.split_at_checked(length).ok_or_else(cut)?;
-            let header = String::from_utf8_lossy(header);
-            if !header.contains("<f4") || header.contains("'fortran_order': True") {
-                return Err(broken("it holds something else than float32 in C order; save it as such".into()));
-            }
-            body
+    let bytes = shape.iter().try_fold(size_of::<f32>(), |bytes, &side| bytes.checked_mul(side));
+    let expected = bytes.ok_or_else(|| broken(format!("an array of shape {shape:?} is beyond any memory")))?;
+    let bytes = read_bytes(path)?;
+    if bytes.starts_with(npy::MAGIC) {
+        let (found, values) = npy::decode_array(&bytes).map_err(|e| broken(e.to_string()))?;
+        let sides = |shape: &[usize]| shape.iter().copied().filter(|&side| side != 1).collect::<Vec<_>>();
+        if sides(&found) != sides(shape) {
+            return Err(broken(format!("it holds an array of shape {found:?} where {shape:?} is wanted")));
         }
-    };
-    if body.len() != 4 * count {
-        let reason = format!("it holds {} bytes where {count} float32 values take {}", body.len(), 4 * count);
+        return Ok(values);
+    }
+    if bytes.len() != expected {
+        let reason = format!("it holds {} bytes where float32 values of shape {shape:?} take {expected}", bytes.len());
         return Err(broken(reason));
     }
-    Ok(body.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
+    Ok(bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect())
 }

@@ -126,15 +126,15 @@ fn write_file(
         }
     }
     let extension = inputs.format.extension();
-    let shape = |channels: usize| match inputs.layout {
-        Layout::Pwcnet if channels == 2 => vec![1, h, w, 2],
+    let flows = inputs.layout.flow_shape(batch, [h, w]);
+    let frames = match inputs.layout {
         Layout::Pwcnet => vec![1, 2, h, w, 3],
-        _ => vec![batch, channels, h, w],
+        _ => vec![batch, 3, h, w],
     };
     for (input, values) in inputs.layout.folders().iter().zip(&arrays) {
-        array::write(&folder.join(input).join(format!("{name}.{extension}")), inputs.format, &shape(3), values)?;
+        array::write(&folder.join(input).join(format!("{name}.{extension}")), inputs.format, &frames, values)?;
     }
-    array::write(&folder.join(TRUTH).join(format!("{name}.{extension}")), inputs.format, &shape(2), &truth)?;
+    array::write(&folder.join(TRUTH).join(format!("{name}.{extension}")), inputs.format, &flows, &truth)?;
     let pairs = samples.iter().map(|s| Pair { id: s.id.clone(), size: [height, width] });
     Ok(File { name: name.to_string(), size: [h, w], pairs: pairs.collect() })
 }

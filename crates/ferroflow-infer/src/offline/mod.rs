@@ -45,6 +45,11 @@ impl Layout {
         }
     }
 
+    /// The shape of the flows of a file.
+    fn flow_shape(self, batch: usize, [h, w]: [usize; 2]) -> [usize; 4] {
+        if self.is_interleaved() { [batch, h, w, 2] } else { [batch, 2, h, w] }
+    }
+
     /// Whether flows are `[H, W, 2]` rather than `[2, H, W]`.
     fn is_interleaved(self) -> bool {
         self == Self::Pwcnet

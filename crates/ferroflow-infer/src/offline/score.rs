@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ferroflow_core::{
-    io::read_bytes,
+    io::{MAX_SIDE, read_bytes},
     metrics::{Evaluation, Summary, Tally, Truth},
 };
 use serde::Serialize;
@@ -38,15 +38,17 @@ pub fn score(folder: &Path, outputs: &Path) -> Result<Score, OfflineError> {
     for file in &manifest.files {
         let [h, w] = file.size;
         let fits = |size: [usize; 2]| size[0] <= h && size[1] <= w;
-        let count = [2, manifest.batch, h, w].into_iter().try_fold(1usize, usize::checked_mul);
-        let count = count.filter(|_| file.pairs.len() <= manifest.batch && file.pairs.iter().all(|p| fits(p.size)));
-        let count = count.ok_or_else(|| OfflineError::Manifest {
-            path: path.clone(),
-            reason: format!("the sizes of file `{}` contradict each other", file.name),
-        })?;
+        let wrong = |reason: String| OfflineError::Manifest { path: path.clone(), reason };
+        if h.max(w) > MAX_SIDE || manifest.batch > MAX_SIDE || h.min(w).min(manifest.batch) == 0 {
+            return Err(wrong(format!("file `{}` is of {} pairs of {h}x{w}", file.name, manifest.batch)));
+        }
+        if file.pairs.len() > manifest.batch || !file.pairs.iter().all(|p| fits(p.size)) {
+            return Err(wrong(format!("the sizes of file `{}` contradict each other", file.name)));
+        }
+        let shape = manifest.layout.flow_shape(manifest.batch, [h, w]);
         let truth = folder.join(TRUTH).join(format!("{}.{}", file.name, manifest.format.extension()));
-        let truth = array::read(&truth, count)?;
-        let estimate = array::read(&output(outputs, &file.name)?, count)?;
+        let truth = array::read(&truth, &shape)?;
+        let estimate = array::read(&output(outputs, &file.name)?, &shape)?;
         for (i, pair) in file.pairs.iter().enumerate() {
             let [truth, estimate] = [&truth, &estimate].map(|v| flow_of(manifest.layout, v, i, file.size, pair.size));
             let metric = |source| OfflineError::Metric { pair: pair.id.clone(), source };

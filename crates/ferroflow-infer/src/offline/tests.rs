@@ -65,7 +65,7 @@ fn perfect_answers_score_zero_and_shifted_ones_their_shift() {
             let answers = tempfile::tempdir().unwrap();
             for entry in std::fs::read_dir(&truth).unwrap() {
                 let path = entry.unwrap().path();
-                let values = array::read(&path, 2 * batch * 64 * 128).unwrap();
+                let values = array::read(&path, &layout.flow_shape(batch, [64, 128])).unwrap();
                 let answer: Vec<f32> = values.iter().map(|v| if v.is_nan() { 7.0 } else { v + 1.0 }).collect();
                 let name = format!("{}_0.bin", path.file_stem().unwrap().to_str().unwrap());
                 array::write(&answers.path().join(name), Format::Bin, &[answer.len()], &answer).unwrap();
@@ -85,7 +85,7 @@ fn perfect_answers_score_zero_and_shifted_ones_their_shift() {
 fn arrays_are_what_the_references_write() {
     let folder = tempfile::tempdir().unwrap();
     write_inputs(folder.path(), &Three, inputs(Layout::Flownet2, Format::Bin, 1), |_| {}).unwrap();
-    let x2 = array::read(&folder.path().join("x2/1.bin"), 3 * 64 * 128).unwrap();
+    let x2 = array::read(&folder.path().join("x2/1.bin"), &[3, 64, 128]).unwrap();
     let sample = Three.get(1).unwrap();
     // The mean is that of both frames with their padding.
     let sum: u64 = [&sample.first, &sample.second]
@@ -104,7 +104,7 @@ fn arrays_are_what_the_references_write() {
     assert!(error.contains("(x1, x2)"), "{error}");
     let folder = tempfile::tempdir().unwrap();
     write_inputs(folder.path(), &Three, pwcnet, |_| {}).unwrap();
-    let image = array::read(&folder.path().join("image/alley_1-frames_0002_0003.bin"), 2 * 64 * 128 * 3).unwrap();
+    let image = array::read(&folder.path().join("image/alley_1-frames_0002_0003.bin"), &[2, 64, 128, 3]).unwrap();
     assert_eq!(image[((64 + 4) * 128 + 9) * 3 + 1], f32::from(sample.second.pixel(9, 4)[1]) / 255.0);
 }
 
@@ -118,7 +118,7 @@ fn the_score_is_that_of_an_evaluation_with_the_same_padding() {
     let values: Vec<&[f32]> = weights.iter().collect();
     let mut plan = Plan::new(&model.graph, &values, Sizes::new(1, 64, 128), &Options::default()).unwrap();
     for name in ["0.bin", "1.bin", "2.bin"] {
-        let frame = |which: &str| array::read(&folder.path().join(which).join(name), 3 * 64 * 128).unwrap();
+        let frame = |which: &str| array::read(&folder.path().join(which).join(name), &[3, 64, 128]).unwrap();
         let mut flow = vec![0.0; 2 * 64 * 128];
         plan.run(Pixels::Planar(&frame("frame1")), Pixels::Planar(&frame("frame2")), &mut flow).unwrap();
         array::write(&answers.path().join(name), Format::Bin, &[], &flow).unwrap();
@@ -175,4 +175,34 @@ fn pairs_keep_their_own_files() {
     for name in names {
         assert!(folder.path().join(format!("image/{name}.npy")).is_file(), "{name}");
     }
+}
+
+#[test]
+fn sizes_that_wrap_and_arrays_of_another_shape_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = |batch: &str, size: &str| {
+        let text = format!(
+            "{{\"layout\":\"images\",\"format\":\"bin\",\"batch\":{batch},\
+             \"files\":[{{\"name\":\"0\",\"size\":{size},\"pairs\":[{{\"id\":\"x\",\"size\":[4,4]}}]}}]}}"
+        );
+        std::fs::write(folder.path().join(MANIFEST), text).unwrap();
+    };
+    std::fs::create_dir(folder.path().join(TRUTH)).unwrap();
+    std::fs::write(folder.path().join(TRUTH).join("0.bin"), []).unwrap();
+    for (batch, size) in [
+        ("1", "[2147483648,2147483648]"),
+        ("1", "[4294967296,2147483648]"),
+        ("18446744073709551615", "[4,4]"),
+        ("9000000000000000000", "[4,4]"),
+        ("1", "[0,0]"),
+        ("90000", "[90000,90000]"),
+    ] {
+        manifest(batch, size);
+        assert!(score(folder.path(), &folder.path().join(TRUTH)).is_err(), "{batch} {size}");
+    }
+    let path = folder.path().join("a.npy");
+    array::write(&path, Format::Npy, &[1, 2, 4, 6], &[0.5; 48]).unwrap();
+    assert_eq!(array::read(&path, &[1, 2, 4, 6]).unwrap(), array::read(&path, &[2, 4, 6]).unwrap());
+    let error = array::read(&path, &[1, 2, 6, 4]).unwrap_err().to_string();
+    assert!(error.contains("[1, 2, 4, 6]") && error.contains("[1, 2, 6, 4]"), "{error}");
 }

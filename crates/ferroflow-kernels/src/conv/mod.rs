@@ -15,7 +15,7 @@ pub mod training;
 mod winograd;
 
 use self::problem::{Filter, Problem};
-use crate::{Bf16, Blocks, BlocksMut, Extent, Isa, LANES, Scratch, lane_map};
+use crate::{Bf16, Blocks, BlocksMut, Extent, Isa, LANES, Scratch, lane_map, layout::check_lanes};
 
 /// What a layer computes, whatever its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -47,16 +47,48 @@ pub enum ConvKind {
 
 impl ConvShape {
     /// The output's extent for this input.
+    ///
+    /// # Panics
+    /// If the kernel does not fit into the padded input.
     pub fn output(&self, input: Extent) -> Extent {
         match self.kind {
             ConvKind::Transposed => Extent { n: input.n, h: 2 * input.h, w: 2 * input.w },
             ConvKind::Forward => {
-                let reach = self.dilation * (self.kernel - 1) + 1;
                 let [top, left, bottom, right] = self.padding;
-                let out = |size: usize, pad: usize| (size + pad - reach) / self.stride + 1;
-                Extent { n: input.n, h: out(input.h, top + bottom), w: out(input.w, left + right) }
+                let out = |size: usize, before: usize, after: usize| {
+                    let room = size.checked_add(before)?.checked_add(after)?;
+                    let reach = self.kernel.checked_sub(1)?.checked_mul(self.dilation)?.checked_add(1)?;
+                    room.checked_sub(reach)?.checked_div(self.stride).map(|last| last + 1)
+                };
+                match (out(input.h, top, bottom), out(input.w, left, right)) {
+                    (Some(h), Some(w)) => Extent { n: input.n, h, w },
+                    _ => panic!("{self:?} has no output for an input of {input:?}"),
+                }
             }
         }
+    }
+
+    /// Checks a layer where it is prepared: what its kernels compute with must not wrap, and its lanes be those of its input.
+    ///
+    /// # Panics
+    /// If it is no layer.
+    fn check(&self, input: Extent, lanes: &[Option<u32>]) {
+        let Self { kind, in_channels, out_channels, kernel, stride, dilation, padding } = *self;
+        if kind == ConvKind::Transposed {
+            assert_eq!(
+                (kernel, stride, dilation, padding),
+                (4, 2, 1, [1; 4]),
+                "a transposed convolution is 4x4, stride 2"
+            );
+        }
+        // Counts of lanes, with the last block filled up, and lane numbers of 32 bits.
+        assert!([in_channels, out_channels].iter().all(|&c| c <= u32::MAX as usize - LANES), "channels");
+        let weights = [out_channels, kernel, kernel, 4].into_iter().try_fold(in_channels, usize::checked_mul);
+        assert!(weights.is_some_and(|bytes| bytes <= isize::MAX as usize), "{self:?} has more weights than any memory");
+        assert!(padding.iter().all(|&p| p <= i32::MAX as usize) && dilation <= i32::MAX as usize, "{self:?}");
+        input.len();
+        self.output(input).len();
+        check_lanes(lanes, in_channels);
     }
 
     /// Multiply-adds times two, counted as direct convolution.
@@ -191,8 +223,10 @@ impl ConvPlan {
     /// Prepares a layer: chooses the algorithm, packs the weights.
     ///
     /// # Panics
-    /// If `options` names an algorithm that cannot compute the layer.
+    /// If `options` names an algorithm that cannot compute the layer, or it is none: sizes that wrap, a lane that names no
+    /// channel, weights that are missing.
     pub fn new(layer: &Layer<'_>, options: Options) -> Self {
+        layer.shape.check(layer.input, layer.lanes);
         let input_blocks =
             (layer.lanes.len().div_ceil(LANES), layer.input.len() / LANES * layer.lanes.len().min(LANES));
         let mut engine = select::engine(&Problem::new(layer), options);

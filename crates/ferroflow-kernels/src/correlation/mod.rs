@@ -41,7 +41,16 @@ impl Correlation {
         stride: usize,
         activation: Activation,
     ) -> Self {
+        assert!(stride > 0, "a correlation has a stride of at least 1");
         let radius = max_displacement / stride;
+        // The working memory of both features and the sums; what is computed with later is less.
+        let lines = stride.checked_add(1).and_then(|s| s.checked_mul(4 * LANES));
+        let margins = extent.w.checked_add(max_displacement).and_then(|w| w.checked_add(lines?));
+        let sums = (2 * radius + 1).checked_pow(2).and_then(|d| d.checked_mul(4 * 3 * 2 * LANES));
+        let floats =
+            margins.and_then(|m| [8, 2, extent.n, extent.h, channels].into_iter().try_fold(m, usize::checked_mul));
+        let held = [sums, floats].iter().all(|bytes| bytes.is_some_and(|bytes| bytes <= isize::MAX as usize));
+        assert!(held && extent.len() <= isize::MAX as usize, "a correlation of more than any memory holds");
         // An odd number of lines: rows of a power of two would all fall into the same sets of the cache.
         let lines = extent.w.div_ceil(stride).div_ceil(LANES) + (2 * radius).div_ceil(LANES);
         Self { extent, channels, radius, stride, activation, pitch: (lines | 1) * LANES }

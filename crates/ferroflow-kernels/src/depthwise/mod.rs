@@ -15,6 +15,7 @@ pub use self::separable::{Frames, Pointwise, SeparablePlan};
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES,
     conv::Activation,
+    layout::check_lanes,
     rows::for_pieces,
     simd::{self, Kernel, Simd},
 };
@@ -48,8 +49,14 @@ impl Depthwise<'_> {
     /// The output's extent.
     pub fn output(&self) -> Extent {
         let [top, left, bottom, right] = self.padding;
-        let out = |size: usize, pad: usize| (size + pad - 3) / self.stride + 1;
-        Extent { n: self.input.n, h: out(self.input.h, top + bottom), w: out(self.input.w, left + right) }
+        let out = |size: usize, before: usize, after: usize| {
+            let room = size.checked_add(before)?.checked_add(after)?.checked_sub(3)?;
+            room.checked_div(self.stride).map(|last| last + 1)
+        };
+        match (out(self.input.h, top, bottom), out(self.input.w, left, right)) {
+            (Some(h), Some(w)) => Extent { n: self.input.n, h, w },
+            _ => panic!("no 3x3 filter fits into {:?} with padding {:?}", self.input, self.padding),
+        }
     }
 }
 
@@ -72,6 +79,10 @@ struct Filters {
 impl Filters {
     fn new(layer: &Depthwise<'_>, isa: Isa) -> Self {
         assert!(matches!(layer.stride, 1 | 2), "a depthwise layer has stride 1 or 2");
+        // Nothing that follows wraps.
+        layer.input.len();
+        layer.output().len();
+        check_lanes(layer.lanes, layer.weight.len() / 9);
         let blocks = layer.lanes.len().div_ceil(LANES);
         let mut doubled = layer.doubled.to_vec();
         doubled.resize(blocks, false);

@@ -108,6 +108,7 @@ pub fn warp_gradient(
     let extent = image.extent;
     assert_eq!((flow.extent, g.extent, g.planes.len()), (extent, extent, image.planes.len()), "extent");
     assert!(image.planes.iter().chain(g.planes).chain(flow.planes).all(|p| p.len() >= extent.len()), "blocks");
+    super::check(extent, axes);
     if extent.is_empty() {
         return;
     }

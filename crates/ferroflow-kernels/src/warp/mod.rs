@@ -108,10 +108,21 @@ impl Border {
     }
 }
 
+/// Pixels are numbered by 32 bits, coordinates are whole `i32`.
+fn check(extent: Extent, axes: Axes) {
+    let pixels = extent.len() / LANES / extent.n.max(1);
+    assert!(
+        pixels <= u32::MAX as usize && extent.h.max(extent.w) < i32::MAX as usize,
+        "{extent:?} is too large to warp"
+    );
+    assert!(axes.x_lane.max(axes.y_lane) < LANES, "lanes of the flow");
+}
+
 /// The image sampled at `p + flow(p)`; the flow is the first block of its value.
 pub fn warp(isa: Isa, image: Blocks<'_>, flow: Blocks<'_>, axes: Axes, border: Border, out: &mut BlocksMut<'_, '_>) {
     assert_eq!((image.extent, flow.extent), (out.extent, out.extent), "extent");
     assert_eq!(image.planes.len(), out.planes.len(), "blocks");
+    check(image.extent, axes);
     assert!(image.planes.iter().chain(flow.planes).all(|p| p.len() >= image.extent.len()), "blocks");
     let rows = RowsMut::new(out);
     let blocks = image.planes.len();

@@ -286,6 +286,14 @@ impl Recipe {
                 return wrong(format!("{key} must be at least 1"));
             }
         }
+        // Slips of the finger, which would start as many threads or ask for as much memory.
+        for (key, value, most) in
+            [("batch", self.batch, 4096), ("accumulate", self.accumulate, 65_536), ("workers", self.workers, 1024)]
+        {
+            if value > most {
+                return wrong(format!("{key} is {value}: at most {most}"));
+            }
+        }
         for crop in self.pretrain.iter().filter_map(|stage| stage.crop).chain([self.crop]) {
             if !crop.height.is_multiple_of(model.stride) || !crop.width.is_multiple_of(model.stride) {
                 return wrong(format!("crop is {crop}: {} needs multiples of {}", model.name, model.stride));

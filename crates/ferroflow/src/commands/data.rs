@@ -12,7 +12,7 @@ use ferroflow_data::{
     shards,
 };
 
-use crate::{session::Session, usage::usage};
+use crate::{bounds, session::Session, usage::usage};
 
 /// Check, describe, pack and time data sets.
 #[derive(clap::Args)]
@@ -106,7 +106,7 @@ struct Bench {
     #[arg(long, default_value_t = 200)]
     count: usize,
     /// Threads. Default: all processors
-    #[arg(long)]
+    #[arg(long, value_name = "N", value_parser = bounds::nonzero::<{ bounds::THREADS }>)]
     workers: Option<NonZeroUsize>,
     /// Print JSON
     #[arg(long)]

@@ -2,7 +2,7 @@
 
 use std::{io::Write, process::Command};
 
-use ferroflow_core::Size;
+use ferroflow_core::{Size, memory};
 use ferroflow_kernels::{Bf16, Isa};
 use ferroflow_net::{Model, graph::Extent};
 use serde::Serialize;
@@ -50,7 +50,7 @@ struct Fits {
 
 /// Runs the command.
 pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
-    let available = machine::available_memory_bytes();
+    let available = memory::available();
     let networks = Model::names()
         .map(|name| {
             let model = Model::named(name)?;

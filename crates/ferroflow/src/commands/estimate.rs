@@ -10,12 +10,13 @@ use std::{
 use anyhow::Context;
 use ferroflow_core::{
     FlowField, Frame,
-    io::{self, OutputError, Outputs, outputs::safe_name},
+    io::{self, Orientation, OutputError, Outputs, outputs::safe_name},
 };
-use ferroflow_data::sequence::{self, FramePair, SequenceError};
+use ferroflow_data::sequence::{self, FramePair, Reading, SequenceError};
 use indicatif::ProgressBar;
 
 use crate::{
+    bounds,
     method::MethodArgs,
     output::{FlowSink, SinkArgs},
     progress,
@@ -45,11 +46,14 @@ pub struct Args {
     #[arg(long)]
     bidirectional: bool,
     /// Pairs estimated at once (sequences only)
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = bounds::from_one::<{ bounds::BATCH }>)]
     batch: usize,
     /// Stop after this many pairs
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// Take images as they are stored: their EXIF orientation is not applied
+    #[arg(long)]
+    no_exif_rotation: bool,
     /// Print one JSON object per pair instead of text
     #[arg(long)]
     json: bool,
@@ -57,9 +61,6 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
-    if args.batch == 0 {
-        usage!("--batch must be at least 1");
-    }
     let input = Input::of(&args.inputs)?;
     let single = matches!(input, Input::Pair(_));
     let mut sink = FlowSink::new(&args.sink, single, args.bidirectional)?;
@@ -68,7 +69,11 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     input.plan(&sink, &mut session.files, limit)?;
     session.files.prepare()?;
     let streamed = matches!(input, Input::Stream(_));
-    let mut pairs = input.open()?.take(limit);
+    let reading = Reading {
+        orientation: if args.no_exif_rotation { Orientation::Stored } else { Orientation::Tagged },
+        note: Arc::new(|text: &str| note!("note: {text}")),
+    };
+    let mut pairs = input.open(&reading)?.take(limit);
     let estimator = args.method.estimator()?;
     if !args.json {
         note!("{}", estimator.describe());
@@ -175,7 +180,7 @@ impl Input {
         if ["txt", "tsv", "lst", "list"].contains(&extension.as_str()) {
             return Ok(Self::Pairs(list(input)?, Some(input.clone())));
         }
-        if sequence::IMAGE_EXTENSIONS.contains(&extension.as_str()) {
+        if sequence::IMAGE_EXTENSIONS.contains(&extension.as_str()) && sequence::animation(input)?.is_none() {
             usage!(
                 "{} is one image: give the second one too, or a folder, a list of pairs or a video",
                 input.display()
@@ -218,22 +223,23 @@ impl Input {
     }
 
     /// Starts to read.
-    fn open(self) -> anyhow::Result<Pairs> {
+    fn open(self, reading: &Reading) -> anyhow::Result<Pairs> {
+        let orientation = reading.orientation;
         let numbered = |pair: Result<FramePair, SequenceError>| {
             let pair = pair?;
             Ok((PathBuf::from(&pair.name), pair))
         };
         Ok(match self {
-            Self::Pair(pair) => Box::new(std::iter::once(pair.read())),
-            Self::Pairs(pairs, _) => Box::new(pairs.into_iter().map(|pair| pair.read())),
+            Self::Pair(pair) => Box::new(std::iter::once(pair.read(orientation))),
+            Self::Pairs(pairs, _) => Box::new(pairs.into_iter().map(move |pair| pair.read(orientation))),
             Self::Folder(folder, files) => {
-                let pairs = sequence::successive(sequence::folder(&folder)?);
+                let pairs = sequence::successive(sequence::folder(&folder, reading)?);
                 Box::new(files.into_iter().zip(pairs).map(|(file, pair)| Ok((stem(&file), pair?))))
             }
             Self::Stream(path) if path == Path::new("-") => {
-                Box::new(sequence::successive(sequence::y4m(standard_input()?)?).map(numbered))
+                Box::new(sequence::successive(sequence::y4m(standard_input()?, reading)?).map(numbered))
             }
-            Self::Stream(path) => Box::new(sequence::successive(sequence::video(&path)?).map(numbered)),
+            Self::Stream(path) => Box::new(sequence::successive(sequence::video(&path, reading)?).map(numbered)),
         })
     }
 }
@@ -246,9 +252,22 @@ impl PairPaths {
         sink.plan(outputs, &self.name, &format!("{} -> {}", self.first.display(), self.second.display()))
     }
 
-    fn read(self) -> anyhow::Result<(PathBuf, FramePair)> {
-        let (first, second) = (Arc::new(io::read_frame(&self.first)?), Arc::new(io::read_frame(&self.second)?));
-        Ok((self.name.clone(), FramePair { name: self.name.display().to_string(), first, second }))
+    fn read(self, orientation: Orientation) -> anyhow::Result<(PathBuf, FramePair)> {
+        let [first, second] = [&self.first, &self.second].map(|path| io::read_frame_as(path, orientation));
+        let (first, second) = (first?, second?);
+        if (first.width(), first.height()) != (second.width(), second.height()) {
+            anyhow::bail!(
+                "{} is {}x{} and {} is {}x{} (height x width): both must have one size, resize one of them first",
+                self.first.display(),
+                first.height(),
+                first.width(),
+                self.second.display(),
+                second.height(),
+                second.width()
+            );
+        }
+        let name = self.name.display().to_string();
+        Ok((self.name, FramePair { name, first: Arc::new(first), second: Arc::new(second) }))
     }
 }
 
@@ -312,7 +331,7 @@ fn numbered_pairs(files: &[PathBuf]) -> Option<Vec<PairPaths>> {
 
 /// One pair of paths a line, relative to the list's own folder.
 fn list(path: &Path) -> anyhow::Result<Vec<PairPaths>> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = io::read_text(path)?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut pairs = Vec::new();
     for (number, line) in text.lines().enumerate() {

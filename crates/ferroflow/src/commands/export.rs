@@ -11,6 +11,7 @@ use ferroflow_net::{
 };
 
 use crate::{
+    bounds,
     method::{builtin_weights, read_weights},
     onnx_check, progress,
     session::Session,
@@ -58,7 +59,7 @@ struct Onnx {
     #[arg(long)]
     dynamic: bool,
     /// Pairs at once; 0: any number
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = bounds::from_zero::<{ bounds::BATCH }>)]
     batch: usize,
     /// Version of the operator set
     #[arg(long, default_value_t = 17, value_parser = clap::value_parser!(i64).range(11..=20))]
@@ -98,10 +99,10 @@ struct Inputs {
     #[arg(long, default_value = "npy", value_parser = ["bin", "npy"])]
     format: String,
     /// Pairs per file
-    #[arg(long, default_value_t = 1, value_name = "N")]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = bounds::from_one::<{ bounds::BATCH }>)]
     batch: usize,
     /// Sides are padded to multiples of this
-    #[arg(long, default_value_t = 64)]
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = bounds::from_one::<{ bounds::STRIDE }>)]
     stride: usize,
     /// Take at most this many pairs
     #[arg(long, value_name = "N")]

@@ -119,8 +119,10 @@ impl ConvTraining {
     /// one block without padding, as in [`super::Layer`]). `input_gradient`: whether it will be asked for.
     ///
     /// # Panics
-    /// If `options` names an algorithm that cannot compute the layer.
+    /// If `options` names an algorithm that cannot compute the layer, or it is none: sizes that wrap, a lane that names no
+    /// channel or one that another names.
     pub fn new(shape: ConvShape, input: Extent, lanes: &[Option<u32>], input_gradient: bool, options: Options) -> Self {
+        shape.check(input, lanes);
         let forward = Problem { shape, input, output: shape.output(input), lanes: lanes.to_vec() };
         let backward = input_gradient.then(|| engine(&Problem::adjoint(shape, input, lanes), options));
         let out_lanes = lane_map(&[shape.out_channels]);

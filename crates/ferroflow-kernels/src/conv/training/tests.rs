@@ -347,3 +347,40 @@ fn results_do_not_depend_on_the_number_of_threads() {
         }
     }
 }
+
+#[test]
+fn layers_that_would_reach_outside_their_slices_are_refused() {
+    let shape = ConvShape {
+        kind: ConvKind::Forward,
+        in_channels: 16,
+        out_channels: 16,
+        kernel: 3,
+        stride: 1,
+        dilation: 1,
+        padding: [1; 4],
+    };
+    let input = Extent { n: 1, h: 16, w: 16 };
+    let lanes = |first: u32| (first..first + 16).map(Some).collect::<Vec<_>>();
+    let make = |shape: ConvShape, input: Extent, lanes: Vec<Option<u32>>| {
+        std::panic::catch_unwind(|| {
+            ConvTraining::new(shape, input, &lanes, true, Options::default());
+        })
+    };
+    assert!(make(shape, input, lanes(0)).is_ok());
+    for (name, shape, input, lanes) in [
+        ("lanes far outside", shape, input, lanes(500_000_000)),
+        ("lanes near by", shape, input, lanes(300)),
+        ("one lane too far", shape, input, lanes(1)),
+        ("two lanes of one channel", shape, input, vec![Some(3); 16]),
+        ("no room for the kernel", ConvShape { padding: [0; 4], ..shape }, Extent { h: 2, ..input }, lanes(0)),
+        ("no stride", ConvShape { stride: 0, ..shape }, input, lanes(0)),
+        ("no kernel", ConvShape { kernel: 0, ..shape }, input, lanes(0)),
+        ("weights that wrap", ConvShape { out_channels: 1 << 60, ..shape }, input, lanes(0)),
+        ("padding that wraps", ConvShape { padding: [usize::MAX; 4], ..shape }, input, lanes(0)),
+        ("dilation that wraps", ConvShape { dilation: 1 << 63, ..shape }, input, lanes(0)),
+        ("another transposed layer", ConvShape { kind: ConvKind::Transposed, ..shape }, input, lanes(0)),
+        ("pixels that wrap", shape, Extent { n: 1 << 60, ..input }, lanes(0)),
+    ] {
+        assert!(make(shape, input, lanes).is_err(), "{name}");
+    }
+}

@@ -19,7 +19,7 @@ mod reference;
 mod tests;
 
 use self::{norm::Norm, product::Side};
-use crate::{Blocks, Buffer, Extent, Isa, LANES, lane_map, simd::Simd};
+use crate::{Blocks, Buffer, Extent, Isa, LANES, lane_map, layout::check_lanes, simd::Simd};
 
 /// The block's parameters, in PyTorch's order.
 #[derive(Clone, Copy)]
@@ -90,6 +90,8 @@ impl SeparableTraining {
         isa: Isa,
     ) -> Self {
         assert!(matches!(stride, 1 | 2), "a depthwise layer has stride 1 or 2");
+        input.len();
+        check_lanes(lanes, lanes.iter().flatten().count());
         let sides = [Side::new(lanes), Side::new(&lane_map(&[out_channels]))];
         let output = Extent { n: input.n, h: input.h.div_ceil(stride), w: input.w.div_ceil(stride) };
         Self {

@@ -9,7 +9,7 @@ use ferroflow_core::{Frame, Size};
 use serde::Serialize;
 
 use crate::{
-    machine,
+    bounds, machine,
     method::{BASELINES, MethodArgs, Precision, WhichWeights},
     session::Session,
     usage::usage,
@@ -36,16 +36,16 @@ pub struct Args {
     #[arg(long, default_value = "448x1024", value_name = "HxW")]
     size: Size,
     /// Timed runs
-    #[arg(long, default_value = "10")]
+    #[arg(long, default_value = "10", value_parser = bounds::nonzero::<{ bounds::RUNS }>)]
     runs: NonZeroUsize,
     /// Runs before, not timed
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = bounds::from_zero::<{ bounds::RUNS }>)]
     warmup: usize,
     /// Time steps of training instead: forward, mean end-point error, gradient, Adam
     #[arg(long)]
     train: bool,
     /// Pairs at once, in training
-    #[arg(long, value_name = "N", default_value = "1", requires = "train")]
+    #[arg(long, value_name = "N", default_value = "1", requires = "train", value_parser = bounds::nonzero::<{ bounds::BATCH }>)]
     batch: NonZeroUsize,
     /// Print where the time goes, layer by layer
     #[arg(long)]
