@@ -254,7 +254,9 @@ fn numbers_beyond_sense() {
     .into_iter()
     .chain(known.then_some(large))
     {
-        let error = fails(ferroflow(args, dir.path()));
+        let output = run(ferroflow(args, dir.path()));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {error}");
         assert!(error.contains(word), "{args:?}: {error}");
     }
 }

@@ -104,6 +104,8 @@ fn write(
 pub struct Replacement {
     temporary: tempfile::NamedTempFile,
     target: PathBuf,
+    /// What the file is to have in the end.
+    permissions: fs::Permissions,
 }
 
 impl Replacement {
@@ -136,10 +138,11 @@ impl Replacement {
         #[cfg(unix)]
         builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
         let temporary = builder.tempfile_in(folder_of(&target))?;
-        if let Some(existing) = existing {
-            temporary.as_file().set_permissions(existing.permissions())?;
-        }
-        Ok(Self { temporary, target })
+        let permissions = match existing {
+            Some(existing) => existing.permissions(),
+            None => temporary.as_file().metadata()?.permissions(),
+        };
+        Ok(Self { temporary, target, permissions })
     }
 
     /// What is being written.
@@ -147,15 +150,14 @@ impl Replacement {
         self.temporary.as_file_mut()
     }
 
-    /// Where it lies until it is finished, for libraries that write to a path.
+    /// Where it lies until it is finished, for libraries that write to a path, or put another file there.
     pub fn path(&self) -> &Path {
         self.temporary.path()
     }
 
     /// Gives it its name.
     pub fn finish(self) -> io::Result<()> {
-        // Whoever wrote through its path may have put another file there, with permissions of its own.
-        fs::set_permissions(self.temporary.path(), self.temporary.as_file().metadata()?.permissions())?;
+        fs::set_permissions(self.temporary.path(), self.permissions)?;
         self.temporary.persist(&self.target).map_err(|e| e.error)?;
         Ok(())
     }
