@@ -71,7 +71,7 @@ const DENSITY: f32 = 0.5;
 
 pub(super) fn pair(case: &Case, textures: &Textures) -> Pair {
     let (height, width) = case.size;
-    let mut random = Random::new(textures.seed, &[0x5CE7E_CA4D, height as u64, width as u64]);
+    let mut random = Random::new(textures.seed, &[0x0005_CE7E_CA4D, height as u64, width as u64]);
     let shutter = if let Camera::Shutter(share) = case.camera { share } else { 0.0 };
     let noise = if let Camera::Noise(deviation) = case.camera { deviation } else { 0.0 };
     let gain = if let Camera::Gain(gain) = case.camera { gain } else { 1.0 };

@@ -30,7 +30,7 @@ impl Textures {
             seed,
             rich: rich(&mut random(0)),
             other: rich(&mut random(1)),
-            checks: periodic(&mut random(2), |x, y| (x / (PERIOD / 2) + y / (PERIOD / 2)) % 2 == 0),
+            checks: periodic(&mut random(2), |x, y| (x / (PERIOD / 2) + y / (PERIOD / 2)).is_multiple_of(2)),
             bricks: periodic(&mut random(3), |x, y| {
                 let course = y / (PERIOD / 2);
                 let along = x + course % 2 * PERIOD / 2;

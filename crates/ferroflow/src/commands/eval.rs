@@ -195,12 +195,12 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
 /// A folder for each data set, safe and its own whatever the sets are called.
 fn folders_of(sources: &[Box<dyn Source>]) -> Vec<String> {
     let mut taken = HashSet::new();
-    let mut folder = |source: &Box<dyn Source>| {
+    let mut folder = |source: &dyn Source| {
         let name = safe_name(&source.name());
         let names = std::iter::once(name.clone()).chain((2..).map(|number| format!("{name}~{number}")));
         names.into_iter().find(|name| taken.insert(name.to_lowercase())).unwrap_or(name)
     };
-    sources.iter().map(&mut folder).collect()
+    sources.iter().map(|source| folder(&**source)).collect()
 }
 
 fn submission(
