@@ -228,8 +228,7 @@ mod tests {
 
     #[test]
     fn a_method_that_fails_says_where_and_why() {
-        let mut score = Score::default();
-        score.failure = Some("too small".into());
+        let score = Score { failure: Some("too small".into()), ..Score::default() };
         let row = score.row(&CASES[0]);
         assert_eq!((row.errors, row.grade, row.failure.as_deref()), (None, Grade::Failed, Some("too small")));
         assert!(serde_json::to_value(&row).unwrap()["epe"].is_null());
