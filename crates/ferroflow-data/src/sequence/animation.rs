@@ -154,7 +154,8 @@ mod tests {
             let mut bytes = std::io::Cursor::new(Vec::new());
             let image = image::RgbImage::from_pixel(8, 6, image::Rgb([value; 3]));
             image.write_to(&mut bytes, image::ImageFormat::WebP).unwrap();
-            // The frame's place and size, less one, in 24 bits, its time, and that it is not blended; then its own chunk.
+            // The frame's place and size, less one, in 24 bits, its time, and that it covers what was there before, which
+            // blending would not leave to the last digit; then its own chunk.
             let header = [&[0u8; 6][..], &[7, 0, 0, 5, 0, 0, 40, 0, 0, 2]].concat();
             chunk(b"ANMF", &[&header[..], &bytes.into_inner()[12..]].concat())
         };

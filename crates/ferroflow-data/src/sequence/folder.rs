@@ -52,8 +52,8 @@ impl fmt::Display for Gap {
     }
 }
 
-/// The gaps among numbered files in their order. The usual distance is one that at least half of the neighbours have; where
-/// there is none, as with times for names, no distance is unusual.
+/// The gaps among numbered files in their order. The usual distance is one that at least half of the neighbours have, and
+/// more than one pair of them unless it is 1; where there is none, as with times for names, no distance is unusual.
 pub fn gaps(files: &[PathBuf]) -> Vec<Gap> {
     let steps: Vec<(u64, &[PathBuf])> =
         files.windows(2).filter_map(|pair| Some((distance(&pair[0], &pair[1])?, pair))).collect();
@@ -61,9 +61,8 @@ pub fn gaps(files: &[PathBuf]) -> Vec<Gap> {
     distances.sort_unstable();
     // The smallest of those that come most often.
     let usual = distances.chunk_by(|a, b| a == b).rev().max_by_key(|equal| equal.len());
-    let Some(usual) = usual.filter(|equal| 2 * equal.len() >= steps.len()).map(|equal| equal[0]) else {
-        return Vec::new();
-    };
+    let is_usual = |equal: &&[u64]| 2 * equal.len() >= steps.len() && (equal.len() > 1 || equal[0] == 1);
+    let Some(usual) = usual.filter(is_usual).map(|equal| equal[0]) else { return Vec::new() };
     let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     // Times for names differ a little from frame to frame.
     let unusual = steps.iter().filter(|&&(distance, _)| 2 * u128::from(distance) >= 3 * u128::from(usual));
