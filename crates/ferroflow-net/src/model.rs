@@ -163,7 +163,7 @@ mod tests {
             ("pwcnet-lg-6-2", 14_079_050),
             ("uflow", 5_718_218),
             ("uflow-mindspore", 5_718_218),
-            ("rill", 687_746),
+            ("rill", 677_722),
             ("rill-large", 1_549_914),
             ("lightflow", 2_540_390),
             ("lightflow-0.75", 1_442_690),

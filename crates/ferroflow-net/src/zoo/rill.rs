@@ -57,10 +57,10 @@ impl RillConfig {
     /// 20 pairs of 448x1024 a second on two cores.
     pub const fn small() -> Self {
         Self {
-            pyramid: [24, 32, 40, 64, 80, 104],
+            pyramid: [16, 32, 40, 64, 80, 104],
             decoder: [64, 64, 48, 32],
             iterations: 4,
-            iterations8: 3,
+            iterations8: 2,
             iterations4: 1,
         }
     }
