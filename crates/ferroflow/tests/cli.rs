@@ -4,7 +4,7 @@ mod common;
 
 use std::{fs, io::Write, process::Stdio};
 
-use common::cli;
+use common::{Run, cli};
 use ferroflow::core::{FlowField, io};
 
 cli!(a_pair_gives_flow_of_its_size_and_a_picture, |run| {
