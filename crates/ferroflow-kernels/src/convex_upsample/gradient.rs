@@ -88,7 +88,10 @@ unsafe fn reaching<S: Simd>(
         (values[0][x], values[1][x]) = (pixel[0], pixel[1]);
     }
     // SAFETY: the caller's; 16 floats each.
-    unsafe { [0, 1].map(|c| S::mul(S::load(values[c].as_ptr()), S::splat(scale[c]))) }
+    unsafe {
+        let u = S::mul(S::load(values[0].as_ptr()), S::splat(scale[0]));
+        [u, S::mul(S::load(values[1].as_ptr()), S::splat(scale[1]))]
+    }
 }
 
 /// With softmax's weights w and `p = sum_c g_c flow_c` for every neighbour: `w * (p - sum w p)`, for some rows.
@@ -140,7 +143,9 @@ impl Kernel for ToLogits<'_, '_> {
                     logits.values[channels * LANES..].fill(0.0);
                     for (block, from) in logits.values.chunks_exact(LANES * LANES).enumerate() {
                         let mut rows = [S::zero(); LANES];
-                        rows.iter_mut().zip(from.chunks_exact(LANES)).for_each(|(row, v)| *row = S::load(v.as_ptr()));
+                        for (row, v) in rows.iter_mut().zip(from.chunks_exact(LANES)) {
+                            *row = S::load(v.as_ptr());
+                        }
                         S::transpose(&mut rows);
                         // Each row is visited once.
                         let d = &mut self.d.row(block, row / h, row % h)[first * LANES..][..count * LANES];

@@ -137,7 +137,8 @@ impl Kernel for Forward<'_, '_> {
                                 }
                             }
                             let share = S::div(S::splat(1.0), sum);
-                            let [u, v] = [0, 1].map(|c| S::mul(S::mul(mixed[c], share), S::splat(scale[c])));
+                            let u = S::mul(S::mul(mixed[0], share), S::splat(scale[0]));
+                            let v = S::mul(S::mul(mixed[1], share), S::splat(scale[1]));
                             match self.form {
                                 Form::Blocks => {
                                     let mut pixels = [S::zero(); LANES];
@@ -285,9 +286,14 @@ impl<'a> Gathered<'a> {
             // SAFETY: the caller's; every chunk has 16 floats.
             unsafe {
                 let mut rows = [S::zero(); LANES];
-                rows.iter_mut().zip(pixels).for_each(|(row, pixel)| *row = S::load(pixel.as_ptr()));
+                // Loops: a closure is not compiled for the instruction set that the function is.
+                for (row, pixel) in rows.iter_mut().zip(pixels) {
+                    *row = S::load(pixel.as_ptr());
+                }
                 S::transpose(&mut rows);
-                to.chunks_exact_mut(LANES).zip(rows).for_each(|(to, row)| S::store(to.as_mut_ptr(), row));
+                for (to, row) in to.chunks_exact_mut(LANES).zip(rows) {
+                    S::store(to.as_mut_ptr(), row);
+                }
             }
         }
     }
