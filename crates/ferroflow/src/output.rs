@@ -24,6 +24,9 @@ pub struct SinkArgs {
     /// Format of the flow files of a sequence
     #[arg(long, default_value = "flo", value_parser = ["flo", "pfm", "kitti", "npy", "npz"])]
     format: String,
+    /// Cut vectors to what the flow files' format holds (KITTI: 512 px) instead of refusing
+    #[arg(long)]
+    clip: bool,
     /// Picture of the flow; a folder for sequences
     #[arg(long, value_name = "PATH")]
     viz: Option<PathBuf>,
@@ -35,6 +38,7 @@ pub struct SinkArgs {
 pub struct FlowSink {
     flow: Option<Target>,
     viz: Option<Target>,
+    clip: bool,
     painter: Painter,
 }
 
@@ -86,6 +90,7 @@ impl FlowSink {
         Ok(Self {
             flow: target(&args.output, extension)?,
             viz: target(&args.viz, "png")?,
+            clip: args.clip,
             painter: Painter::new(&args.style),
         })
     }
@@ -98,10 +103,10 @@ impl FlowSink {
         backward: Option<&FlowField>,
         seconds: f64,
     ) -> anyhow::Result<PairReport> {
-        let mut files = Vec::new();
+        let (mut files, mut clipped) = (Vec::new(), 0);
         if let Some(target) = &self.flow {
             let path = target.path(&pair.name);
-            io::write_flow(&path, flow)?;
+            clipped += io::write_flow_within(&path, flow, self.clip)?;
             files.push(path);
         }
         if let Some(target) = &self.viz {
@@ -117,7 +122,7 @@ impl FlowSink {
                 let main = target.path(&pair.name);
                 if self.flow.is_some() {
                     let path = beside(&main, "backward", None);
-                    io::write_flow(&path, backward)?;
+                    clipped += io::write_flow_within(&path, backward, self.clip)?;
                     files.push(path);
                 }
                 let path = beside(&main, "occlusion", Some("png"));
@@ -140,6 +145,7 @@ impl FlowSink {
             mean_motion: lengths().sum::<f64>() / flow.u().len() as f64,
             max_motion: lengths().fold(0.0, f64::max),
             occluded,
+            clipped,
             files,
         })
     }
@@ -173,6 +179,8 @@ pub struct PairReport {
     /// Share of occluded pixels, with `--bidirectional`.
     #[serde(skip_serializing_if = "Option::is_none")]
     occluded: Option<f64>,
+    /// Vectors that were cut to what the flow files' format holds, with `--clip`.
+    clipped: usize,
     files: Vec<PathBuf>,
 }
 
@@ -190,6 +198,9 @@ impl fmt::Display for PairReport {
         )?;
         if let Some(occluded) = self.occluded {
             write!(f, "; {:.1} % occluded", 100.0 * occluded)?;
+        }
+        if self.clipped > 0 {
+            write!(f, "; {} vectors cut to what the format holds", self.clipped)?;
         }
         for file in &self.files {
             write!(f, "\nwrote {}", file.display())?;
