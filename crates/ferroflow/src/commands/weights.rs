@@ -6,7 +6,7 @@ use anyhow::Context;
 use ferroflow_net::{
     Model, Weights,
     weights::{
-        Provenance, convert,
+        Converted, Extra, Provenance, convert,
         export::{self, Target},
         import,
         store::{self, Precision},
@@ -53,6 +53,12 @@ struct Import {
     /// Set an option of the network; it is stored with the weights
     #[arg(long = "option", value_name = "KEY=VALUE", requires = "arch")]
     options: Vec<String>,
+    /// Take the weights under this key of a training checkpoint: state_dict_ema, say, for averaged ones
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Leave out tensors that are no parameter of the network: metrics, constants of a loss
+    #[arg(long)]
+    ignore_extra: bool,
     /// Under which licence the weights may be used
     #[arg(long, alias = "license")]
     licence: Option<String>,
@@ -204,17 +210,41 @@ fn import_checkpoint(args: Import) -> anyhow::Result<()> {
         let Some((key, value)) = option.split_once('=') else { usage!("`{option}` is not an option: write key=value") };
         options.insert(key.trim().to_string(), value.trim().to_string());
     }
-    let checkpoint = import::import(&args.file)?;
+    let checkpoint = import::import_entry(&args.file, args.key.as_deref())?;
     let (format, skipped) = (checkpoint.format, checkpoint.contents.skipped);
+    let others = checkpoint.contents.other_entries.clone();
+    let entry = checkpoint.contents.entry.clone();
+    let extra = if args.ignore_extra { Extra::Ignore } else { Extra::Refuse };
     let network = args.arch.as_deref().map(|name| (name, &options));
-    let mut stored = convert(checkpoint, network).with_context(|| args.file.display().to_string())?;
+    let Converted { mut stored, undecided, ignored } =
+        convert(checkpoint, network, extra).with_context(|| args.file.display().to_string())?;
     stored.provenance.license = args.licence.or(stored.provenance.license);
     stored.provenance.training_data = args.trained_on.or(stored.provenance.training_data);
     let precision = if args.half { Precision::F16 } else { Precision::F32 };
     store::write(&args.output, &stored.model, &stored.weights, &stored.provenance, precision)?;
     let options = stored.model.options.iter().map(|(k, v)| format!(" {k}={v}")).collect::<String>();
     println!("{format}: {}{options}, {} parameters", stored.model.name, stored.model.graph.parameter_count());
+    if let Some(entry) = entry {
+        println!("taken from the entry `{entry}`");
+    }
+    for other in others {
+        println!("the entry `{other}` holds weights too: --key {other} takes those");
+    }
     println!("left out: {skipped}");
+    if ignored > 0 {
+        println!("left out: {ignored} tensors that are no parameters");
+    }
+    if let [taken, others @ ..] = &undecided[..]
+        && !others.is_empty()
+    {
+        println!(
+            "nothing in the file says whose implementation it is of: taken as {taken}. Weights of {} look the same and compute \
+             something else; for those: --arch {} --option variant={}",
+            others.join(" and "),
+            stored.model.name,
+            others[0]
+        );
+    }
     if stored.provenance.license.is_none() {
         println!("no licence is stated in the file; --licence TEXT stores one");
     }
