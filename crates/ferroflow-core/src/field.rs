@@ -98,6 +98,11 @@ impl FlowField {
         self.is_valid(x, y).then(|| self.get(x, y))
     }
 
+    /// `(u, v)` of pixel `(x, y)` as far as it says anything: known, finite and below 1e9 px.
+    pub(crate) fn motion(&self, x: usize, y: usize) -> Option<(f32, f32)> {
+        self.known(x, y).filter(|&(u, v)| is_motion(u, v))
+    }
+
     /// Both planes, to change in place.
     pub fn planes_mut(&mut self) -> (&mut [f32], &mut [f32]) {
         self.planes.split_at_mut(self.width * self.height)
@@ -118,6 +123,12 @@ impl FlowField {
         let i = y * self.width + x;
         (self.planes[i], self.planes[self.width * self.height + i])
     }
+}
+
+/// Whether a vector says how something moved: both components are finite and below 1e9 px, Middlebury's mark of the unknown.
+pub(crate) fn is_motion(u: f32, v: f32) -> bool {
+    // NaN is below nothing.
+    u.abs() < 1e9 && v.abs() < 1e9
 }
 
 /// A yes/no image, `[height, width]`.

@@ -50,7 +50,7 @@ pub struct Report {
 impl Report {
     /// Whether everything is there and sound, as many pairs as expected.
     pub fn is_whole(&self) -> bool {
-        let counts = self.expected.is_none() || self.expected == self.pairs;
+        let counts = self.pairs != Some(0) && (self.expected.is_none() || self.expected == self.pairs);
         counts && self.missing == 0 && self.damaged == 0 && self.problem.is_none()
     }
 }
@@ -70,6 +70,9 @@ fn check_with(spec: &Spec, damage: impl Fn(&PairFiles) -> Option<String> + Send 
     match spec.listing() {
         Some(Ok(listing)) => {
             let damaged: Vec<String> = listing.pairs.par_iter().filter_map(damage).collect();
+            if listing.pairs.is_empty() {
+                report.notes.push(format!("no pairs: {}", spec.instead(&listing.variant)));
+            }
             report.variant = listing.variant;
             report.pairs = Some(listing.pairs.len());
             report.expected = listing.expected;
@@ -77,7 +80,7 @@ fn check_with(spec: &Spec, damage: impl Fn(&PairFiles) -> Option<String> + Send 
             report.first_missing = listing.missing.into_iter().take(NAMED).collect();
             report.damaged = damaged.len();
             report.first_damaged = damaged.into_iter().take(NAMED).collect();
-            report.notes = listing.notes;
+            report.notes.extend(listing.notes);
         }
         Some(Err(error)) => report.problem = Some(error.to_string()),
         None => match spec.open() {
@@ -184,6 +187,11 @@ fn glance(path: &Path) -> Result<Option<(u64, u64)>, String> {
         };
         let end = u64::from(u32::from_le_bytes(word(at + 4))) << 32 | u64::from(u32::from_le_bytes(word(at)));
         return if length < end { Err(format!("{length} bytes instead of {end}")) } else { Ok(None) };
+    }
+    if head.starts_with(b"RIFF") && head.get(8..12) == Some(b"WEBP") {
+        // The length counts from behind itself.
+        let expected = 8 + u64::from(u32::from_le_bytes(word(4)));
+        return if length < expected { Err(format!("{length} bytes instead of {expected}")) } else { Ok(None) };
     }
     let bytes_a_pixel = match head.get(..2) {
         Some(b"P6") => 3,

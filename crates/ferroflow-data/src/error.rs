@@ -76,6 +76,14 @@ pub enum DataError {
         /// Where such a folder is, if one is near.
         remedy: String,
     },
+    /// A data set without a single pair.
+    #[error("{spec} has no pairs: {reason}")]
+    NoPairs {
+        /// The data set as spelled.
+        spec: String,
+        /// What was looked for, where, and what is there instead.
+        reason: String,
+    },
     /// Files that belong to a data set are not there.
     #[error(
         "{name}: {count} files are missing, the first is {}; fetch them again, or leave out the frames they belong to",

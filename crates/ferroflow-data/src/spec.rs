@@ -37,13 +37,30 @@ impl Spec {
     /// Opens the data set.
     ///
     /// # Errors
-    /// If the path is not laid out as it should be (the text says where the right folder is, if near), or files are
-    /// missing.
+    /// If the path is not laid out as it should be (the text says where the right folder is, if near), files are
+    /// missing, or there is not one pair.
     pub fn open(&self) -> Result<Box<dyn Source>, DataError> {
-        match self.dataset.access {
-            Access::Opened(open) => open(&self.request(self.path.clone())),
-            Access::Listed(_) => Ok(Box::new(FilePairs::new(self.to_string(), self.list()?)?)),
+        let (source, looked_for): (Box<dyn Source>, _) = match self.dataset.access {
+            Access::Opened(open) => (open(&self.request(self.path.clone()))?, String::new()),
+            Access::Listed(_) => {
+                let listing = self.list()?;
+                let variant = listing.variant.clone();
+                (Box::new(FilePairs::new(self.to_string(), listing)?), variant)
+            }
+        };
+        if source.is_empty() {
+            return Err(DataError::NoPairs { spec: self.to_string(), reason: self.instead(&looked_for) });
         }
+        Ok(source)
+    }
+
+    /// Where no pair was found: what was looked for, as a listing's variant says it, and what is there.
+    pub(crate) fn instead(&self, looked_for: &str) -> String {
+        let place = match looked_for {
+            "" => self.dataset.path.to_string(),
+            variant => format!("{variant} ({} is {})", self.path.display(), self.dataset.path),
+        };
+        format!("looked for {place}; {}", self.dataset.survey(&self.path))
     }
 
     /// The files of every pair, complete or not; `None` if the data set is no list of files.

@@ -33,6 +33,14 @@ pub enum EvaluateError {
         /// Why.
         source: MetricError,
     },
+    /// Pairs were estimated and none of their pixels could be scored.
+    #[error("{data}: {source}")]
+    Nothing {
+        /// The data set.
+        data: String,
+        /// Why.
+        source: MetricError,
+    },
     /// Nothing to compare with.
     #[error("{data}: {pair} has no true flow (a test split?): choose data with ground truth")]
     NoTruth {
@@ -40,6 +48,12 @@ pub enum EvaluateError {
         data: String,
         /// The pair.
         pair: String,
+    },
+    /// No pair to estimate.
+    #[error("{data}: no pairs to evaluate")]
+    NoPairs {
+        /// The data set.
+        data: String,
     },
     /// A data set that never ends was not limited.
     #[error("{data} is endless: say how many pairs to take (--limit)")]
@@ -110,7 +124,7 @@ pub struct Protocol {
 /// `watch` sees every pair with its estimate and its figures: progress, worst cases, files.
 ///
 /// # Errors
-/// At the first pair that cannot be read, estimated or scored.
+/// At the first pair that cannot be read, estimated or compared with its truth, and where no pixel of any could be scored.
 pub fn evaluate(
     source: &dyn Source,
     estimator: &Estimator,
@@ -123,6 +137,9 @@ pub fn evaluate(
         (None, Some(limit)) => limit,
         (None, None) => return Err(EvaluateError::Endless { data }),
     };
+    if count == 0 {
+        return Err(EvaluateError::NoPairs { data });
+    }
     let mut evaluation = Evaluation::default();
     let mut pairs = Vec::with_capacity(count);
     for index in 0..count {
@@ -149,11 +166,16 @@ pub fn evaluate(
         evaluation.add(tally);
         pairs.push(result);
     }
+    let summary = evaluation.summary();
+    if summary.scored_pixels == 0 {
+        let source = MetricError::NothingScored { unanswered: summary.unanswered_pixels };
+        return Err(EvaluateError::Nothing { data, source });
+    }
     Ok(DataResult {
         data,
-        summary: evaluation.summary(),
+        summary,
         over_batches: protocol.batch.map(|size| evaluation.average(Average::Batches(size))),
-        seconds_per_pair: pairs.iter().map(|p| p.seconds).sum::<f64>() / pairs.len().max(1) as f64,
+        seconds_per_pair: pairs.iter().map(|p| p.seconds).sum::<f64>() / pairs.len() as f64,
         pairs,
     })
 }

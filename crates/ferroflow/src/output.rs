@@ -28,6 +28,9 @@ pub struct SinkArgs {
     /// Format of the flow files of a sequence
     #[arg(long, default_value = "flo", value_parser = ["flo", "pfm", "kitti", "npy", "npz"])]
     format: String,
+    /// Cut vectors to what the flow files' format holds (KITTI: 512 px) instead of refusing
+    #[arg(long)]
+    clip: bool,
     /// Picture of the flow; a folder for sequences
     #[arg(long, value_name = "PATH")]
     viz: Option<PathBuf>,
@@ -40,6 +43,7 @@ pub struct FlowSink {
     flow: Option<Target>,
     viz: Option<Target>,
     bidirectional: bool,
+    clip: bool,
     painter: Painter,
 }
 
@@ -118,6 +122,7 @@ impl FlowSink {
             flow: target(&args.output, extension),
             viz: target(&args.viz, "png"),
             bidirectional,
+            clip: args.clip,
             painter: Painter::new(&args.style),
         })
     }
@@ -162,8 +167,9 @@ impl FlowSink {
         seconds: f64,
     ) -> anyhow::Result<PairReport> {
         let files = self.files(name);
+        let mut clipped = 0;
         if let Some(path) = &files.flow {
-            io::write_flow(path, flow)?;
+            clipped += io::write_flow_within(path, flow, self.clip)?;
         }
         if let Some(path) = &files.viz {
             io::write_frame(path, &self.painter.paint(flow, Some(&pair.first))?)?;
@@ -173,7 +179,7 @@ impl FlowSink {
             let checked = Sundaram::default().check(flow, backward)?;
             occluded = Some(checked.occluded.count() as f64 / checked.occluded.data().len() as f64);
             if let Some(path) = &files.backward {
-                io::write_flow(path, backward)?;
+                clipped += io::write_flow_within(path, backward, self.clip)?;
             }
             if let Some(path) = &files.occlusion {
                 io::write_mask(path, &checked.occluded)?;
@@ -194,6 +200,7 @@ impl FlowSink {
             mean_motion: lengths().sum::<f64>() / flow.u().len() as f64,
             max_motion: lengths().fold(0.0, f64::max),
             occluded,
+            clipped,
             files: files.each().map(|(path, _)| path.display().to_string()).collect(),
         })
     }
@@ -225,6 +232,8 @@ pub struct PairReport {
     /// Share of occluded pixels, with `--bidirectional`.
     #[serde(skip_serializing_if = "Option::is_none")]
     occluded: Option<f64>,
+    /// Vectors that were cut to what the flow files' format holds, with `--clip`.
+    clipped: usize,
     /// As they can be printed: names need not be Unicode.
     files: Vec<String>,
 }
@@ -243,6 +252,9 @@ impl fmt::Display for PairReport {
         )?;
         if let Some(occluded) = self.occluded {
             write!(f, "; {:.1} % occluded", 100.0 * occluded)?;
+        }
+        if self.clipped > 0 {
+            write!(f, "; {} vectors cut to what the format holds", self.clipped)?;
         }
         for file in &self.files {
             write!(f, "\nwrote {file}")?;

@@ -21,7 +21,7 @@ pub fn metrics_table(columns: &[(&str, &Metrics)]) -> String {
         }
         let cells: String = values
             .iter()
-            .map(|value| format!(" {:>width$}", value.map_or("-".into(), |v| format!("{v:.4}"))))
+            .map(|value| format!(" {:>width$}", value.map_or("-".into(), |v| Metrics::written(unit, v))))
             .collect();
         let label = if unit.is_empty() { name.to_string() } else { format!("{name} ({unit})") };
         // Writing to a string cannot fail.

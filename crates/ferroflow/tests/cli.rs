@@ -4,7 +4,7 @@ mod common;
 
 use std::{fs, io::Write, process::Stdio};
 
-use common::{Run, cli};
+use common::cli;
 use ferroflow::core::{FlowField, io};
 
 cli!(the_card_of_zero_flow_is_the_motion_and_of_dis_is_less, |run| {

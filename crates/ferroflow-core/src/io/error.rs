@@ -21,6 +21,22 @@ pub enum FormatError {
         /// Which limit is exceeded.
         what: String,
     },
+    /// Vectors that the format cannot hold.
+    #[error(
+        "{format}: {count} vectors reach beyond what the format holds ({holds}), the first at x {}, y {}; write another format, \
+         or cut them to it (--clip)",
+        first.0, first.1
+    )]
+    Range {
+        /// The format being written.
+        format: &'static str,
+        /// How many.
+        count: usize,
+        /// What it holds.
+        holds: &'static str,
+        /// Where the first of them is, row by row.
+        first: (usize, usize),
+    },
     /// A valid file, or a request, that this library does not handle. The text says what to use instead.
     #[error("{format}: {what}")]
     Unsupported {

@@ -1,5 +1,5 @@
 //! Middlebury `.flo` (Baker et al., IJCV 2011): `PIEH`, int32 width, int32 height, then rows of `(u, v)` float32, all
-//! little-endian. A pixel with `|u|` or `|v|` above 1e9, or not a number, is unknown; 1e10 is written there.
+//! little-endian. A pixel with `|u|` or `|v|` of 1e9 or more, or not a number, is unknown; 1e10 is written there.
 
 use super::{FormatError, error, known_motion};
 use crate::FlowField;

@@ -44,12 +44,19 @@ pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
     }))
 }
 
-/// The bytes of a 16-bit PNG: rounded to 1/64 px, clamped to the range of the format (see [`out_of_range`]).
+/// The bytes of a 16-bit PNG: rounded to 1/64 px. Vectors that are not finite are unknown.
+///
+/// # Errors
+/// If vectors reach beyond the range of the format; see [`clip`].
 pub fn encode(flow: &FlowField) -> Result<Vec<u8>, FormatError> {
+    if let Some(first) = beyond(flow).next() {
+        let count = out_of_range(flow);
+        return Err(FormatError::Range { format: FORMAT, count, holds: "-512 to 511.98 px", first });
+    }
     let mut samples = Vec::with_capacity(flow.u().len() * 6);
     for y in 0..flow.height() {
         for x in 0..flow.width() {
-            let [r, g, b] = match flow.known(x, y) {
+            let [r, g, b] = match finite(flow, x, y) {
                 Some((u, v)) => [component(u), component(v), 1],
                 None => [0; 3],
             };
@@ -68,15 +75,42 @@ pub fn encode(flow: &FlowField) -> Result<Vec<u8>, FormatError> {
     Ok(bytes)
 }
 
-/// How many known pixels lie beyond what the format can hold, and so change when written.
+/// How many vectors lie beyond what the format can hold.
 pub fn out_of_range(flow: &FlowField) -> usize {
-    let beyond = |c: f32| !(-512.0..=LARGEST).contains(&c);
-    flow.u().iter().zip(flow.v()).filter(|&(&u, &v)| beyond(u) || beyond(v)).count()
+    beyond(flow).count()
 }
 
-/// `as` clamps to the range of the integer; in f64 the sum does not lose the rounding bit.
+/// The flow with every component cut to the range of the format, and how many vectors that changed.
+pub fn clip(flow: &FlowField) -> (FlowField, usize) {
+    let cut = |c: f32| c.clamp(-512.0, LARGEST);
+    let clipped = FlowField::sparse_from_fn(flow.width(), flow.height(), |x, y| {
+        finite(flow, x, y).map(|(u, v)| if holds(u) && holds(v) { (u, v) } else { (cut(u), cut(v)) })
+    });
+    (clipped, out_of_range(flow))
+}
+
+/// The pixels whose vectors lie beyond what the format can hold, row by row.
+fn beyond(flow: &FlowField) -> impl Iterator<Item = (usize, usize)> {
+    let pixels = (0..flow.height()).flat_map(|y| (0..flow.width()).map(move |x| (x, y)));
+    pixels.filter(|&(x, y)| finite(flow, x, y).is_some_and(|(u, v)| !holds(u) || !holds(v)))
+}
+
+fn finite(flow: &FlowField, x: usize, y: usize) -> Option<(f32, f32)> {
+    flow.known(x, y).filter(|(u, v)| u.is_finite() && v.is_finite())
+}
+
+/// Whether a component is in the range of the format once it is rounded.
+fn holds(c: f32) -> bool {
+    (0.0..=65535.0).contains(&step(c))
+}
+
+/// In f64 the sum does not lose the rounding bit.
+fn step(c: f32) -> f64 {
+    (f64::from(c) * 64.0 + 32768.0).round()
+}
+
 fn component(c: f32) -> u16 {
-    (f64::from(c) * 64.0 + 32768.0).round() as u16
+    step(c) as u16
 }
 
 fn refused(cause: png::DecodingError) -> FormatError {
@@ -95,10 +129,20 @@ mod tests {
         let flow = FlowField::sparse_from_fn(5, 3, |x, y| (x != 2).then_some((x as f32 - 7.25, y as f32 / 64.0)));
         assert_eq!(decode(&encode(&flow).unwrap()).unwrap(), flow);
         let fine = FlowField::from_fn(4, 1, |x, _| ([0.01, -0.01, 0.007, 511.999][x], [600.0, -600.0, 0.0, -512.0][x]));
-        let back = decode(&encode(&fine).unwrap()).unwrap();
+        let refused = encode(&fine).unwrap_err();
+        assert!(matches!(refused, FormatError::Range { count: 3, first: (0, 0), .. }), "{refused}");
+        let (clipped, cut) = clip(&fine);
+        let back = decode(&encode(&clipped).unwrap()).unwrap();
         assert_eq!(back.u(), [1.0 / 64.0, -1.0 / 64.0, 0.0, LARGEST]);
-        assert_eq!(back.v(), [LARGEST, -512.0, 0.0, -512.0]);
-        assert_eq!(out_of_range(&fine), 3);
+        assert_eq!((back.v(), cut), (&[LARGEST, -512.0, 0.0, -512.0][..], 3));
+    }
+
+    #[test]
+    fn what_rounds_into_the_range_is_held_and_what_is_not_finite_is_unknown() {
+        let edge = FlowField::from_fn(3, 1, |x, _| ([511.99, -512.007, f32::NAN][x], [0.0, 0.0, f32::INFINITY][x]));
+        let back = decode(&encode(&edge).unwrap()).unwrap();
+        assert_eq!(back, FlowField::sparse_from_fn(3, 1, |x, _| (x < 2).then(|| ([LARGEST, -512.0][x], 0.0))));
+        assert_eq!(clip(&edge).1, 0);
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub mod npz;
 pub mod outputs;
 pub mod pfm;
 
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 pub use error::{FormatError, IoError, MAX_SIDE};
 pub use file::{Replacement, read_bytes, read_text, write_bytes, write_durably, write_with};
@@ -20,7 +20,7 @@ pub use frame::{Orientation, check_frame_name, read_frame, read_frame_as, read_m
 pub use kind::what_it_is;
 pub use outputs::{OutputError, Outputs};
 
-use crate::FlowField;
+use crate::{FlowField, field::is_motion};
 
 /// The file formats of flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,18 @@ impl FlowFormat {
         }
     }
 
-    /// The bytes of a file of this format. A flow without pixels is refused.
+    /// The flow cut to what the format holds, and how many vectors that changed. Only KITTI's has a range.
+    pub fn clip(self, flow: &FlowField) -> (Cow<'_, FlowField>, usize) {
+        match self {
+            Self::Kitti => {
+                let (clipped, count) = kitti::clip(flow);
+                (Cow::Owned(clipped), count)
+            }
+            Self::Flo | Self::Pfm | Self::Npy | Self::Npz => (Cow::Borrowed(flow), 0),
+        }
+    }
+
+    /// The bytes of a file of this format. A flow without pixels is refused, and one that the format cannot hold.
     pub fn encode(self, flow: &FlowField) -> Result<Vec<u8>, FormatError> {
         if flow.u().is_empty() || flow.width().max(flow.height()) > MAX_SIDE {
             let what = format!("a flow of {}x{} cannot be written", flow.height(), flow.width());
@@ -125,14 +136,25 @@ pub fn write_flow(path: impl AsRef<Path>, flow: &FlowField) -> Result<(), IoErro
     write_bytes(path, &encoded.map_err(|cause| IoError::Format { path: path.into(), cause })?)
 }
 
+/// As [`write_flow`], after cutting vectors to what the format holds if `clip`; says how many.
+pub fn write_flow_within(path: impl AsRef<Path>, flow: &FlowField, clip: bool) -> Result<usize, IoError> {
+    let path = path.as_ref();
+    if !clip {
+        return write_flow(path, flow).map(|()| 0);
+    }
+    let format = FlowFormat::of_path(path).map_err(|cause| IoError::Format { path: path.into(), cause })?;
+    let (clipped, count) = format.clip(flow);
+    write_flow(path, &clipped)?;
+    Ok(count)
+}
+
 fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase()
 }
 
-/// The rule for unknown flow in formats without a mask: a component above 1e9 or not a number.
+/// The rule for unknown flow in formats without a mask: a component of 1e9 or more, or not a number.
 fn known_motion(u: f32, v: f32) -> Option<(f32, f32)> {
-    let known = |c: f32| c.abs() <= 1e9;
-    (known(u) && known(v)).then_some((u, v))
+    is_motion(u, v).then_some((u, v))
 }
 
 /// Row by row `(u, v)`, both `unknown` where the flow is.

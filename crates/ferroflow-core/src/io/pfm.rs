@@ -112,7 +112,7 @@ pub fn encode_map(map: &Map) -> Result<Vec<u8>, FormatError> {
     Ok(bytes)
 }
 
-/// Flow from the bytes of a 3-channel `.pfm` file. Unknown: above 1e9 or not finite.
+/// Flow from the bytes of a 3-channel `.pfm` file. Unknown: 1e9 or more, or not finite.
 pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
     let map = decode_map(bytes)?;
     if map.channels != 3 {

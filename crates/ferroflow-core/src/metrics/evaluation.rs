@@ -35,6 +35,7 @@ pub struct Metrics {
     pub matched: Option<f64>,
     pub unmatched: Option<f64>,
     pub density: Option<f64>,
+    pub unanswered: u64,
 }
 
 impl Metrics {
@@ -56,11 +57,12 @@ impl Metrics {
             matched: tally.matched.mean(),
             unmatched: tally.unmatched.mean(),
             density: (tally.pixels > 0).then(|| 100.0 * scored / tally.pixels as f64),
+            unanswered: tally.unanswered,
         }
     }
 
-    /// Every figure with its name and unit, in the order of reports.
-    pub fn rows(&self) -> [(&'static str, &'static str, Option<f64>); 13] {
+    /// Every figure with its name and unit, in the order of reports. [`Metrics::written`] is how tables show one.
+    pub fn rows(&self) -> [(&'static str, &'static str, Option<f64>); 14] {
         [
             ("epe", "px", self.epe),
             ("px1", "%", self.px1),
@@ -75,10 +77,17 @@ impl Metrics {
             ("matched", "px", self.matched),
             ("unmatched", "px", self.unmatched),
             ("density", "%", self.density),
+            ("unanswered", "pixels", Some(self.unanswered as f64)),
         ]
     }
 
-    /// The mean of each figure over those that have it.
+    /// A figure of that unit as text: pixels are counted, everything else has four decimals.
+    pub fn written(unit: &str, value: f64) -> String {
+        let decimals = if unit == "pixels" { 0 } else { 4 };
+        format!("{value:.decimals$}")
+    }
+
+    /// The mean of each figure over those that have it; the unanswered pixels of all.
     fn mean(all: &[Self]) -> Self {
         let mean = |figure: fn(&Self) -> Option<f64>| {
             let present: Vec<f64> = all.iter().filter_map(figure).collect();
@@ -98,6 +107,7 @@ impl Metrics {
             matched: mean(|m| m.matched),
             unmatched: mean(|m| m.unmatched),
             density: mean(|m| m.density),
+            unanswered: all.iter().map(|m| m.unanswered).sum(),
         }
     }
 }
@@ -201,5 +211,18 @@ mod tests {
         all.add(Tally::of(&FlowField::zeros(2, 1), &Truth::new(&nothing)).unwrap());
         assert_eq!(all.average(Average::Images).epe, Some(2.0));
         assert_eq!(Evaluation::default().summary().over_pixels, Metrics::default());
+    }
+
+    #[test]
+    fn unanswered_pixels_are_counted_under_every_rule() {
+        let mut all = evaluation();
+        let half = FlowField::sparse_from_fn(4, 1, |x, _| (x < 2).then_some((2.0, 0.0)));
+        all.add(Tally::of(&half, &Truth::new(&FlowField::zeros(4, 1))).unwrap());
+        for rule in [Average::Pixels, Average::Images, Average::Batches(2)] {
+            let metrics = all.average(rule);
+            assert_eq!(metrics.unanswered, 2, "{rule:?}");
+            assert!(metrics.rows().contains(&("unanswered", "pixels", Some(2.0))));
+        }
+        assert_eq!(Metrics::written("pixels", 2.0), "2");
     }
 }

@@ -10,9 +10,10 @@
 //! | `s0_10`, `s10_40`, `s40_plus` | `epe` where `m < 10`, `10 <= m <= 40`, `m > 40` (Sintel) | px |
 //! | `matched`, `unmatched` | `epe` where the occlusion mask is false, true (Sintel) | px |
 //! | `density` | share of all pixels that are scored | % |
+//! | `unanswered` | pixels of known truth that are not scored because the estimate says nothing there | pixels |
 //!
-//! Scored are the pixels where the truth is known and finite, the mask of [`Truth::only`] allows it, and the estimate
-//! makes a statement. Averages are over pixels or over images, always named: they differ, and papers use both.
+//! Scored are the pixels where the truth is known, the mask of [`Truth::only`] allows it, and the estimate says something.
+//! A vector that is not finite or has a component of 1e9 px or more says nothing, on either side. Averages are over pixels or over images, always named: they differ, and papers use both.
 
 mod evaluation;
 mod occlusion;

@@ -20,14 +20,22 @@ pub enum MetricError {
         /// Width and height found.
         found: (usize, usize),
     },
-    /// The estimate holds NaN or infinity where it would be scored; a mean over it would mean nothing.
-    #[error("the estimated flow is not finite at {count} scored pixels, first at x {}, y {}", first.0, first.1)]
-    NotFinite {
-        /// How many scored pixels.
-        count: usize,
-        /// The first of them, row by row.
-        first: (usize, usize),
+    /// There is no pixel at which both say something; a mean over none would mean nothing.
+    #[error("{}", nothing(*.unanswered))]
+    NothingScored {
+        /// Pixels at which only the truth is known.
+        unanswered: u64,
     },
+}
+
+fn nothing(unanswered: u64) -> String {
+    match unanswered {
+        0 => "nothing can be scored: the truth is known nowhere".into(),
+        1.. => format!(
+            "nothing can be scored: the estimate is unknown, not finite, or 1e9 px or more at all {unanswered} pixels of known \
+             truth"
+        ),
+    }
 }
 
 /// What an estimate is compared with.
@@ -39,7 +47,7 @@ pub struct Truth<'a> {
 }
 
 impl<'a> Truth<'a> {
-    /// The true flow; its unknown and non-finite pixels are not scored.
+    /// The true flow; pixels at which it is unknown, not finite, or 1e9 px or more are not scored.
     pub fn new(flow: &'a FlowField) -> Self {
         Self { flow, only: None, occluded: None }
     }
@@ -86,7 +94,7 @@ const WAUC_STEPS: usize = 100;
 pub struct Tally {
     /// Pixels of the images, scored or not.
     pub pixels: u64,
-    /// Pixels whose truth is known but about which the estimate says nothing; they are not scored.
+    /// Pixels whose truth is known but where the estimate is unknown, not finite, or 1e9 px or more; they are not scored.
     pub unanswered: u64,
     pub(super) error: Part,
     pub(super) angle: Part,
@@ -134,16 +142,20 @@ impl Tally {
         for (what, mask) in [("the mask of scored pixels", truth.only), ("the occlusion mask", truth.occluded)] {
             mask.map_or(Ok(()), |m| check(what, m.width(), m.height()))?;
         }
-        let rows: Vec<(Self, usize, usize)> = (0..height).into_par_iter().map(|y| row(estimate, truth, y)).collect();
-        let (mut total, mut not_finite, mut first) = (Self::default(), 0, None);
-        for (y, (row, bad, x)) in rows.into_iter().enumerate() {
-            total.merge(&row);
-            not_finite += bad;
-            first = first.or((bad > 0).then_some((x, y)));
-        }
-        match first {
-            Some(first) => Err(MetricError::NotFinite { count: not_finite, first }),
-            None => Ok(total),
+        let rows: Vec<Self> = (0..height).into_par_iter().map(|y| row(estimate, truth, y)).collect();
+        let mut total = Self::default();
+        rows.iter().for_each(|row| total.merge(row));
+        Ok(total)
+    }
+
+    /// The tally itself, if there is anything in it.
+    ///
+    /// # Errors
+    /// [`MetricError::NothingScored`]
+    pub fn scorable(self) -> Result<Self, MetricError> {
+        match self.scored() {
+            0 => Err(MetricError::NothingScored { unanswered: self.unanswered }),
+            1.. => Ok(self),
         }
     }
 
@@ -214,34 +226,30 @@ fn wauc_step(error: f64) -> Option<usize> {
     (guess.saturating_sub(1)..guess + 2).find(|&i| error <= (i + 1) as f64 / 20.0).filter(|&i| i < WAUC_STEPS)
 }
 
-/// The sums of one row, how many of its pixels are not finite, and the first of those.
-fn row(estimate: &FlowField, truth: &Truth, y: usize) -> (Tally, usize, usize) {
+/// The sums of one row.
+fn row(estimate: &FlowField, truth: &Truth, y: usize) -> Tally {
     let mut tally = Tally { pixels: truth.flow.width() as u64, ..Tally::default() };
-    let (mut bad, mut first) = (0, 0);
     for x in 0..truth.flow.width() {
-        let known = truth.flow.known(x, y).filter(|(u, v)| u.is_finite() && v.is_finite());
-        let Some((true_u, true_v)) = known.filter(|_| truth.only.is_none_or(|m| m.get(x, y))) else { continue };
-        let Some((u, v)) = estimate.known(x, y) else {
-            tally.unanswered += 1;
-            continue;
-        };
-        if !(u.is_finite() && v.is_finite()) {
-            first = if bad == 0 { x } else { first };
-            bad += 1;
-            continue;
+        let known = truth.flow.motion(x, y).filter(|_| truth.only.is_none_or(|m| m.get(x, y)));
+        let Some((true_u, true_v)) = known else { continue };
+        match estimate.motion(x, y) {
+            Some((u, v)) => {
+                let occluded = truth.occluded.map(|m| m.get(x, y));
+                tally.add((u.into(), v.into()), (true_u.into(), true_v.into()), occluded);
+            }
+            None => tally.unanswered += 1,
         }
-        tally.add((u.into(), v.into()), (true_u.into(), true_v.into()), truth.occluded.map(|m| m.get(x, y)));
     }
-    (tally, bad, first)
+    tally
 }
 
-/// `|a - b|` at every pixel, `[height, width]`, px; NaN where either is unknown.
+/// `|a - b|` at every pixel, `[height, width]`, px; NaN where either is unknown, not finite, or 1e9 px or more.
 pub fn endpoint_error(a: &FlowField, b: &FlowField) -> Result<Vec<f32>, MetricError> {
     let (expected, found) = ((b.width(), b.height()), (a.width(), a.height()));
     if expected != found {
         return Err(MetricError::Size { what: "the estimate", expected, found });
     }
-    let error = |x, y| match (a.known(x, y), b.known(x, y)) {
+    let error = |x, y| match (a.motion(x, y), b.motion(x, y)) {
         (Some((u, v)), Some((p, q))) => (u - p).hypot(v - q),
         _ => f32::NAN,
     };
@@ -287,7 +295,7 @@ mod tests {
         let tally = Tally::of(&truth, &Truth::new(&truth)).unwrap();
         assert_eq!((tally.wauc(), tally.error.sum), (Some(100.0), 0.0));
         assert!(tally.angle.sum < 1e-5);
-        let right_angle = Tally::of(&flow(&[(0.0, 1e9)]), &Truth::new(&flow(&[(1e9, 0.0)]))).unwrap();
+        let right_angle = Tally::of(&flow(&[(0.0, 9e8)]), &Truth::new(&flow(&[(9e8, 0.0)]))).unwrap();
         assert!((right_angle.angle.sum - 90.0).abs() < 1e-6);
     }
 
@@ -314,12 +322,26 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_finite_is_an_error_in_the_estimate_and_unknown_in_the_truth() {
+    fn what_says_nothing_is_unanswered_in_the_estimate_and_unknown_in_the_truth() {
+        let clean = flow(&[(0.0, 0.0); 6]);
+        let one = [(3.0, 4.0), (f32::NAN, 0.0), (0.0, f32::INFINITY), (-1e9, 0.0), (0.0, 1e10), (-f32::INFINITY, 1.0)];
+        let one = flow(&one);
+        let tally = Tally::of(&one, &Truth::new(&clean)).unwrap().scorable().unwrap();
+        assert_eq!((tally.scored(), tally.unanswered, tally.error.sum), (1, 5, 5.0));
+        let tally = Tally::of(&clean, &Truth::new(&one)).unwrap();
+        assert_eq!((tally.scored(), tally.unanswered), (1, 0));
+        let errors = endpoint_error(&one, &clean).unwrap();
+        assert!(errors[0] == 5.0 && errors[1..].iter().all(|e| e.is_nan()));
+        let none = flow(&[(f32::NAN, 0.0); 6]);
+        let refused = Tally::of(&none, &Truth::new(&clean)).unwrap().scorable();
+        assert_eq!(refused, Err(MetricError::NothingScored { unanswered: 6 }));
+        let unknown = Tally::of(&clean, &Truth::new(&none)).unwrap().scorable();
+        assert_eq!(unknown, Err(MetricError::NothingScored { unanswered: 0 }));
+    }
+
+    #[test]
+    fn sizes_must_be_equal() {
         let clean = flow(&[(0.0, 0.0); 3]);
-        let nan = flow(&[(0.0, 0.0), (f32::NAN, 0.0), (0.0, f32::INFINITY)]);
-        let refused = Tally::of(&nan, &Truth::new(&clean)).unwrap_err();
-        assert_eq!(refused, MetricError::NotFinite { count: 2, first: (1, 0) });
-        assert_eq!(Tally::of(&clean, &Truth::new(&nan)).unwrap().scored(), 1);
         let small = flow(&[(0.0, 0.0)]);
         assert!(matches!(Tally::of(&small, &Truth::new(&clean)), Err(MetricError::Size { .. })));
         let mask = Mask::filled(1, 3, true);

@@ -41,7 +41,7 @@ impl ErrorScale {
     }
 }
 
-/// The errors of `estimate` in KITTI's colours; black where the truth or the estimate is unknown or not finite. Where
+/// The errors of `estimate` in KITTI's colours; black where the truth or the estimate is unknown, not finite, or 1e9 px or more. Where
 /// `occluded` is true the colour has half its brightness.
 pub fn error_map(
     estimate: &FlowField,
@@ -59,11 +59,8 @@ pub fn error_map(
         }
     }
     Ok(Frame::par_from_fn(expected.0, expected.1, |x, y| {
-        let (Some((u, v)), Some((p, q))) = (estimate.known(x, y), truth.known(x, y)) else { return [0; 3] };
+        let (Some((u, v)), Some((p, q))) = (estimate.motion(x, y), truth.motion(x, y)) else { return [0; 3] };
         let error = f64::from(u - p).hypot(f64::from(v - q));
-        if !error.is_finite() {
-            return [0; 3];
-        }
         let colour = scale.colour(error, f64::from(p).hypot(q.into()));
         if occluded.is_some_and(|m| m.get(x, y)) { colour.map(|c| c / 2) } else { colour }
     }))

@@ -136,6 +136,12 @@ impl Folder {
         self.files().filter_map(|name| suffixes.iter().find_map(|suffix| name.strip_suffix(suffix)))
     }
 
+    /// The numbered frames, `{number}.png` or, as newer releases have them, `{number}.webp`.
+    pub fn frames(&self) -> Numbered<'_> {
+        let png = self.numbered("", ".png");
+        if png.numbers.is_empty() { self.numbered("", ".webp") } else { png }
+    }
+
     /// The files named `{prefix}{number}{suffix}`.
     pub fn numbered(&self, prefix: &str, suffix: &str) -> Numbered<'_> {
         let digits = |name: &str| {

@@ -1,6 +1,7 @@
 //! Finds the folder of a data set when the path given is a level off.
 
 use std::{
+    collections::{BTreeMap, VecDeque},
     fs,
     path::{Path, PathBuf},
 };
@@ -57,6 +58,72 @@ impl Dataset {
         }
         None
     }
+}
+
+/// Names of a folder that a message shows.
+const SHOWN: usize = 8;
+
+impl Dataset {
+    /// What is at a path at which no pair was found: names, kinds of files below, and the data set where it is near.
+    pub(crate) fn survey(&self, path: &Path) -> String {
+        if path.is_file() {
+            return format!("{} is a file", path.display());
+        }
+        if !path.is_dir() {
+            // A preset, say, is no place.
+            return "nothing is listed there".into();
+        }
+        let mut names: Vec<String> = fs::read_dir(path)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .filter(|name| !name.starts_with('.'))
+            .take(ENTRIES)
+            .collect();
+        names.sort();
+        if names.is_empty() {
+            return format!("{} is empty", path.display());
+        }
+        let more = if names.len() > SHOWN { ", ..." } else { "" };
+        names.truncate(SHOWN);
+        let mut text = format!("{} holds {}{more}", path.display(), names.join(", "));
+        let kinds: Vec<String> = kinds(path).into_iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+        if !kinds.is_empty() {
+            text += &format!("; files there and below: {}", kinds.join(", "));
+        }
+        if let Some(found) = self.nearby(path).filter(|_| !self.marks.is_empty()) {
+            text += &format!("; {}:{} may be meant", self.name, found.display());
+        }
+        text
+    }
+}
+
+/// Extensions of the files below a folder with their numbers, the most frequent first; of the first [`FOLDERS`] folders and
+/// [`ENTRIES`] entries of each.
+fn kinds(folder: &Path) -> Vec<(String, usize)> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut queue = VecDeque::from([folder.to_path_buf()]);
+    let mut left = FOLDERS;
+    while let Some(folder) = queue.pop_front().filter(|_| left > 0) {
+        left -= 1;
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten().take(ENTRIES) {
+            let path = entry.path();
+            match entry.file_type() {
+                // Links are not followed, so no circle is walked.
+                Ok(kind) if kind.is_dir() => queue.push_back(path),
+                Ok(_) if !entry.file_name().to_string_lossy().starts_with('.') => {
+                    let extension = path.extension().map(|e| format!(".{}", e.to_string_lossy()));
+                    *counts.entry(extension.unwrap_or("without extension".into())).or_default() += 1;
+                }
+                _ => {}
+            }
+        }
+    }
+    let mut kinds: Vec<_> = counts.into_iter().collect();
+    kinds.sort_by(|a, b| b.1.cmp(&a.1));
+    kinds.truncate(SHOWN);
+    kinds
 }
 
 fn subfolders(folder: &Path) -> Vec<PathBuf> {

@@ -267,6 +267,45 @@ fn the_things_subset_skips_gaps() {
     assert!(tree.open("things-subset:{root}@past").unwrap().get(0).unwrap().occlusion.is_some());
 }
 
+/// Frames 0 to 2 and 3 to 5 are of two videos, whose frames in between are left out.
+#[test]
+fn the_things_subset_does_not_pair_two_videos() {
+    let tree = Tree::new();
+    for k in 0..6 {
+        tree.frame(format!("train/image_clean/left/{k:07}.png"), k);
+        // Frame 2 was not the last of its video: its flow leads to a frame left out. Frame 3 was not the first.
+        if k != 5 {
+            tree.flow(format!("train/flow/left/into_future/{k:07}.flo"), 50 + k);
+        }
+        if k != 0 && k != 3 {
+            tree.flow(format!("train/flow/left/into_past/{k:07}.flo"), 70 + k);
+        }
+    }
+    let firsts = |text: &str| tree.samples(text).iter().map(|s| s.0).collect::<Vec<_>>();
+    assert_eq!(firsts("things-subset:{root}"), [0, 1, 3, 4]);
+    assert_eq!(firsts("things-subset:{root}@past"), [1, 2, 4, 5]);
+    let note = crate::check(&tree.spec("things-subset:{root}")).to_string();
+    assert!(note.contains("1 flows lead to a frame of another video"), "{note}");
+}
+
+#[test]
+fn a_set_without_pairs_says_what_is_there_instead() {
+    let tree = Tree::new();
+    tree.text("frames_cleanpass/TRAIN/A/0000/left/0006.tga", "x").text("frames_cleanpass/notes.txt", "x");
+    tree.text("frames_cleanpass/TRAIN/A/0000/left/0007.tga", "x");
+    let error = tree.error("things:{root}@left");
+    for part in ["no pairs", "TRAIN, clean pass, left camera", "holds frames_cleanpass", "2 .tga, 1 .txt"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let report = crate::check(&tree.spec("things:{root}@left"));
+    assert!(!report.is_whole() && report.to_string().contains("2 .tga"), "{report}");
+    tree.text("p.tsv", "image1\timage2\n").frame("one/1.png", 1);
+    for text in ["pairs:{root}/p.tsv", "folder:{root}/one", "synth:chairs@count=0"] {
+        assert!(tree.error(text).contains("no pairs"), "{}", tree.error(text));
+        assert!(!crate::check(&tree.spec(text)).is_whole());
+    }
+}
+
 #[test]
 fn hd1k_stays_within_its_sequences() {
     let tree = Tree::new();

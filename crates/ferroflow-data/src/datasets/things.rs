@@ -1,5 +1,5 @@
 //! FlyingThings3D (Mayer et al., CVPR 2016), the full set:
-//! `frames_{clean,final}pass/{TRAIN,TEST}/{A,B,C}/NNNN/{left,right}/NNNN.png` and
+//! `frames_{clean,final}pass/{TRAIN,TEST}/{A,B,C}/NNNN/{left,right}/NNNN.png` (or `.webp`) and
 //! `optical_flow/.../{into_future,into_past}/{left,right}/OpticalFlowInto{Future,Past}_NNNN_{L,R}.pfm`.
 //!
 //! Without words: clean pass, both cameras, into the future. Samples that `all_unused_files.txt` names (its authors
@@ -60,7 +60,7 @@ fn list(request: &Request) -> Result<Listing, DataError> {
                 for camera in &cameras {
                     let place = format!("{part}/{letter}/{scene}");
                     let frames = Folder::read_or_empty(frames_root.join(&place).join(camera))?;
-                    let frames = frames.numbered("", ".png");
+                    let frames = frames.frames();
                     for direction in &directions {
                         let forward = *direction == "future";
                         let (into, name) = if forward { ("into_future", "Future") } else { ("into_past", "Past") };

@@ -1,8 +1,12 @@
 //! The subset of FlyingThings3D that FlowNet2 and DispNet train on:
-//! `{train,val}/image_{clean,final}/{left,right}/NNNNNNN.png`, `{train,val}/flow/{left,right}/{into_future,into_past}/`
+//! `{train,val}/image_{clean,final}/{left,right}/NNNNNNN.png` (or `.webp`), `{train,val}/flow/{left,right}/{into_future,into_past}/`
 //! of the same names (`.flo`), and `flow_occlusions/` like `flow/`.
 //!
-//! Frames count through all sequences, with gaps; what has both frames and a flow is a pair.
+//! Frames count through all videos without a break, though frames that its authors found too hard are left out: frame k + 1 may
+//! be of another video than frame k, and the flow of k then leads to a frame that is not there. The flow of the other
+//! direction tells: the first frame of a video has no flow into the past, the last none into the future. Hence a pair is two
+//! frames with a flow of which the second has a flow back. Without the flows back, a frame that has no flow although the next frame
+//! is there begins or ends a video, and what leads to it is left out, for nothing says which.
 
 use super::{
     Access, Dataset, Request, Split,
@@ -35,23 +39,38 @@ fn list(request: &Request) -> Result<Listing, DataError> {
     ));
     listing.largest = Some(LARGEST);
     let base = request.root.join(part);
-    let mut alone = 0;
+    let (mut alone, mut apart, mut unsure) = (0, 0, 0);
     for pass in &passes {
         for camera in &cameras {
             let frames = Folder::read_or_empty(base.join(format!("image_{pass}")).join(camera))?;
-            let frames = frames.numbered("", ".png");
+            let frames = frames.frames();
             for direction in &directions {
                 let forward = *direction == "future";
                 let place = format!("{camera}/into_{direction}");
                 let flows = Folder::read_or_empty(base.join("flow").join(&place))?;
                 let flows = flows.numbered("", ".flo");
                 let masks = Folder::read_or_empty(base.join("flow_occlusions").join(&place))?;
+                let other = if forward { "past" } else { "future" };
+                let back = base.join("flow").join(format!("{camera}/into_{other}"));
+                let there_is_back = back.is_dir();
+                let back = Folder::read_or_empty(back)?;
+                let back = back.numbered("", ".flo");
+                let after = |k: u32| if forward { k.checked_add(1) } else { k.checked_sub(1) };
+                let has = |frame: Option<u32>| frame.is_some_and(|k| frames.numbers.contains(&k));
                 for &k in &flows.numbers {
-                    let next = if forward { k.checked_add(1) } else { k.checked_sub(1) };
-                    let Some(next) = next.filter(|n| frames.numbers.contains(n)) else {
+                    let Some(next) = after(k).filter(|&n| has(Some(n))) else {
                         alone += 1;
                         continue;
                     };
+                    let another = if there_is_back {
+                        !back.numbers.contains(&next)
+                    } else {
+                        !flows.numbers.contains(&next) && has(after(next))
+                    };
+                    if another {
+                        *(if there_is_back { &mut apart } else { &mut unsure }) += 1;
+                        continue;
+                    }
                     let mask = Some(masks.find(&format!("{k:07}.png"))).filter(|m| matches!(m, Found::There(_)));
                     let id = format!("{pass}/{camera}/{direction}/{k:07}");
                     listing.add(id, [frames.find(k), frames.find(next)], Some(flows.find(k)), [mask, None]);
@@ -61,6 +80,14 @@ fn list(request: &Request) -> Result<Listing, DataError> {
     }
     if alone > 0 {
         listing.notes.push(format!("{alone} flows lead to a frame that is not in the set (ends of sequences)"));
+    }
+    if apart > 0 {
+        listing.notes.push(format!("{apart} flows lead to a frame of another video (the second has no flow back)"));
+    }
+    if unsure > 0 {
+        listing.notes.push(format!(
+            "{unsure} flows left out that may lead to a frame of another video; with both of into_future and into_past it can be told"
+        ));
     }
     Ok(listing)
 }

@@ -165,6 +165,14 @@ pub enum OfflineError {
         /// What is wrong.
         reason: String,
     },
+    /// Not one pixel can be scored.
+    #[error("{}: {source}", folder.display())]
+    Nothing {
+        /// Where the outputs are.
+        folder: PathBuf,
+        /// Why.
+        source: MetricError,
+    },
     /// The flow cannot be scored.
     #[error("{pair}: {source}")]
     Metric {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ferroflow_core::{
     io::{MAX_SIDE, read_bytes},
-    metrics::{Evaluation, Summary, Tally, Truth},
+    metrics::{Evaluation, MetricError, Summary, Tally, Truth},
 };
 use serde::Serialize;
 
@@ -27,12 +27,15 @@ pub struct Score {
 /// `.npy`. Padding is cut off.
 ///
 /// # Errors
-/// At the first output that is missing or has another size, or pair without truth.
+/// At the first output that is missing or has another size, or pair without truth; and where no pixel of any could be scored.
 pub fn score(folder: &Path, outputs: &Path) -> Result<Score, OfflineError> {
     let path = folder.join(MANIFEST);
     let text = read_bytes(&path)?;
     let manifest: Manifest = serde_json::from_slice(&text)
         .map_err(|e| OfflineError::Manifest { path: path.clone(), reason: e.to_string() })?;
+    if manifest.files.iter().all(|file| file.pairs.is_empty()) {
+        return Err(OfflineError::Manifest { path, reason: "it names no pairs".into() });
+    }
     let mut evaluation = Evaluation::default();
     let mut pairs = Vec::new();
     for file in &manifest.files {
@@ -53,14 +56,19 @@ pub fn score(folder: &Path, outputs: &Path) -> Result<Score, OfflineError> {
             let [truth, estimate] = [&truth, &estimate].map(|v| flow_of(manifest.layout, v, i, file.size, pair.size));
             let metric = |source| OfflineError::Metric { pair: pair.id.clone(), source };
             let tally = Tally::of(&estimate, &Truth::new(&truth)).map_err(metric)?;
-            if tally.scored() == 0 {
+            if tally.scored() + tally.unanswered == 0 {
                 return Err(OfflineError::NoTruth { pair: pair.id.clone() });
             }
             pairs.push((pair.id.clone(), ferroflow_core::metrics::Metrics::of(&tally).epe));
             evaluation.add(tally);
         }
     }
-    Ok(Score { summary: evaluation.summary(), pairs })
+    let summary = evaluation.summary();
+    if summary.scored_pixels == 0 {
+        let source = MetricError::NothingScored { unanswered: summary.unanswered_pixels };
+        return Err(OfflineError::Nothing { folder: outputs.to_path_buf(), source });
+    }
+    Ok(Score { summary, pairs })
 }
 
 /// The output of an input.

@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 
 pub use gallery::{Gallery, Shown};
 
+use ferroflow_core::metrics::Metrics;
+
 use crate::evaluate::DataResult;
 
 /// What a page shows.
@@ -79,7 +81,7 @@ fn table(result: &DataResult, compared: Option<(&str, &DataResult)>) -> String {
         }
         let _ = write!(html, "<tr><td>{name} {unit}</td>");
         for row in &rows {
-            let _ = write!(html, "<td>{}</td>", row[i].2.map_or("-".into(), |v| format!("{v:.4}")));
+            let _ = write!(html, "<td>{}</td>", row[i].2.map_or("-".into(), |v| Metrics::written(unit, v)));
         }
         html.push_str("</tr>");
     }
@@ -93,7 +95,7 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ferroflow_core::metrics::{Evaluation, Metrics};
+    use ferroflow_core::metrics::Evaluation;
     use ferroflow_core::{FlowField, Frame};
     use ferroflow_data::Sample;
 
@@ -136,6 +138,7 @@ mod tests {
             Page { method: "m", processor: "p", results: &results, baseline: ("dis", &results), gallery: &gallery };
         let html = page.html();
         assert!(html.contains("chairs:/a&amp;b") && html.contains("scene/&lt;1&gt;") && html.contains("<svg"));
+        assert!(html.contains("<tr><td>unanswered pixels</td><td>0</td>"));
         assert_eq!(html.matches("data:image/jpeg;base64,").count(), 4, "frame, truth, estimate, errors");
         assert!(!html.contains("http") || html.contains("http://www.w3.org/2000/svg"), "nothing is loaded");
     }

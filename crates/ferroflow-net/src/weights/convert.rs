@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::import::{ImportError, Imported};
-use super::names::{self, MatchError};
+use super::names::{self, Extra, MatchError};
 use super::store::Stored;
 use super::{Provenance, Weights, WeightsError};
 use crate::model::Model;
@@ -22,22 +22,39 @@ pub enum ConvertError {
     Weights(#[from] WeightsError),
 }
 
+/// Weights made of a checkpoint, and how sure that is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Converted {
+    /// The weights with their network.
+    pub stored: Stored,
+    /// Implementations (values of the option `variant`) whose weights look exactly like these, the first being the one taken;
+    /// empty where the file or the caller says whose it is.
+    pub undecided: Vec<String>,
+    /// How many tensors of the file are no parameters and were left out.
+    pub ignored: usize,
+}
+
 /// Gives a checkpoint's tensors to a network: the one named, or the one whose parameters they are.
 ///
 /// Of a named network, options that are not given are taken from the checkpoint (MindSpore's and ptlflow's
 /// networks compute other things than NVIDIA's with the same parameters). Reading the result needs
 /// no more than [`super::store::write`]; [`super::import::import`] makes the first argument.
-pub fn convert(file: Imported, network: Option<(&str, &BTreeMap<String, String>)>) -> Result<Stored, ConvertError> {
+pub fn convert(
+    file: Imported,
+    network: Option<(&str, &BTreeMap<String, String>)>,
+    extra: Extra,
+) -> Result<Converted, ConvertError> {
     if file.contents.tensors.is_empty() {
         return Err(ImportError::Empty { format: file.format }.into());
     }
     let model: Model = match network {
         Some((name, options)) => names::network(&file, name, options)?,
-        None => names::recognise(&file)?,
+        None => names::recognise(&file, extra)?,
     };
-    let provenance = provenance(&file);
-    let weights = Weights::new(&model.graph, names::assign(file, &model)?)?;
-    Ok(Stored { model, weights, provenance })
+    let (provenance, undecided) = (provenance(&file), names::undecided(&file, &model));
+    let ignored = file.contents.tensors.len().saturating_sub(model.graph.params.len());
+    let weights = Weights::new(&model.graph, names::assign(file, &model, extra)?)?;
+    Ok(Converted { stored: Stored { model, weights, provenance }, undecided, ignored })
 }
 
 /// What the file says about itself.
@@ -45,6 +62,9 @@ fn provenance(file: &Imported) -> Provenance {
     let mut notes = BTreeMap::from([("format".to_string(), file.format.to_string())]);
     let counters = [("epoch", file.epoch()), ("step", file.step())];
     notes.extend(counters.into_iter().filter_map(|(name, count)| Some((name.to_string(), count?.to_string()))));
+    if let Some(entry) = &file.contents.entry {
+        notes.insert("entry".to_string(), entry.clone());
+    }
     if let Some(arch) = file.contents.words.get("arch") {
         notes.insert("arch".to_string(), arch.clone());
     }
@@ -67,7 +87,7 @@ mod tests {
     #[test]
     fn a_golden_file_becomes_weights_with_provenance() {
         let Some(path) = shared("golden/checkpoints/lightflow.legacy.pth.tar") else { return };
-        let stored = convert(import(&path).unwrap(), None).unwrap();
+        let stored = convert(import(&path).unwrap(), None, Extra::Refuse).unwrap().stored;
         assert_eq!((stored.model.name, stored.model.options["div-flow"].as_str()), ("lightflow", "20"));
         assert_eq!(stored.weights, Weights::formula(&Model::named("lightflow").unwrap(), "ferroflow-golden"));
         let p = stored.provenance;
@@ -82,7 +102,7 @@ mod tests {
     #[test]
     fn part_of_a_network_is_refused_with_a_list() {
         let Some(path) = shared("golden/checkpoints/uflow_mindspore_part.ckpt") else { return };
-        let error = convert(import(&path).unwrap(), None).unwrap_err().to_string();
+        let error = convert(import(&path).unwrap(), None, Extra::Refuse).unwrap_err().to_string();
         assert!(error.contains("uflow-mindspore") && error.contains("70 missing"), "{error}");
     }
 }

@@ -110,6 +110,7 @@ fn varint(value: u64) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::Extra;
     use crate::weights::convert;
     use crate::weights::import::{Format, import};
 
@@ -128,7 +129,7 @@ mod tests {
             export(&path, &model, &weights, target).unwrap();
             let file = import(&path).unwrap();
             assert_eq!(file.format, format);
-            let back = convert(file, None).unwrap();
+            let back = convert(file, None, Extra::Refuse).unwrap().stored;
             assert_eq!((back.model.name, back.weights), (name, weights));
         }
     }
@@ -144,6 +145,6 @@ mod tests {
             mindspore(&mut bytes, &param.name, &Stored::new(&model, &param.shape, values), 1000).unwrap();
         }
         std::fs::write(&path, bytes).unwrap();
-        assert_eq!(convert(import(&path).unwrap(), None).unwrap().weights, weights);
+        assert_eq!(convert(import(&path).unwrap(), None, Extra::Refuse).unwrap().stored.weights, weights);
     }
 }

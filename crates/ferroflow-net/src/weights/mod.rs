@@ -9,7 +9,8 @@ pub mod names;
 mod provenance;
 pub mod store;
 
-pub use convert::{ConvertError, convert};
+pub use convert::{ConvertError, Converted, convert};
+pub use names::Extra;
 pub use provenance::Provenance;
 
 use crate::graph::{Graph, Param, ParamId, ParamRole};

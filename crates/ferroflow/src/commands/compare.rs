@@ -16,7 +16,7 @@ use crate::{report::metrics_table, session::Session, usage::usage};
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
-    /// The estimated flow
+    /// The estimated flow; pixels at which it is unknown, not finite, or 1e9 px or more are counted as unanswered
     estimate: PathBuf,
     /// The true flow; its unknown pixels are not scored
     truth: PathBuf,
@@ -47,7 +47,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     if let Some(mask) = &occlusion {
         scored = scored.occluded(mask);
     }
-    let metrics = Metrics::of(&Tally::of(&estimate, &scored)?);
+    let metrics = Metrics::of(&Tally::of(&estimate, &scored)?.scorable()?);
     if let Some(path) = &args.error_map {
         let map = error_map(&estimate, &truth, occlusion.as_ref(), ErrorScale::default())?;
         io::write_frame(path, &overlay(map, &error_legend(320)))?;

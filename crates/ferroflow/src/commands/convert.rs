@@ -18,6 +18,9 @@ pub struct Args {
     input: PathBuf,
     /// Flow file to write
     output: PathBuf,
+    /// Cut vectors to what the format holds (KITTI: 512 px) instead of refusing
+    #[arg(long)]
+    clip: bool,
 }
 
 /// Runs the command.
@@ -29,9 +32,12 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     session.files.plan(&args.output, "the converted flow")?;
     session.files.prepare()?;
     let flow = io::read_flow(&args.input)?;
-    io::write_flow(&args.output, &flow)?;
+    let clipped = io::write_flow_within(&args.output, &flow, args.clip)?;
     let unknown = flow.validity().map_or(0, |mask| mask.data().len() - mask.count());
-    let note = if unknown == 0 { String::new() } else { format!(", {unknown} pixels unknown") };
+    let mut note = if unknown == 0 { String::new() } else { format!(", {unknown} pixels unknown") };
+    if clipped > 0 {
+        note += &format!(", {clipped} vectors cut to what the format holds");
+    }
     writeln!(session.out, "{}: {}x{}{note}", args.output.display(), flow.height(), flow.width())?;
     Ok(())
 }

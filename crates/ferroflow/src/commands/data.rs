@@ -57,8 +57,8 @@ struct Info {
     /// The data set, NAME:PATH
     data: Spec,
     /// Read at most this many pairs, evenly spread
-    #[arg(long, default_value_t = 200)]
-    limit: usize,
+    #[arg(long, default_value = "200")]
+    limit: NonZeroUsize,
     /// Draw the histogram of magnitudes
     #[arg(long, value_name = "FILE.svg")]
     histogram: Option<PathBuf>,
@@ -103,8 +103,8 @@ struct Bench {
     #[arg(long, value_name = "HxW", default_value = "320x448")]
     crop: Size,
     /// Samples to read
-    #[arg(long, default_value_t = 200)]
-    count: usize,
+    #[arg(long, default_value = "200")]
+    count: NonZeroUsize,
     /// Threads. Default: all processors
     #[arg(long, value_name = "N", value_parser = bounds::nonzero::<{ bounds::THREADS }>)]
     workers: Option<NonZeroUsize>,
@@ -125,7 +125,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
                 session.files.plan(path, "the histogram")?;
                 session.files.prepare()?;
             }
-            let info = info(&args.data, args.limit)?;
+            let info = info(&args.data, args.limit.get())?;
             if let Some(path) = &args.histogram {
                 let Some(flow) = &info.flow else { usage!("{} has no true flow to draw", args.data) };
                 ferroflow_core::io::write_bytes(path, histogram_svg(&args.data.to_string(), flow).as_bytes())?;
@@ -161,7 +161,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
                 usage!("there is no augmentation {}; there are {}", args.augment, augment::NAMES.join(", "));
             };
             let order = Order::new(source.len(), 0);
-            let bench = loader::bench(source, order, capacity, args.count, move |sample, seed| {
+            let bench = loader::bench(source, order, capacity, args.count.get(), move |sample, seed| {
                 augment.apply(sample, &mut Random::new(seed, &[]), 0)
             })?;
             if args.json {

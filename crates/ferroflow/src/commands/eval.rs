@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     io::Write,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
 };
 
@@ -51,7 +52,7 @@ pub struct Args {
     baseline: Option<String>,
     /// Take at most this many pairs of each
     #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    limit: Option<NonZeroUsize>,
     /// Also average over batches of N pairs, as evaluation loops over batches do
     #[arg(long, value_name = "N")]
     average_batches: Option<usize>,
@@ -240,8 +241,9 @@ fn measure(
     mut gallery: Option<&mut Gallery>,
     mut save: Option<(PathBuf, &mut Outputs)>,
 ) -> anyhow::Result<DataResult> {
-    let protocol = Protocol { limit: args.limit, batch: args.average_batches };
-    let total = source.len().map_or(args.limit, |len| Some(len.min(args.limit.unwrap_or(len))));
+    let limit = args.limit.map(NonZeroUsize::get);
+    let protocol = Protocol { limit, batch: args.average_batches };
+    let total = source.len().map_or(limit, |len| Some(len.min(limit.unwrap_or(len))));
     let bar =
         if args.json { indicatif::ProgressBar::hidden() } else { progress::bar(total.unwrap_or(0) as u64, "pairs") };
     let mut failed = None;

@@ -9,7 +9,7 @@ use anyhow::Context;
 use ferroflow_net::{
     Model, Weights,
     weights::{
-        Provenance, convert,
+        Converted, Extra, Provenance, convert,
         export::{self, Target},
         import,
         store::{self, Precision},
@@ -56,6 +56,12 @@ struct Import {
     /// Set an option of the network; it is stored with the weights
     #[arg(long = "option", value_name = "KEY=VALUE", requires = "arch")]
     options: Vec<String>,
+    /// Take the weights under this key of a training checkpoint: state_dict_ema, say, for averaged ones
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Leave out tensors that are no parameter of the network: metrics, constants of a loss
+    #[arg(long)]
+    ignore_extra: bool,
     /// Under which licence the weights may be used
     #[arg(long, alias = "license")]
     licence: Option<String>,
@@ -210,10 +216,14 @@ fn import_checkpoint(args: Import, session: &mut Session) -> anyhow::Result<()> 
     session.files.reads(&args.file);
     session.files.plan(&args.output, "the weights")?;
     session.files.prepare()?;
-    let checkpoint = import::import(&args.file)?;
+    let checkpoint = import::import_entry(&args.file, args.key.as_deref())?;
     let (format, skipped) = (checkpoint.format, checkpoint.contents.skipped);
+    let others = checkpoint.contents.other_entries.clone();
+    let entry = checkpoint.contents.entry.clone();
+    let extra = if args.ignore_extra { Extra::Ignore } else { Extra::Refuse };
     let network = args.arch.as_deref().map(|name| (name, &options));
-    let mut stored = convert(checkpoint, network).with_context(|| args.file.display().to_string())?;
+    let Converted { mut stored, undecided, ignored } =
+        convert(checkpoint, network, extra).with_context(|| args.file.display().to_string())?;
     stored.provenance.license = args.licence.or(stored.provenance.license);
     stored.provenance.training_data = args.trained_on.or(stored.provenance.training_data);
     let precision = if args.half { Precision::F16 } else { Precision::F32 };
@@ -225,7 +235,28 @@ fn import_checkpoint(args: Import, session: &mut Session) -> anyhow::Result<()> 
         stored.model.name,
         stored.model.graph.parameter_count()
     )?;
+    if let Some(entry) = entry {
+        writeln!(session.out, "taken from the entry `{entry}`")?;
+    }
+    for other in others {
+        writeln!(session.out, "the entry `{other}` holds weights too: --key {other} takes those")?;
+    }
     writeln!(session.out, "left out: {skipped}")?;
+    if ignored > 0 {
+        writeln!(session.out, "left out: {ignored} tensors that are no parameters")?;
+    }
+    if let [taken, others @ ..] = &undecided[..]
+        && !others.is_empty()
+    {
+        writeln!(
+            session.out,
+            "nothing in the file says whose implementation it is of: taken as {taken}. Weights of {} look the same and compute \
+             something else; for those: --arch {} --option variant={}",
+            others.join(" and "),
+            stored.model.name,
+            others[0]
+        )?;
+    }
     if stored.provenance.license.is_none() {
         writeln!(session.out, "no licence is stated in the file; --licence TEXT stores one")?;
     }

@@ -25,6 +25,24 @@ pub enum ImportError {
         /// The file.
         path: PathBuf,
     },
+    /// A file that is often taken for a checkpoint.
+    #[error("{}: this is {what}", path.display())]
+    NotWeights {
+        /// The file.
+        path: PathBuf,
+        /// What it is, and what gives the weights.
+        what: String,
+    },
+    /// The file holds no weights under this key.
+    #[error("{}: no weights under the key `{key}`; there are {}", path.display(), list(.entries))]
+    NoEntry {
+        /// The file.
+        path: PathBuf,
+        /// What was asked for.
+        key: String,
+        /// The keys under which there are tensors.
+        entries: Vec<String>,
+    },
     /// The file breaks its own format: truncated, overwritten, or made up.
     #[error("damaged {format} file: {reason}; fetch it again")]
     Damaged {
@@ -66,6 +84,11 @@ pub enum ImportError {
         /// Its format.
         format: Format,
     },
+}
+
+/// The keys, or that there are none.
+fn list(entries: &[String]) -> String {
+    if entries.is_empty() { "none: its tensors stand by themselves".into() } else { entries.join(", ") }
 }
 
 impl ImportError {

@@ -8,6 +8,7 @@
 //! really there before memory is asked for, and the values may not take more than [`EXPANSION`] times the file's size.
 
 mod error;
+mod foreign;
 mod mindspore;
 mod pytorch;
 mod safetensors;
@@ -76,6 +77,10 @@ pub struct Contents {
     pub tensors: Vec<Tensor>,
     /// What was left out, counted.
     pub skipped: Skipped,
+    /// The key under which a training checkpoint keeps these tensors.
+    pub entry: Option<String>,
+    /// Further keys under which it keeps weights, averaged ones say; [`import_entry`] takes those.
+    pub other_entries: Vec<String>,
     /// Numbers beside the weights: `epoch`, `global_step`, `best_EPE`, `div_flow`, ...
     pub numbers: BTreeMap<String, f64>,
     /// Words beside the weights: `arch`, the metadata of a safetensors file, ...
@@ -127,12 +132,23 @@ impl Imported {
 ///
 /// `path` may also name a TensorFlow bundle by its prefix, its index, one of its shards, or the directory whose
 /// `checkpoint` file points to it.
+///
+/// Of several state dicts in one file, the one named `state_dict`, `model`, ... is read, and averaged weights (`model_ema`, ...)
+/// where there are no others.
 pub fn import(path: &Path) -> Result<Imported, ImportError> {
+    import_entry(path, None)
+}
+
+/// As [`import`], of the weights under `key` if one is given: `state_dict_ema`, say.
+///
+/// # Errors
+/// As [`import`]; and if there are none under that key.
+pub fn import_entry(path: &Path, key: Option<&str>) -> Result<Imported, ImportError> {
     let path = tensorflow::locate(path)?;
     let format = detect(&path)?;
     let mut files = vec![path.clone()];
     let contents = match format {
-        Format::PytorchZip | Format::PytorchLegacy | Format::PytorchTar => pytorch::read(&path, format)?,
+        Format::PytorchZip | Format::PytorchLegacy | Format::PytorchTar => pytorch::read(&path, format, key)?,
         Format::Safetensors => with_file(&path, safetensors::read)?,
         Format::Mindspore => with_file(&path, mindspore::read)?,
         Format::TensorflowBundle => {
@@ -140,6 +156,10 @@ pub fn import(path: &Path) -> Result<Imported, ImportError> {
             files.extend(shards);
             contents
         }
+    };
+    let contents = match (format, key) {
+        (Format::Safetensors | Format::Mindspore | Format::TensorflowBundle, Some(key)) => under(contents, key, &path)?,
+        _ => contents,
     };
     let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let source = match format {
@@ -160,7 +180,27 @@ pub fn detect(path: &Path) -> Result<Format, ImportError> {
         .or_else(|| safetensors::detect(&head, length))
         .or_else(|| tensorflow::detect(&mut file, length))
         .or_else(|| mindspore::detect(&head, length))
-        .ok_or_else(|| ImportError::UnknownFormat { path: path.to_path_buf() })
+        .ok_or_else(|| match foreign::by_head(&head) {
+            Some(what) => ImportError::NotWeights { path: path.to_path_buf(), what },
+            None => ImportError::UnknownFormat { path: path.to_path_buf() },
+        })
+}
+
+/// The tensors whose names begin with `key`, a dot or a slash, without that; of a format whose names are flat.
+fn under(mut contents: Contents, key: &str, path: &Path) -> Result<Contents, ImportError> {
+    let rest = |name: &str| Some(name.strip_prefix(key)?.strip_prefix(['.', '/'])?.to_string());
+    let heads = contents.tensors.iter().filter_map(|t| Some(t.name.split_once(['.', '/'])?.0.to_string()));
+    let entries: std::collections::BTreeSet<String> = heads.collect();
+    let all = contents.tensors.len();
+    contents.tensors =
+        contents.tensors.into_iter().filter_map(|t| Some(Tensor { name: rest(&t.name)?, ..t })).collect();
+    contents.skipped.other += all - contents.tensors.len();
+    contents.entry = Some(key.to_string());
+    if contents.tensors.is_empty() {
+        let entries = entries.into_iter().take(20).collect();
+        return Err(ImportError::NoEntry { path: path.to_path_buf(), key: key.to_string(), entries });
+    }
+    Ok(contents)
 }
 
 fn with_file(

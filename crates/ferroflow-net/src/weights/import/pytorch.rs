@@ -5,14 +5,14 @@
 //! unfold into a large pickle); what tied and expanded tensors may materialise is bounded; and a pickle that names
 //! anything outside the libraries checkpoints are made of is refused, although the reader would only ignore it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
 use pytorch_reader::{DType, PickleValue, PytorchError, PytorchReader};
 
-use super::{Budget, Contents, Element, Format, ImportError, Tensor, slots};
+use super::{Budget, Contents, Element, Format, ImportError, Tensor, foreign, slots};
 
 /// Packages whose types appear in checkpoints beside the weights: settings, paths, numbers, callbacks.
 const KNOWN_PACKAGES: [&str; 18] = [
@@ -57,6 +57,10 @@ const KNOWN_BUILTINS: [&str; 14] = [
 /// Keys under which training scripts keep the weights; the first that is there counts.
 const STATE_DICTS: [&str; 5] = ["state_dict", "model_state_dict", "model", "net", "params"];
 
+/// Keys of weights averaged over training steps, which stand beside the weights themselves or alone.
+const AVERAGED: [&str; 7] =
+    ["ema_state_dict", "state_dict_ema", "model_ema", "ema_model", "ema", "params_ema", "averaged_model"];
+
 /// The container, from its magic number.
 pub(super) fn detect(head: &[u8]) -> Option<Format> {
     /// 0x1950a86a20f9469cfc6c, little-endian, as the first pickle of a legacy stream holds it.
@@ -72,27 +76,59 @@ pub(super) fn detect(head: &[u8]) -> Option<Format> {
     }
 }
 
-/// Every weight of the file.
-pub(super) fn read(path: &Path, format: Format) -> Result<Contents, ImportError> {
+/// Every weight of the file, or those under `key`.
+pub(super) fn read(path: &Path, format: Format, key: Option<&str>) -> Result<Contents, ImportError> {
     let length = std::fs::metadata(path).map_err(|e| ImportError::io(path, e))?.len();
+    let not_weights = |what| ImportError::NotWeights { path: path.to_path_buf(), what };
     if format == Format::PytorchZip {
+        if let Some(what) = foreign::by_archive(path) {
+            return Err(not_weights(what));
+        }
         refuse_compression(path)?;
     }
+    // What keeps the reader from reading is often that the file is of another kind.
+    let explained = |error: ImportError| match &error {
+        ImportError::Io { .. } => error,
+        _ => foreign::by_pickle(path).map_or(error, not_weights),
+    };
     let mut contents = Contents::default();
-    match PytorchReader::read_pickle_data(path, None).map_err(|e| error(path, format, e))? {
+    match PytorchReader::read_pickle_data(path, None).map_err(|e| explained(error(path, format, e)))? {
         PickleValue::Dict(root) => {
             root.values().try_for_each(refuse_foreign_code)?;
             notes("", &PickleValue::Dict(root), &mut contents);
         }
         other => {
-            refuse_foreign_code(&other)?;
-            return Err(ImportError::damaged(format, "its root is not a dictionary"));
+            let error = refuse_foreign_code(&other).err();
+            return Err(explained(
+                error.unwrap_or_else(|| ImportError::damaged(format, "its root is not a dictionary")),
+            ));
         }
     }
-    let tensors = PytorchReader::new(path).map_err(|e| error(path, format, e))?.into_tensors();
+    let tensors = PytorchReader::new(path).map_err(|e| explained(error(path, format, e)))?.into_tensors();
     let tensors: BTreeMap<String, _> = tensors.into_iter().collect();
-    let within = |key: &&&str| tensors.keys().any(|n| n.strip_prefix(**key).is_some_and(|n| n.starts_with('.')));
-    let state_dict = STATE_DICTS.iter().find(within).map(|key| format!("{key}."));
+    if tensors.is_empty()
+        && let Some(what) = foreign::by_pickle(path)
+    {
+        return Err(not_weights(what));
+    }
+    let within = |key: &str| tensors.keys().any(|n| n.strip_prefix(key).is_some_and(|n| n.starts_with('.')));
+    let held: Vec<&str> = STATE_DICTS.into_iter().chain(AVERAGED).filter(|key| within(key)).collect();
+    let entry = match key {
+        Some(key) if within(key) => Some(key),
+        Some(key) => {
+            let heads = tensors.keys().filter_map(|name| Some(name.split_once('.')?.0.to_string()));
+            let entries: BTreeSet<String> = heads.collect();
+            return Err(ImportError::NoEntry {
+                path: path.to_path_buf(),
+                key: key.to_string(),
+                entries: entries.into_iter().take(20).collect(),
+            });
+        }
+        None => held.first().copied(),
+    };
+    contents.entry = entry.map(Into::into);
+    contents.other_entries = held.into_iter().filter(|key| Some(*key) != entry).map(Into::into).collect();
+    let state_dict = entry.map(|key| format!("{key}."));
 
     let mut budget = Budget::new(format, length);
     for (path_in_file, tensor) in &tensors {

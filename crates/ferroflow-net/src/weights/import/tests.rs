@@ -139,6 +139,45 @@ fn files_that_lie_are_refused_by_name() {
 }
 
 #[test]
+fn files_that_are_taken_for_checkpoints_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, bytes, words) in samples::mistaken() {
+        let error = import(&write(dir.path(), name, &bytes)).expect_err(name);
+        assert!(matches!(error, ImportError::NotWeights { .. }), "{name}: {error}");
+        assert!(error.to_string().contains(words), "{name}: {error}");
+    }
+}
+
+#[test]
+fn averaged_weights_are_named_and_can_be_chosen() {
+    let dir = tempfile::tempdir().unwrap();
+    let read = |keys: &[&str], key| import_entry(&write(dir.path(), "net.pt", &samples::checkpoint(keys)), key);
+    for (keys, key, taken, others) in [
+        (&["state_dict", "state_dict_ema"][..], None, "state_dict", &["state_dict_ema"][..]),
+        (&["state_dict", "state_dict_ema"], Some("state_dict_ema"), "state_dict_ema", &["state_dict"]),
+        (&["model", "ema"], None, "model", &["ema"]),
+        (&["ema_state_dict"], None, "ema_state_dict", &[]),
+        (&["model_ema"], None, "model_ema", &[]),
+        (&["teacher", "student"], Some("student"), "student", &[]),
+    ] {
+        let contents = read(keys, key).unwrap().contents;
+        let names: Vec<&str> = contents.tensors.iter().map(|t| t.name.as_str()).collect();
+        assert_eq!(names, ["a.weight", "b"], "{keys:?}");
+        assert_eq!(
+            (contents.entry.as_deref(), &contents.other_entries[..]),
+            (Some(taken), &others.iter().map(|o| o.to_string()).collect::<Vec<_>>()[..])
+        );
+        assert_eq!(contents.skipped.other, 2 * (keys.len() - 1), "{keys:?}");
+    }
+    let error = read(&["model", "ema"], Some("averaged")).unwrap_err().to_string();
+    assert!(error.contains("there are ema, model"), "{error}");
+    let (name, bytes) = samples(dir.path()).into_iter().find(|(name, _)| name.ends_with(".safetensors")).unwrap();
+    let path = write(dir.path(), &name, &bytes);
+    assert_eq!(import_entry(&path, Some("a")).unwrap().contents.tensors[0].name, "weight");
+    assert!(matches!(import_entry(&path, Some("c")), Err(ImportError::NoEntry { .. })));
+}
+
+#[test]
 #[ignore = "writes the seeds of the fuzz targets"]
 fn write_fuzz_seeds() {
     let dir = tempfile::tempdir().unwrap();

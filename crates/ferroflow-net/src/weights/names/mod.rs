@@ -7,14 +7,18 @@
 mod sniklaus;
 mod uflow;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 
+use crate::graph::Param;
 use crate::model::{Model, ModelError};
 use crate::weights::import::{Format, Imported, Tensor};
 
-/// Prefixes that frameworks and training scripts put before every name.
-const WRAPPERS: [&str; 7] = ["module.", "model.", "network.", "net.", "_orig_mod.", "_backbone.", "fp32_vars/"];
+/// Prefixes that frameworks and training scripts put before every name of a network.
+const WRAPPERS: [&str; 5] = ["model.", "network.", "net.", "_backbone.", "fp32_vars/"];
+
+/// Parts of a name that stand for a wrapper wherever it was put: of `torch.compile`, of parallel training.
+const WRAPPER_PARTS: [&str; 2] = ["_orig_mod", "module"];
 
 /// Why a checkpoint is no network's.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +31,17 @@ pub enum MatchError {
         /// What differs.
         difference: Difference,
     },
-    /// Of no network at all.
+    /// Not one tensor is a parameter of any network.
+    #[error(
+        "none of these {count} tensors, `{first}` the first, is a parameter of a network known here (`ferroflow models` lists them)"
+    )]
+    Nothing {
+        /// How many tensors the file has.
+        count: usize,
+        /// Name of the first.
+        first: String,
+    },
+    /// Of no network as a whole.
     #[error("these are the weights of no network known here; closest is `{closest}`: {difference}")]
     Unknown {
         /// The network with most tensors in common.
@@ -52,6 +66,11 @@ pub struct Difference {
 }
 
 impl Difference {
+    /// Whether every parameter has its tensor, and there are more.
+    pub fn is_only_extra(&self) -> bool {
+        self.missing.is_empty() && self.misshapen.is_empty() && !self.extra.is_empty()
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.missing.is_empty() && self.extra.is_empty() && self.misshapen.is_empty()
@@ -71,12 +90,27 @@ impl fmt::Display for Difference {
         list(f, "missing", &self.missing)?;
         list(f, "extra", &self.extra)?;
         let misshapen = self.misshapen.iter().map(|(name, has, wants)| format!("{name} {has:?} instead of {wants:?}"));
-        list(f, "misshapen", &misshapen.collect::<Vec<_>>())
+        list(f, "misshapen", &misshapen.collect::<Vec<_>>())?;
+        if self.is_only_extra() {
+            write!(f, "\n  the others are the whole network: --ignore-extra leaves these out")?;
+        }
+        Ok(())
     }
 }
 
-/// The network a checkpoint belongs to, its options as the file's origin asks.
-pub fn recognise(file: &Imported) -> Result<Model, MatchError> {
+/// What to do with tensors that are no parameter of the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Extra {
+    /// Refuse the file.
+    #[default]
+    Refuse,
+    /// Leave them out.
+    Ignore,
+}
+
+/// The network a checkpoint belongs to, its options as the file's origin asks; of several with [`Extra::Ignore`] the one with
+/// the most parameters.
+pub fn recognise(file: &Imported, extra: Extra) -> Result<Model, MatchError> {
     if let Some(name) = file.contents.words.get(super::store::MODEL) {
         let options = file.contents.words.get(super::store::OPTIONS);
         let options = options.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
@@ -96,20 +130,53 @@ pub fn recognise(file: &Imported) -> Result<Model, MatchError> {
             }
         }
     }
-    let mut closest: Option<(usize, Model)> = None;
+    // Most in common, then fewest differences.
+    let mut closest: Option<(usize, usize, Model)> = None;
+    let mut largest: Option<Model> = None;
     for (name, options) in candidates {
         let model = Model::with_options(name, &options)?;
-        let differences = differences(&model, &tensors);
-        if differences == 0 {
+        let common = common(&model, &tensors);
+        let parameters = model.graph.params.len();
+        if common == parameters && tensors.len() == parameters {
             return Ok(model);
         }
-        if closest.as_ref().is_none_or(|(fewest, _)| differences < *fewest) {
-            closest = Some((differences, model));
+        if common == parameters && largest.as_ref().is_none_or(|l| l.graph.params.len() < parameters) {
+            largest = Some(model.clone());
+        }
+        let different = parameters + tensors.len() - 2 * common;
+        if closest.as_ref().is_none_or(|&(most, fewest, _)| (common, fewest) > (most, different)) {
+            closest = Some((common, different, model));
         }
     }
-    let (closest, difference) =
-        closest.map(|(_, model)| (model.name.to_string(), compare(&model, &tensors))).unwrap_or_default();
-    Err(MatchError::Unknown { closest, difference })
+    if let (Extra::Ignore, Some(model)) = (extra, largest) {
+        return Ok(model);
+    }
+    match closest {
+        Some((1.., _, model)) => {
+            Err(MatchError::Unknown { closest: model.name.to_string(), difference: compare(&model, &tensors) })
+        }
+        _ => {
+            let first = file.contents.tensors.first().map(|t| t.name.clone()).unwrap_or_default();
+            Err(MatchError::Nothing { count: file.contents.tensors.len(), first })
+        }
+    }
+}
+
+/// The other implementations whose weights look exactly like these, as values of the option `variant`: nothing in the file
+/// says which one they are of, only the user can.
+pub fn undecided(file: &Imported, model: &Model) -> Vec<String> {
+    let stated = file.contents.words.contains_key(super::store::MODEL) || model.options.contains_key("variant");
+    if stated || Origin::of(file) != Origin::Other {
+        return Vec::new();
+    }
+    let options = Model::options_of(model.name).unwrap_or_default();
+    let variants = options.into_iter().filter(|option| option.key == "variant").flat_map(|option| option.values);
+    let alike = |value: &String| {
+        let changed = [("variant".to_string(), value.clone())];
+        let other = Model::with_options(model.name, &model.options.clone().into_iter().chain(changed).collect());
+        other.is_ok_and(|other| other.graph.params == model.graph.params)
+    };
+    variants.filter(alike).collect()
 }
 
 /// The network of this name for a checkpoint; what `options` leaves open is taken from the file's origin.
@@ -120,15 +187,18 @@ pub fn network(file: &Imported, name: &str, options: &BTreeMap<String, String>) 
 }
 
 /// A checkpoint's tensors as the parameters of `model`, by name, in PyTorch's element order.
-pub fn assign(file: Imported, model: &Model) -> Result<Vec<(String, super::Tensor)>, MatchError> {
+pub fn assign(file: Imported, model: &Model, extra: Extra) -> Result<Vec<(String, super::Tensor)>, MatchError> {
     let difference = compare(model, &by_parameter(&file));
-    if !difference.is_empty() {
+    let ignored = extra == Extra::Ignore && difference.is_only_extra();
+    if !difference.is_empty() && !ignored {
         return Err(MatchError::NotThese { name: model.name.to_string(), difference });
     }
     let shapes: HashMap<&str, &[usize]> =
         model.graph.params.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
     let names = parameter_names(&file);
-    let tensors = names.into_iter().zip(file.contents.tensors).map(|(name, tensor)| {
+    let parameters =
+        names.into_iter().zip(file.contents.tensors).filter(|(name, _)| shapes.contains_key(name.as_str()));
+    let tensors = parameters.map(|(name, tensor)| {
         let shape = shapes.get(name.as_str()).map_or(tensor.shape, |s| s.to_vec());
         let data = model.layout.read_stored(&shape, tensor.data);
         (name, super::Tensor { shape, data })
@@ -181,18 +251,35 @@ impl Origin {
     }
 }
 
+/// The names without wrappers, in the file's order. What a framework puts before every name of the network it does not put
+/// before a metric or a loss beside it: a prefix of most names is taken off those that have it.
+fn bare_names(file: &Imported) -> Vec<String> {
+    let whole = || file.contents.tensors.iter().map(|t| t.name.as_str());
+    let parts = |name: &str| name.split('.').filter(|p| !WRAPPER_PARTS.contains(p)).collect::<Vec<_>>().join(".");
+    let mut bare: Vec<String> = whole().map(parts).collect();
+    let wraps =
+        |names: &[String], wrapper: &str| 2 * names.iter().filter(|n| n.starts_with(wrapper)).count() > names.len();
+    while let Some(wrapper) = WRAPPERS.iter().find(|w| wraps(&bare, w)) {
+        for name in &mut bare {
+            if let Some(rest) = name.strip_prefix(wrapper) {
+                *name = rest.to_string();
+            }
+        }
+    }
+    // Two tensors of one name would hide each other.
+    let distinct: HashSet<&String> = bare.iter().collect();
+    if distinct.len() == bare.len() { bare } else { whole().map(Into::into).collect() }
+}
+
 /// The name of the parameter that each of the file's tensors would be, in the file's order.
 fn parameter_names(file: &Imported) -> Vec<String> {
     let origin = Origin::of(file);
-    let mut bare: Vec<&str> = file.contents.tensors.iter().map(|t| t.name.as_str()).collect();
-    while let Some(wrapper) = WRAPPERS.iter().find(|w| !bare.is_empty() && bare.iter().all(|n| n.starts_with(**w))) {
-        bare.iter_mut().for_each(|n| *n = &n[wrapper.len()..]);
-    }
+    let bare = bare_names(file);
     let translate = |name: &str| match origin {
         Origin::Sniklaus => sniklaus::to_nvlabs(name),
         _ => uflow::canonical(name).or_else(|| batch_norm(name)),
     };
-    bare.iter().map(|name| translate(name).unwrap_or_else(|| name.to_string())).collect()
+    bare.into_iter().map(|name| translate(&name).unwrap_or(name)).collect()
 }
 
 fn by_parameter(file: &Imported) -> HashMap<String, &Tensor> {
@@ -212,17 +299,12 @@ fn batch_norm(name: &str) -> Option<String> {
     Some(format!("{layer}.{last}"))
 }
 
-/// How many names and shapes keep these tensors from being the model's: what [`compare`] lists, without listing a file's
-/// names for every network there is.
-fn differences(model: &Model, tensors: &HashMap<String, &Tensor>) -> usize {
-    let (mut known, mut misshapen) = (0, 0);
-    for param in &model.graph.params {
-        if let Some(tensor) = tensors.get(&param.name) {
-            known += 1;
-            misshapen += usize::from(tensor.shape != model.layout.stored_shape(&param.shape));
-        }
-    }
-    model.graph.params.len() - known + misshapen + tensors.len() - known
+/// How many parameters of the model have their tensor, in the right shape.
+fn common(model: &Model, tensors: &HashMap<String, &Tensor>) -> usize {
+    let fits = |param: &&Param| {
+        tensors.get(&param.name).is_some_and(|tensor| tensor.shape == model.layout.stored_shape(&param.shape))
+    };
+    model.graph.params.iter().filter(fits).count()
 }
 
 /// What keeps these tensors from being the model's.

@@ -50,7 +50,7 @@ const TABLES: [(&str, &str, Format, &[(&str, &str)]); 25] = [
 fn every_reference_table_is_recognised() {
     for (table, name, format, options) in TABLES {
         let Some(file) = hollow(format, table) else { return };
-        let model = recognise(&file).unwrap_or_else(|e| panic!("{table}: {e}"));
+        let model = recognise(&file, Extra::Refuse).unwrap_or_else(|e| panic!("{table}: {e}"));
         let options: BTreeMap<String, String> = options.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         assert_eq!((model.name, &model.options), (name, &options), "{table}");
     }
@@ -73,11 +73,11 @@ fn wrappers_and_foreign_names_are_taken_off() {
     let Some(mut wrapped) = hollow(Format::PytorchZip, "pwcnet_nodc") else { return };
     wrapped.contents.tensors.iter_mut().for_each(|t| t.name.insert_str(0, "module.model."));
     wrapped.contents.words.insert("pytorch-lightning_version".into(), "2.0".into());
-    assert_eq!(recognise(&wrapped).unwrap().name, "pwcnet-nodc");
+    assert_eq!(recognise(&wrapped, Extra::Refuse).unwrap().name, "pwcnet-nodc");
 
     let Some(mut light) = hollow(Format::PytorchZip, "lightflow") else { return };
     light.contents.numbers.insert("div_flow".into(), 10.0);
-    assert_eq!(recognise(&light).unwrap().options["div-flow"], "10");
+    assert_eq!(recognise(&light, Extra::Refuse).unwrap().options["div-flow"], "10");
 
     let Some(mut norms) = hollow(Format::Mindspore, "FlowNet2S_bn") else { return };
     for t in &mut norms.contents.tensors {
@@ -91,7 +91,7 @@ fn wrappers_and_foreign_names_are_taken_off() {
         };
         t.name = format!("{layer}.{last}");
     }
-    assert_eq!(recognise(&norms).unwrap().name, "flownet2-s-bn");
+    assert_eq!(recognise(&norms, Extra::Refuse).unwrap().name, "flownet2-s-bn");
 }
 
 #[test]
@@ -131,8 +131,8 @@ fn tensorflow_values_are_transposed_both_ways() {
         data: Stream::new("ferroflow-golden", name).tensor(shape.iter().product(), *scale, *offset),
     });
     let file = file(Format::TensorflowBundle, tensors.collect());
-    let model = recognise(&file).unwrap();
-    let weights = Weights::new(&model.graph, assign(file.clone(), &model).unwrap()).unwrap();
+    let model = recognise(&file, Extra::Refuse).unwrap();
+    let weights = Weights::new(&model.graph, assign(file.clone(), &model, Extra::Refuse).unwrap()).unwrap();
     for (param, values) in model.graph.params.iter().zip(weights.iter()) {
         let tensor = file.contents.tensors.iter().find(|t| t.name == param.name).unwrap();
         if let (&[kh, kw, c, d], &[x, y, ..]) = (&tensor.shape[..], &param.shape[..]) {
@@ -151,11 +151,74 @@ fn what_does_not_fit_is_listed() {
     file.contents.tensors[0].shape = vec![1, 2, 3];
     let gone = file.contents.tensors.remove(7).name;
     file.contents.tensors.push(Tensor { name: "stray".into(), shape: vec![1], data: vec![0.0] });
-    let error = recognise(&file).unwrap_err().to_string();
+    let error = recognise(&file, Extra::Refuse).unwrap_err().to_string();
     for word in ["lightflow", gone.as_str(), "stray", "[1, 2, 3] instead of"] {
         assert!(error.contains(word), "{word}: {error}");
     }
     let model = network(&file, "lightflow", &BTreeMap::new()).unwrap();
-    assert_eq!(differences(&model, &by_parameter(&file)), 3);
-    assert!(matches!(assign(file, &model), Err(MatchError::NotThese { .. })));
+    let tensors = by_parameter(&file);
+    assert_eq!((common(&model, &tensors), tensors.len()), (model.graph.params.len() - 2, model.graph.params.len()));
+    assert!(matches!(assign(file, &model, Extra::Refuse), Err(MatchError::NotThese { .. })));
+}
+
+/// The shapes of state dicts that public bug reports show.
+#[test]
+fn checkpoint_shapes() {
+    let Some(plain) = hollow(Format::PytorchZip, "pwcdcnet") else { return };
+    let renamed = |name: &dyn Fn(&str) -> String| {
+        let mut file = plain.clone();
+        file.contents.tensors.iter_mut().for_each(|t| t.name = name(&t.name));
+        file
+    };
+    let compiled = |name: &str| {
+        let (layer, rest) = name.split_once('.').unwrap();
+        format!("{layer}._orig_mod.{rest}")
+    };
+    let names: [&dyn Fn(&str) -> String; 5] = [
+        &compiled,
+        &|n| format!("module._orig_mod.{n}"),
+        &|n| format!("_orig_mod.module.{n}"),
+        &|n| format!("model.module.net.{n}"),
+        &|n| n.replacen('.', ".module.", 1),
+    ];
+    for (i, name) in names.into_iter().enumerate() {
+        let model = recognise(&renamed(name), Extra::Refuse).unwrap_or_else(|e| panic!("{i}: {e}"));
+        assert_eq!(model.name, "pwcnet", "{i}");
+    }
+    // Lightning's, with a metric beside the network.
+    let mut metric = renamed(&|n| format!("model.{n}"));
+    metric.contents.tensors.push(Tensor { name: "metric.epe".into(), shape: vec![1], data: vec![0.0] });
+    let error = recognise(&metric, Extra::Refuse).unwrap_err().to_string();
+    for part in ["closest is `pwcnet`", "1 extra: metric.epe", "--ignore-extra"] {
+        assert!(error.contains(part), "{error}");
+    }
+    let model = recognise(&metric, Extra::Ignore).unwrap();
+    assert_eq!(assign(metric, &model, Extra::Ignore).unwrap().len(), model.graph.params.len());
+    // Most tensors in common, however many others there are.
+    let mut crowd = plain.clone();
+    for i in 0..500 {
+        crowd.contents.tensors.push(Tensor { name: format!("head.{i}"), shape: vec![i], data: Vec::new() });
+    }
+    assert!(recognise(&crowd, Extra::Refuse).unwrap_err().to_string().contains("closest is `pwcnet`"));
+    let strange = renamed(&|n| format!("stem/{n}"));
+    assert!(matches!(recognise(&strange, Extra::Ignore), Err(MatchError::Nothing { .. })));
+    // Two names that a wrapper's removal would make one stay apart.
+    let mut twice = plain.clone();
+    let doubled: Vec<Tensor> =
+        plain.contents.tensors.iter().map(|t| Tensor { name: format!("module.{}", t.name), ..t.clone() }).collect();
+    twice.contents.tensors.extend(doubled);
+    let error = recognise(&twice, Extra::Refuse).unwrap_err().to_string();
+    assert!(error.contains("closest is `pwcnet`") && error.contains("module."), "{error}");
+}
+
+#[test]
+fn implementations_with_the_same_parameters_are_told_of() {
+    let Some(mut file) = hollow(Format::PytorchZip, "pwcdcnet") else { return };
+    let model = recognise(&file, Extra::Refuse).unwrap();
+    assert_eq!(undecided(&file, &model), ["nvlabs", "sniklaus", "ptlflow"]);
+    let chosen = network(&file, "pwcnet", &BTreeMap::from([("variant".to_string(), "ptlflow".to_string())])).unwrap();
+    assert!(undecided(&file, &chosen).is_empty());
+    file.contents.words.insert("pytorch-lightning_version".into(), "2.0".into());
+    let model = recognise(&file, Extra::Refuse).unwrap();
+    assert!(model.options["variant"] == "ptlflow" && undecided(&file, &model).is_empty());
 }

@@ -43,8 +43,13 @@ fn integers(values: &[u8]) -> Vec<u8> {
     tuple(&values.iter().map(|&v| vec![b'K', v]).collect::<Vec<_>>())
 }
 
-/// The state dict as `torch.save` pickles it; tensors refer to the storages "0" and "1".
+/// The state dict as `torch.save` pickles it.
 fn state_dict() -> Vec<u8> {
+    pickle(&tensors())
+}
+
+/// A dictionary of both tensors; they refer to the storages "0" and "1".
+fn tensors() -> Vec<u8> {
     let mut items = b"}(".to_vec();
     for (key, (name, shape)) in NAMES.iter().enumerate() {
         let stride: Vec<u8> = (0..shape.len()).map(|i| shape[i + 1..].iter().product()).collect();
@@ -65,7 +70,42 @@ fn state_dict() -> Vec<u8> {
         items.extend(b"R");
     }
     items.extend(b"u");
-    pickle(&items)
+    items
+}
+
+/// A training checkpoint in today's container: both tensors under each of these keys.
+pub(super) fn checkpoint(keys: &[&str]) -> Vec<u8> {
+    let mut root = b"}(".to_vec();
+    for key in keys {
+        root.extend(text(key));
+        root.extend(tensors());
+    }
+    root.extend(b"u");
+    zip_of(&pickle(&root))
+}
+
+/// Files that are taken for checkpoints: a name, the bytes, and words of what they are.
+pub(super) fn mistaken() -> Vec<(&'static str, Vec<u8>, &'static str)> {
+    let array =
+        [b"}".to_vec(), text("a"), b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(K\0tC\x01btRs".to_vec()]
+            .concat();
+    let module =
+        [b"c__main__\nM\n)\x81}".to_vec(), text("_modules"), b"ctorch.nn.modules.conv\nConv2d\n)\x81sb".to_vec()]
+            .concat();
+    let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:aaaa\nsize 37508264\n";
+    let page = b"\n<!DOCTYPE html><html><head><title>Google Drive - Virus scan warning</title>";
+    let script: [(&str, &[u8]); 3] =
+        [("net/data.pkl", b"\x80\x02N."), ("net/constants.pkl", b"\x80\x02)."), ("net/code/__torch__.py", b"")];
+    vec![
+        ("lfs.pt", pointer.to_vec(), "Git LFS pointer to a file of 37508264 bytes"),
+        ("page.pt", page.to_vec(), "web page"),
+        ("arrays.pkl", pickle(&array), "plain Python pickle"),
+        ("arrays.pt", zip_of(&pickle(&array)), "NumPy arrays"),
+        ("arrays.npz", archive(&[("a.npy", b"\x93NUMPY")], true), "NumPy archive"),
+        ("module.pt", zip_of(&pickle(&module)), "whole module"),
+        ("script.pt", archive(&script, false), "TorchScript"),
+        ("pictures.zip", archive(&[("1.png", b"x")], false), "without the data.pkl"),
+    ]
 }
 
 /// An archive of uncompressed entries, or of compressed ones.
@@ -81,12 +121,12 @@ pub(super) fn archive(entries: &[(&str, &[u8])], compressed: bool) -> Vec<u8> {
 }
 
 fn zip() -> Vec<u8> {
-    let entries: [(&str, &[u8]); 4] = [
-        ("net/data.pkl", &state_dict()),
-        ("net/data/0", &values(0)),
-        ("net/data/1", &values(1)),
-        ("net/version", b"3\n"),
-    ];
+    zip_of(&state_dict())
+}
+
+fn zip_of(pickle: &[u8]) -> Vec<u8> {
+    let entries: [(&str, &[u8]); 4] =
+        [("net/data.pkl", pickle), ("net/data/0", &values(0)), ("net/data/1", &values(1)), ("net/version", b"3\n")];
     archive(&entries, false)
 }
 
