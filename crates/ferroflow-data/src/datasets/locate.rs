@@ -121,7 +121,7 @@ fn kinds(folder: &Path) -> Vec<(String, usize)> {
         }
     }
     let mut kinds: Vec<_> = counts.into_iter().collect();
-    kinds.sort_by(|a, b| b.1.cmp(&a.1));
+    kinds.sort_by_key(|kind| std::cmp::Reverse(kind.1));
     kinds.truncate(SHOWN);
     kinds
 }
