@@ -171,10 +171,15 @@ pub fn undecided(file: &Imported, model: &Model) -> Vec<String> {
     }
     let options = Model::options_of(model.name).unwrap_or_default();
     let variants = options.into_iter().filter(|option| option.key == "variant").flat_map(|option| option.values);
+    let tensors = by_parameter(file);
     let alike = |value: &String| {
         let changed = [("variant".to_string(), value.clone())];
         let other = Model::with_options(model.name, &model.options.clone().into_iter().chain(changed).collect());
-        other.is_ok_and(|other| other.graph.params == model.graph.params)
+        // Not the tables themselves: implementations name the same parameters in other orders.
+        other.is_ok_and(|other| {
+            let parameters = other.graph.params.len();
+            parameters == model.graph.params.len() && common(&other, &tensors) == parameters
+        })
     };
     variants.filter(alike).collect()
 }
