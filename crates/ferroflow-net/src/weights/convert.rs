@@ -51,7 +51,8 @@ pub fn convert(
         Some((name, options)) => names::network(&file, name, options)?,
         None => names::recognise(&file, extra)?,
     };
-    let (provenance, undecided) = (provenance(&file), names::undecided(&file, &model));
+    let (provenance, undecided) =
+        (provenance(&file), names::undecided(&file, &model, network.map(|(_, options)| options)));
     let ignored = file.contents.tensors.len().saturating_sub(model.graph.params.len());
     let weights = Weights::new(&model.graph, names::assign(file, &model, extra)?)?;
     Ok(Converted { stored: Stored { model, weights, provenance }, undecided, ignored })

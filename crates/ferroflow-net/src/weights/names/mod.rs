@@ -162,15 +162,18 @@ pub fn recognise(file: &Imported, extra: Extra) -> Result<Model, MatchError> {
     }
 }
 
-/// The other implementations whose weights look exactly like these, as values of the option `variant`: nothing in the file
-/// says which one they are of, only the user can.
-pub fn undecided(file: &Imported, model: &Model) -> Vec<String> {
-    let stated = file.contents.words.contains_key(super::store::MODEL) || model.options.contains_key("variant");
-    if stated || Origin::of(file) != Origin::Other {
+/// The implementations whose weights look exactly like these, as values of the option `variant`, the model's own first: nothing
+/// in the file says which one they are of, only the user can. None where the user has (`given`), the file does, or only one fits.
+pub fn undecided(file: &Imported, model: &Model, given: Option<&BTreeMap<String, String>>) -> Vec<String> {
+    let stated = given.is_some_and(|options| options.contains_key("variant"));
+    if stated || file.contents.words.contains_key(super::store::MODEL) || Origin::of(file) != Origin::Other {
         return Vec::new();
     }
     let options = Model::options_of(model.name).unwrap_or_default();
-    let variants = options.into_iter().filter(|option| option.key == "variant").flat_map(|option| option.values);
+    let variants: Vec<String> =
+        options.into_iter().filter(|option| option.key == "variant").flat_map(|option| option.values).collect();
+    // A network is its reference's, the first, unless its options say otherwise.
+    let Some(own) = model.options.get("variant").or(variants.first()).cloned() else { return Vec::new() };
     let tensors = by_parameter(file);
     let alike = |value: &String| {
         let changed = [("variant".to_string(), value.clone())];
@@ -181,7 +184,8 @@ pub fn undecided(file: &Imported, model: &Model) -> Vec<String> {
             parameters == model.graph.params.len() && common(&other, &tensors) == parameters
         })
     };
-    variants.filter(alike).collect()
+    let others: Vec<String> = variants.into_iter().filter(|value| *value != own && alike(value)).collect();
+    if others.is_empty() { Vec::new() } else { [own].into_iter().chain(others).collect() }
 }
 
 /// The network of this name for a checkpoint; what `options` leaves open is taken from the file's origin.
