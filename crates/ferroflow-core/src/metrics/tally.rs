@@ -222,7 +222,7 @@ impl Tally {
 
 /// The first `i` with `error <= (i + 1) / 20`, decided by that comparison and not by a rounded product.
 fn wauc_step(error: f64) -> Option<usize> {
-    let guess = (error * 20.0) as usize;
+    let guess = ((error * 20.0) as usize).min(WAUC_STEPS);
     (guess.saturating_sub(1)..guess + 2).find(|&i| error <= (i + 1) as f64 / 20.0).filter(|&i| i < WAUC_STEPS)
 }
 
