@@ -114,8 +114,8 @@ fn a_run_can_be_made_longer_and_survives_a_damaged_checkpoint() {
 /// generator, the loss, the gradient or the optimiser shows here. The processor's caches decide between algorithms that
 /// round differently: so not to the last bit.
 const DEFAULT_LOSSES: [f64; 12] = [
-    19.793437, 20.276256, 19.661157, 20.592907, 23.057837, 28.113875, 24.169864, 23.552330, 20.544966, 74.165404,
-    25.257446, 13.449810,
+    19.793437, 20.276256, 19.661157, 20.592907, 23.057837, 28.113875, 24.169864, 23.552330, 20.544966, 90.223413,
+    37.469852, 13.318069,
 ];
 
 #[test]
