@@ -8,6 +8,7 @@ pub(crate) struct Setting<C: 'static> {
     key: &'static str,
     help: &'static str,
     values: Values<C>,
+    interchangeable: bool,
 }
 
 enum Values<C: 'static> {
@@ -22,7 +23,7 @@ impl<C> Setting<C> {
         help: &'static str,
         values: &'static [(&'static str, fn(&mut C))],
     ) -> Self {
-        Self { key, help, values: Values::Choice(values) }
+        Self { key, help, values: Values::Choice(values), interchangeable: false }
     }
 
     /// A number in a range.
@@ -32,7 +33,14 @@ impl<C> Setting<C> {
         range: RangeInclusive<f64>,
         set: fn(&mut C, f64),
     ) -> Self {
-        Self { key, help, values: Values::Number(range, set) }
+        Self { key, help, values: Values::Number(range, set), interchangeable: false }
+    }
+
+    /// Weights trained with one value serve with another: what is read outside a frame, how often a step is repeated. Other
+    /// options decide which parameters there are, or what the values of the parameters mean.
+    pub(crate) const fn interchangeable(mut self) -> Self {
+        self.interchangeable = true;
+        self
     }
 
     fn describe(&self) -> OptionHelp {
@@ -40,7 +48,7 @@ impl<C> Setting<C> {
             Values::Choice(values) => values.iter().map(|(word, _)| word.to_string()).collect(),
             Values::Number(range, _) => vec![format!("{}..={}", range.start(), range.end())],
         };
-        OptionHelp { key: self.key, values, help: self.help }
+        OptionHelp { key: self.key, values, help: self.help, interchangeable: self.interchangeable }
     }
 
     fn apply(&self, config: &mut C, value: &str) -> bool {
@@ -67,6 +75,8 @@ pub struct OptionHelp {
     pub values: Vec<String>,
     /// What it decides.
     pub help: &'static str,
+    /// Whether weights trained with one value serve with another.
+    pub interchangeable: bool,
 }
 
 /// An option that a network does not have, or not with this value.

@@ -7,8 +7,8 @@ use std::{
 
 use ferroflow_core::Size;
 use ferroflow_net::{
-    Graph, Model,
-    graph::Sizes,
+    Graph, Model, Weights,
+    graph::{Shape, Sizes},
     training::{Differentiable, Gradients, TrainingError, TrainingOptions},
     weights::{
         Provenance,
@@ -20,11 +20,12 @@ use serde_json::json;
 use crate::{
     checkpoint::{self, CheckpointError, Exact},
     clock::Clock,
-    data::Batches,
+    data::{Batch, Batches},
     error::TrainError,
     folder::Folder,
     init::Origin,
     log::{Log, Report, Times},
+    loss::{Loss, Tally},
     optimiser::norm,
     recipe::Recipe,
     state::State,
@@ -228,25 +229,27 @@ impl Run {
                 device = device_for(crop)?;
             }
 
-            // Forward and backward, as often as gradients are to be averaged.
+            // Forward and backward, as often as a step has passes: together they are one large batch.
             gradients.clear();
+            let passes = (0..recipe.accumulate).map(|_| batches.take()).collect::<Result<Vec<_>, _>>()?;
+            let whole = match &passes[..] {
+                [_] => None,
+                _ => Some(tally(&loss, &model, &mut *device, &state.weights, &passes)?),
+            };
             let (mut value, mut epe, mut samples) = (0.0, 0.0, Vec::new());
-            let share = 1.0 / recipe.accumulate as f64;
-            for pass in 0..recipe.accumulate {
+            for (pass, batch) in passes.into_iter().enumerate() {
                 if pass > 0 && stop.load(Ordering::Relaxed) {
                     // As if the step had not begun: going on does it again.
                     state.restore(&statistics, |_| true);
                     break 'steps;
                 }
-                let batch = batches.take()?;
                 let outputs = device.forward(&state.weights, [&batch.frames[0], &batch.frames[1]])?;
-                let mut graded = loss.grade(&outputs, &batch.truth, model.pyramid_unit)?;
-                value += share * graded.value;
-                epe += share * graded.epe;
+                let mut graded = loss.grade_part(&outputs, &batch.truth, model.pyramid_unit, whole.as_deref())?;
+                value += graded.value;
+                epe += graded.epe;
                 samples.extend(batch.ids);
-                let factor = (scale * share) as f32;
-                if factor != 1.0 {
-                    graded.gradients.iter_mut().flat_map(|g| &mut g.data).for_each(|g| *g *= factor);
+                if scale != 1.0 {
+                    graded.gradients.iter_mut().flat_map(|g| &mut g.data).for_each(|g| *g *= scale as f32);
                 }
                 device.backward(&graded.gradients, &mut gradients)?;
                 device.update_statistics(STATISTICS, &mut state.weights);
@@ -290,6 +293,9 @@ impl Run {
                 let report = state.progress.window.report(step, rate, scale as f32, clock.lap(&batches));
                 log.line(&report)?;
                 watch(Event::Logged(&report));
+                if report.epe > sensible(crop) {
+                    watch(Event::Warning(diverged(&format!("steps up to {step}"), report.epe)));
+                }
                 events.scalars(step, &report.scalars()).map_err(TrainError::Events)?;
                 state.progress.window = Default::default();
             }
@@ -379,7 +385,11 @@ impl Run {
             scores.push(score);
         }
         let Some(error) = overall(&scores) else { return Ok(scores) };
-        let best = state.progress.best.is_none_or(|Exact(b)| error < b);
+        let lost = scores.iter().find(|score| !score.is_sensible());
+        if let Some(score) = lost {
+            watch(Event::Warning(diverged(&score.data, score.epe)));
+        }
+        let best = lost.is_none() && state.progress.best.is_none_or(|Exact(b)| error < b);
         log.line(&json!({ "step": step, "validation": scores, "best": best, "time": { "seconds": seconds } }))?;
         if best {
             state.progress.best = Some(Exact(error));
@@ -421,6 +431,43 @@ impl Run {
         let path = self.folder.weights().join(format!("{name}.safetensors"));
         Ok(store::write(&path, model, state.best_guess(), &provenance, Precision::F32)?)
     }
+}
+
+/// What all passes of a step hold together, for each output of the network.
+fn tally(
+    loss: &Loss,
+    model: &Model,
+    device: &mut dyn Differentiable,
+    weights: &Weights,
+    passes: &[Batch],
+) -> Result<Vec<Tally>, TrainError> {
+    let nodes = loss.outputs(&model.graph)?;
+    let mut whole = vec![Tally::default(); nodes.len()];
+    for batch in passes {
+        let part = if loss.needs_penalties() {
+            let outputs = device.forward(weights, [&batch.frames[0], &batch.frames[1]])?;
+            loss.measure(&outputs, &batch.truth, model.pyramid_unit)?
+        } else {
+            let [n, _, height, width] = batch.truth.flow.shape;
+            let shapes = model.graph.shapes(&Sizes::new(n, height, width)).map_err(TrainingError::from)?;
+            let outputs: Vec<Shape> = nodes.iter().map(|node| shapes[node.0 as usize]).collect();
+            loss.count(&outputs, &batch.truth, model.pyramid_unit)?
+        };
+        whole.iter_mut().zip(part).for_each(|(whole, part)| *whole += part);
+    }
+    Ok(whole)
+}
+
+/// No flow between frames of this size is longer on average, pixels: weights that say so have diverged.
+fn sensible(crop: Size) -> f64 {
+    10.0 * f64::hypot(crop.height as f64, crop.width as f64)
+}
+
+fn diverged(on: &str, epe: f64) -> String {
+    format!(
+        "the flow is {epe:.3e} px off on average ({on}), beyond any sense: the run has diverged; lower lr, clip the gradients \
+         (clip), or begin with a warmup"
+    )
 }
 
 #[cfg(test)]

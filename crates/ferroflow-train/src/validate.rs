@@ -45,6 +45,14 @@ pub struct Score {
     pub zero_epe: f64,
 }
 
+impl Score {
+    /// Whether the estimates may be flows: untrained weights are worse than zero flow, but not by so much.
+    pub fn is_sensible(&self) -> bool {
+        // (Not a number is not sensible.)
+        self.epe <= 10.0 * self.zero_epe.max(10.0)
+    }
+}
+
 /// A picture for TensorBoard.
 pub struct Picture {
     /// The data set and the pair.

@@ -152,12 +152,12 @@ impl FlowNet2Config {
                 ("align-corners", |c| c.set_grid(Grid::AlignCorners)),
                 ("asymmetric", |c| c.set_grid(Grid::Asymmetric)),
             ],
-        ),
+        ).interchangeable(),
         Setting::choice(
             "upsample-filter",
             "x4 upsampling after the third network and after SD",
             &[("nearest", |c| c.set_filter(Filter::Nearest)), ("bilinear", |c| c.set_filter(Filter::Bilinear))],
-        ),
+        ).interchangeable(),
         Setting::choice(
             "warp-border",
             "what the warp reads outside the second frame",
@@ -168,10 +168,10 @@ impl FlowNet2Config {
                 ("extrapolate", |c| c.warp_border = WarpBorder::Extrapolate),
                 ("caffe", |c| c.warp_border = WarpBorder::Caffe),
             ],
-        ),
+        ).interchangeable(),
         Setting::number("norm-floor", "smallest sum of squares in the brightness error", 0.0..=1.0, |c, v| {
             c.norm_floor = v as f32;
-        }),
+        }).interchangeable(),
         Setting::number("sd-scale", "SD's prediction times this is pixels", 1e-6..=1e3, |c, v| {
             c.sd_scale = v as f32;
             c.fusion_sd_scale = v as f32;

@@ -83,13 +83,13 @@ impl PwcNetConfig {
             ("align-corners", |c| c.output_grid = Grid::AlignCorners),
             ("asymmetric", |c| c.output_grid = Grid::Asymmetric),
         ],
-    );
+    ).interchangeable();
     const MASK_THRESHOLD: Setting<Self> = Setting::number(
         "mask-threshold",
         "weight of the neighbours inside the image below which a warped pixel is zero",
         0.0..=1.0,
         |c, v| c.mask_threshold = v as f32,
-    );
+    ).interchangeable();
 
     pub(crate) const SETTINGS: &'static [Setting<Self>] = &[
         Setting::choice(

@@ -91,7 +91,7 @@ impl UFlowConfig {
             ("align-corners", |c| c.grid = Grid::AlignCorners),
             ("asymmetric", |c| c.grid = Grid::Asymmetric),
         ],
-    );
+    ).interchangeable();
     const COST_ACTIVATION: Setting<Self> = Setting::choice(
         "cost-activation",
         "what follows the cost volume",
@@ -101,7 +101,7 @@ impl UFlowConfig {
         "normalize-over",
         "what features are normalised over",
         &[("pair", |c| c.moments = MomentsOver::Pair), ("batch", |c| c.moments = MomentsOver::Batch)],
-    );
+    ).interchangeable();
 
     pub(crate) const SETTINGS: &'static [Setting<Self>] = &[
         Self::GRID,

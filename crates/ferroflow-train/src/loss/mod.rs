@@ -10,7 +10,9 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use ferroflow_net::{Graph, NodeId, PyramidUnit, training::Values};
+use std::ops::AddAssign;
+
+use ferroflow_net::{Graph, NodeId, PyramidUnit, graph::Shape, training::Values};
 use rayon::prelude::*;
 
 pub use named::{LossConfig, NAMES};
@@ -117,38 +119,93 @@ impl Loss {
 
     /// The loss of `outputs` `[N, 2, h, w]`, finest first, and its gradients. `unit` is that of the network's pyramid.
     pub fn grade(&self, outputs: &[Values], truth: &Truth, unit: PyramidUnit) -> Result<Graded, LossError> {
-        let unit = match self.reads {
-            Reads::Pyramid => unit,
-            Reads::Flow => PyramidUnit::Pixels(1.0),
-        };
+        self.grade_part(outputs, truth, unit, None)
+    }
+
+    /// The share that a part of a batch has in the loss of the whole: the shares of all parts add up to the loss of one
+    /// large batch, and so do their gradients, also where one part knows more pixels than another. `whole` holds the
+    /// [tallies](Tally) of all parts together, one for each output; without it the part is the whole.
+    pub fn grade_part(
+        &self,
+        outputs: &[Values],
+        truth: &Truth,
+        unit: PyramidUnit,
+        whole: Option<&[Tally]>,
+    ) -> Result<Graded, LossError> {
         let mut graded = Graded { value: 0.0, epe: 0.0, gradients: Vec::with_capacity(outputs.len()) };
-        // Iterations of one level share its target.
-        let mut last: Option<Target> = None;
-        for (index, (output, &weight)) in outputs.iter().zip(&self.weights).enumerate() {
-            let target = match last.take() {
-                Some(target) if target.shape[2..] == output.shape[2..] => target,
-                _ => truth.at([output.shape[2], output.shape[3]], self.reduction, unit)?,
-            };
-            if target.shape[0] != output.shape[0] {
-                return Err(size_error(output, truth));
-            }
-            let level = self.level(output, last.insert(target), weight);
+        let shapes = outputs.iter().map(|output| output.shape);
+        self.each_level(shapes, truth, unit, |index, target| {
+            let output = &outputs[index];
+            let (sums, gradient) = self.compare(output, target);
+            let level = self.level(&sums, gradient, target, whole.map(|w| w[index]), self.weights[index]);
             graded.value += level.value;
             if index == 0 {
                 graded.epe = level.epe;
             }
             graded.gradients.push(level.gradient);
-        }
+        })?;
         Ok(graded)
     }
 
-    /// One output against its target.
-    fn level(&self, output: &Values, target: &Target, weight: f32) -> Level {
-        let [n, _, h, w] = output.shape;
+    /// What a part of a batch adds to the tallies of the whole, by the truth alone: outputs of these shapes, finest first.
+    pub fn count(&self, shapes: &[Shape], truth: &Truth, unit: PyramidUnit) -> Result<Vec<Tally>, LossError> {
+        let mut tallies = Vec::with_capacity(shapes.len());
+        self.each_level(shapes.iter().copied(), truth, unit, |_, target| {
+            let known = target.known.iter().filter(|&&known| known).count();
+            tallies.push(Tally { pairs: target.shape[0], known, penalty: 0.0 });
+        })?;
+        Ok(tallies)
+    }
+
+    /// What a part of a batch adds to the tallies of the whole, with its penalties: what a loss needs that
+    /// [is no sum](Self::needs_penalties) over the parts.
+    pub fn measure(&self, outputs: &[Values], truth: &Truth, unit: PyramidUnit) -> Result<Vec<Tally>, LossError> {
+        let mut tallies = Vec::with_capacity(outputs.len());
+        self.each_level(outputs.iter().map(|output| output.shape), truth, unit, |index, target| {
+            tallies.push(self.compare(&outputs[index], target).0.tally(target.shape[0]));
+        })?;
+        Ok(tallies)
+    }
+
+    /// Whether the share of a part depends on the penalties of the other parts, and not on their truth alone.
+    pub fn needs_penalties(&self) -> bool {
+        matches!(self.sum, Sum::WholeLevel { .. })
+    }
+
+    /// The targets of outputs of these shapes, one after the other.
+    fn each_level(
+        &self,
+        shapes: impl Iterator<Item = Shape>,
+        truth: &Truth,
+        unit: PyramidUnit,
+        mut look: impl FnMut(usize, &Target),
+    ) -> Result<(), LossError> {
+        let unit = match self.reads {
+            Reads::Pyramid => unit,
+            Reads::Flow => PyramidUnit::Pixels(1.0),
+        };
+        // Iterations of one level share its target.
+        let mut last: Option<Target> = None;
+        for (index, shape) in shapes.enumerate().take(self.weights.len()) {
+            let target = match last.take() {
+                Some(target) if target.shape[2..] == shape[2..] => target,
+                _ => truth.at([shape[2], shape[3]], self.reduction, unit)?,
+            };
+            if target.shape[0] != shape[0] {
+                return Err(size_error(shape, truth));
+            }
+            look(index, last.insert(target));
+        }
+        Ok(())
+    }
+
+    /// One output against its target: the sums of the penalties, and the derivatives of that sum.
+    fn compare(&self, output: &Values, target: &Target) -> (Sums, Values) {
+        let [_, _, h, w] = output.shape;
         let pixels = h * w;
         let mut gradient = Values::zeros(output.shape);
         // Each image's sums by themselves, added in their order: the same bits for any number of threads.
-        let sums: Vec<ImageSums> = (
+        let images: Vec<Sums> = (
             gradient.data.par_chunks_exact_mut(2 * pixels),
             output.data.par_chunks_exact(2 * pixels),
             target.flow.par_chunks_exact(2 * pixels),
@@ -157,24 +214,54 @@ impl Loss {
             .into_par_iter()
             .map(|(gradient, output, target, known)| self.penalty.image(output, target, known, gradient))
             .collect();
-        let penalty: f64 = sums.iter().map(|s| s.penalty).sum();
-        let error: f64 = sums.iter().map(|s| s.error).sum();
-        let known: usize = sums.iter().map(|s| s.known).sum();
+        let sums = Sums {
+            penalty: images.iter().map(|s| s.penalty).sum(),
+            error: images.iter().map(|s| s.error).sum(),
+            known: images.iter().map(|s| s.known).sum(),
+        };
+        (sums, gradient)
+    }
+
+    /// From the sums of a part of the batch to its share in the value of the level.
+    fn level(&self, sums: &Sums, mut gradient: Values, target: &Target, whole: Option<Tally>, weight: f32) -> Level {
+        let part = sums.tally(target.shape[0]);
+        let whole = whole.unwrap_or(part);
         let mean = |count: usize| if count == 0 { 0.0 } else { 1.0 / count as f64 };
         // The value, and its derivative with respect to the sum of the penalties.
         let (value, slope) = match self.sum {
-            Sum::MeanOfValues => (penalty * mean(2 * known), mean(2 * known)),
-            Sum::MeanOfPixels => (penalty * mean(known), mean(known)),
-            Sum::PerPair => (penalty * mean(n), mean(n)),
+            Sum::MeanOfValues => (part.penalty * mean(2 * whole.known), mean(2 * whole.known)),
+            Sum::MeanOfPixels => (part.penalty * mean(whole.known), mean(whole.known)),
+            Sum::PerPair => (part.penalty * mean(whole.pairs), mean(whole.pairs)),
             Sum::WholeLevel { epsilon, power } => {
-                let (base, power) = (penalty * mean(n) + f64::from(epsilon), f64::from(power));
-                let slope = if base > 0.0 { power * base.powf(power - 1.0) * mean(n) } else { 0.0 };
-                (base.powf(power), slope)
+                let (base, power) = (whole.penalty * mean(whole.pairs) + f64::from(epsilon), f64::from(power));
+                let slope = if base > 0.0 { power * base.powf(power - 1.0) * mean(whole.pairs) } else { 0.0 };
+                // It is no sum over pairs: each is said to have the same part in it.
+                (base.powf(power) * (part.pairs as f64 * mean(whole.pairs)), slope)
             }
         };
         let factor = (f64::from(weight) * slope) as f32;
         gradient.data.par_iter_mut().with_min_len(1 << 14).for_each(|g| *g *= factor);
-        Level { value: f64::from(weight) * value, epe: error * f64::from(target.unit) * mean(known), gradient }
+        let epe = sums.error * f64::from(target.unit) * mean(whole.known);
+        Level { value: f64::from(weight) * value, epe, gradient }
+    }
+}
+
+/// What the loss of a whole batch depends on, for one output of the network: tallies of its parts add up.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// Pairs.
+    pub pairs: usize,
+    /// Pixels of the output where the truth is known.
+    pub known: usize,
+    /// Sum of the penalties over them; 0 where [counted](Loss::count) by the truth alone.
+    pub penalty: f64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, part: Self) {
+        self.pairs += part.pairs;
+        self.known += part.known;
+        self.penalty += part.penalty;
     }
 }
 
@@ -184,17 +271,23 @@ struct Level {
     gradient: Values,
 }
 
-/// Over the known pixels of one image.
-struct ImageSums {
+/// Over known pixels.
+struct Sums {
     penalty: f64,
     /// Lengths of the differences, in the output's unit.
     error: f64,
     known: usize,
 }
 
-fn size_error(output: &Values, truth: &Truth) -> LossError {
-    let three = |[n, _, h, w]: [usize; 4]| [n, h, w];
-    LossError::Size { level: three(output.shape), truth: three(truth.flow.shape) }
+impl Sums {
+    fn tally(&self, pairs: usize) -> Tally {
+        Tally { pairs, known: self.known, penalty: self.penalty }
+    }
+}
+
+fn size_error(output: Shape, truth: &Truth) -> LossError {
+    let three = |[n, _, h, w]: Shape| [n, h, w];
+    LossError::Size { level: three(output), truth: three(truth.flow.shape) }
 }
 
 /// What weight decay as a part of the loss adds to its value: `decay / 2 * sum of squares` (tfoptflow's regulariser).

@@ -1,6 +1,6 @@
 //! What a difference between two flows costs at a pixel.
 
-use super::ImageSums;
+use super::Sums;
 
 /// `(measure(difference) + epsilon) ^ power`: every per-pixel penalty of the projects.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,7 +29,7 @@ impl Penalty {
     pub const L2: Self = Self { measure: Measure::Squared, epsilon: 0.0, power: 0.5 };
 
     /// Sums over an image `[2, h, w]`; writes the derivatives of the sum of the penalties.
-    pub(super) fn image(&self, output: &[f32], target: &[f32], known: &[bool], gradient: &mut [f32]) -> ImageSums {
+    pub(super) fn image(&self, output: &[f32], target: &[f32], known: &[bool], gradient: &mut [f32]) -> Sums {
         // One loop for each power that is common, so that it is known at compile time.
         match (self.measure, self.power) {
             (Measure::Absolute, 1.0) => self.sums(output, target, known, gradient, |base| (base, 1.0)),
@@ -51,11 +51,11 @@ impl Penalty {
         known: &[bool],
         gradient: &mut [f32],
         raise: impl Fn(f32) -> (f32, f32),
-    ) -> ImageSums {
+    ) -> Sums {
         let pixels = known.len();
         let ((u, v), (tu, tv)) = (output.split_at(pixels), target.split_at(pixels));
         let (gu, gv) = gradient.split_at_mut(pixels);
-        let mut sums = ImageSums { penalty: 0.0, error: 0.0, known: 0 };
+        let mut sums = Sums { penalty: 0.0, error: 0.0, known: 0 };
         for i in 0..pixels {
             if !known[i] {
                 (gu[i], gv[i]) = (0.0, 0.0);

@@ -153,6 +153,57 @@ fn gradients_are_the_slopes_of_the_values() {
     }
 }
 
+/// Pairs of which one knows a sixth of its pixels and the other nearly all: what a step of two passes sees.
+#[test]
+fn the_shares_of_the_parts_are_the_loss_of_the_whole() {
+    let pixels = 16 * 16;
+    let flow: Vec<f32> = Stream::new("s", "parts").tensor(2 * 2 * pixels, 9.0, 0.0);
+    let known: Vec<bool> = (0..2 * pixels).map(|i| if i < pixels { i % 6 == 0 } else { i % 50 != 0 }).collect();
+    let truth = |pairs: std::ops::Range<usize>| {
+        let shape = [pairs.len(), 2, 16, 16];
+        let data = flow[pairs.start * 2 * pixels..pairs.end * 2 * pixels].to_vec();
+        Truth::new(Values { shape, data }, known[pairs.start * pixels..pairs.end * pixels].to_vec())
+    };
+    for (name, _) in NAMES {
+        let loss = loss(name);
+        let sizes: &[usize] = if loss.reads == Reads::Flow { &[16] } else { &[8, 8, 4] };
+        let sides = &sizes[..sizes.len().min(loss.weights.len())];
+        let outputs = |pairs: std::ops::Range<usize>| -> Vec<Values> {
+            let level = |(at, &side): (usize, &usize)| {
+                let all: Vec<f32> = Stream::new("s", &format!("{name}{at}")).tensor(4 * side * side, 0.5, 0.0);
+                let data = all[pairs.start * 2 * side * side..pairs.end * 2 * side * side].to_vec();
+                Values { shape: [pairs.len(), 2, side, side], data }
+            };
+            sides.iter().enumerate().map(level).collect()
+        };
+        let large = loss.grade(&outputs(0..2), &truth(0..2), PX20).unwrap();
+        let parts = [0..1, 1..2];
+        let mut whole = vec![Tally::default(); sides.len()];
+        for part in &parts {
+            let (outputs, truth) = (outputs(part.clone()), truth(part.clone()));
+            let shapes: Vec<_> = outputs.iter().map(|output| output.shape).collect();
+            let counted = loss.count(&shapes, &truth, PX20).unwrap();
+            let measured = loss.measure(&outputs, &truth, PX20).unwrap();
+            for (sum, (counted, measured)) in whole.iter_mut().zip(counted.into_iter().zip(measured)) {
+                assert_eq!(counted, Tally { penalty: 0.0, ..measured }, "{name}");
+                *sum += if loss.needs_penalties() { measured } else { counted };
+            }
+        }
+        let shares = parts.map(|part| {
+            loss.grade_part(&outputs(part.clone()), &truth(part.clone()), PX20, Some(&whole)).unwrap()
+        });
+        let close = |a: f64, b: f64| (a - b).abs() <= 1e-6 * b.abs().max(1e-9);
+        assert!(close(shares.iter().map(|s| s.value).sum(), large.value), "{name}");
+        assert!(close(shares.iter().map(|s| s.epe).sum(), large.epe), "{name}");
+        for (level, large) in large.gradients.iter().enumerate() {
+            let parts = shares.iter().flat_map(|share| &share.gradients[level].data);
+            for (part, large) in parts.zip(&large.data) {
+                assert!((part - large).abs() <= 1e-6 * large.abs().max(1e-9), "{name}: {part} and {large}");
+            }
+        }
+    }
+}
+
 #[test]
 fn equal_flows_have_gradient_zero() {
     let shape = [1, 2, 8, 8];
