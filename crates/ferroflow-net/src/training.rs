@@ -3,6 +3,8 @@
 //! An executor is built for a graph, a batch, a size, the nodes to read and the parameters to train. The loop computes a
 //! loss and its gradient from the outputs; [`Differentiable::backward`] carries that gradient to the parameters.
 
+use ferroflow_core::memory::Shortage;
+
 use crate::graph::{Graph, NodeId, ParamId, Shape, ShapeError, Sizes};
 use crate::weights::{Weights, WeightsError};
 
@@ -119,6 +121,9 @@ pub enum TrainingError {
         /// Values given.
         got: usize,
     },
+    /// More memory than there is.
+    #[error("a training step of this batch and crop: {0}; make batch smaller (accumulate makes up for it), or crop")]
+    Memory(Shortage),
     /// The device failed.
     #[error("{device} failed: {reason}")]
     Device {

@@ -1,29 +1,29 @@
 //! Weights to start from.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use ferroflow_net::{
-    Model, Weights,
+    Model, ModelError, Weights,
     graph::ParamId,
-    weights::{
-        Provenance,
-        store::{self, StoreError},
-    },
+    weights::{self, OpenError, Opened, Provenance},
 };
 use serde::{Deserialize, Serialize};
 
-use crate::Recipe;
+use crate::{Recipe, TrainError, recipe::InitOptions};
 
 /// Weights that do not fit the network to be trained.
 #[derive(Debug, thiserror::Error)]
 pub enum InitError {
     /// The file cannot be read.
     #[error("init: {file}: {source}")]
-    Store {
+    Open {
         /// The file.
         file: String,
         /// Why.
-        source: StoreError,
+        source: Box<OpenError>,
     },
     /// It holds something that the network does not have.
     #[error(
@@ -39,6 +39,23 @@ pub enum InitError {
         /// The network to be trained.
         model: &'static str,
     },
+    /// It was made with an option that the recipe, or another file, contradicts.
+    #[error(
+        "init: the weights of {file} were made with {held}, and {says}, which gives them another meaning: {remedy}"
+    )]
+    Contradiction {
+        /// The file.
+        file: String,
+        /// The option, with its value in the file.
+        held: String,
+        /// Who says otherwise, and what.
+        says: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The network does not exist with the options of the weights.
+    #[error("init: {0}")]
+    Model(#[from] ModelError),
 }
 
 /// What a file of first weights said of itself: weights trained from it say so too.
@@ -92,13 +109,81 @@ impl Origin {
     }
 }
 
+/// The recipe with the options that the weights of `init` were made with, and what nothing in their files decides.
+///
+/// # Errors
+/// If one of them contradicts the recipe or another file, and the recipe does not insist.
+pub fn settle(mut recipe: Recipe) -> Result<(Recipe, Vec<String>), TrainError> {
+    let asked = recipe.options.clone();
+    // Option, value, and the file that said so.
+    let mut told: BTreeMap<String, (String, String)> = BTreeMap::new();
+    let mut doubts = Vec::new();
+    let files: Vec<(String, String)> = recipe.init.clone().into_iter().collect();
+    for (prefix, file) in &files {
+        let opened = open(&recipe, prefix, file)?;
+        doubts.extend(opened.doubt().map(|doubt| format!("init: {file}: {doubt}")));
+        let made_with = &opened.stored.model;
+        for option in Model::options_of(&recipe.model).map_err(InitError::from)? {
+            let key = option.key;
+            // A checkpoint that says nothing may be of any kind; a file of this program is then of the default one.
+            let held = opened.stated.get(key).cloned();
+            let means_the_same = |value: &str| {
+                let with = |value: &str| {
+                    let changed = [(key.to_string(), value.to_string())];
+                    Model::with_options(made_with.name, &made_with.options.clone().into_iter().chain(changed).collect())
+                };
+                let stated = held.as_deref().map_or_else(|| Ok(made_with.clone()), with);
+                match (stated, with(value)) {
+                    (Ok(a), Ok(b)) => a.graph == b.graph && a.pyramid_unit == b.pyramid_unit,
+                    // Not an option of the part that these weights are for.
+                    _ => true,
+                }
+            };
+            let contradiction = |other: Option<&str>, value: &str| InitError::Contradiction {
+                file: file.clone(),
+                held: held.as_ref().map_or_else(|| format!("the default of {key}"), |held| format!("{key}={held}")),
+                says: format!("{} says {key}={value}", other.unwrap_or("the recipe")),
+                remedy: match other {
+                    None => format!("leave out options.{key}, or insist with init_options = \"override\""),
+                    Some(_) => {
+                        format!("give weights of one kind, or set options.{key} and init_options = \"override\"")
+                    }
+                },
+            };
+            let decides = recipe.init_options == InitOptions::Stored && !option.interchangeable;
+            match (asked.get(key), &held) {
+                (Some(_), _) if !decides => {}
+                (Some(_), None) if opened.foreign.is_some() => {}
+                (Some(value), _) if means_the_same(value) => {}
+                (Some(value), _) => return Err(contradiction(None, value).into()),
+                (None, None) => {}
+                (None, Some(held)) => match told.get(key) {
+                    Some((value, other)) if decides && !means_the_same(value) => {
+                        return Err(contradiction(Some(other), value).into());
+                    }
+                    Some(_) => {}
+                    None => drop(told.insert(key.to_string(), (held.clone(), file.clone()))),
+                },
+            }
+        }
+    }
+    recipe.options.extend(told.into_iter().map(|(key, (value, _))| (key, value)));
+    recipe.check()?;
+    Ok((recipe, doubts))
+}
+
+fn open(recipe: &Recipe, prefix: &str, file: &str) -> Result<Opened, InitError> {
+    let whole = prefix.is_empty().then_some((recipe.model.as_str(), &recipe.options));
+    weights::open(Path::new(file), whole).map_err(|source| InitError::Open { file: file.into(), source: source.into() })
+}
+
 /// The first weights of a recipe, how many parameters are random, and where the others come from.
 pub fn first_weights(recipe: &Recipe, model: &Model) -> Result<(Weights, usize, Vec<Origin>), InitError> {
     let mut origins = Vec::with_capacity(recipe.init.len());
     let mut weights = Weights::random(&model.graph, recipe.seed);
     let mut random = vec![true; model.graph.params.len()];
     for (prefix, file) in &recipe.init {
-        let stored = store::read(Path::new(file)).map_err(|source| InitError::Store { file: file.clone(), source })?;
+        let stored = open(recipe, prefix, file)?.stored;
         for (param, values) in stored.model.graph.params.iter().zip(stored.weights.iter()) {
             let name = format!("{prefix}{}", param.name);
             let place = model.graph.params.iter().position(|p| p.name == name && p.shape == param.shape);
@@ -119,7 +204,7 @@ pub fn first_weights(recipe: &Recipe, model: &Model) -> Result<(Weights, usize, 
 
 #[cfg(test)]
 mod tests {
-    use ferroflow_net::weights::{Provenance, store::Precision};
+    use ferroflow_net::weights::store::{self, Precision};
 
     use super::*;
 
@@ -146,6 +231,72 @@ mod tests {
         let missing = first_weights(&recipe(&["init=nothing.safetensors".into()]), &half).unwrap_err().to_string();
         assert!(missing.contains("nothing.safetensors"));
     }
+
+    /// A file of LightFlow's weights made with some options.
+    fn stored(folder: &Path, options: &[&str]) -> String {
+        let path = folder.join(format!("{}.safetensors", options.join("-").replace('=', "")));
+        let model = Model::parse("lightflow-0.5", options).unwrap();
+        let weights = Weights::random(&model.graph, 99);
+        store::write(&path, &model, &weights, &Provenance::default(), Precision::F32).unwrap();
+        path.display().to_string()
+    }
+
+    #[test]
+    fn options_of_the_first_weights_hold_unless_the_recipe_insists() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "model = 'lightflow-0.5'\ndata = 'synth:chairs'\nsteps = 4\nbatch = 2\ncrop = '64x64'\nlr = 1e-4\n\
+                    loss = 'lightflow-l1'";
+        let settled = |changes: &[String]| {
+            let (recipe, doubts) = settle(Recipe::parse("test", text, changes).unwrap()).map_err(|e| e.to_string())?;
+            assert_eq!(doubts, [""; 0]);
+            Ok::<_, String>(recipe.options.get("div-flow").cloned())
+        };
+        let init = |options: &[&str]| format!("init={}", stored(folder.path(), options));
+        let one = init(&["div-flow=1"]);
+        assert_eq!(settled(&[]).unwrap(), None);
+        assert_eq!(settled(std::slice::from_ref(&one)).unwrap().as_deref(), Some("1"));
+        // The same number in other words.
+        assert_eq!(settled(&[one.clone(), "options.div-flow=1.0".into()]).unwrap().as_deref(), Some("1.0"));
+        let error = settled(&[one.clone(), "options.div-flow=20".into()]).unwrap_err();
+        assert!(error.contains("div-flow=1, and the recipe says div-flow=20") && error.contains("override"), "{error}");
+        let insist = [one, "options.div-flow=20".into(), "init_options=override".into()];
+        assert_eq!(settled(&insist).unwrap().as_deref(), Some("20"));
+        // What a file of this program leaves out has its default, 20.
+        let plain = init(&[]);
+        assert_eq!(settled(&[plain.clone(), "options.div-flow=20".into()]).unwrap().as_deref(), Some("20"));
+        let error = settled(&[plain, "options.div-flow=5".into()]).unwrap_err();
+        assert!(error.contains("the default of div-flow, and the recipe says div-flow=5"), "{error}");
+    }
+
+    #[test]
+    fn options_that_leave_the_weights_their_meaning_may_differ_and_files_must_agree() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, network: &str, options: &[&str]| {
+            let path = folder.path().join(name);
+            let model = Model::parse(network, options).unwrap();
+            let weights = Weights::random(&model.graph, 99);
+            store::write(&path, &model, &weights, &Provenance::default(), Precision::F16).unwrap();
+            path.display().to_string()
+        };
+        let text: &str =
+            "model = 'rill'\ndata = 'synth:chairs'\nsteps = 4\nbatch = 2\ncrop = '64x64'\nlr = 1e-4\nloss = 'l1'";
+        let settled = |text: &str, changes: &[String]| {
+            settle(Recipe::parse("test", text, changes).unwrap()).map(|(recipe, _)| recipe).map_err(|e| e.to_string())
+        };
+        let rill = format!("init={}", write("rill.safetensors", "rill", &["iterations=2"]));
+        assert_eq!(settled(text, std::slice::from_ref(&rill)).unwrap().options["iterations"], "2");
+        assert_eq!(settled(text, &[rill, "options.iterations=3".into()]).unwrap().options["iterations"], "3");
+
+        let text = text.replace("rill", "lightflow-0.5").replace("'l1'", "'lightflow-l1'");
+        let part = |value: &str| write(value, "lightflow-0.5", &[&format!("div-flow={value}")]);
+        let parts = |a: &str, b: &str| [format!("init={{ \"a.\" = {:?}, \"b.\" = {:?} }}", part(a), part(b))];
+        assert_eq!(settled(&text, &parts("5", "5.0")).unwrap().options["div-flow"], "5");
+        let error = settled(&text, &parts("5", "7")).unwrap_err();
+        assert!(error.contains("were made with div-flow=7") && error.contains("says div-flow=5"), "{error}");
+        let insist: Vec<String> = parts("5", "7").into_iter().chain(["init_options=override".into()]).collect();
+        assert_eq!(settled(&text, &insist).unwrap().options["div-flow"], "5");
+    }
+
     #[test]
     fn weights_say_what_they_come_from() {
         let origin = |prefix: &str, license: Option<&str>| Origin {

@@ -23,7 +23,7 @@ use crate::{
     data::{Batch, Batches},
     error::TrainError,
     folder::Folder,
-    init::Origin,
+    init::{self, Origin},
     log::{Log, Report, Times},
     loss::{Loss, Tally},
     optimiser::norm,
@@ -104,18 +104,24 @@ pub struct Run {
     folder: Folder,
     recipe: Recipe,
     resumed: bool,
+    /// What is to be told when it starts.
+    doubts: Vec<String>,
 }
 
 impl Run {
-    /// A new run in a folder that holds none.
+    /// A new run in a folder that holds none. Its recipe takes over the options that the weights of `init` were made with.
+    ///
+    /// # Errors
+    /// Also if those options contradict the recipe's.
     pub fn new(recipe: Recipe, out: &Path) -> Result<Self, TrainError> {
-        Ok(Self { folder: Folder::create(out, &recipe)?, recipe, resumed: false })
+        let (recipe, doubts) = init::settle(recipe)?;
+        Ok(Self { folder: Folder::create(out, &recipe)?, recipe, resumed: false, doubts })
     }
 
     /// An earlier run, with `key=value` changes of its recipe.
     pub fn resume<S: AsRef<str>>(root: &Path, changes: &[S]) -> Result<Self, TrainError> {
         let (folder, recipe) = Folder::open(root, changes)?;
-        Ok(Self { folder, recipe, resumed: true })
+        Ok(Self { folder, recipe, resumed: true, doubts: Vec::new() })
     }
 
     /// A run of its own that goes on from the newest checkpoint of another and ends: its rate falls along a straight line
@@ -153,7 +159,7 @@ impl Run {
             folder.remove();
             return Err(error.into());
         }
-        Ok(Self { folder, recipe, resumed: true })
+        Ok(Self { folder, recipe, resumed: true, doubts: Vec::new() })
     }
 
     /// What it follows.
@@ -206,6 +212,7 @@ impl Run {
         let mut gradients = Gradients::zeros(graph, &trained);
         let mut validation = Validation::open(recipe)?;
 
+        self.doubts.iter().for_each(|doubt| watch(Event::Warning(doubt.clone())));
         let mut state = self.state(&model, &trained, watch)?;
         let mut crop = recipe.crop_at(state.progress.step);
         let mut device = device_for(crop)?;

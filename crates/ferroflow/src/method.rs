@@ -1,6 +1,9 @@
 //! Which method estimates: the arguments that `estimate`, `eval` and `bench` share.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context;
 use ferroflow_core::{
@@ -11,10 +14,13 @@ use ferroflow_infer::{Estimator, NetworkOptions, dis};
 use ferroflow_kernels::Bf16;
 use ferroflow_net::{
     Model, Weights,
-    weights::store::{self, Stored},
+    weights::{
+        self,
+        store::{self, Stored},
+    },
 };
 
-use crate::{bounds, usage::usage};
+use crate::{bounds, session::note, usage::usage};
 
 /// How to estimate.
 #[derive(clap::Args)]
@@ -24,8 +30,8 @@ pub struct MethodArgs {
     /// weights are for; without weights the network that the program has weights for
     #[arg(short, long)]
     model: Option<String>,
-    /// Weights: a .safetensors file of this program (`ferroflow weights import` makes one from any checkpoint). Default: those
-    /// in the program, which rill has
+    /// Weights: a .safetensors file of this program, or another project's checkpoint (`ferroflow weights import` converts one
+    /// once and for all). Default: those in the program, which rill has
     #[arg(short, long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Set an option of the network (`ferroflow models NAME` lists them); may be repeated
@@ -209,13 +215,24 @@ pub fn builtin_weights(asked: Option<&str>, options: &[String]) -> anyhow::Resul
     };
     let Some(found) = found else { return Ok(None) };
     let stored = store::read_from(found.bytes).with_context(|| format!("the built-in weights of {}", found.name))?;
-    with_options(stored, options, "the program").map(Some)
+    with_options(stored, &pairs(options)?, "the program").map(Some)
 }
 
-/// Reads weights of the network that was asked for, if one was, and sets its options: those that leave its parameters
-/// as they are.
+/// Reads weights of the network that was asked for, if one was: a file of this program, whose options are set as far as that
+/// leaves its parameters as they are, or another project's checkpoint.
 pub fn read_weights(path: &Path, asked: Option<&str>, options: &[String]) -> anyhow::Result<Stored> {
-    let stored = store::read(path).with_context(|| format!("cannot use {}", path.display()))?;
+    let given = pairs(options)?;
+    let network = asked.map(|name| (name, &given));
+    let opened = weights::open(path, network).with_context(|| format!("cannot use {}", path.display()))?;
+    if let Some(format) = opened.foreign {
+        let Stored { model, .. } = &opened.stored;
+        let stated: String = model.options.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+        note!("{}: {format}, taken as {}{stated}", path.display(), model.name);
+        if let Some(doubt) = opened.doubt() {
+            note!("{}: {doubt}", path.display());
+        }
+    }
+    let stored = opened.stored;
     if let Some(asked) = asked
         && Model::named(asked)?.name != stored.model.name
     {
@@ -225,21 +242,29 @@ pub fn read_weights(path: &Path, asked: Option<&str>, options: &[String]) -> any
             stored.model.name
         );
     }
-    with_options(stored, options, &path.display().to_string())
+    with_options(stored, &given, &path.display().to_string())
 }
 
-/// Sets options of stored weights' network: those that leave its parameters as they are. `holder` is for messages.
-fn with_options(stored: Stored, options: &[String], holder: &str) -> anyhow::Result<Stored> {
-    let mut all = stored.model.options.clone();
+/// Options of the form `key=value`.
+fn pairs(options: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut pairs = BTreeMap::new();
     for option in options {
         let Some((key, value)) = option.split_once('=') else {
             usage!("`{option}` is not an option: write key=value");
         };
-        all.insert(key.trim().into(), value.trim().into());
+        pairs.insert(key.trim().to_string(), value.trim().to_string());
     }
+    Ok(pairs)
+}
+
+/// Sets options of stored weights' network: those that leave its parameters as they are. `holder` is for messages.
+fn with_options(stored: Stored, options: &BTreeMap<String, String>, holder: &str) -> anyhow::Result<Stored> {
+    let mut all = stored.model.options.clone();
+    all.extend(options.clone());
     let model = Model::with_options(stored.model.name, &all)?;
     if model.graph.params != stored.model.graph.params {
-        usage!("with {} the network has other parameters than {holder} holds", options.join(" "));
+        let given: Vec<String> = options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        usage!("with {} the network has other parameters than {holder} holds", given.join(" "));
     }
     Ok(Stored { model, ..stored })
 }

@@ -262,6 +262,23 @@ fn numbers_beyond_sense() {
 }
 
 #[test]
+fn training_that_does_not_fit_is_refused_before_it_begins() {
+    if ferroflow::core::memory::available().is_none() {
+        eprintln!("skipped: this system does not say how much memory there is");
+        return;
+    }
+    let dir = here();
+    let changes = ["batch=4096", "crop=1024x1024", "data=synth:chairs@size=1024x1024", "pretrain=[]", "validate="];
+    let mut args = vec!["train", "lightflow-synth", "--out", "run"];
+    args.extend(changes.iter().flat_map(|change| ["--set", change]));
+    let output = run(ferroflow(&args, dir.path()));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("of memory") && error.contains("make batch smaller"), "{error}");
+    assert!(!dir.path().join("run").exists(), "a start that fails leaves no folder");
+}
+
+#[test]
 fn an_animation_is_a_video_and_a_gap_is_told() {
     let dir = here();
     let frame = |i: usize| {

@@ -27,6 +27,8 @@ pub enum ConvertError {
 pub struct Converted {
     /// The weights with their network.
     pub stored: Stored,
+    /// Options that the file itself states: how it was saved, what lies beside its weights.
+    pub stated: BTreeMap<String, String>,
     /// Implementations (values of the option `variant`) whose weights look exactly like these, the first being the one taken;
     /// empty where the file or the caller says whose it is.
     pub undecided: Vec<String>,
@@ -51,11 +53,11 @@ pub fn convert(
         Some((name, options)) => names::network(&file, name, options)?,
         None => names::recognise(&file, extra)?,
     };
-    let (provenance, undecided) =
-        (provenance(&file), names::undecided(&file, &model, network.map(|(_, options)| options)));
+    let (provenance, stated) = (provenance(&file), names::stated(&file, model.name));
+    let undecided = names::undecided(&file, &model, network.map(|(_, options)| options));
     let ignored = file.contents.tensors.len().saturating_sub(model.graph.params.len());
     let weights = Weights::new(&model.graph, names::assign(file, &model, extra)?)?;
-    Ok(Converted { stored: Stored { model, weights, provenance }, undecided, ignored })
+    Ok(Converted { stored: Stored { model, weights, provenance }, stated, undecided, ignored })
 }
 
 /// What the file says about itself.

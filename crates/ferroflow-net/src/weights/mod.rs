@@ -6,11 +6,13 @@ pub mod formula;
 pub mod import;
 mod layout;
 pub mod names;
+mod open;
 mod provenance;
 pub mod store;
 
 pub use convert::{ConvertError, Converted, convert};
 pub use names::Extra;
+pub use open::{OpenError, Opened, open};
 pub use provenance::Provenance;
 
 use crate::graph::{Graph, Param, ParamId, ParamRole};

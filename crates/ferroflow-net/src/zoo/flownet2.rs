@@ -144,7 +144,7 @@ impl FlowNet2Config {
                 ("caffe", |c| c.mean = Mean::Caffe),
             ],
         ),
-        Setting::choice(
+        Setting::<Self>::choice(
             "upsample-grid",
             "grid of every bilinear upsampling",
             &[
@@ -152,13 +152,15 @@ impl FlowNet2Config {
                 ("align-corners", |c| c.set_grid(Grid::AlignCorners)),
                 ("asymmetric", |c| c.set_grid(Grid::Asymmetric)),
             ],
-        ).interchangeable(),
-        Setting::choice(
+        )
+        .interchangeable(),
+        Setting::<Self>::choice(
             "upsample-filter",
             "x4 upsampling after the third network and after SD",
             &[("nearest", |c| c.set_filter(Filter::Nearest)), ("bilinear", |c| c.set_filter(Filter::Bilinear))],
-        ).interchangeable(),
-        Setting::choice(
+        )
+        .interchangeable(),
+        Setting::<Self>::choice(
             "warp-border",
             "what the warp reads outside the second frame",
             &[
@@ -168,10 +170,12 @@ impl FlowNet2Config {
                 ("extrapolate", |c| c.warp_border = WarpBorder::Extrapolate),
                 ("caffe", |c| c.warp_border = WarpBorder::Caffe),
             ],
-        ).interchangeable(),
-        Setting::number("norm-floor", "smallest sum of squares in the brightness error", 0.0..=1.0, |c, v| {
+        )
+        .interchangeable(),
+        Setting::<Self>::number("norm-floor", "smallest sum of squares in the brightness error", 0.0..=1.0, |c, v| {
             c.norm_floor = v as f32;
-        }).interchangeable(),
+        })
+        .interchangeable(),
         Setting::number("sd-scale", "SD's prediction times this is pixels", 1e-6..=1e3, |c, v| {
             c.sd_scale = v as f32;
             c.fusion_sd_scale = v as f32;

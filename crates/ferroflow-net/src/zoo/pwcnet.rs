@@ -75,7 +75,7 @@ impl PwcNetConfig {
         "order of the colours the network sees",
         &[("bgr", |c| c.bgr = true), ("rgb", |c| c.bgr = false)],
     );
-    const OUTPUT_GRID: Setting<Self> = Setting::choice(
+    const OUTPUT_GRID: Setting<Self> = Setting::<Self>::choice(
         "upsample-grid",
         "grid of the final resize",
         &[
@@ -83,13 +83,15 @@ impl PwcNetConfig {
             ("align-corners", |c| c.output_grid = Grid::AlignCorners),
             ("asymmetric", |c| c.output_grid = Grid::Asymmetric),
         ],
-    ).interchangeable();
-    const MASK_THRESHOLD: Setting<Self> = Setting::number(
+    )
+    .interchangeable();
+    const MASK_THRESHOLD: Setting<Self> = Setting::<Self>::number(
         "mask-threshold",
         "weight of the neighbours inside the image below which a warped pixel is zero",
         0.0..=1.0,
         |c, v| c.mask_threshold = v as f32,
-    ).interchangeable();
+    )
+    .interchangeable();
 
     pub(crate) const SETTINGS: &'static [Setting<Self>] = &[
         Setting::choice(

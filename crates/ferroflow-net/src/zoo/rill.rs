@@ -77,18 +77,31 @@ impl RillConfig {
     }
 
     pub(crate) const SETTINGS: &'static [Setting<Self>] = &[
-        Setting::number(
+        Setting::<Self>::number(
             "iterations",
             "iterations at each of 1/64 to 1/16; any number with the same weights",
             1.0..=32.0,
             |c, v| c.iterations = v as usize,
-        ).interchangeable(),
-        Setting::number("iterations-8", "iterations at 1/8; any number with the same weights", 1.0..=32.0, |c, v| {
-            c.iterations8 = v as usize;
-        }).interchangeable(),
-        Setting::number("iterations-4", "iterations at 1/4; any number with the same weights", 1.0..=32.0, |c, v| {
-            c.iterations4 = v as usize;
-        }).interchangeable(),
+        )
+        .interchangeable(),
+        Setting::<Self>::number(
+            "iterations-8",
+            "iterations at 1/8; any number with the same weights",
+            1.0..=32.0,
+            |c, v| {
+                c.iterations8 = v as usize;
+            },
+        )
+        .interchangeable(),
+        Setting::<Self>::number(
+            "iterations-4",
+            "iterations at 1/4; any number with the same weights",
+            1.0..=32.0,
+            |c, v| {
+                c.iterations4 = v as usize;
+            },
+        )
+        .interchangeable(),
     ];
 
     /// The graph. Level `l` is at `1 / 2^l`.

@@ -83,7 +83,7 @@ impl UFlowConfig {
         Self { names: UFlowNames::MindSpore, cost_leaky: false, grid: Grid::Asymmetric, ..Self::google() }
     }
 
-    const GRID: Setting<Self> = Setting::choice(
+    const GRID: Setting<Self> = Setting::<Self>::choice(
         "upsample-grid",
         "grid of every resize of a flow",
         &[
@@ -91,17 +91,19 @@ impl UFlowConfig {
             ("align-corners", |c| c.grid = Grid::AlignCorners),
             ("asymmetric", |c| c.grid = Grid::Asymmetric),
         ],
-    ).interchangeable();
+    )
+    .interchangeable();
     const COST_ACTIVATION: Setting<Self> = Setting::choice(
         "cost-activation",
         "what follows the cost volume",
         &[("leaky", |c| c.cost_leaky = true), ("none", |c| c.cost_leaky = false)],
     );
-    const MOMENTS: Setting<Self> = Setting::choice(
+    const MOMENTS: Setting<Self> = Setting::<Self>::choice(
         "normalize-over",
         "what features are normalised over",
         &[("pair", |c| c.moments = MomentsOver::Pair), ("batch", |c| c.moments = MomentsOver::Batch)],
-    ).interchangeable();
+    )
+    .interchangeable();
 
     pub(crate) const SETTINGS: &'static [Setting<Self>] = &[
         Self::GRID,

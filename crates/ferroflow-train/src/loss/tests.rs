@@ -189,9 +189,8 @@ fn the_shares_of_the_parts_are_the_loss_of_the_whole() {
                 *sum += if loss.needs_penalties() { measured } else { counted };
             }
         }
-        let shares = parts.map(|part| {
-            loss.grade_part(&outputs(part.clone()), &truth(part.clone()), PX20, Some(&whole)).unwrap()
-        });
+        let shares = parts
+            .map(|part| loss.grade_part(&outputs(part.clone()), &truth(part.clone()), PX20, Some(&whole)).unwrap());
         let close = |a: f64, b: f64| (a - b).abs() <= 1e-6 * b.abs().max(1e-9);
         assert!(close(shares.iter().map(|s| s.value).sum(), large.value), "{name}");
         assert!(close(shares.iter().map(|s| s.epe).sum(), large.epe), "{name}");

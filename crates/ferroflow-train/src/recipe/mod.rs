@@ -102,6 +102,9 @@ pub struct Recipe {
     /// Parameters whose names begin so are not trained.
     #[serde(default)]
     pub freeze: Vec<String>,
+    /// Whose options count where the weights of `init` were made with others.
+    #[serde(default)]
+    pub init_options: InitOptions,
     /// What comes before `data`: the first steps of the run, stage by stage.
     #[serde(default)]
     pub pretrain: Vec<Pretrain>,
@@ -114,12 +117,24 @@ pub struct Recipe {
     #[serde(default = "constant")]
     pub schedule: Schedule,
     /// Weights to start from, by the prefix that their names get: `{ "flownetc." = "c.safetensors" }`; a single file has
-    /// the prefix "". What no file holds starts at random.
+    /// the prefix "". Files of this program, or other projects' checkpoints. What no file holds starts at random.
     #[serde(default)]
     pub init: BTreeMap<String, String>,
     /// Options of the network.
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+}
+
+/// Whose options of the network count: those that the weights of [`init`](Recipe::init) were made with, or the recipe's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InitOptions {
+    /// The weights': they count as if the recipe named them. Where it names others, it is refused, unless the same weights
+    /// serve with either.
+    #[default]
+    Stored,
+    /// The recipe's, where it names any.
+    Override,
 }
 
 /// Steps with other data than the recipe's own, as where that is too hard to begin with, or of another size.
@@ -269,7 +284,7 @@ impl Recipe {
     }
 
     /// Everything that can be known to be wrong before anything is opened.
-    fn check(&self) -> Result<(), RecipeError> {
+    pub(crate) fn check(&self) -> Result<(), RecipeError> {
         let wrong = |text: String| Err(RecipeError::Value(text));
         let model = self.model()?;
         let loss = self.loss()?;

@@ -12,7 +12,9 @@ use ferroflow_net::{
     Graph,
     training::{Differentiable, TrainingError, TrainingOptions},
 };
-use ferroflow_train::{Event, Recipe, RecipeError, Run, TrainError, folder::FolderError, plot, recipe::SHIPPED};
+use ferroflow_train::{
+    Event, InitError, Recipe, RecipeError, Run, TrainError, folder::FolderError, plot, recipe::SHIPPED,
+};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -131,7 +133,9 @@ fn wrong_usage(error: TrainError) -> anyhow::Error {
         | TrainError::Folder(FolderError::Io { .. } | FolderError::File(_) | FolderError::Running { .. }) => {
             error.into()
         }
-        TrainError::Recipe(_) | TrainError::Folder(_) => UsageError(error.to_string()).into(),
+        TrainError::Recipe(_) | TrainError::Folder(_) | TrainError::Init(InitError::Contradiction { .. }) => {
+            UsageError(error.to_string()).into()
+        }
         other => other.into(),
     }
 }

@@ -222,7 +222,7 @@ fn import_checkpoint(args: Import, session: &mut Session) -> anyhow::Result<()> 
     let entry = checkpoint.contents.entry.clone();
     let extra = if args.ignore_extra { Extra::Ignore } else { Extra::Refuse };
     let network = args.arch.as_deref().map(|name| (name, &options));
-    let Converted { mut stored, undecided, ignored } =
+    let Converted { mut stored, undecided, ignored, .. } =
         convert(checkpoint, network, extra).with_context(|| args.file.display().to_string())?;
     stored.provenance.license = args.licence.or(stored.provenance.license);
     stored.provenance.training_data = args.trained_on.or(stored.provenance.training_data);

@@ -13,6 +13,7 @@ mod layer;
 
 use std::time::Instant;
 
+use ferroflow_core::memory;
 use ferroflow_kernels::pack::Pixels;
 use ferroflow_kernels::{Buffer, Isa, Scratch, team};
 use ferroflow_net::graph::Shape;
@@ -36,6 +37,14 @@ pub struct Settings {
     pub exact: bool,
     /// Measures every step ([`TrainingPlan::profile`]).
     pub profile: bool,
+}
+
+/// Bytes that a run takes: every value between layers, the gradients alive at one time (as many as values in an estimate), and
+/// of every parameter its value, its gradient, an optimiser's two moments, an average, and the form that the kernels read.
+fn needed(graph: &Graph, options: &TrainingOptions, buffers: &[usize]) -> Result<u64, TrainingError> {
+    let cost = graph.cost(&options.sizes)?;
+    let values: usize = buffers.iter().sum();
+    Ok((4 * values + cost.activation_bytes + 6 * cost.parameter_bytes) as u64)
 }
 
 /// What a loss reads.
@@ -80,6 +89,7 @@ impl TrainingPlan {
         let plan = Options { isa, exact: settings.exact, keep: kept, ..Options::default() };
         let compiler = Compiler::<Vec<f32>>::training(graph, &options.trained, options.sizes, &plan, &options.outputs)?;
         let Compiled { steps, buffers, kept, layers, wanted, .. } = compiler.compile()?;
+        memory::check(needed(graph, &options, &buffers)?).map_err(TrainingError::Memory)?;
         let output = |id: &NodeId| {
             let value = kept.iter().find(|(kept, _)| kept == id).map(|(_, value)| Output::Value(value.clone()));
             value.or_else(|| steps.iter().position(|step| step.output.is_none()).map(Output::Flow))

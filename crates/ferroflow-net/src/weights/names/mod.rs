@@ -190,9 +190,14 @@ pub fn undecided(file: &Imported, model: &Model, given: Option<&BTreeMap<String,
 
 /// The network of this name for a checkpoint; what `options` leaves open is taken from the file's origin.
 pub fn network(file: &Imported, name: &str, options: &BTreeMap<String, String>) -> Result<Model, MatchError> {
-    let mut all = Origin::of(file).options(Model::named(name)?.name, file);
+    let mut all = stated(file, Model::named(name)?.name);
     all.extend(options.clone());
     Ok(Model::with_options(name, &all)?)
+}
+
+/// The options of that network that the file itself states.
+pub fn stated(file: &Imported, network: &str) -> BTreeMap<String, String> {
+    Origin::of(file).options(network, file)
 }
 
 /// A checkpoint's tensors as the parameters of `model`, by name, in PyTorch's element order.
