@@ -1,0 +1,165 @@
+//! Networks with their weights: those of a file, and those that come along.
+
+use std::path::{Path, PathBuf};
+
+use ferroflow_net::{
+    Model, ModelError,
+    weights::store::{self, StoreError, Stored},
+};
+
+use crate::{Estimator, NetworkOptions};
+
+/// Why a network and its weights cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The file cannot be read, or holds no weights of a network that is known here.
+    #[error("cannot use {}: {source}", .path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        source: StoreError,
+    },
+    /// The weights that come along are damaged: a fault of this library.
+    #[error("the built-in weights of {name}: {source}")]
+    Builtin {
+        /// Of which network.
+        name: &'static str,
+        /// What is wrong.
+        source: StoreError,
+    },
+    /// This build has no weights of its own.
+    #[error("no weights come along in this build: open a weight file, or build with the feature `rill`")]
+    NoneBuiltin,
+    /// There is no such network or option.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The file is another network's.
+    #[error("{} holds weights of {found}, not of {asked}", .path.display())]
+    OtherNetwork {
+        /// The file.
+        path: PathBuf,
+        /// Whose weights it holds.
+        found: &'static str,
+        /// Whose were asked for.
+        asked: String,
+    },
+    /// The options change the network's parameters.
+    #[error("with {options} the network has other parameters than {holder} holds")]
+    OtherParameters {
+        /// The options given.
+        options: String,
+        /// What holds the weights.
+        holder: String,
+    },
+}
+
+impl Estimator {
+    /// The network of a weight file of this project (`.safetensors`), run as its reference does. The file says by itself which
+    /// network it is for.
+    ///
+    /// # Errors
+    /// If there is no such file, or if it is no weight file.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, OpenError> {
+        let path = path.as_ref();
+        let Stored { model, weights, .. } = from_file(path, None, &[""; 0])?;
+        let origin = format!("weights of {}", path.display());
+        Ok(Self::network(model, weights, NetworkOptions::default()).with_origin(origin))
+    }
+
+    /// The network whose weights come along.
+    ///
+    /// # Errors
+    /// If the build has none: without the feature `rill`.
+    pub fn builtin() -> Result<Self, OpenError> {
+        let Stored { model, weights, .. } = builtin(None, &[""; 0])?.ok_or(OpenError::NoneBuiltin)?;
+        Ok(Self::network(model, weights, NetworkOptions::default()).with_origin("built-in weights"))
+    }
+}
+
+/// A network and its weights from a file. `network` is the name that the file's network must have, where one is asked for;
+/// `options`, `key=value`, change those that the file names, and must leave the network's parameters as they are.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn from_file<S: AsRef<str>>(path: &Path, network: Option<&str>, options: &[S]) -> Result<Stored, OpenError> {
+    let stored = store::read(path).map_err(|source| OpenError::File { path: path.into(), source })?;
+    if let Some(asked) = network
+        && Model::named(asked)?.name != stored.model.name
+    {
+        return Err(OpenError::OtherNetwork { path: path.into(), found: stored.model.name, asked: asked.into() });
+    }
+    with_options(stored, options, &path.display().to_string())
+}
+
+/// The weights that come along for a network, or those to take when no network is named; `None` where there are none.
+/// `options` as in [`from_file`].
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn builtin<S: AsRef<str>>(network: Option<&str>, options: &[S]) -> Result<Option<Stored>, OpenError> {
+    let found = match network {
+        Some(name) => ferroflow_weights::builtin(Model::named(name)?.name),
+        None => ferroflow_weights::BUILTIN.first(),
+    };
+    let Some(found) = found else { return Ok(None) };
+    let stored = store::read_from(found.bytes).map_err(|source| OpenError::Builtin { name: found.name, source })?;
+    with_options(stored, options, "the program").map(Some)
+}
+
+/// Sets options of stored weights' network: those that leave its parameters as they are. `holder` is for messages.
+fn with_options<S: AsRef<str>>(stored: Stored, options: &[S], holder: &str) -> Result<Stored, OpenError> {
+    let mut all = stored.model.options.clone();
+    for option in options {
+        let text = option.as_ref();
+        let (key, value) = text.split_once('=').ok_or_else(|| ModelError::NotAnOption { text: text.into() })?;
+        all.insert(key.trim().into(), value.trim().into());
+    }
+    let model = Model::with_options(stored.model.name, &all)?;
+    if model.graph.params != stored.model.graph.params {
+        let options: Vec<&str> = options.iter().map(AsRef::as_ref).collect();
+        return Err(OpenError::OtherParameters { options: options.join(" "), holder: holder.into() });
+    }
+    Ok(Stored { model, ..stored })
+}
+
+#[cfg(test)]
+mod tests {
+    use ferroflow_core::Frame;
+    use ferroflow_net::{
+        Weights,
+        weights::{Provenance, store::Precision},
+    };
+
+    use super::*;
+
+    #[cfg(feature = "rill")]
+    #[test]
+    fn what_comes_along_estimates() {
+        let estimator = Estimator::builtin().unwrap();
+        assert_eq!(estimator.name(), "rill");
+        assert!(estimator.describe().contains("built-in weights"));
+        let frame = Frame::from_fn(64, 64, |x, y| [(3 * x) as u8, (2 * y) as u8, 0]);
+        assert_eq!(estimator.estimate(&frame, &frame).unwrap().width(), 64);
+        assert!(builtin(Some("pwcnet"), &[""; 0]).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_file_opens_as_its_network_and_as_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("w.safetensors");
+        let model = Model::named("lightflow-0.5").unwrap();
+        let weights = Weights::random(&model.graph, 1);
+        store::write(&path, &model, &weights, &Provenance::default(), Precision::F32).unwrap();
+
+        assert_eq!(Estimator::open(&path).unwrap().name(), "lightflow-0.5");
+        assert_eq!(from_file(&path, Some("lightflow-0.5"), &[""; 0]).unwrap().weights, weights);
+        let other = from_file(&path, Some("pwcnet"), &[""; 0]).unwrap_err();
+        assert!(matches!(other, OpenError::OtherNetwork { found: "lightflow-0.5", .. }), "{other}");
+        let option = from_file(&path, None, &["width"]).unwrap_err();
+        assert!(matches!(option, OpenError::Model(ModelError::NotAnOption { .. })), "{option}");
+        let missing = Estimator::open(folder.path().join("x.safetensors")).err().unwrap();
+        assert!(missing.to_string().contains("x.safetensors"), "{missing}");
+    }
+}
