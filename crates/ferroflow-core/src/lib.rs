@@ -20,11 +20,13 @@ pub mod io;
 pub mod memory;
 pub mod metrics;
 mod size;
+mod view;
 pub mod viz;
 
 pub use field::{FlowField, Mask};
 pub use frame::Frame;
 pub use size::{ParseSizeError, Size};
+pub use view::FrameView;
 
 /// Sizes that do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

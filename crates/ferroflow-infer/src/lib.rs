@@ -5,7 +5,9 @@ pub mod dis;
 mod estimator;
 pub mod evaluate;
 pub mod offline;
+pub mod open;
 pub mod report;
 pub mod submit;
 
 pub use estimator::{Bidirectional, EstimateError, Estimator, NetworkOptions, memory_estimate};
+pub use open::OpenError;

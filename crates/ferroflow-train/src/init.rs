@@ -8,7 +8,7 @@ use std::{
 use ferroflow_net::{
     Model, ModelError, Weights,
     graph::ParamId,
-    weights::{self, OpenError, Opened, Provenance},
+    weights::{self, Opened, Provenance, ReadError},
 };
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub enum InitError {
         /// The file.
         file: String,
         /// Why.
-        source: Box<OpenError>,
+        source: Box<ReadError>,
     },
     /// It holds something that the network does not have.
     #[error(

@@ -1,16 +1,29 @@
-//! Dense optical flow with neural networks, in Rust.
-//!
-//! This crate gathers the others under one name; the `ferroflow` program is built on nothing else.
+//! Dense optical flow with neural networks, in Rust: where did every pixel go from one image to the next.
 //!
 //! ```no_run
-//! use ferroflow::{core::io, infer::{Estimator, dis::Preset}};
+//! use ferroflow::{Error, Estimator, core::io};
 //!
-//! let (first, second) = (io::read_frame("frame1.png")?, io::read_frame("frame2.png")?);
-//! let flow = Estimator::dis(Preset::Medium).estimate(&first, &second)?;
-//! let (u, v) = flow.get(100, 50);
-//! println!("the pixel at (100, 50) moved {u:.2} to the right and {v:.2} down");
-//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! fn main() -> Result<(), Error> {
+//!     let (first, second) = (io::read_frame("frame1.png")?, io::read_frame("frame2.png")?);
+//!     let flow = Estimator::builtin()?.estimate(&first, &second)?;
+//!     let (u, v) = flow.get(100, 50);
+//!     println!("the pixel at (100, 50) moved {u:.2} px to the right and {v:.2} px down");
+//!     Ok(())
+//! }
 //! ```
+//!
+//! [`Estimator::builtin`] is the small network whose weights come along, [`Estimator::open`] takes those of a file,
+//! [`Estimator::dis`] estimates without any learning. An estimator is made once and serves any number of pairs of any size,
+//! from any thread.
+//!
+//! What most programs need is here at the root. The modules are the crates below, whole: [`core`] for files, metrics and
+//! pictures of flow, [`net`] for networks and weights, [`data`] for frames and data sets, [`infer`] for evaluation, [`train`] for
+//! training. The crate's `examples/` estimate a pair and a video, define a network, and train on data of one's own.
+//!
+//! # Features
+//!
+//! * `rill` (on): the weights of the network that [`Estimator::builtin`] gives, 1.4 MB.
+//! * `onnx`: `onnx_check` runs exported ONNX files in another runtime (rten) and compares.
 
 pub use ferroflow_core as core;
 pub use ferroflow_cpu as cpu;
@@ -19,3 +32,18 @@ pub use ferroflow_infer as infer;
 pub use ferroflow_kernels as kernels;
 pub use ferroflow_net as net;
 pub use ferroflow_train as train;
+
+mod error;
+#[cfg(feature = "onnx")]
+pub mod onnx_check;
+
+pub use error::Error;
+pub use ferroflow_core::{FlowField, Frame, FrameView, Mask, Size};
+pub use ferroflow_infer::{Bidirectional, Estimator};
+pub use ferroflow_net::{Model, Weights};
+pub use ferroflow_train::{Recipe, Run};
+
+/// README's programs compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,10 +1,45 @@
 //! Runs an exported file in rten, a runtime in Rust, and compares it with our own flow.
 
-use anyhow::Context;
-use ferroflow_cpu::plan::{self, Pixels, Plan};
+use ferroflow_cpu::plan::{self, Pixels, Plan, PlanError, RunError};
 use ferroflow_net::{graph::Sizes, onnx, weights::store::Stored};
 
+/// Why an exported file could not be compared.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CheckError {
+    /// The file takes something else than what is fed.
+    #[error("a check feeds images: export with images as inputs to check")]
+    Inputs,
+    /// Our own flow cannot be computed.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// Our own flow cannot be computed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The runtime does not take the file.
+    #[error("rten does not {what} the file: {source}")]
+    Runtime {
+        /// What it was asked to do with it.
+        what: &'static str,
+        /// What it says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The runtime gave a flow of another size.
+    #[error("rten gives {found} values, not {expected}")]
+    Length {
+        /// Values of our own flow.
+        expected: usize,
+        /// Values it gave.
+        found: usize,
+    },
+}
+
+fn runtime<E: std::error::Error + Send + Sync + 'static>(what: &'static str) -> impl Fn(E) -> CheckError {
+    move |source| CheckError::Runtime { what, source: source.into() }
+}
+
 /// How far two flows are apart, pixels.
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
     /// Mean over all components.
     pub mean: f64,
@@ -18,9 +53,14 @@ pub struct Difference {
 ///
 /// # Errors
 /// If the runtime does not take the file.
-pub fn difference(file: &[u8], stored: &Stored, options: &onnx::Options, sizes: &Sizes) -> anyhow::Result<Difference> {
+pub fn difference(
+    file: &[u8],
+    stored: &Stored,
+    options: &onnx::Options,
+    sizes: &Sizes,
+) -> Result<Difference, CheckError> {
     if options.inputs == onnx::Inputs::Normalised {
-        anyhow::bail!("--check feeds images: export with --inputs images to check");
+        return Err(CheckError::Inputs);
     }
     let shape = [sizes.batch, 3, sizes.input.height, sizes.input.width];
     let (first, second) = (texture(shape, 0), texture(shape, 3));
@@ -32,15 +72,18 @@ pub fn difference(file: &[u8], stored: &Stored, options: &onnx::Options, sizes: 
         &mut ours,
     )?;
 
-    let model = rten::Model::load(file.to_vec()).context("rten does not load the file")?;
+    let model = rten::Model::load(file.to_vec()).map_err(runtime("load"))?;
     let mut inputs = Vec::new();
     for (name, values) in [("frame1", &first), ("frame2", &second)] {
-        let id = model.node_id(name)?;
-        inputs.push((id, rten::ValueView::from_shape(shape, values)?.into()));
+        let id = model.node_id(name).map_err(runtime("run"))?;
+        inputs.push((id, rten::ValueView::from_shape(shape, values).map_err(runtime("run"))?.into()));
     }
-    let [flow] = model.run_n(inputs, [model.node_id("flow")?], None).context("rten does not run the file")?;
-    let (_, theirs) = flow.into_shape_vec::<f32, 4>()?;
-    anyhow::ensure!(theirs.len() == ours.len(), "rten gives {} values, not {}", theirs.len(), ours.len());
+    let flow = model.node_id("flow").map_err(runtime("run"))?;
+    let [flow] = model.run_n(inputs, [flow], None).map_err(runtime("run"))?;
+    let (_, theirs) = flow.into_shape_vec::<f32, 4>().map_err(runtime("run"))?;
+    if theirs.len() != ours.len() {
+        return Err(CheckError::Length { expected: ours.len(), found: theirs.len() });
+    }
 
     let apart = || ours.iter().zip(&theirs).map(|(a, b)| f64::from((a - b).abs()));
     Ok(Difference {

@@ -12,7 +12,7 @@ pub mod store;
 
 pub use convert::{ConvertError, Converted, convert};
 pub use names::Extra;
-pub use open::{OpenError, Opened, open};
+pub use open::{Opened, ReadError, open};
 pub use provenance::Provenance;
 
 use crate::graph::{Graph, Param, ParamId, ParamRole};

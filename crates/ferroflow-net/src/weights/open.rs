@@ -11,7 +11,7 @@ use super::{
 
 /// A file that gives no weights.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum ReadError {
     /// A weight file of this program that cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -51,7 +51,7 @@ impl Opened {
 ///
 /// `network`, a name and options, is whose a checkpoint is, as in [`convert`]; where its tensors are those of another network,
 /// and without it, the network is recognised. A file of this program says so itself, and `network` is not looked at.
-pub fn open(path: &Path, network: Option<(&str, &BTreeMap<String, String>)>) -> Result<Opened, OpenError> {
+pub fn open(path: &Path, network: Option<(&str, &BTreeMap<String, String>)>) -> Result<Opened, ReadError> {
     let named = path.extension().is_some_and(|extension| extension == "safetensors");
     if named || matches!(import::detect(path), Ok(Format::Safetensors)) {
         match store::read(path) {
@@ -102,7 +102,7 @@ mod tests {
         }
         let damaged = folder.path().join("d.safetensors");
         std::fs::write(&damaged, b"\x05\0\0\0\0\0\0\0{").unwrap();
-        assert!(matches!(open(&damaged, None), Err(OpenError::Store(StoreError::Format { .. }))));
+        assert!(matches!(open(&damaged, None), Err(ReadError::Store(StoreError::Format { .. }))));
     }
 
     #[test]

@@ -1,0 +1,224 @@
+//! `ferroflow data`: what data sets hold, and shards of them.
+
+use std::{io::Write, num::NonZeroUsize, path::PathBuf, sync::Arc};
+
+use ferroflow::core::Size;
+use ferroflow::data::{
+    FlowStatistics, Source, Spec, augment, check, check_thoroughly,
+    datasets::DATASETS,
+    info,
+    loader::{self, Capacity, Order},
+    random::Random,
+    shards,
+};
+
+use crate::{bounds, session::Session, usage::usage};
+
+/// Check, describe, pack and time data sets.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// List the data sets that are known and how each is spelled
+    List,
+    /// What is there, what is missing or damaged, and where the right folder is
+    Check(Check),
+    /// Sizes and statistics of the flow
+    Info(Info),
+    /// Write WebDataset shards
+    Pack(Pack),
+    /// Samples per second, and who waits for whom
+    Bench(Bench),
+}
+
+/// What is there, what is missing or damaged, and where the right folder is when the path is a level off.
+///
+///   ferroflow data check chairs:/data/FlyingChairs_release
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+struct Check {
+    /// The data set, NAME:PATH
+    data: Spec,
+    /// Decode every file instead of looking at its ends
+    #[arg(long)]
+    thorough: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Sizes and statistics of the flow.
+#[derive(clap::Args)]
+struct Info {
+    /// The data set, NAME:PATH
+    data: Spec,
+    /// Read at most this many pairs, evenly spread
+    #[arg(long, default_value = "200")]
+    limit: NonZeroUsize,
+    /// Draw the histogram of magnitudes
+    #[arg(long, value_name = "FILE.svg")]
+    histogram: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Write WebDataset tar shards: ordinary files, readable by `shards:DIR` here and by Python's webdataset. Run it again after an
+/// interruption: shards that are whole are kept.
+///
+///   ferroflow data pack sintel-clean:/data/sintel -o shards --num-shards 16
+///   ferroflow data pack chairs:/data/chairs -o shards --num-shards 64 --shard 3
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+struct Pack {
+    /// The data set, NAME:PATH
+    data: Spec,
+    /// Folder to write to
+    #[arg(short, long)]
+    output: PathBuf,
+    /// Number of shards
+    #[arg(long, default_value = "1")]
+    num_shards: NonZeroUsize,
+    /// Write only this one, from 0
+    #[arg(long)]
+    shard: Option<usize>,
+}
+
+/// Samples per second, and who waits for whom.
+///
+///   ferroflow data bench chairs:/data/chairs --augment flownet --crop 320x448
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+struct Bench {
+    /// The data set, NAME:PATH
+    data: Spec,
+    /// Augment as a project does: crop, flownet, tfoptflow-basic, tfoptflow-heavy, lightflow, lightflow-sparse, uflow, uflow-geometric, raft
+    #[arg(long, value_name = "NAME", default_value = "none")]
+    augment: String,
+    /// Size of what the augmentation cuts out
+    #[arg(long, value_name = "HxW", default_value = "320x448")]
+    crop: Size,
+    /// Samples to read
+    #[arg(long, default_value = "200")]
+    count: NonZeroUsize,
+    /// Threads. Default: all processors
+    #[arg(long, value_name = "N", value_parser = bounds::nonzero::<{ bounds::THREADS }>)]
+    workers: Option<NonZeroUsize>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
+    match args.action {
+        Action::List => list(session)?,
+        Action::Check(args) => return check_data(&args, session),
+        Action::Info(args) => {
+            if let Some(path) = &args.histogram {
+                session.files.reads(args.data.path());
+                session.files.reads_all(args.data.open()?.files());
+                session.files.plan(path, "the histogram")?;
+                session.files.prepare()?;
+            }
+            let info = info(&args.data, args.limit.get())?;
+            if let Some(path) = &args.histogram {
+                let Some(flow) = &info.flow else { usage!("{} has no true flow to draw", args.data) };
+                ferroflow::core::io::write_bytes(path, histogram_svg(&args.data.to_string(), flow).as_bytes())?;
+            }
+            if args.json {
+                writeln!(session.out, "{}", serde_json::to_string(&info)?)?;
+            } else {
+                write!(session.out, "{info}")?;
+            }
+        }
+        Action::Pack(args) => {
+            if args.shard.is_some_and(|shard| shard >= args.num_shards.get()) {
+                usage!("--shard counts from 0 to {}", args.num_shards.get() - 1);
+            }
+            session.files.reads(args.data.path());
+            let packed = shards::pack(&args.data, &args.output, args.num_shards.get(), args.shard, &mut session.files)?;
+            writeln!(
+                session.out,
+                "{}: {} samples, {} shards written, {} kept",
+                args.output.display(),
+                packed.samples,
+                packed.written,
+                packed.kept
+            )?;
+        }
+        Action::Bench(args) => {
+            let source: Arc<dyn Source> = Arc::from(args.data.open()?);
+            let mut capacity = Capacity::default();
+            if let Some(workers) = args.workers {
+                capacity.workers = workers;
+            }
+            let Some(augment) = augment::named(&args.augment, (args.crop.width, args.crop.height)) else {
+                usage!("there is no augmentation {}; there are {}", args.augment, augment::NAMES.join(", "));
+            };
+            let order = Order::new(source.len(), 0);
+            let bench = loader::bench(source, order, capacity, args.count.get(), move |sample, seed| {
+                augment.apply(sample, &mut Random::new(seed, &[]), 0)
+            })?;
+            if args.json {
+                writeln!(session.out, "{}", serde_json::to_string(&bench)?)?;
+            } else {
+                write!(session.out, "{bench}")?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn list(session: &mut Session) -> anyhow::Result<()> {
+    for dataset in DATASETS {
+        writeln!(session.out, "{:<14} {}", dataset.name, dataset.title)?;
+        writeln!(session.out, "{:<14} {}:PATH, PATH is {}", "", dataset.name, dataset.path)?;
+        if !dataset.words.is_empty() {
+            writeln!(session.out, "{:<14} after an @: {}", "", dataset.words.join(", "))?;
+        }
+    }
+    Ok(())
+}
+
+/// A data set that is not whole is a failure: scripts look at the exit code.
+fn check_data(args: &Check, session: &mut Session) -> anyhow::Result<()> {
+    let report = if args.thorough { check_thoroughly(&args.data) } else { check(&args.data) };
+    if args.json {
+        writeln!(session.out, "{}", serde_json::to_string(&report)?)?;
+    } else {
+        write!(session.out, "{report}")?;
+    }
+    if report.is_whole() { Ok(()) } else { Err(anyhow::anyhow!("{} is not whole", args.data)) }
+}
+
+/// Bars of the share of pixels by magnitude, on a logarithmic axis so that the tail shows.
+fn histogram_svg(title: &str, flow: &FlowStatistics) -> String {
+    const WIDTH: f64 = 640.0;
+    const HEIGHT: f64 = 320.0;
+    const MARGIN: f64 = 40.0;
+    // Shares from one in a hundred thousand to all.
+    let height = |share: f64| ((share.max(1e-5).log10() + 5.0) / 5.0) * (HEIGHT - 2.0 * MARGIN);
+    let step = (WIDTH - 2.0 * MARGIN) / flow.histogram.len().max(1) as f64;
+    let mut svg = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"11\">\n\
+         <text x=\"{MARGIN}\" y=\"20\">{}: share of pixels by magnitude in px, mean {:.2}, largest {:.1}</text>\n",
+        title.replace('&', "&amp;").replace('<', "&lt;"),
+        flow.mean,
+        flow.largest
+    );
+    for (i, (edge, share)) in flow.histogram.iter().enumerate() {
+        let (x, h) = (MARGIN + step * i as f64, height(*share));
+        let y = HEIGHT - MARGIN - h;
+        svg += &format!(
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{h:.1}\" fill=\"#4a7fb5\"/>\n",
+            step - 1.0
+        );
+        svg += &format!("<text x=\"{x:.1}\" y=\"{:.1}\">{edge}</text>\n", HEIGHT - MARGIN + 14.0);
+    }
+    svg + "</svg>\n"
+}

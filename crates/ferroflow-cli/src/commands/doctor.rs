@@ -1,0 +1,120 @@
+//! `ferroflow doctor`: what this machine can run.
+
+use std::{io::Write, process::Command};
+
+use ferroflow::core::{Size, memory};
+use ferroflow::kernels::{Bf16, Isa};
+use ferroflow::net::{Model, graph::Extent};
+use serde::Serialize;
+
+use crate::{machine, session::Session};
+
+/// Say what this machine can run: processor, memory, and which networks fit at which size.
+///
+///   ferroflow doctor --size 1080x1920
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// Size of the frames
+    #[arg(long, default_value = "1080x1920", value_name = "HxW")]
+    size: Size,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    version: &'static str,
+    processor: String,
+    threads: usize,
+    instruction_sets: Vec<&'static str>,
+    instruction_set_used: &'static str,
+    /// What `--precision bf16` would multiply with; absent where the processor has nothing for it.
+    bf16: Option<&'static str>,
+    total_memory_bytes: Option<u64>,
+    available_memory_bytes: Option<u64>,
+    ffmpeg: Option<String>,
+    height: usize,
+    width: usize,
+    networks: Vec<Fits>,
+}
+
+#[derive(Serialize)]
+struct Fits {
+    name: &'static str,
+    memory_bytes: u64,
+    /// Whether that much memory is free; absent where the system does not say.
+    fits: Option<bool>,
+}
+
+/// Runs the command.
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
+    let available = memory::available();
+    let networks = Model::names()
+        .map(|name| {
+            let model = Model::named(name)?;
+            let sizes = model.sizes_for(Extent { height: args.size.height, width: args.size.width });
+            let memory_bytes = ferroflow::infer::memory_estimate(&model, &sizes)?;
+            Ok(Fits { name, memory_bytes, fits: available.map(|a| memory_bytes < a) })
+        })
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let report = Report {
+        version: env!("CARGO_PKG_VERSION"),
+        processor: machine::processor(),
+        threads: std::thread::available_parallelism().map_or(1, usize::from),
+        instruction_sets: Isa::available().into_iter().map(Isa::name).collect(),
+        instruction_set_used: Isa::detect().name(),
+        bf16: Bf16::detect().ok().map(Bf16::name),
+        total_memory_bytes: machine::total_memory_bytes(),
+        available_memory_bytes: available,
+        ffmpeg: ffmpeg_version(),
+        height: args.size.height,
+        width: args.size.width,
+        networks,
+    };
+    if args.json {
+        writeln!(session.out, "{}", serde_json::to_string_pretty(&report)?)?;
+    } else {
+        write!(session.out, "{report}")?;
+    }
+    Ok(())
+}
+
+fn ffmpeg_version() -> Option<String> {
+    let output = Command::new("ffmpeg").arg("-version").output().ok()?;
+    Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_string())
+}
+
+impl std::fmt::Display for Report {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let gb = |bytes: Option<u64>| bytes.map_or("unknown".into(), |b| format!("{:.1} GB", b as f64 / 1e9));
+        writeln!(f, "ferroflow {}", self.version)?;
+        writeln!(f, "processor   {}, {} threads", self.processor, self.threads)?;
+        writeln!(
+            f,
+            "kernels     {} (this machine has {}; FERROFLOW_ISA overrides)",
+            self.instruction_set_used,
+            self.instruction_sets.join(", ")
+        )?;
+        match Bf16::detect() {
+            Ok(unit) => writeln!(f, "bf16        {} (--precision bf16)", unit.name())?,
+            Err(error) => writeln!(f, "bf16        no: {error}")?,
+        }
+        writeln!(f, "memory      {}, {} free", gb(self.total_memory_bytes), gb(self.available_memory_bytes))?;
+        match &self.ffmpeg {
+            Some(version) => writeln!(f, "video       {version}")?,
+            None => writeln!(f, "video       no ffmpeg: .y4m only; install ffmpeg to read other videos")?,
+        }
+        writeln!(f, "\nmemory of each network at {}x{}:", self.height, self.width)?;
+        for network in &self.networks {
+            let verdict = match network.fits {
+                Some(true) => "",
+                Some(false) => "  does not fit: use smaller frames or --tile",
+                None => "",
+            };
+            writeln!(f, "  {:<18} {:>7.2} GB{verdict}", network.name, network.memory_bytes as f64 / 1e9)?;
+        }
+        Ok(())
+    }
+}

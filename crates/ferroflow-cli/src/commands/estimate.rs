@@ -1,0 +1,385 @@
+//! `ferroflow estimate`: frames in, flow files and pictures out.
+
+use std::{
+    collections::HashSet,
+    io::{BufRead, BufReader, IsTerminal, Read, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context;
+use ferroflow::core::{
+    FlowField, Frame,
+    io::{self, Orientation, OutputError, Outputs, outputs::safe_name},
+};
+use ferroflow::data::sequence::{self, FramePair, Reading, SequenceError};
+use indicatif::ProgressBar;
+
+use crate::{
+    bounds,
+    method::MethodArgs,
+    output::{FlowSink, SinkArgs},
+    progress,
+    session::{Session, note},
+    usage::usage,
+};
+
+/// Estimate the flow of a pair, a folder of frames, a list of pairs or a video.
+///
+/// With two images, their flow; with a folder or a video, the flow from each frame to the next; with a text file, one
+/// pair of image paths a line (separated by a tab, or by spaces). `-` reads YUV4MPEG2 from standard input:
+///
+///   ferroflow estimate frame1.png frame2.png --viz flow.png
+///   ferroflow estimate frames/ -o flows/ --format kitti
+///   ffmpeg -v error -i in.mp4 -f yuv4mpegpipe - | ferroflow estimate - --viz pictures/
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+pub struct Args {
+    /// Two images; or one folder, list of pairs, video file, or `-`
+    #[arg(required = true, num_args = 1.., value_name = "INPUT")]
+    inputs: Vec<PathBuf>,
+    #[command(flatten)]
+    method: MethodArgs,
+    #[command(flatten)]
+    sink: SinkArgs,
+    /// Also estimate the flow back, and write occlusion masks and the consistency error as confidence
+    #[arg(long)]
+    bidirectional: bool,
+    /// Pairs estimated at once (sequences only)
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = bounds::from_one::<{ bounds::BATCH }>)]
+    batch: usize,
+    /// Stop after this many pairs
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Take images as they are stored: their EXIF orientation is not applied
+    #[arg(long)]
+    no_exif_rotation: bool,
+    /// Print one JSON object per pair instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the command.
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
+    let input = Input::of(&args.inputs)?;
+    let single = matches!(input, Input::Pair(_));
+    let mut sink = FlowSink::new(&args.sink, single, args.bidirectional)?;
+    let limit = args.limit.unwrap_or(usize::MAX);
+    session.files.reads_all(args.method.weights());
+    input.plan(&sink, &mut session.files, limit)?;
+    session.files.prepare()?;
+    let streamed = matches!(input, Input::Stream(_));
+    let reading = Reading {
+        orientation: if args.no_exif_rotation { Orientation::Stored } else { Orientation::Tagged },
+        note: Arc::new(|text: &str| note!("note: {text}")),
+    };
+    let mut pairs = input.open(&reading)?.take(limit);
+    let estimator = args.method.estimator()?;
+    if !args.json {
+        note!("{}", estimator.describe());
+    }
+    let bar = if single || args.json { ProgressBar::hidden() } else { progress::counter("pairs") };
+    let mut done = 0;
+    loop {
+        let batch: Vec<(PathBuf, FramePair)> = pairs.by_ref().take(args.batch).collect::<Result<_, _>>()?;
+        if batch.is_empty() {
+            break;
+        }
+        let frames: Vec<(&Frame, &Frame)> = batch.iter().map(|(_, p)| (&*p.first, &*p.second)).collect();
+        let start = std::time::Instant::now();
+        let forward = estimator.estimate_batch(&frames)?;
+        let backward: Vec<Option<FlowField>> = if args.bidirectional {
+            let reversed: Vec<_> = frames.iter().map(|&(a, b)| (b, a)).collect();
+            estimator.estimate_batch(&reversed)?.into_iter().map(Some).collect()
+        } else {
+            batch.iter().map(|_| None).collect()
+        };
+        let seconds = start.elapsed().as_secs_f64() / batch.len() as f64;
+        for (((name, pair), flow), back) in batch.iter().zip(&forward).zip(&backward) {
+            // The first one's files are planned.
+            if streamed && name != Path::new(FIRST_OF_STREAM) {
+                sink.check(&mut session.files, name)?;
+            }
+            let report = sink.write(name, pair, flow, back.as_ref(), seconds)?;
+            if args.json {
+                writeln!(session.out, "{}", serde_json::to_string(&report)?)?;
+            } else if single {
+                writeln!(session.out, "{report}")?;
+            }
+        }
+        done += batch.len();
+        bar.inc(batch.len() as u64);
+    }
+    bar.finish_and_clear();
+    if done == 0 {
+        usage!("{} holds fewer than two frames: there is no pair", args.inputs[0].display());
+    }
+    if !single && !args.json {
+        writeln!(session.out, "{done} pairs estimated{}", sink.destination())?;
+    }
+    Ok(())
+}
+
+/// Pairs of frames with the names of their results.
+type Pairs = Box<dyn Iterator<Item = anyhow::Result<(PathBuf, FramePair)>>>;
+
+/// What the inputs mean. Nothing but names is read yet.
+enum Input {
+    /// Two images.
+    Pair(PairPaths),
+    /// A list, or a folder of numbered pairs; and the list itself.
+    Pairs(Vec<PairPaths>, Option<PathBuf>),
+    /// The images of a folder, in order.
+    Folder(PathBuf, Vec<PathBuf>),
+    /// A video file, or `-`.
+    Stream(PathBuf),
+}
+
+/// Two images, and what to call their results.
+struct PairPaths {
+    name: PathBuf,
+    first: PathBuf,
+    second: PathBuf,
+}
+
+impl Input {
+    fn of(inputs: &[PathBuf]) -> anyhow::Result<Self> {
+        let input = match inputs {
+            [a, b] => {
+                if let Some(folder) = [a, b].into_iter().find(|path| path.is_dir()) {
+                    usage!(
+                        "{} is a folder: estimate takes two images, or one folder, whose frames are paired in order; pairs of \
+                         other images are lines of a list, two paths each: ferroflow estimate pairs.txt -o DIR",
+                        folder.display()
+                    );
+                }
+                return Ok(Self::Pair(PairPaths { name: stem(a), first: a.clone(), second: b.clone() }));
+            }
+            [input] => input,
+            _ => {
+                let folder = inputs[0].parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+                usage!(
+                    "{} inputs: give two images, or one folder, list of pairs or video. For the frames of a folder name \
+                     the folder: ferroflow estimate {} -o DIR",
+                    inputs.len(),
+                    folder.display()
+                );
+            }
+        };
+        if input == Path::new("-") {
+            return Ok(Self::Stream(input.clone()));
+        }
+        if input.is_dir() {
+            let files = sequence::image_files(input)?;
+            return Ok(match numbered_pairs(&files) {
+                Some(pairs) => Self::Pairs(pairs, None),
+                None => Self::Folder(input.clone(), files),
+            });
+        }
+        let extension = input.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        if ["txt", "tsv", "lst", "list"].contains(&extension.as_str()) {
+            return Ok(Self::Pairs(list(input)?, Some(input.clone())));
+        }
+        if sequence::IMAGE_EXTENSIONS.contains(&extension.as_str()) && sequence::animation(input)?.is_none() {
+            usage!(
+                "{} is one image: give the second one too, or a folder, a list of pairs or a video",
+                input.display()
+            );
+        }
+        Ok(Self::Stream(input.clone()))
+    }
+
+    /// Plans the results of all pairs, or of the first of a stream: the others have numbers where it has one.
+    fn plan(&self, sink: &FlowSink, outputs: &mut Outputs, limit: usize) -> anyhow::Result<()> {
+        match self {
+            Self::Pair(pair) => {
+                outputs.reads_all([&pair.first, &pair.second]);
+                pair.plan(sink, outputs)?;
+            }
+            Self::Pairs(pairs, list) => {
+                outputs.reads_all(list);
+                outputs.reads_all(pairs.iter().flat_map(|pair| [&pair.first, &pair.second]));
+                if list.is_none()
+                    && let Some(folder) = pairs.first().and_then(|pair| pair.first.parent())
+                {
+                    outputs.reads_folder(folder, is_image);
+                }
+                pairs.iter().take(limit).try_for_each(|pair| pair.plan(sink, outputs))?;
+            }
+            Self::Folder(folder, files) => {
+                outputs.reads_all(files);
+                outputs.reads_folder(folder, is_image);
+                let firsts = files.iter().take(files.len().saturating_sub(1)).take(limit);
+                for file in firsts {
+                    sink.plan(outputs, &stem(file), &file.display().to_string())?;
+                }
+            }
+            Self::Stream(path) => {
+                outputs.reads(path);
+                sink.plan(outputs, Path::new(FIRST_OF_STREAM), "the first frame")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts to read.
+    fn open(self, reading: &Reading) -> anyhow::Result<Pairs> {
+        let orientation = reading.orientation;
+        let numbered = |pair: Result<FramePair, SequenceError>| {
+            let pair = pair?;
+            Ok((PathBuf::from(&pair.name), pair))
+        };
+        Ok(match self {
+            Self::Pair(pair) => Box::new(std::iter::once(pair.read(orientation))),
+            Self::Pairs(pairs, _) => Box::new(pairs.into_iter().map(move |pair| pair.read(orientation))),
+            Self::Folder(folder, files) => {
+                let pairs = sequence::successive(sequence::folder(&folder, reading)?);
+                Box::new(files.into_iter().zip(pairs).map(|(file, pair)| Ok((stem(&file), pair?))))
+            }
+            Self::Stream(path) if path == Path::new("-") => {
+                Box::new(sequence::successive(sequence::y4m(standard_input()?, reading)?).map(numbered))
+            }
+            Self::Stream(path) => Box::new(sequence::successive(sequence::video(&path, reading)?).map(numbered)),
+        })
+    }
+}
+
+/// What the first frame of a stream is called.
+const FIRST_OF_STREAM: &str = "000000";
+
+impl PairPaths {
+    fn plan(&self, sink: &FlowSink, outputs: &mut Outputs) -> Result<(), OutputError> {
+        sink.plan(outputs, &self.name, &format!("{} -> {}", self.first.display(), self.second.display()))
+    }
+
+    fn read(self, orientation: Orientation) -> anyhow::Result<(PathBuf, FramePair)> {
+        let [first, second] = [&self.first, &self.second].map(|path| io::read_frame_as(path, orientation));
+        let (first, second) = (first?, second?);
+        if (first.width(), first.height()) != (second.width(), second.height()) {
+            anyhow::bail!(
+                "{} is {}x{} and {} is {}x{} (height x width): both must have one size, resize one of them first",
+                self.first.display(),
+                first.height(),
+                first.width(),
+                self.second.display(),
+                second.height(),
+                second.width()
+            );
+        }
+        let name = self.name.display().to_string();
+        Ok((self.name, FramePair { name, first: Arc::new(first), second: Arc::new(second) }))
+    }
+}
+
+/// YUV4MPEG2 on standard input; anything else is told apart before it is taken for a damaged stream.
+fn standard_input() -> anyhow::Result<impl Read + Send + 'static> {
+    const MAGIC: &[u8] = b"YUV4MPEG2";
+    let how = "`-` reads YUV4MPEG2, as in: ffmpeg -v error -i VIDEO -f yuv4mpegpipe - | ferroflow estimate - -o DIR";
+    if std::io::stdin().is_terminal() {
+        usage!("nothing is piped in: {how}");
+    }
+    let mut input = BufReader::new(std::io::stdin());
+    let head = input.fill_buf().context("cannot read standard input")?;
+    let known = head.len().min(MAGIC.len());
+    if head[..known] != MAGIC[..known] {
+        let what = match head {
+            [_, _, _, _, b'f', b't', b'y', b'p', ..] => "an MP4 or QuickTime video",
+            [0x1a, 0x45, 0xdf, 0xa3, ..] => "a Matroska or WebM video",
+            [b'R', b'I', b'F', b'F', ..] => "an AVI video or a WebP image",
+            [0x89, b'P', b'N', b'G', ..] | [0xff, 0xd8, ..] => "an image",
+            _ => "something else",
+        };
+        usage!("standard input is {what}: name the file instead of piping it, or decode it first; {how}");
+    }
+    Ok(input)
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    sequence::IMAGE_EXTENSIONS.contains(&extension.as_str())
+}
+
+/// The name of a file without its extension, whatever dots are left.
+fn stem(path: &Path) -> PathBuf {
+    path.file_stem().unwrap_or_default().into()
+}
+
+/// A folder in which every image is called `NAME1.ext` or `NAME2.ext` and has its partner holds pairs, not a sequence.
+fn numbered_pairs(files: &[PathBuf]) -> Option<Vec<PairPaths>> {
+    let names: HashSet<&PathBuf> = files.iter().collect();
+    let mut pairs = Vec::new();
+    for file in files {
+        let name = file.file_name()?.to_str()?;
+        let (stem, extension) = name.rsplit_once('.')?;
+        // The name may hold other dots (`0000.img1.png`): only the digit before the last one changes.
+        let partner = |digit: char| {
+            let path = file.with_file_name(format!("{}{digit}.{extension}", &stem[..stem.len() - 1]));
+            names.contains(&path).then_some(path)
+        };
+        // A digit before the last one makes it a running number (`frame11`), not one of a pair.
+        let of_pair =
+            |digit: char| stem.strip_suffix(digit).is_some_and(|rest| !rest.ends_with(|c: char| c.is_ascii_digit()));
+        if of_pair('1') {
+            pairs.push(PairPaths { name: stem.into(), first: file.clone(), second: partner('2')? });
+        } else if !of_pair('2') || partner('1').is_none() {
+            return None;
+        }
+    }
+    // Two files alone are as well a sequence of two: the same one pair.
+    (pairs.len() > 1).then_some(pairs)
+}
+
+/// One pair of paths a line, relative to the list's own folder.
+fn list(path: &Path) -> anyhow::Result<Vec<PairPaths>> {
+    let text = io::read_text(path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut pairs = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let fields: Vec<&str> =
+            if line.contains('\t') { line.split('\t').collect() } else { line.split_whitespace().collect() };
+        let [first, second, ..] = fields[..] else {
+            anyhow::bail!("{}, line {}: expected two image paths", path.display(), number + 1);
+        };
+        let (first, second) = (folder.join(first), folder.join(second));
+        pairs.push(PairPaths { name: stem(&first), first, second });
+    }
+    name_apart(&mut pairs);
+    Ok(pairs)
+}
+
+/// Gives the pairs of a list names of their own: that of the first frame; where two would be equal, its path below the folder
+/// that all first frames share; where these are equal too, both frames' names.
+fn name_apart(pairs: &mut [PairPaths]) {
+    let differ = |pairs: &[PairPaths]| {
+        let mut seen = HashSet::new();
+        pairs.iter().all(|pair| seen.insert(pair.name.as_os_str().to_ascii_lowercase()))
+    };
+    if differ(pairs) {
+        return;
+    }
+    let folders = |pair: &PairPaths| -> Vec<String> {
+        let folders = pair.first.parent().into_iter().flat_map(Path::components);
+        folders.map(|part| part.as_os_str().to_string_lossy().into_owned()).collect()
+    };
+    let mut shared = pairs.first().map_or(Vec::new(), folders);
+    for pair in pairs.iter() {
+        let same = shared.iter().zip(folders(pair)).take_while(|(a, b)| *a == b).count();
+        shared.truncate(same);
+    }
+    for pair in pairs.iter_mut() {
+        let below: PathBuf = folders(pair)[shared.len()..].iter().map(|part| safe_name(part)).collect();
+        pair.name = below.join(&pair.name);
+    }
+    if !differ(pairs) {
+        for pair in pairs.iter_mut() {
+            let mut name = std::mem::take(&mut pair.name).into_os_string();
+            name.push("-");
+            name.push(stem(&pair.second));
+            pair.name = name.into();
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! `ferroflow export`: our networks for other runtimes.
+
+use std::{io::Write, path::PathBuf};
+
+use ferroflow::core::{Size, io::write_with};
+use ferroflow::data::Spec;
+use ferroflow::infer::offline::{self, Format, Layout};
+use ferroflow::net::{
+    graph::Sizes,
+    onnx::{self, CorrelationForm, WarpForm},
+};
+use ferroflow::onnx_check::{self, CheckError};
+
+use crate::{
+    bounds,
+    method::{builtin_weights, read_weights},
+    progress,
+    session::Session,
+    usage::usage,
+};
+
+/// Write a network as ONNX, or the inputs of an offline runtime.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Write a network as ONNX, with standard operators only
+    Onnx(Onnx),
+    /// Write preprocessed pairs and their true flow as plain arrays
+    Inputs(Inputs),
+}
+
+/// Write a network as ONNX, with standard operators only.
+///
+///   ferroflow export onnx -w pwcnet.safetensors -o pwcnet.onnx --size 448x1024 --check
+///   ferroflow export onnx -w flownet2.safetensors -o flownet2.onnx --dynamic --opset 11
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+struct Onnx {
+    /// Network that the weights must be of. Default: whatever they are of
+    #[arg(short, long)]
+    model: Option<String>,
+    /// Weights, a .safetensors file of this program. Default: those in the program
+    #[arg(short, long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Set an option of the network (`ferroflow models NAME` lists them); may be repeated
+    #[arg(long = "option", value_name = "KEY=VALUE")]
+    options: Vec<String>,
+    /// File to write
+    #[arg(short, long, value_name = "FILE.onnx")]
+    output: PathBuf,
+    /// Size of the frames; a multiple of the network's stride
+    #[arg(long, value_name = "HxW", conflicts_with = "dynamic")]
+    size: Option<Size>,
+    /// Any size that is a multiple of the network's stride
+    #[arg(long)]
+    dynamic: bool,
+    /// Pairs at once; 0: any number
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = bounds::from_zero::<{ bounds::BATCH }>)]
+    batch: usize,
+    /// Version of the operator set
+    #[arg(long, default_value_t = 17, value_parser = clap::value_parser!(i64).range(11..=20))]
+    opset: i64,
+    /// Precision of the convolutions and their weights
+    #[arg(long, default_value = "f32", value_parser = ["f32", "f16"])]
+    precision: String,
+    /// What is fed in: RGB images of 0..=255, or what the network makes of them before its first layer
+    #[arg(long, default_value = "images", value_parser = ["images", "normalised"])]
+    inputs: String,
+    /// How warps are written. Default: grid-sample where the operator set has it
+    #[arg(long, value_parser = ["grid-sample", "gather"])]
+    warp: Option<String>,
+    /// How cost volumes are written: slices is the plainest, matmul the fastest
+    #[arg(long, default_value = "matmul", value_parser = ["slices", "matmul"])]
+    correlation: String,
+    /// Run the file here, in a Rust runtime, and print how far it is from our own flow
+    #[arg(long)]
+    check: bool,
+}
+
+/// Write preprocessed pairs and their true flow as plain arrays, for `score` to compare a runtime's outputs with.
+///
+///   ferroflow export inputs sintel-clean:/data/sintel -o prepared --layout flownet2 --format bin
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+struct Inputs {
+    /// The data set, NAME:PATH
+    data: Spec,
+    /// Folder to write to
+    #[arg(short, long, value_name = "DIR")]
+    output: PathBuf,
+    /// images (frame1/, frame2/), flownet2 (x1/, x2/ normalised), pwcnet (image/ with both frames)
+    #[arg(long, default_value = "images", value_parser = ["images", "flownet2", "pwcnet"])]
+    layout: String,
+    /// Raw little-endian values, or NumPy arrays
+    #[arg(long, default_value = "npy", value_parser = ["bin", "npy"])]
+    format: String,
+    /// Pairs per file
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = bounds::from_one::<{ bounds::BATCH }>)]
+    batch: usize,
+    /// Sides are padded to multiples of this
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = bounds::from_one::<{ bounds::STRIDE }>)]
+    stride: usize,
+    /// Take at most this many pairs
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+}
+
+/// Runs the command.
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
+    match args.action {
+        Action::Onnx(args) => export_onnx(&args, session),
+        Action::Inputs(args) => export_inputs(&args, session),
+    }
+}
+
+fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
+    if args.size.is_none() && !args.dynamic {
+        usage!("say the size of the frames with --size HxW, or --dynamic for any");
+    }
+    if let Some(weights) = &args.weights {
+        session.files.reads(weights);
+    }
+    session.files.plan(&args.output, "the network")?;
+    session.files.prepare()?;
+    let stored = match &args.weights {
+        Some(path) => read_weights(path, args.model.as_deref(), &args.options)?,
+        None => match builtin_weights(args.model.as_deref(), &args.options)? {
+            Some(stored) => stored,
+            None => usage!("the program has no weights for that network: give a file with --weights"),
+        },
+    };
+    let model = &stored.model;
+    if let Some(size) = args.size
+        && (size.height % model.stride != 0 || size.width % model.stride != 0)
+    {
+        let up = |n: usize| n.next_multiple_of(model.stride);
+        usage!(
+            "{} takes multiples of {}: pad or resize to {}x{} and export that",
+            model.name,
+            model.stride,
+            up(size.height),
+            up(size.width)
+        );
+    }
+    let mut metadata: Vec<(String, String)> = vec![
+        ("network".into(), model.name.into()),
+        ("paper".into(), model.paper.into()),
+        ("flow".into(), "[N, 2, H, W]: u right, v down, pixels of frame 1".into()),
+    ];
+    metadata.extend(model.options.iter().map(|(k, v)| (format!("option {k}"), v.clone())));
+    metadata.extend(stored.provenance.source.iter().map(|s| ("weights".to_string(), s.clone())));
+    metadata.extend(stored.provenance.license.iter().map(|s| ("licence of the weights".to_string(), s.clone())));
+    let options = onnx::Options {
+        size: args.size.map(|s| (s.height, s.width)),
+        batch: (args.batch > 0).then_some(args.batch),
+        opset: args.opset,
+        precision: if args.precision == "f16" { onnx::Precision::F16 } else { onnx::Precision::F32 },
+        inputs: if args.inputs == "normalised" { onnx::Inputs::Normalised } else { onnx::Inputs::Images },
+        warp: args.warp.as_deref().map(|w| if w == "gather" { WarpForm::Gather } else { WarpForm::GridSample }),
+        correlation: if args.correlation == "slices" { CorrelationForm::Slices } else { CorrelationForm::MatMul },
+        metadata,
+    };
+    let mut bytes = Vec::new();
+    onnx::export(&model.graph, &stored.weights, &options, &mut bytes)?;
+    write_with(&args.output, |file| file.write_all(&bytes))?;
+    writeln!(
+        session.out,
+        "{}: {}, operator set {}, {:.1} MB",
+        args.output.display(),
+        model.name,
+        args.opset,
+        bytes.len() as f64 / 1e6
+    )?;
+    if args.check {
+        let side = args.size.unwrap_or(Size { height: 4 * model.stride, width: 6 * model.stride });
+        let sizes = Sizes::new(args.batch.max(1), side.height, side.width);
+        let difference = onnx_check::difference(&bytes, &stored, &options, &sizes).map_err(|error| match error {
+            CheckError::Inputs => anyhow::anyhow!("--check feeds images: export with --inputs images to check"),
+            error => error.into(),
+        })?;
+        writeln!(
+            session.out,
+            "run in rten at {side}: differs from our flow by {:.2e} px on average, {:.2e} px at most (motion {:.2} px)",
+            difference.mean, difference.largest, difference.motion
+        )?;
+    }
+    Ok(())
+}
+
+fn export_inputs(args: &Inputs, session: &mut Session) -> anyhow::Result<()> {
+    let source = args.data.open()?;
+    let inputs = offline::Inputs {
+        layout: match args.layout.as_str() {
+            "flownet2" => Layout::Flownet2,
+            "pwcnet" => Layout::Pwcnet,
+            _ => Layout::Images,
+        },
+        format: if args.format == "bin" { Format::Bin } else { Format::Npy },
+        batch: args.batch,
+        stride: args.stride,
+        limit: args.limit,
+    };
+    session.files.reads(args.data.path());
+    let bar = progress::bar(source.len().or(args.limit).unwrap_or(0) as u64, "pairs");
+    let watch = |p: offline::Progress| bar.set_position(p.pairs as u64);
+    let done = offline::write_inputs(&args.output, source.as_ref(), inputs, &mut session.files, watch)?;
+    bar.finish_and_clear();
+    writeln!(session.out, "{}: {} pairs in {} files", args.output.display(), done.pairs, done.files)?;
+    Ok(())
+}

@@ -1,0 +1,348 @@
+//! `ferroflow weights`: files of weights.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use ferroflow::net::{
+    Model, Weights,
+    weights::{
+        Converted, Extra, Provenance, convert,
+        export::{self, Target},
+        import,
+        store::{self, Precision},
+    },
+};
+
+use crate::{session::Session, usage::usage};
+
+/// Import, export, inspect and make weights.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Make a weight file of another project's checkpoint
+    Import(Import),
+    /// Write weights back for other frameworks, under the reference's names
+    Export(Export),
+    /// Say which network a file is for, where it came from and what it holds
+    Show(Show),
+    /// Check that a file is whole, its network's, and of the source it names
+    Verify(Verify),
+    /// List the weight files of a folder
+    List(List),
+    /// Make weights by formula or at random, for tests and benchmarks
+    Random(Random),
+}
+
+/// Make a weight file of another project's checkpoint: PyTorch (.pth, .pth.tar, .pt, .pytorch, old and new), TensorFlow V2
+/// bundles, MindSpore .ckpt, safetensors. The network is recognised from names and shapes.
+///
+///   ferroflow weights import FlowNet2_checkpoint.pth.tar -o flownet2.safetensors --licence "research only"
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+struct Import {
+    /// The checkpoint; for TensorFlow its prefix, its index or its folder
+    file: PathBuf,
+    /// The network, where the checkpoint could be of several
+    #[arg(long, value_name = "NAME")]
+    arch: Option<String>,
+    /// Set an option of the network; it is stored with the weights
+    #[arg(long = "option", value_name = "KEY=VALUE", requires = "arch")]
+    options: Vec<String>,
+    /// Take the weights under this key of a training checkpoint: state_dict_ema, say, for averaged ones
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// Leave out tensors that are no parameter of the network: metrics, constants of a loss
+    #[arg(long)]
+    ignore_extra: bool,
+    /// Under which licence the weights may be used
+    #[arg(long, alias = "license")]
+    licence: Option<String>,
+    /// On which data they were trained
+    #[arg(long)]
+    trained_on: Option<String>,
+    /// Store half precision
+    #[arg(long)]
+    half: bool,
+    /// File to write
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+/// Write weights back for other frameworks, under the reference's names.
+#[derive(clap::Args)]
+struct Export {
+    /// A .safetensors file of this program
+    file: PathBuf,
+    /// For which framework
+    #[arg(long, value_parser = ["pytorch-safetensors", "mindspore"])]
+    to: String,
+    /// File to write
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+/// Check that a file is whole and its network's; with --source also that it was made of that checkpoint.
+#[derive(clap::Args)]
+struct Verify {
+    /// A .safetensors file of this program
+    file: PathBuf,
+    /// The checkpoint it was imported from: its hash must be the one stored
+    #[arg(long, value_name = "FILE")]
+    source: Option<PathBuf>,
+}
+
+/// List the weight files of a folder.
+#[derive(clap::Args)]
+struct List {
+    /// The folder
+    #[arg(default_value = ".")]
+    folder: PathBuf,
+}
+
+/// Say which network a file is for, where it came from and what it holds.
+#[derive(clap::Args)]
+struct Show {
+    /// A .safetensors file of this program
+    file: PathBuf,
+    /// List every tensor
+    #[arg(long)]
+    tensors: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Make weights by formula or at random.
+///
+///   ferroflow weights random flownet2 --formula ferroflow-golden -o flownet2.safetensors
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+struct Random {
+    /// The network
+    model: String,
+    /// Set an option of the network
+    #[arg(long = "option", value_name = "KEY=VALUE")]
+    options: Vec<String>,
+    /// Seed of random weights (He et al. 2015)
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Weights from the reference formula with this seed text instead: the same numbers in every language
+    #[arg(long, value_name = "TEXT")]
+    formula: Option<String>,
+    /// Store half precision
+    #[arg(long)]
+    half: bool,
+    /// File to write
+    #[arg(short, long)]
+    output: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
+    match args.action {
+        Action::Import(args) => import_checkpoint(args, session),
+        Action::Export(args) => export_weights(&args, session),
+        Action::Show(args) => show(&args, session),
+        Action::Verify(args) => verify(&args, session),
+        Action::List(args) => list(&args.folder, session),
+        Action::Random(args) => random(&args, session),
+    }
+}
+
+fn show(args: &Show, session: &mut Session) -> anyhow::Result<()> {
+    let header = store::read_header(&args.file).with_context(|| args.file.display().to_string())?;
+    let provenance = &header.provenance;
+    let values: usize = header.tensors.iter().map(|t| t.shape.iter().product::<usize>()).sum();
+    if args.json {
+        let tensors = args.tensors.then(|| {
+            let one = |t: &store::TensorInfo| serde_json::json!({ "name": t.name, "shape": t.shape });
+            header.tensors.iter().map(one).collect::<Vec<_>>()
+        });
+        let report = serde_json::json!({
+            "model": header.model.name,
+            "options": header.model.options,
+            "parameters": header.model.graph.parameter_count(),
+            "values": values,
+            "provenance": provenance,
+            "tensors": tensors,
+        });
+        writeln!(session.out, "{report}")?;
+        return Ok(());
+    }
+    writeln!(session.out, "{}: {}", header.model.name, header.model.description)?;
+    for (key, value) in &header.model.options {
+        writeln!(session.out, "option      {key} = {value}")?;
+    }
+    writeln!(session.out, "parameters  {} in {} tensors", header.model.graph.parameter_count(), header.tensors.len())?;
+    let lines = [
+        ("source", &provenance.source),
+        ("sha-256", &provenance.source_sha256),
+        ("licence", &provenance.license),
+        ("trained on", &provenance.training_data),
+        ("recipe", &provenance.recipe),
+    ];
+    for (label, value) in lines {
+        writeln!(session.out, "{label:<11} {}", value.as_deref().unwrap_or("not stated"))?;
+    }
+    for (name, value) in &provenance.metrics {
+        writeln!(session.out, "measured    {name} = {value}")?;
+    }
+    for (name, value) in &provenance.notes {
+        writeln!(session.out, "note        {name}: {value}")?;
+    }
+    if args.tensors {
+        for tensor in &header.tensors {
+            writeln!(session.out, "{:<44} {:?}", tensor.name, tensor.shape)?;
+        }
+    }
+    Ok(())
+}
+
+fn import_checkpoint(args: Import, session: &mut Session) -> anyhow::Result<()> {
+    weight_file(&args.output)?;
+    let mut options = std::collections::BTreeMap::new();
+    for option in &args.options {
+        let Some((key, value)) = option.split_once('=') else { usage!("`{option}` is not an option: write key=value") };
+        options.insert(key.trim().to_string(), value.trim().to_string());
+    }
+    session.files.reads(&args.file);
+    session.files.plan(&args.output, "the weights")?;
+    session.files.prepare()?;
+    let checkpoint = import::import_entry(&args.file, args.key.as_deref())?;
+    let (format, skipped) = (checkpoint.format, checkpoint.contents.skipped);
+    let others = checkpoint.contents.other_entries.clone();
+    let entry = checkpoint.contents.entry.clone();
+    let extra = if args.ignore_extra { Extra::Ignore } else { Extra::Refuse };
+    let network = args.arch.as_deref().map(|name| (name, &options));
+    let Converted { mut stored, undecided, ignored, .. } =
+        convert(checkpoint, network, extra).with_context(|| args.file.display().to_string())?;
+    stored.provenance.license = args.licence.or(stored.provenance.license);
+    stored.provenance.training_data = args.trained_on.or(stored.provenance.training_data);
+    let precision = if args.half { Precision::F16 } else { Precision::F32 };
+    store::write(&args.output, &stored.model, &stored.weights, &stored.provenance, precision)?;
+    let options = stored.model.options.iter().map(|(k, v)| format!(" {k}={v}")).collect::<String>();
+    writeln!(
+        session.out,
+        "{format}: {}{options}, {} parameters",
+        stored.model.name,
+        stored.model.graph.parameter_count()
+    )?;
+    if let Some(entry) = entry {
+        writeln!(session.out, "taken from the entry `{entry}`")?;
+    }
+    for other in others {
+        writeln!(session.out, "the entry `{other}` holds weights too: --key {other} takes those")?;
+    }
+    writeln!(session.out, "left out: {skipped}")?;
+    if ignored > 0 {
+        writeln!(session.out, "left out: {ignored} tensors that are no parameters")?;
+    }
+    if let [taken, others @ ..] = &undecided[..]
+        && !others.is_empty()
+    {
+        writeln!(
+            session.out,
+            "nothing in the file says whose implementation it is of: taken as {taken}. Weights of {} look the same and compute \
+             something else; for those: --arch {} --option variant={}",
+            others.join(" and "),
+            stored.model.name,
+            others[0]
+        )?;
+    }
+    if stored.provenance.license.is_none() {
+        writeln!(session.out, "no licence is stated in the file; --licence TEXT stores one")?;
+    }
+    writeln!(session.out, "wrote {}", args.output.display())?;
+    Ok(())
+}
+
+fn export_weights(args: &Export, session: &mut Session) -> anyhow::Result<()> {
+    session.files.reads(&args.file);
+    session.files.plan(&args.output, "the exported weights")?;
+    session.files.prepare()?;
+    let stored = store::read(&args.file).with_context(|| args.file.display().to_string())?;
+    let target = if args.to == "mindspore" { Target::Mindspore } else { Target::PytorchSafetensors };
+    export::export(&args.output, &stored.model, &stored.weights, target)
+        .with_context(|| format!("cannot write {}", args.output.display()))?;
+    writeln!(session.out, "wrote {}", args.output.display())?;
+    Ok(())
+}
+
+fn verify(args: &Verify, session: &mut Session) -> anyhow::Result<()> {
+    // Reading checks names, shapes, lengths and that every value is finite.
+    let stored = store::read(&args.file).with_context(|| args.file.display().to_string())?;
+    writeln!(
+        session.out,
+        "{}: whole, {} parameters of {}",
+        args.file.display(),
+        stored.model.graph.parameter_count(),
+        stored.model.name
+    )?;
+    if let Some(source) = &args.source {
+        let checkpoint = import::import(source)?;
+        match &stored.provenance.source_sha256 {
+            Some(hash) if *hash == checkpoint.sha256 => writeln!(session.out, "made of {}", source.display())?,
+            Some(hash) => anyhow::bail!(
+                "it was made of another file than {}: SHA-256 {hash}, not {}",
+                source.display(),
+                checkpoint.sha256
+            ),
+            None => anyhow::bail!("it does not say what it was made of"),
+        }
+    }
+    Ok(())
+}
+
+fn list(folder: &Path, session: &mut Session) -> anyhow::Result<()> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .with_context(|| format!("cannot read {}", folder.display()))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
+        .collect();
+    files.sort();
+    if files.is_empty() {
+        writeln!(session.out, "no .safetensors files in {}", folder.display())?;
+    }
+    for file in files {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        match store::read_header(&file) {
+            Ok(header) => {
+                let licence = header.provenance.license.as_deref().unwrap_or("no licence stated");
+                writeln!(session.out, "{name:<40} {:<16} {licence}", header.model.name)?;
+            }
+            Err(error) => writeln!(session.out, "{name:<40} {error}")?,
+        }
+    }
+    Ok(())
+}
+
+fn weight_file(path: &Path) -> anyhow::Result<()> {
+    if path.extension().is_none_or(|e| e != "safetensors") {
+        usage!("weights are written as .safetensors, not {}", path.display());
+    }
+    Ok(())
+}
+
+fn random(args: &Random, session: &mut Session) -> anyhow::Result<()> {
+    weight_file(&args.output)?;
+    let model = Model::parse(&args.model, &args.options)?;
+    session.files.plan(&args.output, "the weights")?;
+    session.files.prepare()?;
+    let (weights, source) = match &args.formula {
+        Some(seed) => (Weights::formula(&model, seed), format!("formula with seed {seed}")),
+        None => (Weights::random(&model.graph, args.seed), format!("random with seed {}", args.seed)),
+    };
+    let provenance = Provenance { source: Some(source), license: Some("CC0-1.0".into()), ..Provenance::default() };
+    let precision = if args.half { Precision::F16 } else { Precision::F32 };
+    store::write(&args.output, &model, &weights, &provenance, precision)?;
+    writeln!(session.out, "{}: {} parameters of {}", args.output.display(), model.graph.parameter_count(), model.name)?;
+    Ok(())
+}

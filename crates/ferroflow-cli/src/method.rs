@@ -1,0 +1,235 @@
+//! Which method estimates: the arguments that `estimate`, `eval` and `bench` share.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use ferroflow::core::{
+    Size,
+    geometry::{Fill, Fit, Grid, Place},
+};
+use ferroflow::infer::{Estimator, NetworkOptions, OpenError, dis, open};
+use ferroflow::kernels::Bf16;
+use ferroflow::net::{Model, Weights, weights::store::Stored};
+
+use crate::{
+    bounds,
+    session::note,
+    usage::{UsageError, usage},
+};
+
+/// How to estimate.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Method")]
+pub struct MethodArgs {
+    /// Network (`ferroflow models` lists them), or dis, dis-fast (Dense Inverse Search, no network). Default: what the
+    /// weights are for; without weights the network that the program has weights for
+    #[arg(short, long)]
+    model: Option<String>,
+    /// Weights: a .safetensors file of this program, or another project's checkpoint (`ferroflow weights import` converts one
+    /// once and for all). Default: those in the program, which rill has
+    #[arg(short, long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Set an option of the network (`ferroflow models NAME` lists them); may be repeated
+    #[arg(long = "option", value_name = "KEY=VALUE")]
+    options: Vec<String>,
+    /// How frames of any size are made to fit the network. Default: as the network's reference does
+    #[arg(long, value_enum)]
+    pub fit: Option<FitArg>,
+    /// Estimate in overlapping tiles of this size: bounded memory for large frames
+    #[arg(long, value_name = "HxW")]
+    tile: Option<Size>,
+    /// Where to compute
+    #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
+    device: String,
+    /// Only sums of products of the given numbers: no Winograd convolution (slower, last digits differ)
+    #[arg(long)]
+    exact: bool,
+    /// bf16: convolutions multiply numbers of 8 significant bits and sum in f32, where the processor has AMX tiles or
+    /// AVX512-BF16 (`ferroflow doctor` says)
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
+    /// Threads. Default: all processors
+    #[arg(long, value_name = "N", value_parser = bounds::from_one::<{ bounds::THREADS }>)]
+    threads: Option<usize>,
+}
+
+/// What numbers convolutions multiply.
+#[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Precision {
+    /// 24 significant bits
+    #[default]
+    F32,
+    /// 8 significant bits
+    Bf16,
+}
+
+impl Precision {
+    /// As on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// How frames are made to fit.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum FitArg {
+    /// Zeros around, the flow cut back
+    Pad,
+    /// Resize the frames, and the flow back
+    Resize,
+    /// Cut out the centre; the border gets no flow
+    Crop,
+}
+
+/// What to do without `--weights`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum WhichWeights {
+    /// A network needs them.
+    Required,
+    /// Random ones serve: only the time matters.
+    RandomIfNoneGiven,
+}
+
+/// Methods that others are compared with: they need no weights.
+pub const BASELINES: [&str; 3] = ["dis", "dis-fast", "zero"];
+
+/// The baseline of that name.
+pub fn baseline(name: &str) -> Estimator {
+    match name {
+        "zero" => Estimator::zero(),
+        "dis-fast" => Estimator::dis(dis::Preset::Fast),
+        _ => Estimator::dis(dis::Preset::Medium),
+    }
+}
+
+impl MethodArgs {
+    /// The network's name, if one was given.
+    pub fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
+    /// The weight file, if one was given.
+    pub fn weights(&self) -> Option<&Path> {
+        self.weights.as_deref()
+    }
+
+    /// The network's options, `key=value`.
+    pub fn options(&self) -> &[String] {
+        &self.options
+    }
+
+    /// Whether Winograd is to be avoided.
+    pub fn exact(&self) -> bool {
+        self.exact
+    }
+
+    /// What convolutions multiply.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// The estimator asked for.
+    pub fn estimator(&self) -> anyhow::Result<Estimator> {
+        self.estimator_with(WhichWeights::Required, false)
+    }
+
+    /// The estimator asked for, with random weights if allowed, and a profile if wanted.
+    pub fn estimator_with(&self, which: WhichWeights, profile: bool) -> anyhow::Result<Estimator> {
+        if let Some(threads) = self.threads {
+            // The pool is made once, before anything uses it; a second estimator in the process keeps the first's.
+            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+        }
+        let tile = self.tile.map(|t| (t.height, t.width));
+        let preset = match self.model.as_deref() {
+            Some("dis") => Some(dis::Preset::Medium),
+            Some("dis-fast") => Some(dis::Preset::Fast),
+            _ => None,
+        };
+        if let Some(preset) = preset {
+            if self.weights.is_some() {
+                usage!("dis takes no weights: leave out --weights, or name the network they are for");
+            }
+            if !self.options.is_empty() || self.fit.is_some() || self.exact || self.precision != Precision::F32 {
+                usage!("dis takes no --option, --fit, --exact or --precision: they belong to networks (--model)");
+            }
+            return Ok(Estimator::dis(preset).with_tile(tile)?);
+        }
+        if self.exact && self.precision == Precision::Bf16 {
+            usage!("--exact sums products of the given numbers, --precision bf16 rounds them first: leave out one");
+        }
+        let bf16 = match self.precision {
+            Precision::F32 => None,
+            Precision::Bf16 => Some(Bf16::detect().context("cannot compute with --precision bf16")?),
+        };
+        let (model, weights, origin) = self.network(which)?;
+        let options = NetworkOptions {
+            fit: self.fit.map(|fit| match fit {
+                FitArg::Pad => Fit::Pad(Place::TopLeft, Fill::Zero),
+                FitArg::Resize => Fit::Resize(Grid::HalfPixel),
+                FitArg::Crop => Fit::Crop,
+            }),
+            exact: self.exact,
+            bf16,
+            profile,
+        };
+        Ok(Estimator::network(model, weights, options).with_origin(origin).with_tile(tile)?)
+    }
+
+    /// The network, its weights, and where they come from.
+    fn network(&self, which: WhichWeights) -> anyhow::Result<(Model, Weights, String)> {
+        if let Some(path) = &self.weights {
+            let Stored { model, weights, .. } = read_weights(path, self.model.as_deref(), &self.options)?;
+            return Ok((model, weights, format!("weights of {}", path.display())));
+        }
+        if let Some(Stored { model, weights, .. }) = builtin_weights(self.model.as_deref(), &self.options)? {
+            return Ok((model, weights, "built-in weights".into()));
+        }
+        let Some(name) = &self.model else {
+            usage!("name a network with --model, or give its --weights: this build of the program has none of its own")
+        };
+        let model = Model::parse(name, &self.options)?;
+        if which == WhichWeights::Required {
+            usage!(
+                "{name} needs weights: -w FILE.safetensors. `ferroflow weights import CHECKPOINT -o FILE.safetensors` \
+                 makes one of any published checkpoint; without -m and -w, the weights in the program serve"
+            );
+        }
+        let weights = Weights::random(&model.graph, 1);
+        Ok((model, weights, "random weights".into()))
+    }
+}
+
+/// The weights that the program has for a network, or for any if none is asked for, with these options.
+pub fn builtin_weights(asked: Option<&str>, options: &[String]) -> anyhow::Result<Option<Stored>> {
+    open::builtin(asked, options).map_err(wrong_usage)
+}
+
+/// Reads weights of the network that was asked for, if one was: a file of this program, whose options are set as far as that
+/// leaves its parameters as they are, or another project's checkpoint.
+pub fn read_weights(path: &Path, asked: Option<&str>, options: &[String]) -> anyhow::Result<Stored> {
+    let opened = open::from_file(path, asked, options).map_err(wrong_usage)?;
+    if let Some(format) = opened.foreign {
+        let Stored { model, .. } = &opened.stored;
+        let stated: String = model.options.iter().map(|(key, value)| format!(" {key}={value}")).collect();
+        note!("{}: {format}, taken as {}{stated}", path.display(), model.name);
+        if let Some(doubt) = opened.doubt() {
+            note!("{}: {doubt}", path.display());
+        }
+    }
+    Ok(opened.stored)
+}
+
+/// What another command line would change is wrong usage; what is in a file is not.
+fn wrong_usage(error: OpenError) -> anyhow::Error {
+    match error {
+        OpenError::Model(error) => error.into(),
+        OpenError::OtherNetwork { .. } => {
+            UsageError(format!("{error}: leave out --model, or give other weights")).into()
+        }
+        OpenError::OtherParameters { .. } => UsageError(error.to_string()).into(),
+        error => error.into(),
+    }
+}

@@ -1,0 +1,264 @@
+//! Where estimates go: flow files, pictures, masks.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use ferroflow::core::{
+    FlowField, Frame,
+    consistency::Sundaram,
+    io::{self, OutputError, Outputs, outputs::with_suffix},
+};
+use ferroflow::data::sequence::FramePair;
+use serde::Serialize;
+
+use crate::{
+    style::{Painter, StyleArgs},
+    usage::usage,
+};
+
+/// What to write.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Output")]
+pub struct SinkArgs {
+    /// Flow file (.flo, .pfm, .png for KITTI, .npy, .npz); a folder for sequences
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+    /// Format of the flow files of a sequence
+    #[arg(long, default_value = "flo", value_parser = ["flo", "pfm", "kitti", "npy", "npz"])]
+    format: String,
+    /// Cut vectors to what the flow files' format holds (KITTI: 512 px) instead of refusing
+    #[arg(long)]
+    clip: bool,
+    /// Picture of the flow; a folder for sequences
+    #[arg(long, value_name = "PATH")]
+    viz: Option<PathBuf>,
+    #[command(flatten)]
+    style: StyleArgs,
+}
+
+/// Writes the estimates of one command.
+pub struct FlowSink {
+    flow: Option<Target>,
+    viz: Option<Target>,
+    bidirectional: bool,
+    clip: bool,
+    painter: Painter,
+}
+
+/// A file for a single pair, or a folder and an extension.
+enum Target {
+    File(PathBuf),
+    Folder(PathBuf, &'static str),
+}
+
+impl Target {
+    fn path(&self, name: &Path) -> PathBuf {
+        match self {
+            Target::File(path) => path.clone(),
+            Target::Folder(folder, extension) => with_suffix(folder, name, &format!(".{extension}")),
+        }
+    }
+
+    fn base(&self) -> &Path {
+        match self {
+            Target::File(path) | Target::Folder(path, _) => path,
+        }
+    }
+}
+
+/// The files of one pair.
+struct PairFiles {
+    flow: Option<PathBuf>,
+    viz: Option<PathBuf>,
+    backward: Option<PathBuf>,
+    occlusion: Option<PathBuf>,
+    confidence: Option<PathBuf>,
+}
+
+impl PairFiles {
+    /// Each with what is in it.
+    fn each(&self) -> impl Iterator<Item = (&Path, &'static str)> {
+        let files = [
+            (&self.flow, "flow"),
+            (&self.viz, "picture"),
+            (&self.backward, "backward flow"),
+            (&self.occlusion, "occlusion mask"),
+            (&self.confidence, "confidence"),
+        ];
+        files.into_iter().filter_map(|(path, what)| Some((path.as_deref()?, what)))
+    }
+}
+
+impl FlowSink {
+    /// Checks the arguments.
+    pub fn new(args: &SinkArgs, single: bool, bidirectional: bool) -> anyhow::Result<Self> {
+        if !single && args.output.is_none() && args.viz.is_none() {
+            usage!("a sequence needs a folder to write to: -o DIR for flow files, --viz DIR for pictures");
+        }
+        let extension = match args.format.as_str() {
+            "pfm" => "pfm",
+            "kitti" => "png",
+            "npy" => "npy",
+            "npz" => "npz",
+            _ => "flo",
+        };
+        if single {
+            let formats = [
+                args.output.as_ref().map(|path| (path, io::FlowFormat::of_path(path).map(drop))),
+                args.viz.as_ref().map(|path| (path, io::check_frame_name(path))),
+            ];
+            for (path, format) in formats.into_iter().flatten() {
+                if let Err(error) = format {
+                    usage!("{}: {error}", path.display());
+                }
+            }
+        }
+        let target = |path: &Option<PathBuf>, extension| {
+            path.clone().map(|path| if single { Target::File(path) } else { Target::Folder(path, extension) })
+        };
+        Ok(Self {
+            flow: target(&args.output, extension),
+            viz: target(&args.viz, "png"),
+            bidirectional,
+            clip: args.clip,
+            painter: Painter::new(&args.style),
+        })
+    }
+
+    /// The files of the pair that is called `name`.
+    fn files(&self, name: &Path) -> PairFiles {
+        let path = |target: &Option<Target>| target.as_ref().map(|target| target.path(name));
+        let (flow, viz) = (path(&self.flow), path(&self.viz));
+        let main = flow.as_ref().or(viz.as_ref()).filter(|_| self.bidirectional);
+        let extension = |path: &PathBuf| path.extension().map(|e| e.to_string_lossy().into_owned());
+        PairFiles {
+            backward: flow
+                .as_ref()
+                .filter(|_| self.bidirectional)
+                .map(|flow| beside(flow, &format!("backward.{}", extension(flow).unwrap_or_default()))),
+            occlusion: main.map(|main| beside(main, "occlusion.png")),
+            confidence: main.map(|main| beside(main, "confidence.png")),
+            flow,
+            viz,
+        }
+    }
+
+    /// Plans everything that is to be written about a pair; `from` says which it is, for messages.
+    pub fn plan(&self, outputs: &mut Outputs, name: &Path, from: &str) -> Result<(), OutputError> {
+        self.files(name).each().try_for_each(|(path, what)| outputs.plan(path, format!("the {what} of {from}")))
+    }
+
+    /// As [`Self::plan`] for a pair of a stream, which may never end.
+    pub fn check(&self, outputs: &mut Outputs, name: &Path) -> Result<(), OutputError> {
+        let from = name.display();
+        self.files(name).each().try_for_each(|(path, what)| outputs.check(path, &format!("the {what} of {from}")))?;
+        outputs.prepare()
+    }
+
+    /// Writes everything asked for about one pair, with the planned name.
+    pub fn write(
+        &mut self,
+        name: &Path,
+        pair: &FramePair,
+        flow: &FlowField,
+        backward: Option<&FlowField>,
+        seconds: f64,
+    ) -> anyhow::Result<PairReport> {
+        let files = self.files(name);
+        let mut clipped = 0;
+        if let Some(path) = &files.flow {
+            clipped += io::write_flow_within(path, flow, self.clip)?;
+        }
+        if let Some(path) = &files.viz {
+            io::write_frame(path, &self.painter.paint(flow, Some(&pair.first))?)?;
+        }
+        let mut occluded = None;
+        if let Some(backward) = backward {
+            let checked = Sundaram::default().check(flow, backward)?;
+            occluded = Some(checked.occluded.count() as f64 / checked.occluded.data().len() as f64);
+            if let Some(path) = &files.backward {
+                clipped += io::write_flow_within(path, backward, self.clip)?;
+            }
+            if let Some(path) = &files.occlusion {
+                io::write_mask(path, &checked.occluded)?;
+            }
+            if let Some(path) = &files.confidence {
+                let confidence = Frame::from_fn(flow.width(), flow.height(), |x, y| {
+                    [(255.0 * checked.confidence[y * flow.width() + x]).round() as u8; 3]
+                });
+                io::write_frame(path, &confidence)?;
+            }
+        }
+        let lengths = || flow.u().iter().zip(flow.v()).map(|(u, v)| f64::from(*u).hypot(f64::from(*v)));
+        Ok(PairReport {
+            name: name.display().to_string(),
+            width: flow.width(),
+            height: flow.height(),
+            seconds,
+            mean_motion: lengths().sum::<f64>() / flow.u().len() as f64,
+            max_motion: lengths().fold(0.0, f64::max),
+            occluded,
+            clipped,
+            files: files.each().map(|(path, _)| path.display().to_string()).collect(),
+        })
+    }
+
+    /// Where results went, for a last line.
+    pub fn destination(&self) -> String {
+        let folders: Vec<String> =
+            [&self.flow, &self.viz].into_iter().flatten().map(|t| t.base().display().to_string()).collect();
+        if folders.is_empty() { String::new() } else { format!(", written to {}", folders.join(" and ")) }
+    }
+}
+
+/// `dir/name.ext` with `what.ext2`: `dir/name.what.ext2`.
+fn beside(path: &Path, what: &str) -> PathBuf {
+    with_suffix(path.parent().unwrap_or(Path::new("")), path.file_stem().unwrap_or_default(), &format!(".{what}"))
+}
+
+/// What was done for one pair.
+#[derive(Serialize)]
+pub struct PairReport {
+    name: String,
+    width: usize,
+    height: usize,
+    seconds: f64,
+    /// Mean length of the flow, pixels.
+    mean_motion: f64,
+    /// Longest flow vector, pixels.
+    max_motion: f64,
+    /// Share of occluded pixels, with `--bidirectional`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    occluded: Option<f64>,
+    /// Vectors that were cut to what the flow files' format holds, with `--clip`.
+    clipped: usize,
+    /// As they can be printed: names need not be Unicode.
+    files: Vec<String>,
+}
+
+impl fmt::Display for PairReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}: {}x{} in {:.0} ms; motion {:.2} px on average, {:.2} px at most",
+            self.name,
+            self.height,
+            self.width,
+            1e3 * self.seconds,
+            self.mean_motion,
+            self.max_motion
+        )?;
+        if let Some(occluded) = self.occluded {
+            write!(f, "; {:.1} % occluded", 100.0 * occluded)?;
+        }
+        if self.clipped > 0 {
+            write!(f, "; {} vectors cut to what the format holds", self.clipped)?;
+        }
+        for file in &self.files {
+            write!(f, "\nwrote {file}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,119 @@
+//! How flow is drawn: the arguments that `viz` and `estimate` share.
+
+use std::str::FromStr;
+
+use ferroflow::core::{
+    FlowField, Frame, SizeError,
+    viz::{Colours, Normalisation, Scaler, Zero, arrows, colour_legend, overlay, picture},
+};
+
+/// Appearance of a picture of flow.
+#[derive(clap::Args, Clone, Debug)]
+#[command(next_help_heading = "Picture")]
+pub struct StyleArgs {
+    /// Colour code
+    #[arg(long, value_enum, default_value_t = Style::Wheel)]
+    style: Style,
+    /// Which length has full strength: frame (the longest of each), sequence (the longest so far), fixed:PX, or a
+    /// percentile such as p99
+    #[arg(long, default_value = "frame", value_name = "RULE")]
+    norm: Norm,
+    /// Colour of no motion
+    #[arg(long, value_enum, default_value_t = ZeroArg::White)]
+    zero: ZeroArg,
+    /// Exponent of the relative length in the wheel: below 1 slow motion shows more
+    #[arg(long, default_value_t = 1.0)]
+    gamma: f64,
+    /// Put a legend into the corner
+    #[arg(long)]
+    legend: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Style {
+    /// The Middlebury colour wheel
+    Wheel,
+    /// Direction as hue, length as saturation
+    Hsv,
+    /// LightFlow's red, green and blue
+    Rgb,
+    /// Arrows over frame 1
+    Arrows,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum ZeroArg {
+    White,
+    Black,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Norm(Normalisation);
+
+impl FromStr for Norm {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str, most: f64| text.parse().ok().filter(|&v: &f64| v > 0.0 && v <= most);
+        let rule = match text {
+            "frame" => Some(Normalisation::Frame),
+            "sequence" => Some(Normalisation::Sequence),
+            _ => match (text.strip_prefix("fixed:"), text.strip_prefix('p')) {
+                (Some(pixels), _) => number(pixels, f64::MAX).map(Normalisation::Fixed),
+                (_, Some(percent)) => number(percent, 100.0).map(Normalisation::Percentile),
+                _ => None,
+            },
+        };
+        rule.map(Self).ok_or_else(|| "write frame, sequence, fixed:PIXELS or pPERCENT (p99)".into())
+    }
+}
+
+/// Draws the flows of a sequence in one style.
+pub struct Painter {
+    args: StyleArgs,
+    colours: Colours,
+    scaler: Scaler,
+}
+
+impl Painter {
+    /// Starts a sequence.
+    pub fn new(args: &StyleArgs) -> Self {
+        let zero = match args.zero {
+            ZeroArg::White => Zero::White,
+            ZeroArg::Black => Zero::Black,
+        };
+        let colours = match args.style {
+            Style::Wheel | Style::Arrows => Colours::Wheel { zero, gamma: args.gamma },
+            Style::Hsv => Colours::Hsv { zero },
+            Style::Rgb => Colours::LightFlow,
+        };
+        Self { args: args.clone(), colours, scaler: Scaler::new(args.norm.0) }
+    }
+
+    /// Whether a picture needs frame 1 to be drawn on.
+    pub fn needs_frame(&self) -> bool {
+        self.args.style == Style::Arrows
+    }
+
+    /// Notes a flow before any is painted, for `--norm sequence`.
+    pub fn observe(&mut self, flow: &FlowField) {
+        self.scaler.observe(flow, self.colours);
+    }
+
+    /// The picture of a flow, over `frame` (frame 1) where the style wants one.
+    pub fn paint(&mut self, flow: &FlowField, frame: Option<&Frame>) -> Result<Frame, SizeError> {
+        let scale = self.scaler.scale(flow, self.colours);
+        let image = match (self.args.style, frame) {
+            (Style::Arrows, Some(frame)) => {
+                let step = (flow.width().max(flow.height()) / 40).max(8);
+                arrows(frame, flow, step, 1.0)?
+            }
+            _ => picture(flow, self.colours, &mut self.scaler),
+        };
+        if !self.args.legend {
+            return Ok(image);
+        }
+        let diameter = (flow.width().min(flow.height()) / 5).clamp(48, 160);
+        Ok(overlay(image, &colour_legend(self.colours, scale, diameter)))
+    }
+}

@@ -1,0 +1,108 @@
+//! Pixels of a frame that somebody else owns.
+
+use crate::{Frame, SizeError, check_len};
+
+/// Borrowed RGB pixels of 8 bits a channel, rows top to bottom, whose rows may have bytes behind them: what a video decoder
+/// or a window into a larger picture gives.
+///
+/// A [`Frame`] is viewed without a copy; a view becomes a frame by one copy of its rows.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameView<'a> {
+    width: usize,
+    height: usize,
+    stride: usize,
+    bytes: &'a [u8],
+}
+
+impl<'a> FrameView<'a> {
+    /// Pixels without gaps, `[height, width, 3]`.
+    ///
+    /// # Errors
+    /// If there are more or fewer bytes than that.
+    pub fn new(width: usize, height: usize, rgb: &'a [u8]) -> Result<Self, SizeError> {
+        check_len("RGB frame", width.saturating_mul(height).saturating_mul(3), rgb.len())?;
+        Ok(Self { width, height, stride: 3 * width, bytes: rgb })
+    }
+
+    /// Pixels whose rows begin `stride` bytes after each other. What lies behind the last row's pixels may be missing or not.
+    ///
+    /// # Errors
+    /// If rows overlap or the bytes end before the last row does.
+    pub fn with_stride(width: usize, height: usize, stride: usize, bytes: &'a [u8]) -> Result<Self, SizeError> {
+        let row = width.saturating_mul(3);
+        if stride < row {
+            return Err(SizeError { what: "row of an RGB frame", expected: row, found: stride });
+        }
+        let last = if height == 0 { 0 } else { stride.saturating_mul(height - 1).saturating_add(row) };
+        if bytes.len() < last {
+            return Err(SizeError { what: "RGB frame", expected: last, found: bytes.len() });
+        }
+        Ok(Self { width, height, stride, bytes })
+    }
+
+    /// Width in pixels.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Height in pixels.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// The bytes of row `y`, `[width, 3]`.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn row(&self, y: usize) -> &'a [u8] {
+        assert!(y < self.height, "row {y} of {}", self.height);
+        &self.bytes[y * self.stride..][..3 * self.width]
+    }
+
+    /// A frame of its own, copied.
+    pub fn to_frame(&self) -> Frame {
+        let mut frame = Frame::black(self.width, self.height);
+        // No width has no rows to speak of.
+        for (y, row) in frame.rgb_mut().chunks_exact_mut((3 * self.width).max(1)).enumerate() {
+            row.copy_from_slice(self.row(y));
+        }
+        frame
+    }
+}
+
+impl<'a> From<&'a Frame> for FrameView<'a> {
+    fn from(frame: &'a Frame) -> Self {
+        Self { width: frame.width(), height: frame.height(), stride: 3 * frame.width(), bytes: frame.rgb() }
+    }
+}
+
+impl From<FrameView<'_>> for Frame {
+    fn from(view: FrameView<'_>) -> Self {
+        view.to_frame()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_is_its_frame() {
+        let frame = Frame::from_fn(5, 3, |x, y| [x as u8, y as u8, 7]);
+        assert_eq!(FrameView::from(&frame).to_frame(), frame);
+        assert_eq!(Frame::from(FrameView::new(5, 3, frame.rgb()).unwrap()), frame);
+        assert!(FrameView::new(5, 4, frame.rgb()).is_err());
+        let empty = FrameView::from(&Frame::black(0, 4)).to_frame();
+        assert_eq!((empty.width(), empty.height()), (0, 4));
+    }
+
+    #[test]
+    fn a_window_into_a_larger_picture_is_a_view() {
+        let whole = Frame::from_fn(6, 4, |x, y| [x as u8, y as u8, 0]);
+        // Three columns from the second on, two rows from the third on; behind the last pixel the picture ends.
+        let window = FrameView::with_stride(3, 2, 18, &whole.rgb()[2 * 18 + 3..3 * 18 + 12]).unwrap();
+        assert_eq!(window.to_frame(), Frame::from_fn(3, 2, |x, y| [x as u8 + 1, y as u8 + 2, 0]));
+        assert!(FrameView::with_stride(3, 2, 18, &whole.rgb()[..26]).is_err());
+        assert!(FrameView::with_stride(3, 2, 8, whole.rgb()).is_err());
+    }
+}
