@@ -221,6 +221,24 @@ fn frozen_parts_of_layers() {
 }
 
 /// The sums do not depend on how many threads share them.
+/// What a step is said to take before it is prepared, against what it then takes.
+#[test]
+fn the_memory_of_a_step_is_known_beforehand() {
+    for (name, side) in [("rill", 128), ("lightflow-0.5", 128), ("uflow", 64)] {
+        let graph = Model::named(name).unwrap().graph;
+        let sizes = Sizes::new(2, side, 2 * side);
+        let options = TrainingOptions::all(&graph, sizes, graph.pyramid.clone());
+        let mut plan = TrainingPlan::new(&graph, options.clone(), Settings::default()).unwrap();
+        step(&mut plan, &graph, &options);
+        let memory = plan.memory();
+        // Without the parameters, which lie outside the plan.
+        let cost = graph.cost(&sizes).unwrap();
+        let said = (cost.training_bytes - 5 * cost.parameter_bytes) as f64;
+        let ratio = said / (memory.activations + memory.weights) as f64;
+        assert!((0.7..1.7).contains(&ratio), "{name}: {said:.3e} said, {memory:?} taken");
+    }
+}
+
 #[test]
 fn threads_change_nothing() {
     for name in ["lightflow-0.5", "pwcnet-sm", "rill"] {

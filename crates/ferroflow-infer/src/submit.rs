@@ -28,7 +28,7 @@ pub struct Submission {
     pub flows: usize,
     /// Flows the server expects.
     pub expected: usize,
-    /// Vectors beyond what the format holds (512 px), clipped.
+    /// Vectors beyond what the format holds (512 px) that were cut to it.
     pub clipped: usize,
 }
 
@@ -52,6 +52,17 @@ pub enum SubmitError {
     /// Files cannot be written as asked.
     #[error(transparent)]
     Output(#[from] OutputError),
+    /// Vectors that the format cannot hold.
+    #[error(
+        "{count} vectors reach beyond what the benchmark's format holds (512 px), the first in {pair}: look at these flows, or cut \
+         them to it (--clip)"
+    )]
+    Range {
+        /// How many, in all flows.
+        count: usize,
+        /// The first pair with one.
+        pair: String,
+    },
     /// A flow cannot be encoded.
     #[error("{pair}: {source}")]
     Format {
@@ -138,16 +149,18 @@ impl Benchmark {
 }
 
 /// Estimates every pair of the sources and writes the submission: into the folder `to` for Sintel, as the zip file `to`
-/// for KITTI, which appears only when it is whole. `watch` is called after every pair.
+/// for KITTI, which appears only when it is whole. KITTI's format holds 512 px: longer vectors are cut if `clip`. `watch` is
+/// called after every pair.
 ///
 /// # Errors
-/// At the first pair that cannot be read or estimated, or is none of the benchmark's.
+/// At the first pair that cannot be read or estimated, or is none of the benchmark's; at the end if vectors are too long.
 pub fn submit(
     benchmark: Benchmark,
     sources: &[Box<dyn Source>],
     estimator: &Estimator,
     to: &Path,
     outputs: &mut Outputs,
+    clip: bool,
     mut watch: impl FnMut(),
 ) -> Result<Submission, SubmitError> {
     sources.iter().for_each(|source| outputs.reads_all(source.files()));
@@ -158,6 +171,7 @@ pub fn submit(
     let zip_error = |e: &dyn std::fmt::Display| SubmitError::Zip { path: to.into(), reason: e.to_string() };
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     let (mut flows, mut clipped) = (0, 0);
+    let mut first_clipped = None;
     for source in sources {
         for index in 0..source.len().unwrap_or(0) {
             let sample = source.get(index)?;
@@ -175,13 +189,20 @@ pub fn submit(
                 outputs.prepare()?;
                 write_bytes(path, &bytes)?;
             } else {
-                clipped += kitti::out_of_range(&flow);
+                let count = kitti::out_of_range(&flow);
+                if count > 0 {
+                    clipped += count;
+                    first_clipped.get_or_insert_with(pair);
+                }
                 zip.start_file(path, SimpleFileOptions::default()).map_err(|e| zip_error(&e))?;
                 zip.write_all(&bytes).map_err(|e| zip_error(&e))?;
             }
             flows += 1;
             watch();
         }
+    }
+    if let (Some(pair), false) = (first_clipped, clip) {
+        return Err(SubmitError::Range { count: clipped, pair });
     }
     if benchmark != Benchmark::Sintel {
         write_bytes(to, zip.finish().map_err(|e| zip_error(&e))?.get_ref())?;
@@ -215,7 +236,7 @@ mod tests {
     }
 
     fn run(benchmark: Benchmark, ids: &'static [&'static str], to: &Path) -> Result<Submission, SubmitError> {
-        submit(benchmark, &[Box::new(Pairs(ids))], &Estimator::zero(), to, &mut Outputs::default(), || ())
+        submit(benchmark, &[Box::new(Pairs(ids))], &Estimator::zero(), to, &mut Outputs::default(), false, || ())
     }
 
     #[test]

@@ -74,6 +74,9 @@ pub struct Args {
     /// Instead of measuring, write a submission for a benchmark's server: `sintel` (a folder), `kitti12` or `kitti15` (a zip)
     #[arg(long, num_args = 2, value_names = ["BENCHMARK", "OUT"], conflicts_with_all = ["report", "csv", "baseline", "save", "limit"])]
     submit: Option<Vec<String>>,
+    /// Cut vectors that KITTI's format cannot hold (512 px) instead of refusing them
+    #[arg(long, requires = "submit")]
+    clip: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -152,7 +155,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     let folders = folders_of(&sources);
     let estimator = args.method.estimator()?;
     if let Some(submit) = &args.submit {
-        return submission(&submit[0], submit[1].as_ref(), &sources, &estimator, args.json, session);
+        return submission(&submit[0], submit[1].as_ref(), &sources, &estimator, &args, session);
     }
     let mut gallery = Gallery::new(if args.report.is_some() { args.worst } else { 0 });
     let baseline = args.baseline.as_deref().map(baseline);
@@ -209,16 +212,17 @@ fn submission(
     to: &Path,
     sources: &[Box<dyn Source>],
     estimator: &Estimator,
-    json: bool,
+    args: &Args,
     session: &mut Session,
 ) -> anyhow::Result<()> {
+    let json = args.json;
     let Some(benchmark) = Benchmark::named(name) else {
         usage!("there is no benchmark `{name}`: sintel, kitti12 or kitti15");
     };
     let total: usize = sources.iter().filter_map(|s| s.len()).sum();
     let bar = if json { indicatif::ProgressBar::hidden() } else { progress::bar(total as u64, "pairs") };
     let Submission { flows, expected, clipped } =
-        submit(benchmark, sources, estimator, to, &mut session.files, || bar.inc(1))?;
+        submit(benchmark, sources, estimator, to, &mut session.files, args.clip, || bar.inc(1))?;
     bar.finish_and_clear();
     if json {
         writeln!(session.out, "{}", serde_json::json!({ "flows": flows, "expected": expected, "clipped": clipped }))?;

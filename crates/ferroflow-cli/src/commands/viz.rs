@@ -31,6 +31,9 @@ pub struct Args {
     /// occluded, side by side
     #[arg(long, num_args = 1..=2, value_name = "FRAME")]
     frames: Vec<PathBuf>,
+    /// Take frames as they are stored: their EXIF orientation is not applied
+    #[arg(long)]
+    no_exif_rotation: bool,
     #[command(flatten)]
     style: StyleArgs,
 }
@@ -57,8 +60,10 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         session.files.plan(target, format!("the picture of {}", flow.display()))?;
     }
     session.files.prepare()?;
+    let orientation = if args.no_exif_rotation { Orientation::Stored } else { Orientation::Tagged };
+    let read_frame = |path: &PathBuf| io::read_frame_as(path, orientation);
     if let [first, second] = &args.frames[..] {
-        let (flow, first, second) = (io::read_flow(&args.flows[0])?, io::read_frame(first)?, io::read_frame(second)?);
+        let (flow, first, second) = (io::read_flow(&args.flows[0])?, read_frame(first)?, read_frame(second)?);
         let shown = warp_picture(&first, &second, &flow, None)?;
         io::write_frame(&args.output, &beside(&[shown.warped, shown.difference, shown.occlusion], 8))?;
         writeln!(session.out, "{}", args.output.display())?;
@@ -68,7 +73,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     for path in &args.flows {
         painter.observe(&io::read_flow(path)?);
     }
-    let frame = args.frames.first().map(io::read_frame).transpose()?;
+    let frame = args.frames.first().map(read_frame).transpose()?;
     for (path, target) in args.flows.iter().zip(&targets) {
         io::write_frame(target, &painter.paint(&io::read_flow(path)?, frame.as_ref())?)?;
         writeln!(session.out, "{}", target.display())?;

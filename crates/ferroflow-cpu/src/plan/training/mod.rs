@@ -39,14 +39,6 @@ pub struct Settings {
     pub profile: bool,
 }
 
-/// Bytes that a run takes: every value between layers, the gradients alive at one time (as many as values in an estimate), and
-/// of every parameter its value, its gradient, an optimiser's two moments, an average, and the form that the kernels read.
-fn needed(graph: &Graph, options: &TrainingOptions, buffers: &[usize]) -> Result<u64, TrainingError> {
-    let cost = graph.cost(&options.sizes)?;
-    let values: usize = buffers.iter().sum();
-    Ok((4 * values + cost.activation_bytes + 6 * cost.parameter_bytes) as u64)
-}
-
 /// What a loss reads.
 enum Output {
     Value(Value),
@@ -84,12 +76,13 @@ impl From<PlanError> for TrainingError {
 impl TrainingPlan {
     /// Prepares a graph for batches of one size.
     pub fn new(graph: &Graph, options: TrainingOptions, settings: Settings) -> Result<Self, TrainingError> {
+        // Before anything is allocated: layers take what they save when they are compiled.
+        memory::check(graph.cost(&options.sizes)?.training_bytes as u64).map_err(TrainingError::Memory)?;
         let isa = settings.isa.unwrap_or_else(Isa::detect);
         let kept: Vec<NodeId> = options.outputs.iter().copied().filter(|id| Some(*id) != graph.flow).collect();
         let plan = Options { isa, exact: settings.exact, keep: kept, ..Options::default() };
         let compiler = Compiler::<Vec<f32>>::training(graph, &options.trained, options.sizes, &plan, &options.outputs)?;
         let Compiled { steps, buffers, kept, layers, wanted, .. } = compiler.compile()?;
-        memory::check(needed(graph, &options, &buffers)?).map_err(TrainingError::Memory)?;
         let output = |id: &NodeId| {
             let value = kept.iter().find(|(kept, _)| kept == id).map(|(_, value)| Output::Value(value.clone()));
             value.or_else(|| steps.iter().position(|step| step.output.is_none()).map(Output::Flow))
