@@ -229,8 +229,9 @@ impl<'a> Watch<'a> {
                     ));
                 }
             }
-            Event::Saved(_) => {}
             Event::Warning(text) => self.say(&format!("warning: {text}")),
+            // A checkpoint is not worth a line.
+            _ => {}
         }
     }
 }

@@ -88,6 +88,7 @@ pub type Frames = Box<dyn Iterator<Item = Result<NamedFrame, SequenceError>> + S
 
 /// Why a sequence of frames cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SequenceError {
     /// A file or folder cannot be read at all.
     #[error("cannot read {}: {source}", path.display())]
