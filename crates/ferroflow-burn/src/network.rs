@@ -8,6 +8,7 @@ use crate::interpret::{Interpreter, Normalisation, Parameters};
 
 /// A network that cannot be built, or frames that it cannot take.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NetworkError {
     /// Another network's weights.
     #[error(transparent)]

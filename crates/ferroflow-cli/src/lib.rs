@@ -9,7 +9,6 @@ mod machine;
 mod method;
 mod output;
 mod progress;
-mod report;
 mod session;
 mod style;
 mod usage;

@@ -8,6 +8,7 @@ use crate::sequence::SequenceError;
 
 /// Errors of data sets, shards and augmentation.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DataError {
     /// A file could not be read or written.
     #[error("{path}: {source}")]

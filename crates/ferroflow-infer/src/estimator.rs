@@ -69,6 +69,7 @@ struct TileSize {
 
 /// Why there is no flow.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EstimateError {
     /// Two frames of one pair have different sizes.
     #[error("frame 1 is {}x{} and frame 2 is {}x{}: both must have one size, resize one of them first",

@@ -13,6 +13,7 @@ use crate::{Estimator, estimator::EstimateError};
 
 /// Why an evaluation stopped. The pair is named; nothing is skipped silently.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EvaluateError {
     /// The data set cannot be read.
     #[error(transparent)]

@@ -12,6 +12,7 @@ use crate::{Estimator, estimator::EstimateError};
 
 /// A benchmark with a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Benchmark {
     /// MPI Sintel: a folder `clean|final/SCENE/frame_NNNN.flo`, which the benchmark's own `bundler` packs; 1104 flows.
     Sintel,
@@ -34,6 +35,7 @@ pub struct Submission {
 
 /// Why nothing can be submitted.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SubmitError {
     /// The data set cannot be read.
     #[error(transparent)]

@@ -68,6 +68,7 @@ pub enum PyramidUnit {
 
 /// A name or an option that no network has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ModelError {
     /// No such network.
     #[error("there is no network `{name}`; there are {}", .known.join(", "))]

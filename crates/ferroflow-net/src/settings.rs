@@ -81,6 +81,7 @@ pub struct OptionHelp {
 
 /// An option that a network does not have, or not with this value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SettingError {
     /// No such key.
     #[error("there is no option `{key}`; {}", list(.known))]

@@ -96,6 +96,7 @@ impl Gradients {
 
 /// An executor that cannot be built or run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TrainingError {
     /// The frames do not suit the network.
     #[error(transparent)]

@@ -119,6 +119,7 @@ pub struct Checkpoint {
 
 /// A checkpoint that cannot be written or read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum CheckpointError {
     /// The system refused.
     #[error("{}: {source}", .path.display())]

@@ -17,6 +17,7 @@ use crate::{Recipe, loss::Truth};
 
 /// Data that cannot be trained on.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FeedError {
     /// It cannot be read.
     #[error(transparent)]

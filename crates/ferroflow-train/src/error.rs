@@ -10,6 +10,7 @@ use crate::{
 /// Why a run stopped, by cause. Where it stands is on the disk up to its last checkpoint.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
+#[non_exhaustive]
 pub enum TrainError {
     #[error(transparent)]
     Recipe(#[from] RecipeError),

@@ -32,6 +32,7 @@ pub struct Folder {
 
 /// A folder that cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum FolderError {
     /// The system refused.
     #[error("{}: {source}", .path.display())]

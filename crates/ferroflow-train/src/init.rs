@@ -16,6 +16,7 @@ use crate::{Recipe, TrainError, recipe::InitOptions};
 
 /// Weights that do not fit the network to be trained.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum InitError {
     /// The file cannot be read.
     #[error("init: {file}: {source}")]

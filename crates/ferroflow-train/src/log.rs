@@ -66,6 +66,7 @@ pub struct Log {
 
 /// A log that cannot be written or read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum LogError {
     /// The system refused.
     #[error("{}: {source}", .path.display())]

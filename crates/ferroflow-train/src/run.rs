@@ -44,6 +44,7 @@ pub type MakeDevice<'a> = dyn Fn(&Graph, TrainingOptions) -> Result<Box<dyn Diff
 
 /// What happens during a run, for whoever watches.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum Event<'a> {
     /// The loop begins after `step`; so many parameters are trained, so many arrays start at random.
     Started {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// How the rate changes, relative to the recipe's `lr`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum Schedule {
     /// It does not.
     Constant {},

@@ -63,6 +63,7 @@ pub struct Picture {
 
 /// An evaluation that failed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ValidationError {
     /// The data cannot be opened.
     #[error(transparent)]

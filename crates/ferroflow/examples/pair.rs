@@ -47,6 +47,6 @@ pub fn estimate([first, second, drawing]: [&Path; 3], weights: Option<&Path>) ->
     let flow = estimator.estimate(&io::read_frame(first)?, &io::read_frame(second)?)?;
     let mut scaler = Scaler::new(Normalisation::Frame);
     io::write_frame(drawing, &picture(&flow, Colours::default(), &mut scaler))?;
-    io::write_flow(&drawing.with_extension("flo"), &flow)?;
+    io::write_flow(drawing.with_extension("flo"), &flow)?;
     Ok(flow)
 }

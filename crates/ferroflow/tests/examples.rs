@@ -23,9 +23,9 @@ fn a_pair() {
         });
         io::write_frame(file, &frame).unwrap();
     }
-    let flow = pair::estimate([&first, &second, &drawing].map(|p| Path::new(p)), None).unwrap();
+    let flow = pair::estimate([&first, &second, &drawing].map(Path::new), None).unwrap();
     let (u, v) = flow.get(96, 64);
     assert!((u - 3.0).abs() < 0.5 && v.abs() < 0.5, "({u}, {v})");
-    assert_eq!(io::read_flow(&path("flow.flo")).unwrap(), flow);
+    assert_eq!(io::read_flow(path("flow.flo")).unwrap(), flow);
     assert_eq!(io::read_frame(&drawing).unwrap().width(), 192);
 }

@@ -4,11 +4,11 @@ use std::{io::Write, path::PathBuf};
 
 use ferroflow::core::{
     io,
-    metrics::{Metrics, Tally, Truth},
+    metrics::{Metrics, Tally, Truth, metrics_table},
     viz::{ErrorScale, error_legend, error_map, overlay},
 };
 
-use crate::{report::metrics_table, session::Session, usage::usage};
+use crate::{session::Session, usage::usage};
 
 /// Compare an estimated flow with the truth (or any two flows): every metric, and a map of the errors.
 ///

@@ -1,7 +1,6 @@
 //! `ferroflow estimate`: frames in, flow files and pictures out.
 
 use std::{
-    collections::HashSet,
     io::{BufRead, BufReader, IsTerminal, Read, Write},
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,9 +9,9 @@ use std::{
 use anyhow::Context;
 use ferroflow::core::{
     FlowField, Frame,
-    io::{self, Orientation, OutputError, Outputs, outputs::safe_name},
+    io::{Orientation, OutputError, Outputs},
 };
-use ferroflow::data::sequence::{self, FramePair, Reading, SequenceError};
+use ferroflow::data::sequence::{self, FramePair, PairPaths, Reading, SequenceError};
 use indicatif::ProgressBar;
 
 use crate::{
@@ -135,13 +134,6 @@ enum Input {
     Stream(PathBuf),
 }
 
-/// Two images, and what to call their results.
-struct PairPaths {
-    name: PathBuf,
-    first: PathBuf,
-    second: PathBuf,
-}
-
 impl Input {
     fn of(inputs: &[PathBuf]) -> anyhow::Result<Self> {
         let input = match inputs {
@@ -153,7 +145,7 @@ impl Input {
                         folder.display()
                     );
                 }
-                return Ok(Self::Pair(PairPaths { name: stem(a), first: a.clone(), second: b.clone() }));
+                return Ok(Self::Pair(PairPaths::new(a.clone(), b.clone())));
             }
             [input] => input,
             _ => {
@@ -171,14 +163,14 @@ impl Input {
         }
         if input.is_dir() {
             let files = sequence::image_files(input)?;
-            return Ok(match numbered_pairs(&files) {
+            return Ok(match sequence::numbered_pairs(&files) {
                 Some(pairs) => Self::Pairs(pairs, None),
                 None => Self::Folder(input.clone(), files),
             });
         }
         let extension = input.extension().unwrap_or_default().to_string_lossy().to_lowercase();
         if ["txt", "tsv", "lst", "list"].contains(&extension.as_str()) {
-            return Ok(Self::Pairs(list(input)?, Some(input.clone())));
+            return Ok(Self::Pairs(sequence::listed_pairs(input)?, Some(input.clone())));
         }
         if sequence::IMAGE_EXTENSIONS.contains(&extension.as_str()) && sequence::animation(input)?.is_none() {
             usage!(
@@ -194,7 +186,7 @@ impl Input {
         match self {
             Self::Pair(pair) => {
                 outputs.reads_all([&pair.first, &pair.second]);
-                pair.plan(sink, outputs)?;
+                plan(pair, sink, outputs)?;
             }
             Self::Pairs(pairs, list) => {
                 outputs.reads_all(list);
@@ -204,7 +196,7 @@ impl Input {
                 {
                     outputs.reads_folder(folder, is_image);
                 }
-                pairs.iter().take(limit).try_for_each(|pair| pair.plan(sink, outputs))?;
+                pairs.iter().take(limit).try_for_each(|pair| plan(pair, sink, outputs))?;
             }
             Self::Folder(folder, files) => {
                 outputs.reads_all(files);
@@ -230,8 +222,8 @@ impl Input {
             Ok((PathBuf::from(&pair.name), pair))
         };
         Ok(match self {
-            Self::Pair(pair) => Box::new(std::iter::once(pair.read(orientation))),
-            Self::Pairs(pairs, _) => Box::new(pairs.into_iter().map(move |pair| pair.read(orientation))),
+            Self::Pair(pair) => Box::new(std::iter::once(read(pair, orientation))),
+            Self::Pairs(pairs, _) => Box::new(pairs.into_iter().map(move |pair| read(pair, orientation))),
             Self::Folder(folder, files) => {
                 let pairs = sequence::successive(sequence::folder(&folder, reading)?);
                 Box::new(files.into_iter().zip(pairs).map(|(file, pair)| Ok((stem(&file), pair?))))
@@ -247,28 +239,15 @@ impl Input {
 /// What the first frame of a stream is called.
 const FIRST_OF_STREAM: &str = "000000";
 
-impl PairPaths {
-    fn plan(&self, sink: &FlowSink, outputs: &mut Outputs) -> Result<(), OutputError> {
-        sink.plan(outputs, &self.name, &format!("{} -> {}", self.first.display(), self.second.display()))
-    }
+/// Plans the results of a pair.
+fn plan(pair: &PairPaths, sink: &FlowSink, outputs: &mut Outputs) -> Result<(), OutputError> {
+    sink.plan(outputs, &pair.name, &format!("{} -> {}", pair.first.display(), pair.second.display()))
+}
 
-    fn read(self, orientation: Orientation) -> anyhow::Result<(PathBuf, FramePair)> {
-        let [first, second] = [&self.first, &self.second].map(|path| io::read_frame_as(path, orientation));
-        let (first, second) = (first?, second?);
-        if (first.width(), first.height()) != (second.width(), second.height()) {
-            anyhow::bail!(
-                "{} is {}x{} and {} is {}x{} (height x width): both must have one size, resize one of them first",
-                self.first.display(),
-                first.height(),
-                first.width(),
-                self.second.display(),
-                second.height(),
-                second.width()
-            );
-        }
-        let name = self.name.display().to_string();
-        Ok((self.name, FramePair { name, first: Arc::new(first), second: Arc::new(second) }))
-    }
+/// Reads a pair.
+fn read(pair: PairPaths, orientation: Orientation) -> anyhow::Result<(PathBuf, FramePair)> {
+    let frames = pair.read(orientation)?;
+    Ok((pair.name, frames))
 }
 
 /// YUV4MPEG2 on standard input; anything else is told apart before it is taken for a damaged stream.
@@ -302,84 +281,4 @@ fn is_image(path: &Path) -> bool {
 /// The name of a file without its extension, whatever dots are left.
 fn stem(path: &Path) -> PathBuf {
     path.file_stem().unwrap_or_default().into()
-}
-
-/// A folder in which every image is called `NAME1.ext` or `NAME2.ext` and has its partner holds pairs, not a sequence.
-fn numbered_pairs(files: &[PathBuf]) -> Option<Vec<PairPaths>> {
-    let names: HashSet<&PathBuf> = files.iter().collect();
-    let mut pairs = Vec::new();
-    for file in files {
-        let name = file.file_name()?.to_str()?;
-        let (stem, extension) = name.rsplit_once('.')?;
-        // The name may hold other dots (`0000.img1.png`): only the digit before the last one changes.
-        let partner = |digit: char| {
-            let path = file.with_file_name(format!("{}{digit}.{extension}", &stem[..stem.len() - 1]));
-            names.contains(&path).then_some(path)
-        };
-        // A digit before the last one makes it a running number (`frame11`), not one of a pair.
-        let of_pair =
-            |digit: char| stem.strip_suffix(digit).is_some_and(|rest| !rest.ends_with(|c: char| c.is_ascii_digit()));
-        if of_pair('1') {
-            pairs.push(PairPaths { name: stem.into(), first: file.clone(), second: partner('2')? });
-        } else if !of_pair('2') || partner('1').is_none() {
-            return None;
-        }
-    }
-    // Two files alone are as well a sequence of two: the same one pair.
-    (pairs.len() > 1).then_some(pairs)
-}
-
-/// One pair of paths a line, relative to the list's own folder.
-fn list(path: &Path) -> anyhow::Result<Vec<PairPaths>> {
-    let text = io::read_text(path)?;
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let mut pairs = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let fields: Vec<&str> =
-            if line.contains('\t') { line.split('\t').collect() } else { line.split_whitespace().collect() };
-        let [first, second, ..] = fields[..] else {
-            anyhow::bail!("{}, line {}: expected two image paths", path.display(), number + 1);
-        };
-        let (first, second) = (folder.join(first), folder.join(second));
-        pairs.push(PairPaths { name: stem(&first), first, second });
-    }
-    name_apart(&mut pairs);
-    Ok(pairs)
-}
-
-/// Gives the pairs of a list names of their own: that of the first frame; where two would be equal, its path below the folder
-/// that all first frames share; where these are equal too, both frames' names.
-fn name_apart(pairs: &mut [PairPaths]) {
-    let differ = |pairs: &[PairPaths]| {
-        let mut seen = HashSet::new();
-        pairs.iter().all(|pair| seen.insert(pair.name.as_os_str().to_ascii_lowercase()))
-    };
-    if differ(pairs) {
-        return;
-    }
-    let folders = |pair: &PairPaths| -> Vec<String> {
-        let folders = pair.first.parent().into_iter().flat_map(Path::components);
-        folders.map(|part| part.as_os_str().to_string_lossy().into_owned()).collect()
-    };
-    let mut shared = pairs.first().map_or(Vec::new(), folders);
-    for pair in pairs.iter() {
-        let same = shared.iter().zip(folders(pair)).take_while(|(a, b)| *a == b).count();
-        shared.truncate(same);
-    }
-    for pair in pairs.iter_mut() {
-        let below: PathBuf = folders(pair)[shared.len()..].iter().map(|part| safe_name(part)).collect();
-        pair.name = below.join(&pair.name);
-    }
-    if !differ(pairs) {
-        for pair in pairs.iter_mut() {
-            let mut name = std::mem::take(&mut pair.name).into_os_string();
-            name.push("-");
-            name.push(stem(&pair.second));
-            pair.name = name.into();
-        }
-    }
 }

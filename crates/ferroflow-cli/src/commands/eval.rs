@@ -12,6 +12,7 @@ use ferroflow::core::io::{
     self, Outputs,
     outputs::{safe_name, safe_path},
 };
+use ferroflow::core::metrics::metrics_table;
 use ferroflow::data::{Source, Spec};
 use ferroflow::infer::{
     Estimator,
@@ -25,7 +26,6 @@ use crate::{
     machine,
     method::{BASELINES, FitArg, MethodArgs, baseline},
     progress,
-    report::metrics_table,
     session::Session,
     usage::usage,
 };

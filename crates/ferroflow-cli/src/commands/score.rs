@@ -2,9 +2,9 @@
 
 use std::{io::Write, path::PathBuf};
 
-use ferroflow::infer::offline;
+use ferroflow::{core::metrics::metrics_table, infer::offline};
 
-use crate::{report::metrics_table, session::Session};
+use crate::session::Session;
 
 /// Score the raw outputs of any runtime on inputs made by `export inputs`.
 ///

@@ -233,8 +233,9 @@ impl<'a> Watch<'a> {
                     ));
                 }
             }
-            Event::Saved(_) => {}
             Event::Warning(text) => self.say(&format!("warning: {text}")),
+            // A checkpoint is not worth a line.
+            _ => {}
         }
     }
 }

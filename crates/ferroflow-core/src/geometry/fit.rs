@@ -10,6 +10,7 @@ use crate::{FlowField, Frame};
 
 /// How a frame is brought to the network's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fit {
     /// Adds pixels around the frame, up to the next multiples. The flow is cut out again.
     Pad(Place, Fill),
@@ -23,6 +24,7 @@ pub enum Fit {
 
 /// Where padding puts the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Place {
     /// In the middle; an odd pixel goes to the right and the bottom.
     Centre,
@@ -32,6 +34,7 @@ pub enum Place {
 
 /// What padding is filled with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fill {
     /// Black.
     Zero,

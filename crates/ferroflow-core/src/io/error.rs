@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 /// Why bytes could not be read as a format, or values not be written in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum FormatError {
     /// The bytes break the format's own rules: cut short, damaged, or something else under this name.
     #[error("{format}: {what}; the file is damaged or cut short, fetch or make it again")]
@@ -63,6 +64,7 @@ impl FormatError {
 
 /// Why a file could not be read or written. The text is complete: it names the file, the cause and the remedy.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum IoError {
     /// The operating system refused.
     #[error("cannot {action} {}: {cause}", path.display())]

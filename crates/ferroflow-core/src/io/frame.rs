@@ -16,6 +16,7 @@ const BELIEVED: u64 = 64 << 20;
 
 /// Whether the pixels are as the file holds them or as they are to be seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Orientation {
     /// Turned as an EXIF or TIFF tag says, as OpenCV and browsers do.
     #[default]

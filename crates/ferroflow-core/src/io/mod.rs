@@ -24,6 +24,7 @@ use crate::{FlowField, field::is_motion};
 
 /// The file formats of flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum FlowFormat {
     /// Middlebury `.flo`.
     Flo,

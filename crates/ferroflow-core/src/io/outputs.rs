@@ -18,6 +18,7 @@ use super::{
 
 /// Why files cannot be written as asked. Found before anything is.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OutputError {
     /// Two results, one file.
     #[error("{}: {first} and {second} would be the same file; give them other names or folders", path.display())]

@@ -17,8 +17,10 @@
 
 mod evaluation;
 mod occlusion;
+mod table;
 mod tally;
 
 pub use evaluation::{Average, Evaluation, Metrics, Summary};
 pub use occlusion::OcclusionCurve;
+pub use table::metrics_table;
 pub use tally::{MetricError, Tally, Truth, endpoint_error};

@@ -6,6 +6,7 @@ use crate::{FlowField, Mask};
 
 /// Why a pair cannot be scored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MetricError {
     /// Estimate, truth and masks must have one size.
     #[error(

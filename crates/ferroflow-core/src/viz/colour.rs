@@ -7,6 +7,7 @@ use crate::{FlowField, Frame};
 
 /// What no motion looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Zero {
     /// White, as published.
     #[default]
@@ -17,6 +18,7 @@ pub enum Zero {
 
 /// A colour code.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Colours {
     /// The wheel of Baker et al. (IJCV 2011), to the pixel as in Middlebury's own code when `zero` is white and `gamma` 1.
     /// The relative length is raised to `gamma`: below 1 slow motion shows more.

@@ -6,6 +6,7 @@ use crate::FlowField;
 
 /// The rule for the length at full strength.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub enum Normalisation {
     /// The longest vector of each flow.
     #[default]

@@ -60,6 +60,7 @@ impl Default for Options {
 
 /// A graph that cannot be planned.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PlanError {
     /// The frames do not suit the network.
     #[error(transparent)]

@@ -66,6 +66,7 @@ impl<T> Values<T> {
 
 /// A graph that cannot be run on these inputs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReferenceError {
     /// Sizes that the network does not take.
     #[error(transparent)]

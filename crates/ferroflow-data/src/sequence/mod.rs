@@ -6,6 +6,7 @@ mod animation;
 mod ffmpeg;
 mod folder;
 mod log;
+mod pairs;
 mod y4m;
 
 use std::{
@@ -24,6 +25,7 @@ use ferroflow_core::{
 pub use self::{
     animation::animation,
     folder::{Gap, IMAGE_EXTENSIONS, folder, gaps, image_files, natural_order},
+    pairs::{PairPaths, listed_pairs, numbered_pairs},
     y4m::y4m,
 };
 
@@ -88,6 +90,7 @@ pub type Frames = Box<dyn Iterator<Item = Result<NamedFrame, SequenceError>> + S
 
 /// Why a sequence of frames cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SequenceError {
     /// A file or folder cannot be read at all.
     #[error("cannot read {}: {source}", path.display())]
@@ -119,6 +122,27 @@ pub enum SequenceError {
         second: String,
         /// Their widths and heights.
         sizes: ((usize, usize), (usize, usize)),
+    },
+    /// A pair of different sizes.
+    #[error(
+        "{} is {}x{} and {} is {}x{} (height x width): both must have one size, resize one of them first",
+        first.display(), sizes.0.1, sizes.0.0, second.display(), sizes.1.1, sizes.1.0
+    )]
+    PairSizes {
+        /// An image.
+        first: PathBuf,
+        /// The other one.
+        second: PathBuf,
+        /// Their widths and heights.
+        sizes: ((usize, usize), (usize, usize)),
+    },
+    /// A line of a list that is no pair.
+    #[error("{}, line {line}: expected two image paths", path.display())]
+    List {
+        /// The list.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
     },
     /// A YUV4MPEG2 stream that is damaged, or of a kind that is not read.
     #[error("YUV4MPEG2 stream, frame {frame}: {reason}")]

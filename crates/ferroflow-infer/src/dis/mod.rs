@@ -39,6 +39,7 @@ const PATCH: usize = 8;
 
 /// How much work goes into the flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Preset {
     /// Down to a quarter of the frames' width and height.
     Fast,
@@ -68,6 +69,7 @@ impl Preset {
 
 /// Frames that have no flow between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum DisError {
     /// The two frames are of different sizes.
     #[error(

@@ -10,6 +10,7 @@ use super::OfflineError;
 /// How an array is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum Format {
     /// Values only, little-endian.
     Bin,

@@ -25,6 +25,7 @@ pub use score::{Score, score};
 /// Which arrays a runtime is fed with and answers with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
 pub enum Layout {
     /// `frame1/`, `frame2/`: `[N, 3, H, W]`, RGB 0..=255; flows `[N, 2, H, W]`. For networks exported with images as inputs.
     Images,
@@ -107,6 +108,7 @@ struct Pair {
 
 /// Why inputs were not written or outputs not scored.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OfflineError {
     /// The data set cannot be read.
     #[error(transparent)]

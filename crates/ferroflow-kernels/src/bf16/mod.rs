@@ -46,6 +46,7 @@ enum Unit {
 
 /// Why nothing can be multiplied in bf16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Bf16Error {
     /// The processor, or the operating system on it, has no such instructions.
     Missing,

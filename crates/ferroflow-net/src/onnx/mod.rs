@@ -55,6 +55,7 @@ impl Default for Options {
 
 /// Precision of the convolutions. Coordinates, resizes and norms are computed in `f32` in either case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Precision {
     /// Single.
     F32,
@@ -64,6 +65,7 @@ pub enum Precision {
 
 /// What the file takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Inputs {
     /// `frame1`, `frame2`: `[N, 3, H, W]`, RGB 0..=255.
     Images,
@@ -74,6 +76,7 @@ pub enum Inputs {
 
 /// How a warp is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WarpForm {
     /// `GridSample`, from operator set 16 on. A warp that it cannot express is gathered.
     GridSample,
@@ -83,6 +86,7 @@ pub enum WarpForm {
 
 /// How a cost volume is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CorrelationForm {
     /// A product and a mean over channels for every displacement: the plainest operators.
     Slices,
@@ -93,6 +97,7 @@ pub enum CorrelationForm {
 
 /// A network that cannot be written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OnnxError {
     /// Operator set out of range.
     #[error("operator set {0} is not supported; choose 11 to 20")]

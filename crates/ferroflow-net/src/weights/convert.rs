@@ -10,6 +10,7 @@ use crate::model::Model;
 
 /// A checkpoint that gives no weights.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ConvertError {
     /// It cannot be read.
     #[error(transparent)]

@@ -14,6 +14,7 @@ use crate::model::{CheckpointLayout, Model};
 
 /// What to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Target {
     /// safetensors under the reference's names and nothing else in it: `load_state_dict(load_file(path))`.
     PytorchSafetensors,

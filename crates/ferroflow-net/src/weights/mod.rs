@@ -34,6 +34,7 @@ pub struct Weights {
 
 /// Arrays that are not this network's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WeightsError {
     /// Names or shapes differ.
     #[error("these are not the weights of this network: {}", .differences.join("; "))]

@@ -25,6 +25,7 @@ pub(super) const OPTIONS: &str = "ferroflow.options";
 
 /// How values are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Precision {
     /// As they are.
     F32,
@@ -67,6 +68,7 @@ pub struct TensorInfo {
 
 /// A weight file that cannot be read or written.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum StoreError {
     /// The file cannot be opened. (Whoever reads a file says which it was, whatever is wrong with it.)
     #[error(transparent)]

@@ -63,6 +63,7 @@ pub enum Sum {
 
 /// A loss that does not fit the network or the batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LossError {
     /// The network has more levels than the loss has weights.
     #[error(

@@ -28,6 +28,7 @@ const CHUNK: usize = 1 << 14;
 /// An update rule with its constants.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
 pub enum OptimiserConfig {
     /// PyTorch's: `epsilon` is added to the corrected root, weight decay to the gradient.
     Adam {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// How the loss is scaled: a number, or `"dynamic"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum LossScaleConfig {
     /// The same factor all the time (MindSpore: 1024, tfoptflow: 128).
     Fixed(f64),

@@ -15,6 +15,7 @@ use draw::{Anchor, Drawing, LETTER};
 
 /// A plot that cannot be made.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PlotError {
     /// The log cannot be read.
     #[error(transparent)]

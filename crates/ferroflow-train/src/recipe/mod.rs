@@ -187,6 +187,7 @@ fn constant() -> Schedule {
 
 /// A recipe that cannot be followed.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RecipeError {
     /// The file cannot be read.
     #[error("{}: {source}", .path.display())]

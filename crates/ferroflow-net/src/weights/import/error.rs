@@ -7,6 +7,7 @@ use super::Format;
 
 /// A checkpoint that cannot be read.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ImportError {
     /// The file system said no.
     #[error("{}: {source}", path.display())]

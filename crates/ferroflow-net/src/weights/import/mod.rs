@@ -31,6 +31,7 @@ pub const EXPANSION: u64 = 8;
 
 /// The container of a checkpoint, found from its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Format {
     /// `torch.save` since 1.6: a zip archive of a pickle and raw storages.
     PytorchZip,

@@ -22,6 +22,7 @@ const WRAPPER_PARTS: [&str; 2] = ["_orig_mod", "module"];
 
 /// Why a checkpoint is no network's.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum MatchError {
     /// Not of the network that was asked for.
     #[error("these are not the weights of `{name}`: {difference}")]

@@ -1,8 +1,8 @@
-//! Tables of metrics.
+//! Metrics as a table of text.
 
 use std::fmt::Write as _;
 
-use ferroflow::core::metrics::Metrics;
+use super::Metrics;
 
 /// Metrics as rows, one column for each `(heading, metrics)`; those that no column has are left out.
 pub fn metrics_table(columns: &[(&str, &Metrics)]) -> String {
