@@ -13,14 +13,7 @@ use tempfile::TempDir;
 
 /// A file or folder of a case.
 fn case(name: &str) -> Option<PathBuf> {
-    let shared = std::env::var_os("FERROFLOW_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    let path = shared.join("cases").join(name);
-    let path = path.canonicalize().ok();
-    if path.is_none() {
-        println!("skipped: there is no ../shared/cases/{name}");
-    }
-    path
+    ferroflow_testing::shared(&format!("cases/{name}"))?.canonicalize().ok()
 }
 
 fn ferroflow(args: &[&str], folder: &Path) -> Command {

@@ -10,14 +10,7 @@ use ferroflow::core::io;
 
 /// The folder of a case.
 fn case(name: &str) -> Option<PathBuf> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
-    let root = std::env::var_os("FERROFLOW_SHARED").map_or_else(beside, PathBuf::from);
-    let path = root.join("cases").join(name);
-    if !path.is_dir() {
-        println!("skipped: {} is not there", path.display());
-        return None;
-    }
-    Some(path)
+    ferroflow_testing::shared(&format!("cases/{name}"))
 }
 
 fn run(folder: &Path, args: &[&str]) -> Output {

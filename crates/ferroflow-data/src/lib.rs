@@ -6,7 +6,6 @@ pub mod card;
 mod check;
 pub mod datasets;
 mod error;
-mod flo5;
 mod info;
 pub mod loader;
 pub mod math;

@@ -1,20 +1,8 @@
 //! What the tests share.
 
-use std::path::PathBuf;
-
 use safetensors::{Dtype, SafeTensors};
 
-/// A file of the reference data beside the repository; says so and gives `None` where there is none.
-pub fn shared(name: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("FERROFLOW_SHARED")
-        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
-    let path = root.join(name);
-    if !path.exists() {
-        println!("skipped: no {}", path.display());
-        return None;
-    }
-    Some(path)
-}
+pub use ferroflow_testing::shared;
 
 /// Arrays of a reference file.
 pub struct Golden(Vec<u8>);

@@ -3,7 +3,7 @@
 use std::{io::Write, path::PathBuf};
 
 use ferroflow::core::{
-    io::{self, outputs::with_suffix},
+    io::{self, Orientation, outputs::with_suffix},
     viz::{beside, warp_picture},
 };
 

@@ -80,13 +80,7 @@ impl Run {
     /// A fresh folder with a copy of a case of the reference data beside the repository; says so and gives `None` where there
     /// is none.
     pub fn case(name: &str) -> Option<Self> {
-        let root = std::env::var_os("FERROFLOW_SHARED")
-            .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared")), PathBuf::from);
-        let case = root.join("cases").join(name);
-        if !case.exists() {
-            println!("skipped: no {}", case.display());
-            return None;
-        }
+        let case = ferroflow_testing::shared(&format!("cases/{name}"))?;
         let run = Self::new();
         copy(&case, run.dir.path());
         Some(run)

@@ -27,7 +27,7 @@ pub fn what_it_is(bytes: &[u8]) -> Option<&'static str> {
             "an AVI video: `ferroflow estimate VIDEO -o FOLDER` takes it by itself"
         }
         None if starts(b"YUV4MPEG2 ") => "a YUV4MPEG2 video: `ferroflow estimate VIDEO -o FOLDER` takes it by itself",
-        None if starts(b"\x89HDF\r\n\x1a\n") => "an HDF5 file: of these only Spring's .flo5 is read, as ground truth",
+        None if starts(b"\x89HDF\r\n\x1a\n") => "an HDF5 file: of these only Spring's .flo5 flow is read",
         None if starts(b"PIEH") => "a .flo flow, not an image",
         None if starts(b"\x93NUMPY") => "a NumPy array (.npy), not an image",
         None if starts(b"\x1f\x8b") => "a gzip file: unpack it first",

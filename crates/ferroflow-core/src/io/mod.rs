@@ -4,6 +4,7 @@
 mod error;
 mod file;
 pub mod flo;
+pub mod flo5;
 pub mod frame;
 mod kind;
 pub mod kitti;
@@ -36,11 +37,13 @@ pub enum FlowFormat {
     Npy,
     /// NumPy archive.
     Npz,
+    /// Spring's ground truth: HDF5 of twice the resolution of the frames. Read, never written.
+    Flo5,
 }
 
 impl FlowFormat {
-    /// Every format.
-    pub const ALL: [Self; 5] = [Self::Flo, Self::Pfm, Self::Kitti, Self::Npy, Self::Npz];
+    /// Every format that is written.
+    pub const WRITTEN: [Self; 5] = [Self::Flo, Self::Pfm, Self::Kitti, Self::Npy, Self::Npz];
 
     /// The file extension, without the dot.
     pub fn extension(self) -> &'static str {
@@ -50,13 +53,14 @@ impl FlowFormat {
             Self::Kitti => "png",
             Self::Npy => "npy",
             Self::Npz => "npz",
+            Self::Flo5 => "flo5",
         }
     }
 
-    /// The format that a file name asks for.
+    /// The format that a file to be written asks for by its name.
     pub fn of_path(path: impl AsRef<Path>) -> Result<Self, FormatError> {
         let extension = extension(path.as_ref());
-        Self::ALL.into_iter().find(|f| f.extension() == extension).ok_or_else(|| {
+        Self::WRITTEN.into_iter().find(|f| f.extension() == extension).ok_or_else(|| {
             let what = format!("'.{extension}' is no flow format; use .flo, .pfm, .png (KITTI, 16 bits), .npy or .npz");
             FormatError::unsupported("flow", what)
         })
@@ -64,7 +68,7 @@ impl FlowFormat {
 
     /// The format that a file's first bytes show.
     pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
-        const FIRST: [(&[u8], FlowFormat); 7] = [
+        const FIRST: [(&[u8], FlowFormat); 8] = [
             (flo::MAGIC, FlowFormat::Flo),
             (b"PF", FlowFormat::Pfm),
             (b"Pf", FlowFormat::Pfm),
@@ -72,6 +76,7 @@ impl FlowFormat {
             (npy::MAGIC, FlowFormat::Npy),
             (b"PK\x03\x04", FlowFormat::Npz),
             (b"PK\x05\x06", FlowFormat::Npz),
+            (flo5::MAGIC, FlowFormat::Flo5),
         ];
         FIRST.into_iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, format)| format)
     }
@@ -84,6 +89,7 @@ impl FlowFormat {
             Self::Kitti => kitti::decode(bytes),
             Self::Npy => npy::decode(bytes),
             Self::Npz => npz::decode(bytes),
+            Self::Flo5 => flo5::decode(bytes),
         }
     }
 
@@ -94,7 +100,7 @@ impl FlowFormat {
                 let (clipped, count) = kitti::clip(flow);
                 (Cow::Owned(clipped), count)
             }
-            Self::Flo | Self::Pfm | Self::Npy | Self::Npz => (Cow::Borrowed(flow), 0),
+            Self::Flo | Self::Pfm | Self::Npy | Self::Npz | Self::Flo5 => (Cow::Borrowed(flow), 0),
         }
     }
 
@@ -110,6 +116,7 @@ impl FlowFormat {
             Self::Kitti => kitti::encode(flow),
             Self::Npy => Ok(npy::encode(flow)),
             Self::Npz => npz::encode(flow),
+            Self::Flo5 => Err(FormatError::unsupported(flo5::FORMAT, "it is read, not written: write .flo or .npy")),
         }
     }
 }
@@ -118,7 +125,7 @@ impl FlowFormat {
 pub fn decode_flow(bytes: &[u8]) -> Result<FlowField, FormatError> {
     let format = FlowFormat::of_bytes(bytes).ok_or_else(|| {
         let what = what_it_is(bytes).map_or(String::new(), |what| format!("; it is {what}"));
-        let read = "not a flow file that is read here: .flo, .pfm, KITTI 16-bit .png, .npy, .npz";
+        let read = "not a flow file that is read here: .flo, .pfm, KITTI 16-bit .png, .npy, .npz, .flo5";
         FormatError::unsupported("flow", format!("{read}{what}"))
     })?;
     format.decode(bytes)

@@ -13,14 +13,7 @@ pub const SEED: &str = "ferroflow-golden";
 
 /// The folder of golden files, or `None` (said once per test) where it is not.
 pub fn golden() -> Option<PathBuf> {
-    let shared = std::env::var_os("FERROFLOW_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    let folder = shared.join("golden");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("skipped: no golden files at {}", folder.display());
-    None
+    ferroflow_testing::shared("golden")
 }
 
 /// An array of a golden file.

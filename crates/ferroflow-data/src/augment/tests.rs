@@ -1,7 +1,6 @@
 //! The originals' own results (when they are at hand), and the property that matters: warped frames agree.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
 use super::*;
 use crate::synth::{Preset, Synth};
@@ -10,13 +9,7 @@ type Golden = HashMap<String, Image>;
 
 /// Tensors of a golden file, `[C, H, W]` or `[N, C, H, W]` (frames under `NAME/0`, `NAME/1`), as images.
 fn golden(name: &str) -> Option<Golden> {
-    let root = std::env::var_os("FERROFLOW_SHARED").map(PathBuf::from);
-    let root = root.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../shared"));
-    let path = root.join("golden/augment").join(name);
-    let Ok(bytes) = std::fs::read(&path) else {
-        println!("skipped: {} is not here", path.display());
-        return None;
-    };
+    let bytes = std::fs::read(ferroflow_testing::shared(&format!("golden/augment/{name}"))?).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let mut out = Golden::new();
     for (name, view) in tensors.tensors() {

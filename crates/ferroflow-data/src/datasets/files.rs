@@ -1,6 +1,6 @@
 //! Reads the pairs of a listing.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ferroflow_core::{
     FlowField, Mask,
@@ -8,7 +8,7 @@ use ferroflow_core::{
 };
 
 use super::listing::{Listing, PairFiles};
-use crate::{DataError, Sample, Source, flo5};
+use crate::{DataError, Sample, Source};
 
 /// Pairs of files.
 #[derive(Clone, Debug)]
@@ -76,7 +76,7 @@ pub(crate) fn read_pair(files: &PairFiles, largest: Option<f32>, flipped: bool) 
     };
     let second = read_frame(&files.second)?;
     same("second frame", second.width(), second.height())?;
-    let mut flow = files.truth.as_deref().map(read_truth).transpose()?;
+    let mut flow = files.truth.as_deref().map(read_flow).transpose()?;
     if let Some(truth) = &flow {
         same("ground truth", truth.width(), truth.height())?;
     }
@@ -91,10 +91,6 @@ pub(crate) fn read_pair(files: &PairFiles, largest: Option<f32>, flipped: bool) 
     }
     let occlusion = mask("mask of occlusions", &files.occlusion)?;
     Ok(Sample { first, second, flow, occlusion, id: files.id.clone() })
-}
-
-fn read_truth(path: &Path) -> Result<FlowField, DataError> {
-    if path.extension().is_some_and(|e| e == "flo5") { flo5::read(path) } else { Ok(read_flow(path)?) }
 }
 
 /// Declares unknown what `keep(u, v, index)` rejects.

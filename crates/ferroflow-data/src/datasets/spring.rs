@@ -1,7 +1,7 @@
 //! Spring (Mehl et al., CVPR 2023): `{train,test}/NNNN/frame_{left,right}/frame_{left,right}_NNNN.png` and
 //! `flow_{FW,BW}_{left,right}/flow_{FW,BW}_{left,right}_NNNN.flo5`.
 //!
-//! Its ground truth has twice the frames' resolution and is in pixels of the frames; see [`crate::flo5`].
+//! Its ground truth has twice the frames' resolution and is in pixels of the frames; see [`ferroflow_core::io::FlowFormat::Flo5`].
 
 use super::{
     Access, Dataset, Request, Split,

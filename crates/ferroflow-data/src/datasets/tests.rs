@@ -9,8 +9,9 @@ use ferroflow_core::{
     FlowField, Frame, Mask,
     io::{write_flow, write_frame, write_mask},
 };
+use ferroflow_testing::flo5;
 
-use crate::{DataError, Source, Spec, flo5::tests::flo5};
+use crate::{DataError, Source, Spec};
 
 /// A folder of made-up data, gone when dropped.
 pub(crate) struct Tree(tempfile::TempDir);
@@ -427,15 +428,7 @@ fn frames_videos_and_the_generator_are_sources() {
 
 /// The folder of real samples, if it is there.
 pub(crate) fn real() -> Option<PathBuf> {
-    let root = std::env::var("FERROFLOW_SHARED")
-        .map(Into::into)
-        .unwrap_or_else(|_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"));
-    let data = root.join("data");
-    if !data.is_dir() {
-        println!("skipped: no {}", data.display());
-        return None;
-    }
-    Some(data)
+    ferroflow_testing::shared("data")
 }
 
 #[test]

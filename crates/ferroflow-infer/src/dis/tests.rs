@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use ferroflow_core::io::{read_flow, read_frame, read_mask};
 use ferroflow_core::metrics::{Metrics, Tally, Truth};
 use ferroflow_core::{FlowField, Frame};
+use ferroflow_testing::shared;
 
 use super::{Dis, DisError, Preset};
 
@@ -131,13 +132,7 @@ fn frames_without_a_flow_are_refused() {
 
 /// Folder of real pairs with ground truth, which lies beside the repository or where `FERROFLOW_SHARED` says.
 fn real_pairs() -> Option<PathBuf> {
-    let beside = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
-    let data = std::env::var_os("FERROFLOW_SHARED").map_or_else(|| PathBuf::from(beside), PathBuf::from).join("data");
-    if !data.join("pairs.tsv").exists() {
-        println!("skipped: {} has no pairs.tsv", data.display());
-        return None;
-    }
-    Some(data)
+    Some(shared("data/pairs.tsv")?.parent()?.to_path_buf())
 }
 
 fn end_point_error(dis: &Dis, data: &Path, pair: &BTreeMap<&str, &str>) -> f64 {

@@ -6,17 +6,7 @@ use crate::weights::formula::Stream;
 mod samples;
 use samples::samples;
 
-/// A path below the shared reference data; `None` (with a printed line) where there is none.
-pub(crate) fn shared(path: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("FERROFLOW_SHARED")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"), PathBuf::from);
-    let path = root.join(path);
-    if path.exists() {
-        return Some(path);
-    }
-    println!("skipped: {} is not there", path.display());
-    None
-}
+pub(crate) use ferroflow_testing::shared;
 
 /// A golden table: name, shape, scale, offset of every tensor but counters.
 pub(crate) fn table(model: &str) -> Option<Vec<(String, Vec<usize>, f64, f64)>> {

@@ -1,26 +1,33 @@
 //! Spring's `.flo5`: HDF5 with one data set `flow`, float32 `[2 H, 2 W, 2]`, u then v in pixels of the `[H, W]` frames.
 //!
 //! Ground truth has twice the frames' resolution. As Spring's own tools do, every second value of every second row is
-//! taken; NaN means unknown.
+//! taken; NaN means unknown. It is read, never written.
 
 mod hdf5;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
-use std::path::Path;
-
-use ferroflow_core::FlowField;
-
-use crate::DataError;
+use super::FormatError;
+use crate::FlowField;
 use hdf5::{Dataset, Hdf5Error};
 
-/// Reads the ground truth of a frame.
-pub(crate) fn read(path: &Path) -> Result<FlowField, DataError> {
-    let bytes = std::fs::read(path).map_err(|e| DataError::io(path, e))?;
-    decode(&bytes).map_err(|e| DataError::content(path, e.to_string()))
+/// HDF5's first bytes.
+pub(super) const MAGIC: &[u8] = b"\x89HDF\r\n\x1a\n";
+
+pub(super) const FORMAT: &str = ".flo5";
+
+/// Flow from the bytes of a `.flo5` file.
+///
+/// # Errors
+/// If they break HDF5's rules, or use what no `.flo5` file does.
+pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
+    flow(bytes).map_err(|error| match error {
+        Hdf5Error::Unsupported(_) => FormatError::unsupported(FORMAT, error.to_string()),
+        Hdf5Error::Truncated | Hdf5Error::Damaged(_) => FormatError::malformed(FORMAT, error.to_string()),
+    })
 }
 
-fn decode(bytes: &[u8]) -> Result<FlowField, Hdf5Error> {
+fn flow(bytes: &[u8]) -> Result<FlowField, Hdf5Error> {
     let set = Dataset::<3>::open(bytes, "flow")?;
     let [height, width, 2] = set.shape else {
         return Err(Hdf5Error::Unsupported("its flow has not two values a pixel"));

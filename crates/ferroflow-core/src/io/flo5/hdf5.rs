@@ -11,10 +11,10 @@ use flate2::read::ZlibDecoder;
 
 /// Why a file cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Hdf5Error {
-    #[error("cut short; fetch it again")]
+pub(super) enum Hdf5Error {
+    #[error("cut short")]
     Truncated,
-    #[error("damaged: {0}; fetch it again")]
+    #[error("{0}")]
     Damaged(&'static str),
     #[error("{0}, which is not read here; write it again with h5py's defaults and compression='gzip'")]
     Unsupported(&'static str),
@@ -35,7 +35,7 @@ const LARGEST_GAIN: u64 = 1040;
 
 /// A float32 data set of `N` dimensions.
 #[derive(Debug)]
-pub(crate) struct Dataset<'a, const N: usize> {
+pub(super) struct Dataset<'a, const N: usize> {
     pub shape: [u64; N],
     pub chunk: [u64; N],
     filters: Vec<u64>,
