@@ -83,6 +83,16 @@ pub enum FitArg {
     Crop,
 }
 
+impl From<ferroflow_net::Fit> for FitArg {
+    fn from(fit: ferroflow_net::Fit) -> Self {
+        match fit {
+            ferroflow_net::Fit::Pad => Self::Pad,
+            ferroflow_net::Fit::Resize => Self::Resize,
+            ferroflow_net::Fit::Crop => Self::Crop,
+        }
+    }
+}
+
 /// What to do without `--weights`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum WhichWeights {
