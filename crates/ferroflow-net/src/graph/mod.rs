@@ -13,7 +13,8 @@ pub use builder::{Builder, ConvSpec, Label, Naming, k};
 pub use cost::Cost;
 pub use initialisation::Initialisation;
 pub use op::{
-    BatchNorm, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, Grid, MomentsOver, Op, Padding, Warp, WarpBorder,
+    BatchNorm, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, Grid, MomentsOver, OnPixel, Op, Padding, Warp,
+    WarpBorder,
 };
 pub use shape::{Extent, Shape, ShapeError, Sizes};
 

@@ -9,7 +9,9 @@ use super::flownet_c::flownet_c;
 use super::flownet_s::flownet_s;
 use super::flownet_sd::flownet_sd;
 use super::fusion::fusion;
-use crate::graph::{Builder, Filter, FlowOrder, Frame, Graph, Grid, Initialisation, Naming, NodeId, Warp, WarpBorder};
+use crate::graph::{
+    Builder, Filter, FlowOrder, Frame, Graph, Grid, Initialisation, Naming, NodeId, OnPixel, Warp, WarpBorder,
+};
 use crate::model::{CheckpointLayout, Definition, Entry, Fit, Network, Protocol, PyramidUnit, Row};
 use crate::settings::Setting;
 
@@ -298,7 +300,7 @@ impl FlowNet2Config {
 
     /// The second frame warped to the first, and how far it is from it.
     fn brightness_error(&self, net: &mut Builder, of: &str, x1: NodeId, x2: NodeId, flow: NodeId) -> (NodeId, NodeId) {
-        let warp = Warp { border: self.warp_border, order: FlowOrder::Uv, scale: 1.0 };
+        let warp = Warp { border: self.warp_border, order: FlowOrder::Uv, scale: 1.0, on_pixel: OnPixel::Right };
         let warped = net.warp(&format!("{of}.warped"), x2, flow, warp);
         let difference = net.difference(&format!("{of}.difference"), x1, warped);
         (warped, net.channel_norm(&format!("{of}.error"), difference, self.norm_floor))

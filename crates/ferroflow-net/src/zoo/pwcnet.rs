@@ -5,8 +5,8 @@
 //! 9,374,340 parameters, of which `deconv2` (66) is never read.
 
 use crate::graph::{
-    Builder, ConvSpec, Correlation, Filter, FlowOrder, Frame, Graph, Grid, Initialisation, Naming, NodeId, Warp,
-    WarpBorder, k,
+    Builder, ConvSpec, Correlation, Filter, FlowOrder, Frame, Graph, Grid, Initialisation, Naming, NodeId, OnPixel,
+    Warp, WarpBorder, k,
 };
 use crate::model::{CheckpointLayout, Definition, Entry, Fit, Network, Protocol, PyramidUnit, Row};
 use crate::settings::Setting;
@@ -186,7 +186,12 @@ impl PwcNetConfig {
             Some((flow, _)) => {
                 let border = WarpBorder::ZerosMasked { threshold: self.mask_threshold };
                 let scale = DIV_FLOW / (1 << level) as f32;
-                net.warp(&format!("warp{level}"), feat2, flow, Warp { border, order: FlowOrder::Uv, scale })
+                net.warp(
+                    &format!("warp{level}"),
+                    feat2,
+                    flow,
+                    Warp { border, order: FlowOrder::Uv, scale, on_pixel: OnPixel::Right },
+                )
             }
         };
         let corr = net.correlation(&format!("corr{level}"), feat1, second, CORRELATION);

@@ -21,13 +21,14 @@
 //! ```
 
 use crate::graph::{
-    Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Naming, NodeId, Warp, WarpBorder, k,
+    Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Naming, NodeId, OnPixel, Warp,
+    WarpBorder, k,
 };
 use crate::model::{CheckpointLayout, Definition, Entry, Fit, Network, Protocol, PyramidUnit, Row};
 use crate::settings::Setting;
 
 const CORRELATION: Correlation = Correlation { max_displacement: 4, stride: 1 };
-const WARP: Warp = Warp { border: WarpBorder::Zeros, order: FlowOrder::Uv, scale: 1.0 };
+const WARP: Warp = Warp { border: WarpBorder::Zeros, order: FlowOrder::Uv, scale: 1.0, on_pixel: OnPixel::Right };
 /// Channels to which each level's features of frame 1 are brought for the shared decoder.
 const PROJECTED: usize = 32;
 /// Channels of the last step's convolutions; the last is its context, which it gets as many of.

@@ -8,7 +8,8 @@
 
 use super::pwcnet::{CONTEXT, CORRELATION, ESTIMATOR, PAPER, PYRAMID};
 use crate::graph::{
-    Builder, Filter, FlowOrder, Frame, Graph, Grid, Initialisation, Naming, NodeId, Padding, Warp, WarpBorder, k,
+    Builder, Filter, FlowOrder, Frame, Graph, Grid, Initialisation, Naming, NodeId, OnPixel, Padding, Warp, WarpBorder,
+    k,
 };
 use crate::model::{CheckpointLayout, Definition, Entry, Fit, Network, Protocol, PyramidUnit, Row};
 
@@ -91,7 +92,12 @@ impl TfOptFlowConfig {
             None => c2,
             Some((flow, _)) => {
                 let scale = DIV_FLOW / (1 << level) as f32;
-                let warp = Warp { border: WarpBorder::Replicate, order: FlowOrder::NegatedVu, scale };
+                let warp = Warp {
+                    border: WarpBorder::Replicate,
+                    order: FlowOrder::NegatedVu,
+                    scale,
+                    on_pixel: OnPixel::ZeroButLast,
+                };
                 net.warp(&format!("warp{level}"), c2, flow, warp)
             }
         };

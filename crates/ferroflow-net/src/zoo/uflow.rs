@@ -6,8 +6,8 @@
 
 use super::uflow_names::UFlowNames;
 use crate::graph::{
-    Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, Initialisation, MomentsOver, NodeId, Padding, Warp,
-    WarpBorder, k,
+    Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, Initialisation, MomentsOver, NodeId, OnPixel, Padding,
+    Warp, WarpBorder, k,
 };
 use crate::model::{Definition, Entry, Fit, Network, Protocol, PyramidUnit, Row};
 use crate::settings::Setting;
@@ -239,7 +239,8 @@ impl UFlowConfig {
     fn cost(&self, net: &mut Builder, level: usize, features1: NodeId, features2: NodeId, up: Option<Up>) -> NodeId {
         let warped = match up {
             Some(up) if self.feature_warp => {
-                let warp = Warp { border: WarpBorder::Zeros, order: FlowOrder::Vu, scale: 1.0 };
+                let warp =
+                    Warp { border: WarpBorder::Zeros, order: FlowOrder::Vu, scale: 1.0, on_pixel: OnPixel::Zero };
                 net.warp(&format!("warped{level}"), features2, up.flow, warp)
             }
             _ => features2,
