@@ -9,8 +9,8 @@ use common::{difference, frames, random};
 use ferroflow_burn::Network;
 use ferroflow_cpu::reference;
 use ferroflow_net::graph::{
-    BatchNorm, Conv, Correlation, Deconv, Extent, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Node, Op,
-    Padding, Param, ParamRole, Sizes, Warp, WarpBorder,
+    BatchNorm, Conv, Correlation, Deconv, Extent, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Node, OnPixel,
+    Op, Padding, Param, ParamRole, Sizes, Warp, WarpBorder,
 };
 use ferroflow_net::{NodeId, ParamId};
 
@@ -95,7 +95,7 @@ fn warps() {
     ];
     for border in borders {
         for order in [FlowOrder::Uv, FlowOrder::Vu, FlowOrder::NegatedVu] {
-            let warp = Op::Warp(Warp { border, order, scale: 2.7 });
+            let warp = Op::Warp(Warp { border, order, scale: 2.7, on_pixel: OnPixel::Right });
             check(&format!("{warp:?}"), &graph(&[(Op::Channels(vec![0, 1]), &[3]), (warp, &[2, 4])]));
         }
     }

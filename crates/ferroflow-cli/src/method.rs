@@ -84,6 +84,16 @@ pub enum FitArg {
     Crop,
 }
 
+impl From<ferroflow::net::Fit> for FitArg {
+    fn from(fit: ferroflow::net::Fit) -> Self {
+        match fit {
+            ferroflow::net::Fit::Pad => Self::Pad,
+            ferroflow::net::Fit::Resize => Self::Resize,
+            ferroflow::net::Fit::Crop => Self::Crop,
+        }
+    }
+}
+
 /// What to do without `--weights`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum WhichWeights {

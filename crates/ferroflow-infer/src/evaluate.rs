@@ -7,6 +7,7 @@ use ferroflow_core::{
     metrics::{Average, Evaluation, MetricError, Metrics, Summary, Tally, Truth},
 };
 use ferroflow_data::{DataError, Sample, Source};
+use ferroflow_net::{Model, ModelError};
 use serde::Serialize;
 
 use crate::{Estimator, estimator::EstimateError};
@@ -120,6 +121,52 @@ pub struct Protocol {
     pub batch: Option<usize>,
 }
 
+/// A project whose way of measuring errors can be followed. The way itself is part of the definition of its network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Project {
+    /// As on the command line.
+    pub name: &'static str,
+    /// What it does, for help texts.
+    pub help: &'static str,
+    network: &'static str,
+}
+
+impl Project {
+    /// Every project.
+    pub const ALL: [Self; 5] = [
+        Self {
+            name: "flownet2",
+            help: "Centre crop to multiples of 64, mean over batches of 8 (MindSpore and NVIDIA FlowNet2)",
+            network: "flownet2",
+        },
+        Self {
+            name: "pwcnet",
+            help: "Resize to multiples of 64, mean over images (NVlabs, sniklaus)",
+            network: "pwcnet",
+        },
+        Self {
+            name: "tfoptflow",
+            help: "Pad to multiples of 64 and cut back, mean over images (tfoptflow, FlowNet2 through ONNX)",
+            network: "pwcnet-lg-6-2",
+        },
+        Self { name: "uflow", help: "Resize, mean over images", network: "uflow" },
+        Self { name: "lightflow", help: "Resize, mean over batches of 128", network: "lightflow" },
+    ];
+
+    /// The project of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|project| project.name == name)
+    }
+
+    /// How it fits frames and averages errors.
+    ///
+    /// # Errors
+    /// Where there is no such network: the table above is wrong.
+    pub fn protocol(self) -> Result<ferroflow_net::Protocol, ModelError> {
+        Ok(Model::named(self.network)?.protocol)
+    }
+}
+
 /// Estimates every pair of `source` and scores it against the truth, in order.
 ///
 /// `watch` sees every pair with its estimate and its figures: progress, worst cases, files.
@@ -179,4 +226,28 @@ pub fn evaluate(
         seconds_per_pair: pairs.iter().map(|p| p.seconds).sum::<f64>() / pairs.len() as f64,
         pairs,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use ferroflow_net::Fit;
+
+    use super::*;
+
+    /// What `--protocol` has always done.
+    #[test]
+    fn projects_measure_as_they_did() {
+        let expected = [
+            ("flownet2", Fit::Crop, Some(8)),
+            ("pwcnet", Fit::Resize, None),
+            ("tfoptflow", Fit::Pad, None),
+            ("uflow", Fit::Resize, None),
+            ("lightflow", Fit::Resize, Some(128)),
+        ];
+        for (name, fit, batch) in expected {
+            let protocol = Project::named(name).unwrap().protocol().unwrap();
+            assert_eq!((protocol.fit, protocol.batch), (fit, batch), "{name}");
+        }
+        assert_eq!(expected.len(), Project::ALL.len());
+    }
 }

@@ -72,7 +72,19 @@ pub fn colour(op: &Op) -> &'static str {
         Op::Correlation(_) | Op::Warp(_) => "#fde3cf",
         Op::Resize { .. } | Op::ConvexUpsample { .. } | Op::ToOutput { .. } => "#efe3f7",
         Op::Frame(_) => "#f7f2c8",
-        _ => "#f4f4f4",
+        Op::LeakyRelu { .. }
+        | Op::Concat
+        | Op::Stack
+        | Op::Part { .. }
+        | Op::Channels(_)
+        | Op::Affine { .. }
+        | Op::Add
+        | Op::Sub
+        | Op::ChannelMean
+        | Op::ChannelNorm { .. }
+        | Op::Moments(_)
+        | Op::Standardise { .. }
+        | Op::Zeros { .. } => "#f4f4f4",
     }
 }
 

@@ -11,6 +11,6 @@ pub mod weights;
 pub mod zoo;
 
 pub use graph::{Graph, NodeId, Op, ParamId};
-pub use model::{CheckpointLayout, Fit, Model, ModelError, PyramidUnit};
+pub use model::{CheckpointLayout, Definition, Fit, Model, ModelError, Network, Protocol, PyramidUnit};
 pub use settings::{OptionHelp, SettingError};
 pub use weights::Weights;

@@ -1,11 +1,15 @@
 //! Every network by name and options: what a user types, what a weight file stores.
 
+mod definition;
 mod registry;
 
 use std::collections::BTreeMap;
 
 use crate::graph::{Extent, Graph, Sizes};
 use crate::settings::{OptionHelp, SettingError};
+
+pub use definition::{Definition, Network};
+pub(crate) use definition::{Entry, Row};
 
 /// A network ready to be given weights.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,12 +26,14 @@ pub struct Model {
     pub min_size: Extent,
     /// How frames of another size are made to fit.
     pub fit: Fit,
-    /// What the reference did to frames of another size when its published errors were measured.
-    pub evaluation_fit: Fit,
+    /// How the reference measured its published errors.
+    pub protocol: Protocol,
     /// How the reference stores its weights.
     pub layout: CheckpointLayout,
     /// What the values of `graph.pyramid` are.
     pub pyramid_unit: PyramidUnit,
+    /// Factors on the formula's weights of some parameters ([`crate::Weights::formula`]).
+    pub test_gains: &'static [(&'static str, f64)],
     /// Whose network it is.
     pub paper: &'static str,
     /// One line about it.
@@ -43,6 +49,15 @@ pub enum Fit {
     Resize,
     /// The centre is cut out: the border gets no flow.
     Crop,
+}
+
+/// How a reference measured the errors it published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocol {
+    /// What it did to frames of a size that the network does not take.
+    pub fit: Fit,
+    /// It averaged over batches of this many pairs; `None` over images.
+    pub batch: Option<usize>,
 }
 
 /// How a reference checkpoint orders the values of a convolution.
@@ -102,7 +117,7 @@ impl Model {
 
     /// The network of this name with options, as stored in weight files.
     pub fn with_options(name: &str, options: &BTreeMap<String, String>) -> Result<Self, ModelError> {
-        registry::build(name, options)
+        registry::find(name)?.build(options)
     }
 
     /// The network of this name with options of the form `key=value`, as typed.
@@ -118,12 +133,12 @@ impl Model {
 
     /// The names of all networks, without aliases.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        registry::NETWORKS.iter().map(|n| n.name)
+        registry::networks().map(|n| n.name())
     }
 
     /// The options of a network, for help texts.
     pub fn options_of(name: &str) -> Result<Vec<OptionHelp>, ModelError> {
-        Ok(registry::find(name)?.family.settings())
+        Ok(registry::find(name)?.options())
     }
 
     /// The sizes at which one pair of frames of this size runs: the next the network takes.

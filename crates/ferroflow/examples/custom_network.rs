@@ -12,7 +12,7 @@ use ferroflow::{
     core::io,
     infer::NetworkOptions,
     net::{
-        CheckpointLayout, Fit, Graph, PyramidUnit,
+        CheckpointLayout, Fit, Graph, Protocol, PyramidUnit,
         graph::{Builder, Correlation, Extent, Filter, Frame, Grid, Naming, k},
         onnx,
     },
@@ -50,7 +50,8 @@ fn model() -> Model {
         stride: 8,
         min_size: Extent { height: 16, width: 16 },
         fit: Fit::Pad,
-        evaluation_fit: Fit::Pad,
+        protocol: Protocol { fit: Fit::Pad, batch: None },
+        test_gains: &[],
         layout: CheckpointLayout::Oihw,
         pyramid_unit: PyramidUnit::Pixels(8.0),
         paper: "none yet",

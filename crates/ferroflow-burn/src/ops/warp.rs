@@ -1,7 +1,7 @@
 //! Backward warping with every border rule.
 
 use burn::tensor::{Bool, Tensor};
-use ferroflow_net::graph::{FlowOrder, Warp, WarpBorder};
+use ferroflow_net::graph::{FlowOrder, OnPixel, Warp, WarpBorder};
 
 use super::along;
 
@@ -74,18 +74,18 @@ fn neighbours(point: Tensor<4>, size: usize, warp: Warp) -> (Tensor<4>, Tensor<4
     let whole = fixed.clone().equal(fixed.clone().floor());
     let before = match warp.border {
         WarpBorder::Extrapolate => fixed.clamp(0.0, last).floor(),
-        _ => fixed.floor(),
+        WarpBorder::Replicate | WarpBorder::Zeros | WarpBorder::ZerosMasked { .. } | WarpBorder::Caffe => fixed.floor(),
     };
-    match warp.order {
+    match warp.on_pixel {
         // NVIDIA, NVlabs: the derivative on a pixel is that to the right of it.
-        FlowOrder::Uv => (before.clone(), point.sub(before)),
+        OnPixel::Right => (before.clone(), point.sub(before)),
         // UFlow's neighbours are floor and ceiling, one and the same on a pixel: the derivative there is 0.
-        FlowOrder::Vu => {
+        OnPixel::Zero => {
             let beyond = point.sub(before.clone());
             (before, beyond.clone().mask_where(whole, beyond.detach()))
         }
         // tfoptflow clamps the fraction, by which the derivative is 0 on a pixel, save on the last: to the left of it.
-        FlowOrder::NegatedVu => {
+        OnPixel::ZeroButLast => {
             let before = before.mask_fill(on_last.clone(), last - 1.0);
             let beyond = point.sub(before.clone());
             (before, beyond.clone().mask_where(whole.bool_and(on_last.bool_not()), beyond.detach()))

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ferroflow::core::io::{
     self, Outputs,
     outputs::{safe_name, safe_path},
@@ -16,7 +17,7 @@ use ferroflow::core::metrics::metrics_table;
 use ferroflow::data::{Source, Spec};
 use ferroflow::infer::{
     Estimator,
-    evaluate::{DataResult, Protocol, evaluate},
+    evaluate::{DataResult, Project, Protocol, evaluate},
     report::{Gallery, Page},
     submit::{Benchmark, Submission, submit},
 };
@@ -24,7 +25,7 @@ use serde::Serialize;
 
 use crate::{
     machine,
-    method::{BASELINES, FitArg, MethodArgs, baseline},
+    method::{BASELINES, MethodArgs, baseline},
     progress,
     session::Session,
     usage::usage,
@@ -63,8 +64,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
     /// Follow a project's protocol: how frames are fitted and errors averaged (flownet2, pwcnet, tfoptflow, uflow, lightflow)
-    #[arg(long, value_enum)]
-    protocol: Option<ProtocolArg>,
+    #[arg(long, value_parser = projects(), value_name = "PROTOCOL")]
+    protocol: Option<String>,
     /// Write a web page that needs nothing beside it: tables, curves, the worst pairs in pictures
     #[arg(long, value_name = "PAGE.html")]
     report: Option<PathBuf>,
@@ -82,37 +83,9 @@ pub struct Args {
     json: bool,
 }
 
-/// What the projects did to frames of sizes the network does not take, and to the errors.
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum ProtocolArg {
-    /// Centre crop to multiples of 64, mean over batches of 8 (MindSpore and NVIDIA FlowNet2)
-    Flownet2,
-    /// Resize to multiples of 64, mean over images (NVlabs, sniklaus)
-    Pwcnet,
-    /// Pad to multiples of 64 and cut back, mean over images (tfoptflow, FlowNet2 through ONNX)
-    Tfoptflow,
-    /// Resize, mean over images
-    Uflow,
-    /// Resize, mean over batches of 128
-    Lightflow,
-}
-
-impl ProtocolArg {
-    fn fit(self) -> FitArg {
-        match self {
-            Self::Flownet2 => FitArg::Crop,
-            Self::Tfoptflow => FitArg::Pad,
-            Self::Pwcnet | Self::Uflow | Self::Lightflow => FitArg::Resize,
-        }
-    }
-
-    fn batch(self) -> Option<usize> {
-        match self {
-            Self::Flownet2 => Some(8),
-            Self::Lightflow => Some(128),
-            _ => None,
-        }
-    }
+/// The projects' names, each with what it does.
+fn projects() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(Project::ALL.map(|p| PossibleValue::new(p.name).help(p.help)))
 }
 
 #[derive(Serialize)]
@@ -132,9 +105,10 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         .map(|text| Ok(text.parse::<Spec>()?.open()?))
         .collect::<anyhow::Result<Vec<Box<dyn Source>>>>()?;
     let mut args = args;
-    if let Some(protocol) = args.protocol {
-        args.method.fit.get_or_insert(protocol.fit());
-        args.average_batches = args.average_batches.or(protocol.batch());
+    if let Some(project) = args.protocol.as_deref().and_then(Project::named) {
+        let protocol = project.protocol()?;
+        args.method.fit.get_or_insert(protocol.fit.into());
+        args.average_batches = args.average_batches.or(protocol.batch);
     }
     let files = &mut session.files;
     for (text, source) in args.data.iter().zip(&sources) {

@@ -13,7 +13,7 @@ use ferroflow_kernels::{
 };
 use ferroflow_net::{
     Graph, NodeId, Op, ParamId,
-    graph::{Filter, FlowOrder, Grid, MomentsOver, Shape, Sizes, Warp, WarpBorder},
+    graph::{Filter, FlowOrder, Grid, MomentsOver, OnPixel, Shape, Sizes, Warp, WarpBorder},
 };
 
 use super::{
@@ -395,7 +395,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
                 let (flow, lanes) = self.flow(inputs[1]);
                 let (axes, border) = (axes(w, lanes), border(w.border));
                 let out = self.fresh(extent, channels);
-                let kernel = Kernel::Warp { axes, border, at_integer: at_integer(w.order) };
+                let kernel = Kernel::Warp { axes, border, at_integer: at_integer(w.on_pixel) };
                 self.push(head, kernel, 0.0, vec![image, flow], &out);
                 out
             }
@@ -510,12 +510,11 @@ pub(super) fn axes(warp: &Warp, lanes: [usize; 2]) -> Axes {
     Axes { x_lane: lanes[x], y_lane: lanes[y], scale }
 }
 
-/// The derivative at whole coordinates is each framework's own, as is the order of its flows.
-fn at_integer(order: FlowOrder) -> AtInteger {
-    match order {
-        FlowOrder::Uv => AtInteger::Right,
-        FlowOrder::Vu => AtInteger::Zero,
-        FlowOrder::NegatedVu => AtInteger::ZeroButLast,
+fn at_integer(rule: OnPixel) -> AtInteger {
+    match rule {
+        OnPixel::Right => AtInteger::Right,
+        OnPixel::Zero => AtInteger::Zero,
+        OnPixel::ZeroButLast => AtInteger::ZeroButLast,
     }
 }
 

@@ -109,7 +109,26 @@ pub(super) fn layer_of(op: &Op) -> Option<(ConvShape, ParamId, Option<ParamId>)>
             };
             Some((shape, d.weight, d.bias))
         }
-        _ => None,
+        Op::Frame(_)
+        | Op::BatchNorm(_)
+        | Op::LeakyRelu { .. }
+        | Op::Concat
+        | Op::Stack
+        | Op::Part { .. }
+        | Op::Channels(_)
+        | Op::Affine { .. }
+        | Op::Add
+        | Op::Sub
+        | Op::ChannelMean
+        | Op::ChannelNorm { .. }
+        | Op::Correlation(_)
+        | Op::Warp(_)
+        | Op::Resize { .. }
+        | Op::ConvexUpsample { .. }
+        | Op::ToOutput { .. }
+        | Op::Moments(_)
+        | Op::Standardise { .. }
+        | Op::Zeros { .. } => None,
     }
 }
 

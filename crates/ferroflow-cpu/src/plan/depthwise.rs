@@ -90,7 +90,26 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
         let depthwise = |&reader: &NodeId| match &self.graph.node(reader).op {
             Op::Conv(c) => is_depthwise(c),
             Op::Concat => self.only_depthwise_reads(reader),
-            _ => false,
+            Op::Frame(_)
+            | Op::Deconv(_)
+            | Op::BatchNorm(_)
+            | Op::LeakyRelu { .. }
+            | Op::Stack
+            | Op::Part { .. }
+            | Op::Channels(_)
+            | Op::Affine { .. }
+            | Op::Add
+            | Op::Sub
+            | Op::ChannelMean
+            | Op::ChannelNorm { .. }
+            | Op::Correlation(_)
+            | Op::Warp(_)
+            | Op::Resize { .. }
+            | Op::ConvexUpsample { .. }
+            | Op::ToOutput { .. }
+            | Op::Moments(_)
+            | Op::Standardise { .. }
+            | Op::Zeros { .. } => false,
         };
         !self.uses.is_kept(id) && self.uses.readers(id).iter().all(depthwise)
     }

@@ -58,7 +58,20 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
                             && of.iter().all(|&id| field(id) || pixel(id) || few(id))
                             && self.channels(NodeId(i as u32)) <= 2 * LANES
                     }
-                    _ => false,
+                    Op::Frame(_)
+                    | Op::Conv(_)
+                    | Op::Deconv(_)
+                    | Op::BatchNorm(_)
+                    | Op::LeakyRelu { .. }
+                    | Op::Stack
+                    | Op::Part { .. }
+                    | Op::ChannelMean
+                    | Op::Correlation(_)
+                    | Op::ConvexUpsample { .. }
+                    | Op::ToOutput { .. }
+                    | Op::Moments(_)
+                    | Op::Standardise { .. }
+                    | Op::Zeros { .. } => false,
                 };
             fields.push(is);
         }
@@ -158,8 +171,21 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
                 let x = self.registers(node.inputs[0], writer);
                 picked.iter().map(|&c| x[c as usize]).collect()
             }
-            // A concatenation; nothing else is a field.
-            _ => node.inputs.iter().flat_map(|&i| self.registers(i, writer)).collect(),
+            Op::Concat => node.inputs.iter().flat_map(|&i| self.registers(i, writer)).collect(),
+            Op::Frame(_)
+            | Op::Conv(_)
+            | Op::Deconv(_)
+            | Op::BatchNorm(_)
+            | Op::LeakyRelu { .. }
+            | Op::Stack
+            | Op::Part { .. }
+            | Op::ChannelMean
+            | Op::Correlation(_)
+            | Op::ConvexUpsample { .. }
+            | Op::ToOutput { .. }
+            | Op::Moments(_)
+            | Op::Standardise { .. }
+            | Op::Zeros { .. } => unreachable!("`{}` is no field", node.name),
         }
     }
 }

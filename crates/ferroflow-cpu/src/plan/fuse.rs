@@ -119,7 +119,19 @@ fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
         Op::Affine { .. } => Absorbs { batch_norm: inference, affine: true, activation: true, ..none },
         Op::BatchNorm(_) => Absorbs { batch_norm: inference, affine: inference, activation: true, ..none },
         Op::Resize { .. } | Op::ConvexUpsample { .. } => Absorbs { affine: true, ..none },
-        _ => none,
+        Op::Frame(_)
+        | Op::LeakyRelu { .. }
+        | Op::Concat
+        | Op::Stack
+        | Op::Part { .. }
+        | Op::Channels(_)
+        | Op::ChannelMean
+        | Op::ChannelNorm { .. }
+        | Op::Warp(_)
+        | Op::ToOutput { .. }
+        | Op::Moments(_)
+        | Op::Standardise { .. }
+        | Op::Zeros { .. } => none,
     }
 }
 
@@ -149,7 +161,28 @@ fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Ab
             Op::LeakyRelu { slope } if absorbs.activation && linear && (0.0..=1.0).contains(slope) => {
                 chain.activation = Activation::LeakyRelu(*slope);
             }
-            _ => break,
+            Op::Frame(_)
+            | Op::Conv(_)
+            | Op::Deconv(_)
+            | Op::BatchNorm(_)
+            | Op::LeakyRelu { .. }
+            | Op::Concat
+            | Op::Stack
+            | Op::Part { .. }
+            | Op::Channels(_)
+            | Op::Affine { .. }
+            | Op::Add
+            | Op::Sub
+            | Op::ChannelMean
+            | Op::ChannelNorm { .. }
+            | Op::Correlation(_)
+            | Op::Warp(_)
+            | Op::Resize { .. }
+            | Op::ConvexUpsample { .. }
+            | Op::ToOutput { .. }
+            | Op::Moments(_)
+            | Op::Standardise { .. }
+            | Op::Zeros { .. } => break,
         }
         chain.tail = next;
     }
@@ -176,7 +209,26 @@ pub(super) fn compose<'w>(
                     let s = at(b.scale) / (at(b.variance) + f64::from(b.epsilon)).sqrt();
                     (s, at(b.shift) - at(b.mean) * s)
                 }
-                _ => (1.0, 0.0),
+                Op::Frame(_)
+                | Op::Conv(_)
+                | Op::Deconv(_)
+                | Op::LeakyRelu { .. }
+                | Op::Concat
+                | Op::Stack
+                | Op::Part { .. }
+                | Op::Channels(_)
+                | Op::Add
+                | Op::Sub
+                | Op::ChannelMean
+                | Op::ChannelNorm { .. }
+                | Op::Correlation(_)
+                | Op::Warp(_)
+                | Op::Resize { .. }
+                | Op::ConvexUpsample { .. }
+                | Op::ToOutput { .. }
+                | Op::Moments(_)
+                | Op::Standardise { .. }
+                | Op::Zeros { .. } => (1.0, 0.0),
             };
             scale[c] *= s;
             offset[c] = offset[c] * s + o;

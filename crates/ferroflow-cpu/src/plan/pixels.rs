@@ -22,7 +22,21 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
                 }
                 // Once a mean has been taken off, a second one would not fit a `Pixel`.
                 Op::Sub => of(&node.inputs[0]) && self.is_mean(node.inputs[1]) && !self.has_mean(node.inputs[0]),
-                _ => false,
+                Op::Conv(_)
+                | Op::Deconv(_)
+                | Op::BatchNorm(_)
+                | Op::LeakyRelu { .. }
+                | Op::Add
+                | Op::ChannelMean
+                | Op::ChannelNorm { .. }
+                | Op::Correlation(_)
+                | Op::Warp(_)
+                | Op::Resize { .. }
+                | Op::ConvexUpsample { .. }
+                | Op::ToOutput { .. }
+                | Op::Moments(_)
+                | Op::Standardise { .. }
+                | Op::Zeros { .. } => false,
             };
             pixels.push(is);
         }
@@ -73,7 +87,23 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
                 };
                 each(&parts[0], &subtract)
             }
-            _ => Vec::new(),
+            Op::Conv(_)
+            | Op::Deconv(_)
+            | Op::BatchNorm(_)
+            | Op::LeakyRelu { .. }
+            | Op::Add
+            | Op::ChannelMean
+            | Op::ChannelNorm { .. }
+            | Op::Correlation(_)
+            | Op::Warp(_)
+            | Op::Resize { .. }
+            | Op::ConvexUpsample { .. }
+            | Op::ToOutput { .. }
+            | Op::Moments(_)
+            | Op::Standardise { .. }
+            | Op::Zeros { .. } => {
+                unreachable!("`{}` is no function of the frames", node.name)
+            }
         }
     }
 

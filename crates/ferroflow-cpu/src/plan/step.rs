@@ -147,7 +147,26 @@ impl Step {
                 &mut parts.iter_mut().flatten()
             }
             Kernel::Pixelwise { sources, .. } => &mut sources.iter_mut(),
-            _ => return,
+            Kernel::Conv(_)
+            | Kernel::Depthwise(_)
+            | Kernel::Separable(_)
+            | Kernel::PixelMean(_)
+            | Kernel::Affine { .. }
+            | Kernel::Combine { .. }
+            | Kernel::Channels(_)
+            | Kernel::Stack
+            | Kernel::ChannelMean
+            | Kernel::ChannelNorm { .. }
+            | Kernel::Moments { .. }
+            | Kernel::Standardise { .. }
+            | Kernel::Correlation(_)
+            | Kernel::Warp { .. }
+            | Kernel::Resize { .. }
+            | Kernel::ConvexUpsample(_)
+            | Kernel::Output { .. }
+            | Kernel::ConvexOutput(_)
+            | Kernel::Zeros
+            | Kernel::Layer(_) => return,
         };
         pixels.filter_map(|p| p.mean.as_mut()).for_each(|(plane, ..)| f(plane));
     }
@@ -194,7 +213,28 @@ impl Step {
         match &self.kernel {
             Kernel::Output { resize, scale } => resize.run_flow(isa, input(0), *scale, flow, scratch),
             Kernel::ConvexOutput(upsample) => upsample.run_flow(isa, input(0), input(1), flow, scratch),
-            _ => {}
+            Kernel::Conv(_)
+            | Kernel::Depthwise(_)
+            | Kernel::Separable(_)
+            | Kernel::SeparableFrames(..)
+            | Kernel::Pack(_)
+            | Kernel::Pixelwise { .. }
+            | Kernel::PackNarrow(_)
+            | Kernel::PixelMean(_)
+            | Kernel::Affine { .. }
+            | Kernel::Combine { .. }
+            | Kernel::Channels(_)
+            | Kernel::Stack
+            | Kernel::ChannelMean
+            | Kernel::ChannelNorm { .. }
+            | Kernel::Moments { .. }
+            | Kernel::Standardise { .. }
+            | Kernel::Correlation(_)
+            | Kernel::Warp { .. }
+            | Kernel::Resize { .. }
+            | Kernel::ConvexUpsample(_)
+            | Kernel::Zeros
+            | Kernel::Layer(_) => unreachable!("`{}` writes no flow", self.name),
         }
     }
 

@@ -110,7 +110,27 @@ pub fn run<T: Real>(
         let value = match node.op {
             Op::Frame(Frame::First) => Tensor::of(shape, frames[0]),
             Op::Frame(Frame::Second) => Tensor::of(shape, frames[1]),
-            _ => evaluate(&node.op, &inputs, weights, sizes, shape),
+            Op::Conv(_)
+            | Op::Deconv(_)
+            | Op::BatchNorm(_)
+            | Op::LeakyRelu { .. }
+            | Op::Concat
+            | Op::Stack
+            | Op::Part { .. }
+            | Op::Channels(_)
+            | Op::Affine { .. }
+            | Op::Add
+            | Op::Sub
+            | Op::ChannelMean
+            | Op::ChannelNorm { .. }
+            | Op::Correlation(_)
+            | Op::Warp(_)
+            | Op::Resize { .. }
+            | Op::ConvexUpsample { .. }
+            | Op::ToOutput { .. }
+            | Op::Moments(_)
+            | Op::Standardise { .. }
+            | Op::Zeros { .. } => evaluate(&node.op, &inputs, weights, sizes, shape),
         };
         debug_assert_eq!(value.shape, shape, "{}", node.name);
         tensors.push(value);

@@ -2,8 +2,8 @@
 
 use ferroflow_cpu::reference::{self, Tensor, resize};
 use ferroflow_net::graph::{
-    Builder, ConvSpec, Correlation, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Naming, Op, Padding, Sizes,
-    Warp, WarpBorder, k,
+    Builder, ConvSpec, Correlation, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Naming, OnPixel, Op, Padding,
+    Sizes, Warp, WarpBorder, k,
 };
 use ferroflow_net::weights::{self, Weights};
 
@@ -36,7 +36,10 @@ fn apply(op: Op, inputs: &[&Tensor<f32>]) -> Tensor<f32> {
 }
 
 fn warp(file: &File, border: WarpBorder, order: FlowOrder, flow: &str) -> Tensor<f32> {
-    apply(Op::Warp(Warp { border, order, scale: 1.0 }), &[&file.get("image"), &file.get(flow)])
+    apply(
+        Op::Warp(Warp { border, order, scale: 1.0, on_pixel: OnPixel::Right }),
+        &[&file.get("image"), &file.get(flow)],
+    )
 }
 
 fn resized(x: &Tensor<f32>, factor: usize, filter: Filter, grid: Grid) -> Tensor<f32> {

@@ -1,8 +1,8 @@
 //! Writes a graph the way the papers' tables read: one call per layer, channels counted along the way.
 
 use super::{
-    BatchNorm, Conv, Correlation, Deconv, Filter, Frame, Graph, Grid, MomentsOver, Node, NodeId, Op, Padding, Param,
-    ParamId, ParamRole, Warp,
+    BatchNorm, Conv, Correlation, Deconv, Filter, Frame, Graph, Grid, Initialisation, MomentsOver, Node, NodeId, Op,
+    Padding, Param, ParamId, ParamRole, Warp,
 };
 
 /// A graph under construction.
@@ -107,6 +107,12 @@ impl Builder {
     /// An empty graph whose parameters are named this way.
     pub fn new(naming: Naming) -> Self {
         Self { graph: Graph::default(), channels: Vec::new(), scope: String::new(), naming }
+    }
+
+    /// Says how first weights are drawn, where that is not He's way ([`Initialisation::HeUniform`]).
+    pub fn initialisation(mut self, initialisation: Initialisation) -> Self {
+        self.graph.initialisation = initialisation;
+        self
     }
 
     /// Puts `prefix` before every name that `build` gives.

@@ -85,7 +85,27 @@ impl Graph {
 }
 
 fn is_view(op: &Op) -> bool {
-    matches!(op, Op::Concat | Op::Stack | Op::Part { .. } | Op::Channels(_))
+    match op {
+        Op::Concat | Op::Stack | Op::Part { .. } | Op::Channels(_) => true,
+        Op::Frame(_)
+        | Op::Conv(_)
+        | Op::Deconv(_)
+        | Op::BatchNorm(_)
+        | Op::LeakyRelu { .. }
+        | Op::Affine { .. }
+        | Op::Add
+        | Op::Sub
+        | Op::ChannelMean
+        | Op::ChannelNorm { .. }
+        | Op::Correlation(_)
+        | Op::Warp(_)
+        | Op::Resize { .. }
+        | Op::ConvexUpsample { .. }
+        | Op::ToOutput { .. }
+        | Op::Moments(_)
+        | Op::Standardise { .. }
+        | Op::Zeros { .. } => false,
+    }
 }
 
 /// Operations of one node.

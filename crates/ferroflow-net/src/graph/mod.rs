@@ -5,13 +5,16 @@
 
 mod builder;
 mod cost;
+mod initialisation;
 mod op;
 mod shape;
 
 pub use builder::{Builder, ConvSpec, Label, Naming, k};
 pub use cost::Cost;
+pub use initialisation::Initialisation;
 pub use op::{
-    BatchNorm, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, Grid, MomentsOver, Op, Padding, Warp, WarpBorder,
+    BatchNorm, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, Grid, MomentsOver, OnPixel, Op, Padding, Warp,
+    WarpBorder,
 };
 pub use shape::{Extent, Shape, ShapeError, Sizes};
 
@@ -98,6 +101,8 @@ pub struct Graph {
     pub flow: Option<NodeId>,
     /// Values that training losses read, by name, coarse to fine (`flow6` .. `flow2`), in the network's own units.
     pub pyramid: Vec<NodeId>,
+    /// How first weights are drawn.
+    pub initialisation: Initialisation,
 }
 
 impl Graph {

@@ -110,7 +110,25 @@ impl Op {
                 std::iter::once(weight).chain(bias).collect()
             }
             Self::BatchNorm(BatchNorm { scale, shift, mean, variance, .. }) => vec![scale, shift, mean, variance],
-            _ => Vec::new(),
+            Self::Frame(_)
+            | Self::LeakyRelu { .. }
+            | Self::Concat
+            | Self::Stack
+            | Self::Part { .. }
+            | Self::Channels(_)
+            | Self::Affine { .. }
+            | Self::Add
+            | Self::Sub
+            | Self::ChannelMean
+            | Self::ChannelNorm { .. }
+            | Self::Correlation(_)
+            | Self::Warp(_)
+            | Self::Resize { .. }
+            | Self::ConvexUpsample { .. }
+            | Self::ToOutput { .. }
+            | Self::Moments(_)
+            | Self::Standardise { .. }
+            | Self::Zeros { .. } => Vec::new(),
         }
     }
 }
@@ -225,6 +243,21 @@ pub struct Warp {
     pub order: FlowOrder,
     /// Flow values times this are pixels of the warped image.
     pub scale: f32,
+    /// The derivative where the sampling point lies on a pixel.
+    pub on_pixel: OnPixel,
+}
+
+/// The derivative of a warp along an axis whose coordinate is a whole number, where the slopes to both sides differ. Each
+/// framework has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnPixel {
+    /// That to the right: the neighbours are `floor` and `floor + 1` (NVIDIA's kernels, `grid_sample`, Caffe).
+    Right,
+    /// 0: the neighbours are `floor` and `ceil`, one and the same (UFlow).
+    Zero,
+    /// 0, but that to the left on the last pixel: `floor` is at most that before the last, and the fraction is clamped to
+    /// 0..=1 by functions whose derivative is 0 at 0 (tfoptflow's `dense_image_warp`). For [`WarpBorder::Replicate`].
+    ZeroButLast,
 }
 
 /// What a warp reads outside the image.

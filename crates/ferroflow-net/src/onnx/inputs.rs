@@ -24,7 +24,22 @@ pub(super) fn cut(graph: &Graph) -> Result<Cut, OnnxError> {
                 Op::Frame(_) | Op::Affine { .. } | Op::Channels(_) | Op::ChannelMean | Op::Sub => true,
                 // Stacked as frames: preprocessing. Stacked once they are scaled: the network's way to share its weights.
                 Op::Stack => inputs().all(|n| !scaled[n]),
-                _ => false,
+                Op::Conv(_)
+                | Op::Deconv(_)
+                | Op::BatchNorm(_)
+                | Op::LeakyRelu { .. }
+                | Op::Concat
+                | Op::Part { .. }
+                | Op::Add
+                | Op::ChannelNorm { .. }
+                | Op::Correlation(_)
+                | Op::Warp(_)
+                | Op::Resize { .. }
+                | Op::ConvexUpsample { .. }
+                | Op::ToOutput { .. }
+                | Op::Moments(_)
+                | Op::Standardise { .. }
+                | Op::Zeros { .. } => false,
             };
         scaled[i] = before[i] && (matches!(node.op, Op::Affine { .. }) || inputs().any(|n| scaled[n]));
     }

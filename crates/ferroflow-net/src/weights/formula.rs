@@ -72,46 +72,8 @@ pub fn spread(model: &Model, param: &Param) -> (f64, f64) {
         ParamRole::NormScale | ParamRole::NormVariance => (0.5, 1.0),
         ParamRole::NormShift | ParamRole::NormMean => (0.1, 0.0),
     };
-    (gain(model, &param.name) * scale, offset)
-}
-
-/// Exceptions, so that cost volumes matter and flows are several pixels long everywhere.
-fn gain(model: &Model, param: &str) -> f64 {
-    let exceptions: &[(&str, f64)] = match model.name {
-        "flownet2-c" | "flownet2-c-bn" => &[("conv3.0.weight", 4.0), ("conv_redir.0.weight", 0.25)],
-        name if name.starts_with("flownet2") => &[
-            ("flownetc.conv3.0.weight", 4.0),
-            ("flownetc.conv_redir.0.weight", 0.25),
-            // What follows divides this output by 20.
-            ("flownets_d.predict_flow2.weight", 300.0),
-            ("flownets_d.predict_flow2.bias", 300.0),
-        ],
-        "pwcnet" | "pwcnet-old" | "pwcnet-nodc" => &[
-            ("conv2a.0.weight", 1.25),
-            ("conv3a.0.weight", 1.25),
-            ("conv4a.0.weight", 1.25),
-            ("conv5a.0.weight", 1.25),
-            ("conv6aa.0.weight", 1.25),
-            ("predict_flow6.weight", 10.0),
-        ],
-        "pwcnet-sm" | "pwcnet-lg-6-2" | "pwcnet-dense" | "pwcnet-res" => &[
-            ("pwcnet/featpyr/conv2a/kernel", 1.25),
-            ("pwcnet/featpyr/conv3a/kernel", 1.25),
-            ("pwcnet/featpyr/conv4a/kernel", 1.25),
-            ("pwcnet/featpyr/conv5a/kernel", 1.25),
-            ("pwcnet/featpyr/conv6a/kernel", 1.25),
-            ("pwcnet/predict_flow/flow6/kernel", 10.0),
-        ],
-        "uflow" if model.options.get("normalize").is_some_and(|v| v == "off") => &[
-            ("feature_model/_convs/0/0/kernel", 1.5),
-            ("feature_model/_convs/1/0/kernel", 1.5),
-            ("feature_model/_convs/2/0/kernel", 1.5),
-            ("feature_model/_convs/3/0/kernel", 1.5),
-            ("feature_model/_convs/4/0/kernel", 1.5),
-        ],
-        _ => &[],
-    };
-    exceptions.iter().find(|(name, _)| *name == param).map_or(1.0, |&(_, factor)| factor)
+    let gain = model.test_gains.iter().find(|(name, _)| *name == param.name).map_or(1.0, |&(_, gain)| gain);
+    (gain * scale, offset)
 }
 
 /// Two frames `[3, H, W]`, RGB 0..=255, and the exact flow `[2, H, W]` from the first to the second.

@@ -4,6 +4,7 @@ mod convert;
 pub mod export;
 pub mod formula;
 pub mod import;
+mod initial;
 mod layout;
 pub mod names;
 mod open;
@@ -15,7 +16,7 @@ pub use names::Extra;
 pub use open::{Opened, ReadError, open};
 pub use provenance::Provenance;
 
-use crate::graph::{Graph, Param, ParamId, ParamRole};
+use crate::graph::{Graph, Param, ParamId};
 
 /// A named array of a checkpoint, row-major, in PyTorch's order.
 #[derive(Clone, Debug, PartialEq)]
@@ -69,21 +70,6 @@ impl Weights {
             values.push(data);
         }
         Ok(Self { values })
-    }
-
-    /// Random weights for benchmarks and the start of training: He et al. 2015 for leaky ReLU of slope 0.1 (uniform,
-    /// fan in) times the parameter's gain, biases 0, batch norm the identity.
-    pub fn random(graph: &Graph, seed: u64) -> Self {
-        let seed = seed.to_string();
-        let values = graph.params.iter().map(|param| match param.role {
-            ParamRole::ConvWeight | ParamRole::DeconvWeight => {
-                let spread = f64::from(param.gain) * formula::he_bound(param.role, &param.shape);
-                formula::Stream::new(&seed, &param.name).tensor(param.len(), spread, 0.0)
-            }
-            ParamRole::NormScale | ParamRole::NormVariance => vec![1.0; param.len()],
-            ParamRole::Bias | ParamRole::NormShift | ParamRole::NormMean => vec![0.0; param.len()],
-        });
-        Self { values: values.collect() }
     }
 
     /// Whether these can be the weights of this graph: as many parameters, each as long.

@@ -9,7 +9,10 @@ use super::flownet_c::flownet_c;
 use super::flownet_s::flownet_s;
 use super::flownet_sd::flownet_sd;
 use super::fusion::fusion;
-use crate::graph::{Builder, Filter, FlowOrder, Frame, Graph, Grid, Naming, NodeId, Warp, WarpBorder};
+use crate::graph::{
+    Builder, Filter, FlowOrder, Frame, Graph, Grid, Initialisation, Naming, NodeId, OnPixel, Warp, WarpBorder,
+};
+use crate::model::{CheckpointLayout, Definition, Entry, Fit, Network, Protocol, PyramidUnit, Row};
 use crate::settings::Setting;
 
 /// Flows of C and S times this are pixels.
@@ -49,6 +52,8 @@ const CAFFE_MEANS: [[f32; 3]; 2] = [[0.450141, 0.432060, 0.411451], [0.448553, 0
 /// What the implementations of FlowNet2 do differently.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FlowNet2Config {
+    /// Which network of the family.
+    pub member: Member,
     /// Batch norm after every convolution of the contracting parts.
     pub batch_norm: bool,
     /// What is taken off the frames.
@@ -69,12 +74,17 @@ pub struct FlowNet2Config {
     pub sd_scale: f32,
     /// SD's prediction times this is pixels, inside FlowNet2.
     pub fusion_sd_scale: f32,
+    /// How frames of another size are made to fit.
+    pub fit: Fit,
+    /// How errors were measured.
+    pub protocol: Protocol,
 }
 
 impl FlowNet2Config {
     /// NVIDIA/flownet2-pytorch with torch 0.4 or later.
     pub fn nvidia() -> Self {
         Self {
+            member: Member::FlowNet2,
             batch_norm: false,
             mean: Mean::BothFrames,
             upsample_grid: Grid::HalfPixel,
@@ -85,7 +95,14 @@ impl FlowNet2Config {
             norm_floor: 0.0,
             sd_scale: 20.0,
             fusion_sd_scale: 1.0 / 20.0,
+            fit: Fit::Resize,
+            protocol: Protocol { fit: Fit::Crop, batch: Some(8) },
         }
+    }
+
+    /// NVIDIA's, of one member of the family.
+    pub fn of(member: Member, batch_norm: bool) -> Self {
+        Self { member, batch_norm, ..Self::nvidia() }
     }
 
     /// mindspore-ai/models research/cv/flownet2.
@@ -95,7 +112,12 @@ impl FlowNet2Config {
 
     /// Ascend/ModelZoo-PyTorch Flownet2_for_Pytorch: NVIDIA's code patched for ONNX.
     pub fn ascend() -> Self {
-        Self { warp_border: WarpBorder::Extrapolate, ..Self::nvidia() }
+        Self {
+            warp_border: WarpBorder::Extrapolate,
+            fit: Fit::Pad,
+            protocol: Protocol { fit: Fit::Pad, batch: None },
+            ..Self::nvidia()
+        }
     }
 
     /// ptlflow 0.4.
@@ -107,6 +129,7 @@ impl FlowNet2Config {
             warp_border: WarpBorder::ZerosMasked { threshold: 0.9999 },
             sd_scale: 1.0 / 20.0,
             fusion_sd_scale: 1.0 / 8000.0,
+            protocol: Protocol { fit: Fit::Resize, batch: None },
             ..Self::nvidia()
         }
     }
@@ -119,6 +142,7 @@ impl FlowNet2Config {
             css_output: Filter::Bilinear,
             warp_border: WarpBorder::Caffe,
             sd_scale: 1.0 / 20.0,
+            protocol: Protocol { fit: Fit::Resize, batch: None },
             ..Self::nvidia()
         }
     }
@@ -128,11 +152,11 @@ impl FlowNet2Config {
             "variant",
             "whose implementation, with all that it does differently",
             &[
-                ("nvidia", |c| *c = Self { batch_norm: c.batch_norm, ..Self::nvidia() }),
-                ("mindspore", |c| *c = Self { batch_norm: c.batch_norm, ..Self::mindspore() }),
-                ("ascend", |c| *c = Self { batch_norm: c.batch_norm, ..Self::ascend() }),
-                ("ptlflow", |c| *c = Self { batch_norm: c.batch_norm, ..Self::ptlflow() }),
-                ("caffe", |c| *c = Self { batch_norm: c.batch_norm, ..Self::caffe() }),
+                ("nvidia", |c| *c = c.variant(Self::nvidia())),
+                ("mindspore", |c| *c = c.variant(Self::mindspore())),
+                ("ascend", |c| *c = c.variant(Self::ascend())),
+                ("ptlflow", |c| *c = c.variant(Self::ptlflow())),
+                ("caffe", |c| *c = c.variant(Self::caffe())),
             ],
         ),
         Setting::choice(
@@ -182,6 +206,11 @@ impl FlowNet2Config {
         }),
     ];
 
+    /// Another implementation of the same network.
+    fn variant(&self, other: Self) -> Self {
+        Self { member: self.member, batch_norm: self.batch_norm, ..other }
+    }
+
     fn set_grid(&mut self, grid: Grid) {
         self.upsample_grid = grid;
         self.output_grid = grid;
@@ -192,12 +221,12 @@ impl FlowNet2Config {
         self.css_output = filter;
     }
 
-    /// The graph of one member of the family.
-    pub fn build(&self, member: Member) -> Graph {
-        let mut builder = Builder::new(Naming::Dotted);
+    /// The graph.
+    pub fn build(&self) -> Graph {
+        let mut builder = Builder::new(Naming::Dotted).initialisation(Initialisation::XavierUniform { bias: 1.0 });
         let (x1, x2) = self.normalised_frames(&mut builder);
         let mut net = FlowNet { net: &mut builder, batch_norm: self.batch_norm };
-        let (flow, filter, pyramid) = match member {
+        let (flow, filter, pyramid) = match self.member {
             Member::S => {
                 let x6 = net.net.concat("x6", &[x1, x2]);
                 let flows = net.network("", |net| flownet_s(net, x6));
@@ -275,7 +304,7 @@ impl FlowNet2Config {
 
     /// The second frame warped to the first, and how far it is from it.
     fn brightness_error(&self, net: &mut Builder, of: &str, x1: NodeId, x2: NodeId, flow: NodeId) -> (NodeId, NodeId) {
-        let warp = Warp { border: self.warp_border, order: FlowOrder::Uv, scale: 1.0 };
+        let warp = Warp { border: self.warp_border, order: FlowOrder::Uv, scale: 1.0, on_pixel: OnPixel::Right };
         let warped = net.warp(&format!("{of}.warped"), x2, flow, warp);
         let difference = net.difference(&format!("{of}.difference"), x1, warped);
         (warped, net.channel_norm(&format!("{of}.error"), difference, self.norm_floor))
@@ -296,5 +325,55 @@ impl FlowNet2Config {
         });
         let input = net.net.concat("fusion.input", &[x1, sd_flow, css_flow, sd_norm, css_norm, sd_error, css_error]); // 11
         net.network("flownetfusion.", |net| fusion(net, input))
+    }
+}
+
+/// A row of the family.
+const fn row(name: &'static str, config: fn() -> FlowNet2Config, description: &'static str) -> Row<FlowNet2Config> {
+    Row { name, aliases: &[], config, settings: FlowNet2Config::SETTINGS, description }
+}
+
+/// The networks of this file.
+pub(crate) const NETWORKS: &[&dyn Entry] = &[
+    &row("flownet2", || FlowNet2Config::of(Member::FlowNet2, false), "C, S, S and SD, fused"),
+    &row("flownet2-s", || FlowNet2Config::of(Member::S, false), "FlowNetS alone"),
+    &row("flownet2-c", || FlowNet2Config::of(Member::C, false), "FlowNetC alone"),
+    &row("flownet2-sd", || FlowNet2Config::of(Member::Sd, false), "FlowNetSD alone, for small displacements"),
+    &row("flownet2-cs", || FlowNet2Config::of(Member::Cs, false), "C, then S"),
+    &row("flownet2-css", || FlowNet2Config::of(Member::Css, false), "C, then S twice"),
+    &row("flownet2-bn", || FlowNet2Config::of(Member::FlowNet2, true), "C, S, S and SD, fused, with batch norm"),
+    &row("flownet2-s-bn", || FlowNet2Config::of(Member::S, true), "FlowNetS alone, with batch norm"),
+    &row("flownet2-c-bn", || FlowNet2Config::of(Member::C, true), "FlowNetC alone, with batch norm"),
+    &row("flownet2-sd-bn", || FlowNet2Config::of(Member::Sd, true), "FlowNetSD alone, with batch norm"),
+    &row("flownet2-cs-bn", || FlowNet2Config::of(Member::Cs, true), "C, then S, with batch norm"),
+    &row("flownet2-css-bn", || FlowNet2Config::of(Member::Css, true), "C, then S twice, with batch norm"),
+];
+
+impl Definition for FlowNet2Config {
+    fn define(&self) -> Network {
+        let unit = match self.member {
+            Member::FlowNet2 => 1.0,
+            Member::Sd => self.sd_scale,
+            Member::S | Member::C | Member::Cs | Member::Css => DIV_FLOW,
+        };
+        Network {
+            graph: self.build(),
+            stride: 64,
+            fit: self.fit,
+            protocol: self.protocol,
+            layout: CheckpointLayout::Oihw,
+            pyramid_unit: PyramidUnit::Pixels(unit),
+            paper: "Ilg et al., FlowNet 2.0: Evolution of Optical Flow Estimation with Deep Networks, CVPR 2017",
+            test_gains: match self.member {
+                Member::C => &[("conv3.0.weight", 4.0), ("conv_redir.0.weight", 0.25)],
+                Member::S | Member::Sd | Member::Cs | Member::Css | Member::FlowNet2 => &[
+                    ("flownetc.conv3.0.weight", 4.0),
+                    ("flownetc.conv_redir.0.weight", 0.25),
+                    // What follows divides this output by 20.
+                    ("flownets_d.predict_flow2.weight", 300.0),
+                    ("flownets_d.predict_flow2.bias", 300.0),
+                ],
+            },
+        }
     }
 }

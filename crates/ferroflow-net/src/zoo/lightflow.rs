@@ -4,7 +4,8 @@
 //! McDo/LightFlowPytorch `FlowNetL.py`. Frames are RGB in 0..=1 less [0.411, 0.432, 0.45]; its flow at 1/4 size is in
 //! units of 20 pixels. Parameters: 2,540,390 at width 1; 1,442,690 at 0.75; 653,406 at 0.5.
 
-use crate::graph::{Builder, Filter, Frame, Graph, Grid, Naming, NodeId, k};
+use crate::graph::{Builder, Filter, Frame, Graph, Grid, Initialisation, Naming, NodeId, k};
+use crate::model::{CheckpointLayout, Definition, Entry, Fit, Network, Protocol, PyramidUnit, Row};
 use crate::settings::Setting;
 
 /// Taken off the frames: FlowNet's means in BGR order, applied to RGB by the original.
@@ -34,7 +35,7 @@ impl LightFlowConfig {
 
     /// The graph.
     pub fn build(&self) -> Graph {
-        let mut builder = Builder::new(Naming::Dotted);
+        let mut builder = Builder::new(Naming::Dotted).initialisation(Initialisation::KaimingNormal { slope: 0.1 });
         let frames = [builder.frame(Frame::First), builder.frame(Frame::Second)];
         let offset = MEAN.map(|m| -m);
         let [x1, x2] = [1, 2].map(|i| builder.affine(&format!("x{i}"), frames[i - 1], &[1.0 / 255.0], &offset));
@@ -67,6 +68,47 @@ impl LightFlowConfig {
         let flow2 = builder.scale("flow2", sum, 1.0 / 5.0);
         let pixels = builder.scale("flow2.pixels", flow2, self.div_flow);
         builder.finish(pixels, Filter::Bilinear, Grid::HalfPixel, &[flow2])
+    }
+}
+
+/// The networks of this file.
+pub(crate) const NETWORKS: &[&dyn Entry] = &[
+    &Row {
+        name: "lightflow",
+        aliases: &[],
+        config: || LightFlowConfig::of_width(1.0),
+        settings: LightFlowConfig::SETTINGS,
+        description: "LightFlow, depthwise separable",
+    },
+    &Row {
+        name: "lightflow-0.75",
+        aliases: &[],
+        config: || LightFlowConfig::of_width(0.75),
+        settings: LightFlowConfig::SETTINGS,
+        description: "LightFlow with 3/4 of the channels",
+    },
+    &Row {
+        name: "lightflow-0.5",
+        aliases: &[],
+        config: || LightFlowConfig::of_width(0.5),
+        settings: LightFlowConfig::SETTINGS,
+        description: "LightFlow with half of the channels",
+    },
+];
+
+impl Definition for LightFlowConfig {
+    fn define(&self) -> Network {
+        Network {
+            graph: self.build(),
+            stride: 64,
+            fit: Fit::Resize,
+            // The reference crops, to sizes that its own decoder cannot take (KITTI's).
+            protocol: Protocol { fit: Fit::Resize, batch: Some(128) },
+            layout: CheckpointLayout::Oihw,
+            pyramid_unit: PyramidUnit::Pixels(self.div_flow),
+            paper: "Zhu et al., Towards High Performance Video Object Detection for Mobiles, 2018",
+            test_gains: &[],
+        }
     }
 }
 

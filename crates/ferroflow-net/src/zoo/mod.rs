@@ -1,22 +1,23 @@
-//! The networks, one file each; [`crate::Model`] names them all.
+//! The networks, one file each: configuration, graph, and all that is said of a network elsewhere. [`crate::Model`] names
+//! them all. To add one, write its file, and name it here.
 
 mod flownet;
-mod flownet2;
+pub mod flownet2;
 mod flownet_c;
 mod flownet_s;
 mod flownet_sd;
 mod fusion;
-mod lightflow;
-mod pwcnet;
-mod rill;
-mod tfoptflow;
-mod uflow;
+pub mod lightflow;
+pub mod pwcnet;
+pub mod rill;
+pub mod tfoptflow;
+pub mod uflow;
 mod uflow_names;
 
-pub use flownet2::{FlowNet2Config, Mean, Member};
-pub use lightflow::LightFlowConfig;
-pub use pwcnet::PwcNetConfig;
-pub use rill::RillConfig;
-pub use tfoptflow::TfOptFlowConfig;
-pub use uflow::UFlowConfig;
 pub use uflow_names::UFlowNames;
+
+use crate::model::Entry;
+
+/// What each file defines, in the order in which networks are listed.
+pub(crate) const NETWORKS: &[&[&dyn Entry]] =
+    &[rill::NETWORKS, flownet2::NETWORKS, pwcnet::NETWORKS, tfoptflow::NETWORKS, uflow::NETWORKS, lightflow::NETWORKS];

@@ -5,10 +5,15 @@
 //! 9,374,340 parameters, of which `deconv2` (66) is never read.
 
 use crate::graph::{
-    Builder, ConvSpec, Correlation, Filter, FlowOrder, Frame, Graph, Grid, Naming, NodeId, Warp, WarpBorder, k,
+    Builder, ConvSpec, Correlation, Filter, FlowOrder, Frame, Graph, Grid, Initialisation, Naming, NodeId, OnPixel,
+    Warp, WarpBorder, k,
 };
+use crate::model::{CheckpointLayout, Definition, Entry, Fit, Network, Protocol, PyramidUnit, Row};
 use crate::settings::Setting;
 
+/// The paper, for all implementations.
+pub(super) const PAPER: &str =
+    "Sun et al., PWC-Net: CNNs for Optical Flow Using Pyramid, Warping, and Cost Volume, CVPR 2018";
 /// Flows times this are pixels.
 const DIV_FLOW: f32 = 20.0;
 /// Channels of the pyramid, levels 1..=6 (stride 2^level).
@@ -114,7 +119,7 @@ impl PwcNetConfig {
 
     /// The graph.
     pub fn build(&self) -> Graph {
-        let mut net = Builder::new(Naming::Dotted);
+        let mut net = Builder::new(Naming::Dotted).initialisation(Initialisation::KaimingNormal { slope: 0.0 });
         let frames = [net.frame(Frame::First), net.frame(Frame::Second)];
         let mut x = net.stack("frames", &frames);
         if self.bgr {
@@ -183,7 +188,12 @@ impl PwcNetConfig {
             Some((flow, _)) => {
                 let border = WarpBorder::ZerosMasked { threshold: self.mask_threshold };
                 let scale = DIV_FLOW / (1 << level) as f32;
-                net.warp(&format!("warp{level}"), feat2, flow, Warp { border, order: FlowOrder::Uv, scale })
+                net.warp(
+                    &format!("warp{level}"),
+                    feat2,
+                    flow,
+                    Warp { border, order: FlowOrder::Uv, scale, on_pixel: OnPixel::Right },
+                )
             }
         };
         let corr = net.correlation(&format!("corr{level}"), feat1, second, CORRELATION);
@@ -198,6 +208,53 @@ impl PwcNetConfig {
             x = net.concat(&format!("dense{level}_{i}"), &joined);
         }
         x
+    }
+}
+
+/// The networks of this file.
+pub(crate) const NETWORKS: &[&dyn Entry] = &[
+    &Row {
+        name: "pwcnet",
+        aliases: &[],
+        config: PwcNetConfig::nvlabs,
+        settings: PwcNetConfig::SETTINGS,
+        description: "PWC-Net with dense connections and a context network (NVlabs)",
+    },
+    &Row {
+        name: "pwcnet-old",
+        aliases: &[],
+        config: PwcNetConfig::nvlabs_old,
+        settings: PwcNetConfig::SETTINGS_FIXED,
+        description: "NVlabs' first PWC-Net: two convolutions per pyramid level",
+    },
+    &Row {
+        name: "pwcnet-nodc",
+        aliases: &[],
+        config: PwcNetConfig::ptlflow_nodc,
+        settings: PwcNetConfig::SETTINGS_FIXED,
+        description: "PWC-Net without context network (ptlflow)",
+    },
+];
+
+impl Definition for PwcNetConfig {
+    fn define(&self) -> Network {
+        Network {
+            graph: self.build(),
+            stride: 64,
+            fit: Fit::Resize,
+            protocol: Protocol { fit: Fit::Resize, batch: None },
+            layout: CheckpointLayout::Oihw,
+            pyramid_unit: PyramidUnit::Pixels(DIV_FLOW),
+            paper: PAPER,
+            test_gains: &[
+                ("conv2a.0.weight", 1.25),
+                ("conv3a.0.weight", 1.25),
+                ("conv4a.0.weight", 1.25),
+                ("conv5a.0.weight", 1.25),
+                ("conv6aa.0.weight", 1.25),
+                ("predict_flow6.weight", 10.0),
+            ],
+        }
     }
 }
 

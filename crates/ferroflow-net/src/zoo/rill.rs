@@ -21,12 +21,14 @@
 //! ```
 
 use crate::graph::{
-    Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Naming, NodeId, Warp, WarpBorder, k,
+    Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Naming, NodeId, OnPixel, Warp,
+    WarpBorder, k,
 };
+use crate::model::{CheckpointLayout, Definition, Entry, Fit, Network, Protocol, PyramidUnit, Row};
 use crate::settings::Setting;
 
 const CORRELATION: Correlation = Correlation { max_displacement: 4, stride: 1 };
-const WARP: Warp = Warp { border: WarpBorder::Zeros, order: FlowOrder::Uv, scale: 1.0 };
+const WARP: Warp = Warp { border: WarpBorder::Zeros, order: FlowOrder::Uv, scale: 1.0, on_pixel: OnPixel::Right };
 /// Channels to which each level's features of frame 1 are brought for the shared decoder.
 const PROJECTED: usize = 32;
 /// Channels of the last step's convolutions; the last is its context, which it gets as many of.
@@ -199,6 +201,39 @@ impl RillConfig {
             None => update,
         };
         State { flow, context: x }
+    }
+}
+
+/// The networks of this file.
+pub(crate) const NETWORKS: &[&dyn Entry] = &[
+    &Row {
+        name: "rill",
+        aliases: &[],
+        config: RillConfig::small,
+        settings: RillConfig::SETTINGS,
+        description: "ours: recurrent, coarse to fine, small and fast",
+    },
+    &Row {
+        name: "rill-large",
+        aliases: &[],
+        config: RillConfig::large,
+        settings: RillConfig::SETTINGS,
+        description: "ours: wider, with more iterations",
+    },
+];
+
+impl Definition for RillConfig {
+    fn define(&self) -> Network {
+        Network {
+            graph: self.build(),
+            stride: 1 << self.pyramid.len(),
+            fit: Fit::Resize,
+            protocol: Protocol { fit: Fit::Resize, batch: None },
+            layout: CheckpointLayout::Oihw,
+            pyramid_unit: PyramidUnit::LevelPixels { row_first: false },
+            paper: "Ferroflow's own; recurrence as in Teed and Deng, RAFT, ECCV 2020, pyramid as in PWC-Net",
+            test_gains: &[],
+        }
     }
 }
 

@@ -6,8 +6,12 @@
 //! convolution below and to the right, and the warp reads channel 0 as rows, subtracted: the learned upsampling swaps and
 //! negates. Parameters: small 4,705,064; dense 9,374,274; residual 6,774,064; large (both) 14,079,050.
 
-use super::pwcnet::{CONTEXT, CORRELATION, ESTIMATOR, PYRAMID};
-use crate::graph::{Builder, Filter, FlowOrder, Frame, Graph, Grid, Naming, NodeId, Padding, Warp, WarpBorder, k};
+use super::pwcnet::{CONTEXT, CORRELATION, ESTIMATOR, PAPER, PYRAMID};
+use crate::graph::{
+    Builder, Filter, FlowOrder, Frame, Graph, Grid, Initialisation, Naming, NodeId, OnPixel, Padding, Warp, WarpBorder,
+    k,
+};
+use crate::model::{CheckpointLayout, Definition, Entry, Fit, Network, Protocol, PyramidUnit, Row};
 
 /// Flows in a warp are multiplied by `20 / 2^level`, as in the original, although they are level pixels here.
 const DIV_FLOW: f32 = 20.0;
@@ -44,7 +48,7 @@ impl TfOptFlowConfig {
 
     /// The graph.
     pub fn build(&self) -> Graph {
-        let mut net = Builder::new(Naming::Kernel);
+        let mut net = Builder::new(Naming::Kernel).initialisation(Initialisation::KerasHeNormal);
         let frames = [net.frame(Frame::First), net.frame(Frame::Second)];
         let x = net.stack("frames", &frames);
         let x = net.scale("frames.unit", x, 1.0 / 255.0);
@@ -88,7 +92,12 @@ impl TfOptFlowConfig {
             None => c2,
             Some((flow, _)) => {
                 let scale = DIV_FLOW / (1 << level) as f32;
-                let warp = Warp { border: WarpBorder::Replicate, order: FlowOrder::NegatedVu, scale };
+                let warp = Warp {
+                    border: WarpBorder::Replicate,
+                    order: FlowOrder::NegatedVu,
+                    scale,
+                    on_pixel: OnPixel::ZeroButLast,
+                };
                 net.warp(&format!("warp{level}"), c2, flow, warp)
             }
         };
@@ -104,6 +113,60 @@ impl TfOptFlowConfig {
             x = if self.dense { net.concat(&format!("dense{level}_{i}"), &[new, x]) } else { new };
         }
         x
+    }
+}
+
+/// The networks of this file.
+pub(crate) const NETWORKS: &[&dyn Entry] = &[
+    &Row {
+        name: "pwcnet-sm",
+        aliases: &["pwcnet-small", "pwcnet-sm-6-2"],
+        config: TfOptFlowConfig::sm_6_2,
+        settings: &[],
+        description: "tfoptflow's small PWC-Net: no dense connections",
+    },
+    &Row {
+        name: "pwcnet-lg-6-2",
+        aliases: &["pwcnet-lg", "pwcnet-large"],
+        config: TfOptFlowConfig::lg_6_2,
+        settings: &[],
+        description: "tfoptflow's large PWC-Net: dense, a context network at every level",
+    },
+    &Row {
+        name: "pwcnet-dense",
+        aliases: &["pwcnet-dense-6-2"],
+        config: TfOptFlowConfig::dense_6_2,
+        settings: &[],
+        description: "tfoptflow's PWC-Net with dense connections",
+    },
+    &Row {
+        name: "pwcnet-res",
+        aliases: &["pwcnet-res-6-2"],
+        config: TfOptFlowConfig::res_6_2,
+        settings: &[],
+        description: "tfoptflow's PWC-Net with a context network at every level",
+    },
+];
+
+impl Definition for TfOptFlowConfig {
+    fn define(&self) -> Network {
+        Network {
+            graph: self.build(),
+            stride: 64,
+            fit: Fit::Pad,
+            protocol: Protocol { fit: Fit::Pad, batch: None },
+            layout: CheckpointLayout::Hwio,
+            pyramid_unit: PyramidUnit::LevelPixels { row_first: false },
+            paper: PAPER,
+            test_gains: &[
+                ("pwcnet/featpyr/conv2a/kernel", 1.25),
+                ("pwcnet/featpyr/conv3a/kernel", 1.25),
+                ("pwcnet/featpyr/conv4a/kernel", 1.25),
+                ("pwcnet/featpyr/conv5a/kernel", 1.25),
+                ("pwcnet/featpyr/conv6a/kernel", 1.25),
+                ("pwcnet/predict_flow/flow6/kernel", 10.0),
+            ],
+        }
     }
 }
 

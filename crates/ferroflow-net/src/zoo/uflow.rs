@@ -6,8 +6,10 @@
 
 use super::uflow_names::UFlowNames;
 use crate::graph::{
-    Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, NodeId, Padding, Warp, WarpBorder, k,
+    Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, Initialisation, MomentsOver, NodeId, OnPixel, Padding,
+    Warp, WarpBorder, k,
 };
+use crate::model::{Definition, Entry, Fit, Network, Protocol, PyramidUnit, Row};
 use crate::settings::Setting;
 
 const CORRELATION: Correlation = Correlation { max_displacement: 4, stride: 1 };
@@ -19,6 +21,15 @@ const REFINEMENT: [(usize, usize); 6] = [(128, 1), (128, 2), (128, 4), (96, 8), 
 const SHARED_FEATURES: usize = 32;
 /// Channels of the pyramid with `original_layer_sizes`.
 const ORIGINAL_SIZES: [usize; 6] = [16, 32, 64, 96, 128, 196];
+
+/// Factors on the formula's weights without normalisation, which else makes up for how features fade.
+const UNNORMALISED_GAINS: &[(&str, f64)] = &[
+    ("feature_model/_convs/0/0/kernel", 1.5),
+    ("feature_model/_convs/1/0/kernel", 1.5),
+    ("feature_model/_convs/2/0/kernel", 1.5),
+    ("feature_model/_convs/3/0/kernel", 1.5),
+    ("feature_model/_convs/4/0/kernel", 1.5),
+];
 
 /// The flags of Google's `uflow_flags.py` that shape the network, and what the MindSpore port does otherwise.
 #[derive(Clone, Debug, PartialEq)]
@@ -155,7 +166,7 @@ impl UFlowConfig {
 
     /// The graph. Levels are named by their stride: `flow2` is 1/4, `flow5` is 1/32.
     pub fn build(&self) -> Graph {
-        let mut net = Builder::new(self.names.naming());
+        let mut net = Builder::new(self.names.naming()).initialisation(Initialisation::XavierUniform { bias: 0.0 });
         let frames = [net.frame(Frame::First), net.frame(Frame::Second)];
         let x = net.stack("frames", &frames);
         let x = net.affine("frames.signed", x, &[2.0 / 255.0], &[-1.0]);
@@ -230,7 +241,8 @@ impl UFlowConfig {
     fn cost(&self, net: &mut Builder, level: usize, features1: NodeId, features2: NodeId, up: Option<Up>) -> NodeId {
         let warped = match up {
             Some(up) if self.feature_warp => {
-                let warp = Warp { border: WarpBorder::Zeros, order: FlowOrder::Vu, scale: 1.0 };
+                let warp =
+                    Warp { border: WarpBorder::Zeros, order: FlowOrder::Vu, scale: 1.0, on_pixel: OnPixel::Zero };
                 net.warp(&format!("warped{level}"), features2, up.flow, warp)
             }
             _ => features2,
@@ -288,6 +300,39 @@ impl UFlowConfig {
             x = net.conv_leaky(label, x, k(3).dilation(dilation).out(self.scaled(out)));
         }
         net.conv(("refinement6".to_string(), self.names.refinement(6)), x, k(3).out(2))
+    }
+}
+
+/// The networks of this file.
+pub(crate) const NETWORKS: &[&dyn Entry] = &[
+    &Row {
+        name: "uflow",
+        aliases: &[],
+        config: UFlowConfig::google,
+        settings: UFlowConfig::SETTINGS,
+        description: "UFlow (Google), learned without ground truth",
+    },
+    &Row {
+        name: "uflow-mindspore",
+        aliases: &[],
+        config: UFlowConfig::mindspore,
+        settings: UFlowConfig::SETTINGS_MINDSPORE,
+        description: "the MindSpore port of UFlow",
+    },
+];
+
+impl Definition for UFlowConfig {
+    fn define(&self) -> Network {
+        Network {
+            graph: self.build(),
+            stride: 1 << self.levels,
+            fit: Fit::Resize,
+            protocol: Protocol { fit: Fit::Resize, batch: None },
+            layout: self.names.layout(),
+            pyramid_unit: PyramidUnit::LevelPixels { row_first: true },
+            paper: "Jonschkowski et al., What Matters in Unsupervised Optical Flow, ECCV 2020",
+            test_gains: if self.normalize { &[] } else { UNNORMALISED_GAINS },
+        }
     }
 }
 

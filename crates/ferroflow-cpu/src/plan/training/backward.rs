@@ -55,7 +55,27 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
     let activation = match &step.kernel {
         Kernel::Affine { activation, .. } | Kernel::Combine { activation, .. } => *activation,
         Kernel::Correlation(plan) => plan.activation(),
-        _ => Activation::Linear,
+        Kernel::Conv(_)
+        | Kernel::Depthwise(_)
+        | Kernel::Separable(_)
+        | Kernel::SeparableFrames(..)
+        | Kernel::Pack(_)
+        | Kernel::Pixelwise { .. }
+        | Kernel::PackNarrow(_)
+        | Kernel::PixelMean(_)
+        | Kernel::Channels(_)
+        | Kernel::Stack
+        | Kernel::ChannelMean
+        | Kernel::ChannelNorm { .. }
+        | Kernel::Moments { .. }
+        | Kernel::Standardise { .. }
+        | Kernel::Warp { .. }
+        | Kernel::Resize { .. }
+        | Kernel::ConvexUpsample(_)
+        | Kernel::Output { .. }
+        | Kernel::ConvexOutput(_)
+        | Kernel::Zeros
+        | Kernel::Layer(_) => Activation::Linear,
     };
     elementwise::activation_gradient(isa, y, activation, d);
     let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();

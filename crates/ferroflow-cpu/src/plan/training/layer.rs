@@ -257,7 +257,7 @@ impl Layer {
         match self {
             Self::Conv(conv) => conv.kernel.weight_bytes(),
             Self::Separable(block) => block.weights.iter().map(|w| 4 * w.len()).sum(),
-            _ => 0,
+            Self::Norm(_) | Self::FrozenNorm { .. } => 0,
         }
     }
 
@@ -265,7 +265,7 @@ impl Layer {
     pub fn saved_bytes(&self) -> usize {
         match self {
             Self::Separable(block) => block.kernel.saved_bytes(),
-            _ => 0,
+            Self::Conv(_) | Self::Norm(_) | Self::FrozenNorm { .. } => 0,
         }
     }
 }

@@ -1,16 +1,11 @@
 //! Backward warping.
 
-use ferroflow_net::graph::{FlowOrder, Warp};
+use ferroflow_net::graph::{FlowOrder, OnPixel, Warp};
 
 use super::{Real, Tensor};
 use crate::reference::warp::{corners, position};
 
 /// With respect to the image and to the flow.
-///
-/// Where a coordinate is a whole number the reference implementations differ: NVIDIA and NVlabs take the right-hand
-/// derivative; UFlow (whose flows are (dy, dx)) interpolates between floor and ceil, so it is 0; tfoptflow clamps the
-/// fraction to 0..=1 with functions of derivative 0 at 0, after keeping the left neighbour off the last column, so it is
-/// 0 except exactly there, where it is the left-hand one.
 pub(super) fn gradients<T: Real>(
     image: &Tensor<T>,
     flow: &Tensor<T>,
@@ -24,8 +19,8 @@ pub(super) fn gradients<T: Real>(
         for i in 0..h * w {
             let (x, y) = position(flow, n, i, warp);
             let taps = corners(x, y, h, w, warp.border).taps();
-            let (before_x, keep_x) = side(x, w, warp.order);
-            let (before_y, keep_y) = side(y, h, warp.order);
+            let (before_x, keep_x) = side(x, w, warp.on_pixel);
+            let (before_y, keep_y) = side(y, h, warp.on_pixel);
             let slopes_x = corners(before_x, y, h, w, warp.border).slopes_x();
             let slopes_y = corners(x, before_y, h, w, warp.border).slopes_y();
             let (mut along_x, mut along_y) = (T::default(), T::default());
@@ -53,13 +48,13 @@ pub(super) fn gradients<T: Real>(
 }
 
 /// The point whose neighbours give the derivative at coordinate `v`, and 0 where the derivative is 0 by rule.
-fn side<T: Real>(v: T, size: usize, order: FlowOrder) -> (T, T) {
+fn side<T: Real>(v: T, size: usize, rule: OnPixel) -> (T, T) {
     let (zero, one) = (T::default(), T::of(1.0));
     let last = T::of((size - 1) as f64);
     let whole = v.floor() == v;
-    match order {
-        FlowOrder::Uv => (v, one),
-        FlowOrder::NegatedVu if v == last => (v - T::of(0.5), one),
-        FlowOrder::Vu | FlowOrder::NegatedVu => (v, if whole { zero } else { one }),
+    match rule {
+        OnPixel::Right => (v, one),
+        OnPixel::ZeroButLast if v == last => (v - T::of(0.5), one),
+        OnPixel::Zero | OnPixel::ZeroButLast => (v, if whole { zero } else { one }),
     }
 }

@@ -2,7 +2,7 @@
 
 use super::runtimes;
 use super::*;
-use crate::graph::{Builder, Correlation, Filter, FlowOrder, Frame, Grid, Naming, Warp, WarpBorder, k};
+use crate::graph::{Builder, Correlation, Filter, FlowOrder, Frame, Grid, Naming, OnPixel, Warp, WarpBorder, k};
 use crate::weights::{self, formula::Stream};
 
 const SHAPE: [usize; 4] = [2, 3, 5, 7];
@@ -95,7 +95,7 @@ fn warps_follow_every_border_rule() {
     ];
     for border in borders {
         for (order, scale) in [(FlowOrder::Uv, 1.0), (FlowOrder::Vu, 0.625), (FlowOrder::NegatedVu, 1.0)] {
-            let warp = Warp { border, order, scale };
+            let warp = Warp { border, order, scale, on_pixel: OnPixel::Right };
             let (graph, expected) = (warp_graph(warp), warped(warp, &image, &flow));
             for (opset, size, batch) in [(11, Some((5, 7)), Some(2)), (16, None, None)] {
                 let options = Options { opset, size, batch, warp: Some(WarpForm::Gather), ..Options::default() };
@@ -106,7 +106,7 @@ fn warps_follow_every_border_rule() {
     }
     // A process each: one order says whether GridSample does the same. Its mode changed its name in operator set 20.
     for (border, opset) in borders.map(|b| (b, 17)).into_iter().chain([(WarpBorder::Zeros, 20)]) {
-        let warp = Warp { border, order: FlowOrder::Vu, scale: 0.625 };
+        let warp = Warp { border, order: FlowOrder::Vu, scale: 0.625, on_pixel: OnPixel::Right };
         let options = Options { opset, size: Some((5, 7)), batch: Some(2), ..Options::default() };
         let ran = runtimes::onnxruntime(&file(&warp_graph(warp), &options), [&image, &flow], SHAPE);
         let Some(out) = ran else { return };

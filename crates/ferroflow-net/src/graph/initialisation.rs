@@ -1,0 +1,26 @@
+//! How the first weights of a network are drawn.
+
+/// The distribution of first weights ([`crate::Weights::random`]); batch norm always begins as the identity. What a
+/// network's reference does is part of its definition, for a recipe that was found with one distribution may diverge with
+/// another.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Initialisation {
+    /// He et al. 2015 for leaky ReLU of slope 0.1: uniform, by fan in, where a transposed convolution counts the quarter
+    /// of its taps that meet in an output. Biases are 0. Ferroflow's own.
+    #[default]
+    HeUniform,
+    /// PyTorch's `kaiming_normal_` with `mode="fan_in"`, whose fan in of a transposed convolution is counted over its
+    /// outputs. Biases are 0.
+    KaimingNormal {
+        /// The slope of the leaky ReLU that it corrects for.
+        slope: f64,
+    },
+    /// Glorot and Bengio 2010: uniform, by fan in and fan out.
+    XavierUniform {
+        /// Biases are uniform in 0..this; 0 is none.
+        bias: f64,
+    },
+    /// TensorFlow's `he_normal`, cut off at two deviations, for convolutions; its default, Xavier's uniform one, for
+    /// transposed ones. Biases are 0.
+    KerasHeNormal,
+}
