@@ -1,6 +1,6 @@
 //! The graph of a network on Burn's tensors: any device that Burn knows runs and differentiates any network.
 //!
-//! [`Network`] gives flow; [`Training`] is the [`Differentiable`](ferroflow_net::training::Differentiable) that a training
+//! [`Network`] gives flow; [`Training`] is the [`Trainer`](ferroflow_net::training::Trainer) that a training
 //! loop asks for. Both interpret the graph node by node with Burn's own operations. Where those are slow, remember too
 //! much or differ at a kink, an operation has its own gradient (see `ops::extension`), itself made of Burn's operations,
 //! so that it runs wherever they do.

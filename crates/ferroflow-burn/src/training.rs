@@ -1,8 +1,9 @@
 //! A network on a device, to be trained.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use ferroflow_net::device::DeviceError;
 use ferroflow_net::graph::{BatchNorm, Graph, Shape, ShapeError};
-use ferroflow_net::training::{Differentiable, Gradients, TrainingError, TrainingOptions, Values};
+use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::weights::Weights;
 
 use crate::interpret::{BatchStatistics, Interpreter, Normalisation, Parameters};
@@ -36,10 +37,10 @@ struct Statistics {
 impl Training {
     /// Prepares to train a graph on a device. One that is already set to differentiate keeps how it does so (gradient
     /// checkpointing).
-    pub fn new(graph: &Graph, options: TrainingOptions, device: Device) -> Result<Self, TrainingError> {
+    pub fn new(graph: &Graph, options: TrainingOptions, device: Device) -> Result<Self, DeviceError> {
         let shapes = graph.shapes(&options.sizes)?;
         if options.trained.len() != graph.params.len() {
-            return Err(TrainingError::Length {
+            return Err(DeviceError::Length {
                 what: "`trained`",
                 expected: graph.params.len(),
                 got: options.trained.len(),
@@ -64,7 +65,7 @@ impl Training {
     }
 
     /// All at once: each transfer waits for the device.
-    fn read_statistics(&self, statistics: Vec<BatchStatistics>) -> Result<Vec<Statistics>, TrainingError> {
+    fn read_statistics(&self, statistics: Vec<BatchStatistics>) -> Result<Vec<Statistics>, DeviceError> {
         if statistics.is_empty() {
             return Ok(Vec::new());
         }
@@ -80,8 +81,8 @@ impl Training {
         Ok(statistics.into_iter().map(read).collect())
     }
 
-    fn download<const D: usize>(&self, tensor: Tensor<D>) -> Result<Vec<f32>, TrainingError> {
-        let failed = |error: burn::tensor::TensorReadError| TrainingError::Device {
+    fn download<const D: usize>(&self, tensor: Tensor<D>) -> Result<Vec<f32>, DeviceError> {
+        let failed = |error: burn::tensor::TensorReadError| DeviceError::Failed {
             device: format!("{:?}", self.device),
             reason: error.to_string(),
         };
@@ -89,14 +90,14 @@ impl Training {
     }
 }
 
-impl Differentiable for Training {
-    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, TrainingError> {
+impl Trainer for Training {
+    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
         weights.check(&self.graph)?;
         let sizes = &self.options.sizes;
         let shape = [sizes.batch, 3, sizes.input.height, sizes.input.width];
         let expected = shape.iter().product();
         if let Some(got) = frames.iter().map(|f| f.len()).find(|&len| len != expected) {
-            return Err(TrainingError::Length { what: "a frame", expected, got });
+            return Err(DeviceError::Length { what: "a frame", expected, got });
         }
         self.pass = None;
 
@@ -114,26 +115,26 @@ impl Differentiable for Training {
         let values = outputs
             .iter()
             .map(|output| Ok(Values { shape: output.dims(), data: self.download(output.clone())? }))
-            .collect::<Result<_, TrainingError>>()?;
+            .collect::<Result<_, DeviceError>>()?;
         self.pass = Some(Pass { parameters, outputs });
         Ok(values)
     }
 
-    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), TrainingError> {
+    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
         // Burn consumes what it recorded.
         let Some(Pass { parameters, outputs }) = self.pass.take() else {
             let device = format!("{:?}", self.device);
-            return Err(TrainingError::Device { device, reason: "no forward pass is left to go back through".into() });
+            return Err(DeviceError::Failed { device, reason: "no forward pass is left to go back through".into() });
         };
         if gradients.len() != outputs.len() {
             let (expected, got) = (outputs.len(), gradients.len());
-            return Err(TrainingError::Length { what: "the list of gradients", expected, got });
+            return Err(DeviceError::Length { what: "the list of gradients", expected, got });
         }
         let mut losses = Vec::with_capacity(outputs.len());
         for (output, gradient) in outputs.into_iter().zip(gradients) {
             let (expected, got) = (output.shape().num_elements(), gradient.data.len());
             if expected != got {
-                return Err(TrainingError::Length { what: "the gradient of an output", expected, got });
+                return Err(DeviceError::Length { what: "the gradient of an output", expected, got });
             }
             let gradient = self.upload(&gradient.data, output.dims());
             losses.push(output.mul(gradient).flatten::<1>(0, 3));

@@ -8,8 +8,9 @@ use burn::tensor::{Device, FloatDType, IntDType};
 use common::{frames, options, step, weights};
 use ferroflow_burn::Training;
 use ferroflow_cpu::reference;
+use ferroflow_net::device::DeviceError;
 use ferroflow_net::graph::{Graph, Sizes};
-use ferroflow_net::training::{Differentiable, Gradients, TrainingError, TrainingOptions};
+use ferroflow_net::training::{Gradients, Trainer, TrainingOptions};
 use ferroflow_net::{Model, NodeId, Weights};
 
 /// Flex in double precision; a process configures a device once.
@@ -141,11 +142,11 @@ fn bad_input_is_refused() {
     let (good, weights) = (options(&graph, 1), weights(&graph));
     let new = |options| Training::new(&graph, options, DEVICE.clone());
     let short = TrainingOptions { trained: vec![true], ..good.clone() };
-    assert!(matches!(new(short).err(), Some(TrainingError::Length { .. })));
+    assert!(matches!(new(short).err(), Some(DeviceError::Length { .. })));
     let nowhere = TrainingOptions { outputs: vec![NodeId(1 << 20)], ..good.clone() };
-    assert!(matches!(new(nowhere).err(), Some(TrainingError::Shape(_))));
+    assert!(matches!(new(nowhere).err(), Some(DeviceError::Shape(_))));
     let odd = TrainingOptions { sizes: Sizes::new(1, 40, 64), ..good.clone() };
-    assert!(matches!(new(odd).err(), Some(TrainingError::Shape(_))));
+    assert!(matches!(new(odd).err(), Some(DeviceError::Shape(_))));
 
     let mut training = new(good.clone()).unwrap();
     let mut sum = Gradients::zeros(&graph, &good.trained);
@@ -153,7 +154,7 @@ fn bad_input_is_refused() {
     let frame = frames(1, 64, 64, 2);
     assert!(training.forward(&weights, [&frame, &frame[1..]]).is_err());
     let other = Weights::random(&Model::named("lightflow").unwrap().graph, 1);
-    assert!(matches!(training.forward(&other, [&frame, &frame]), Err(TrainingError::Weights(_))));
+    assert!(matches!(training.forward(&other, [&frame, &frame]), Err(DeviceError::Weights(_))));
     let mut outputs = training.forward(&weights, [&frame, &frame]).unwrap();
     assert!(training.backward(&outputs[1..], &mut sum).is_err());
     outputs[0].data.pop();

@@ -1,12 +1,16 @@
 //! Which method estimates: the arguments that `estimate`, `eval` and `bench` share.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use ferroflow::core::{
     Size,
     geometry::{Fill, Fit, Grid, Place},
 };
+use ferroflow::cpu::{Cpu, CpuOptions};
 use ferroflow::infer::{Estimator, NetworkOptions, OpenError, dis, open};
 use ferroflow::kernels::Bf16;
 use ferroflow::net::{Model, Weights, weights::store::Stored};
@@ -131,11 +135,6 @@ impl MethodArgs {
         &self.options
     }
 
-    /// Whether Winograd is to be avoided.
-    pub fn exact(&self) -> bool {
-        self.exact
-    }
-
     /// What convolutions multiply.
     pub fn precision(&self) -> Precision {
         self.precision
@@ -148,10 +147,6 @@ impl MethodArgs {
 
     /// The estimator asked for, with random weights if allowed, and a profile if wanted.
     pub fn estimator_with(&self, which: WhichWeights, profile: bool) -> anyhow::Result<Estimator> {
-        if let Some(threads) = self.threads {
-            // The pool is made once, before anything uses it; a second estimator in the process keeps the first's.
-            let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
-        }
         let tile = self.tile.map(|t| (t.height, t.width));
         let preset = match self.model.as_deref() {
             Some("dis") => Some(dis::Preset::Medium),
@@ -165,15 +160,10 @@ impl MethodArgs {
             if !self.options.is_empty() || self.fit.is_some() || self.exact || self.precision != Precision::F32 {
                 usage!("dis takes no --option, --fit, --exact or --precision: they belong to networks (--model)");
             }
-            return Ok(Estimator::dis(preset).with_tile(tile)?);
+            let cpu = self.cpu(profile)?;
+            return Ok(Estimator::dis(preset).with_host(Arc::new(cpu)).with_tile(tile)?);
         }
-        if self.exact && self.precision == Precision::Bf16 {
-            usage!("--exact sums products of the given numbers, --precision bf16 rounds them first: leave out one");
-        }
-        let bf16 = match self.precision {
-            Precision::F32 => None,
-            Precision::Bf16 => Some(Bf16::detect().context("cannot compute with --precision bf16")?),
-        };
+        let device = Arc::new(self.cpu(profile)?);
         let (model, weights, origin) = self.network(which)?;
         let options = NetworkOptions {
             fit: self.fit.map(|fit| match fit {
@@ -181,11 +171,21 @@ impl MethodArgs {
                 FitArg::Resize => Fit::Resize(Grid::HalfPixel),
                 FitArg::Crop => Fit::Crop,
             }),
-            exact: self.exact,
-            bf16,
-            profile,
+            device,
         };
         Ok(Estimator::network(model, weights, options).with_origin(origin).with_tile(tile)?)
+    }
+
+    /// The CPU as asked for.
+    pub fn cpu(&self, profile: bool) -> anyhow::Result<Cpu> {
+        if self.exact && self.precision == Precision::Bf16 {
+            usage!("--exact sums products of the given numbers, --precision bf16 rounds them first: leave out one");
+        }
+        let bf16 = match self.precision {
+            Precision::F32 => None,
+            Precision::Bf16 => Some(Bf16::detect().context("cannot compute with --precision bf16")?),
+        };
+        Ok(Cpu::new(CpuOptions { exact: self.exact, bf16, profile, threads: self.threads })?)
     }
 
     /// The network, its weights, and where they come from.

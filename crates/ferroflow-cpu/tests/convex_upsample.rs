@@ -4,7 +4,7 @@ use ferroflow_cpu::reference::{self, Tensor, Training};
 use ferroflow_cpu::training::{Settings, TrainingPlan};
 use ferroflow_cpu::{Options, Pixels, Plan};
 use ferroflow_net::graph::{Builder, Extent, Filter, Frame, Graph, Grid, Naming, Op, Sizes, k};
-use ferroflow_net::training::{Differentiable, Gradients, TrainingOptions, Values};
+use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::weights::formula::Stream;
 use ferroflow_net::{NodeId, ParamId, Weights};
 
@@ -161,7 +161,7 @@ fn the_plan_equals_the_interpreter() {
 }
 
 /// A step of training with random gradients of both outputs.
-fn step(network: &mut dyn Differentiable, graph: &Graph, options: &TrainingOptions) -> (Vec<Values>, Gradients) {
+fn step(network: &mut dyn Trainer, graph: &Graph, options: &TrainingOptions) -> (Vec<Values>, Gradients) {
     let [first, second] = frames(&options.sizes);
     let outputs = network.forward(&weights(graph), [&first, &second]).unwrap();
     let mut gradients = Gradients::zeros(graph, &options.trained);

@@ -2,7 +2,7 @@
 
 use std::{
     borrow::Cow,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use ferroflow_core::{
@@ -11,21 +11,19 @@ use ferroflow_core::{
     geometry::{Blend, Fill, Fit, Grid, Place, tiles},
     memory::{self, Shortage},
 };
-use ferroflow_cpu::{
-    Bf16,
-    plan::{Options as PlanOptions, Pixels, Plan, PlanError, Profile, RunError},
-};
+use ferroflow_cpu::Cpu;
 use ferroflow_net::{
     Fit as ReferenceFit, Model, Weights,
+    device::{Device, DeviceError, Executor, Frames, Profile},
     graph::{Extent, ShapeError, Sizes},
 };
 use rayon::prelude::*;
 
 use crate::dis::{Dis, DisError, Preset};
 
-/// Plans kept for sizes seen lately: enough for a video beside its tiles or thumbnails, few enough not to fill memory
+/// Executors kept for sizes seen lately: enough for a video beside its tiles or thumbnails, few enough not to fill memory
 /// when every pair of a data set has its own size.
-const PLANS_KEPT: usize = 2;
+const EXECUTORS_KEPT: usize = 2;
 
 /// Bytes of a pixel's flow.
 const FLOW_BYTES: u64 = 8;
@@ -39,6 +37,8 @@ pub struct Estimator {
     tile: Option<TileSize>,
     /// Where a network's weights come from, for [`Estimator::describe`].
     origin: Option<String>,
+    /// Whose threads do the host's work.
+    device: Arc<dyn Device>,
 }
 
 enum Method {
@@ -48,16 +48,19 @@ enum Method {
 }
 
 /// How a network is run.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct NetworkOptions {
     /// How frames of any size are brought to the network's; `None` does as the network's reference.
     pub fit: Option<Fit>,
-    /// Only sums of products of the given numbers: no Winograd convolution.
-    pub exact: bool,
-    /// Convolve in bf16 where that is faster, with sums in f32; `None` is f32 throughout.
-    pub bf16: Option<Bf16>,
-    /// Measure every layer ([`Estimator::profile`]).
-    pub profile: bool,
+    /// Where it is run.
+    pub device: Arc<dyn Device>,
+}
+
+impl Default for NetworkOptions {
+    /// As the network's reference does, on the CPU.
+    fn default() -> Self {
+        Self { fit: None, device: Arc::new(Cpu::default()) }
+    }
 }
 
 /// Frames are cut into tiles of at most this size, which overlap by a quarter.
@@ -109,12 +112,9 @@ pub enum EstimateError {
         /// What it takes and what there is.
         shortage: Shortage,
     },
-    /// The network cannot be prepared for this size.
+    /// The network cannot be prepared for this size, or the device failed.
     #[error(transparent)]
-    Plan(#[from] PlanError),
-    /// The network gave no usable result.
-    #[error(transparent)]
-    Run(#[from] RunError),
+    Device(#[from] DeviceError),
     /// Sizes that contradict each other: a fault of this library.
     #[error(transparent)]
     Size(#[from] SizeError),
@@ -168,12 +168,20 @@ impl Estimator {
             ReferenceFit::Resize => Fit::Resize(Grid::HalfPixel),
             ReferenceFit::Crop => Fit::Crop,
         });
-        let network = Network { model, weights, fit, options, plans: Mutex::default() };
-        Self::of(Method::Network(Box::new(network)))
+        let NetworkOptions { device, .. } = options;
+        let network = Network { model, weights, fit, device: device.clone(), executors: Mutex::default() };
+        Self { device, ..Self::of(Method::Network(Box::new(network))) }
     }
 
     fn of(method: Method) -> Self {
-        Self { method, tile: None, origin: None }
+        Self { method, tile: None, origin: None, device: Arc::new(Cpu::default()) }
+    }
+
+    /// The same, with the host's work (fitting frames, all of Dense Inverse Search) done by the threads of this device. A network
+    /// stays on the device that it was made for.
+    pub fn with_host(mut self, device: Arc<dyn Device>) -> Self {
+        self.device = device;
+        self
     }
 
     /// The same, with words on where the weights come from: "built-in weights", "weights of w.safetensors".
@@ -213,6 +221,12 @@ impl Estimator {
     /// # Errors
     /// As [`Estimator::estimate`], at the first pair that fails.
     pub fn estimate_batch(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
+        let mut flows = Ok(Vec::new());
+        self.device.host(&mut || flows = self.estimate_here(pairs));
+        flows
+    }
+
+    fn estimate_here(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
         for (first, second) in pairs {
             let size = |frame: &Frame| (frame.width(), frame.height());
             if size(first) != size(second) {
@@ -314,9 +328,10 @@ impl Estimator {
             Method::Network(network) => {
                 let options = network.model.options.iter().map(|(k, v)| format!(" {k}={v}")).collect::<String>();
                 let parameters = network.model.graph.parameter_count() as f64 / 1e6;
-                let precision = network.options.bf16.map_or(String::new(), |b| format!(", in bf16 ({})", b.name()));
+                let remarks = Some(network.device.remarks()).filter(|remarks| !remarks.is_empty());
+                let remarks = remarks.map_or(String::new(), |remarks| format!(", {remarks}"));
                 let origin = self.origin.as_ref().map_or(String::new(), |origin| format!(", {origin}"));
-                format!("network {}{options}, {parameters:.1} M parameters{origin}{precision}", self.name())
+                format!("network {}{options}, {parameters:.1} M parameters{origin}{remarks}", self.name())
             }
         }
     }
@@ -331,20 +346,17 @@ impl Estimator {
     /// Forgets the times measured so far.
     pub fn reset_profile(&self) {
         if let Method::Network(network) = &self.method {
-            let mut plans = network.plans.lock().unwrap_or_else(PoisonError::into_inner);
-            plans.iter_mut().for_each(Plan::reset_profile);
+            let mut executors = network.executors.lock().unwrap_or_else(PoisonError::into_inner);
+            executors.iter_mut().for_each(|executor| executor.reset_profile());
         }
     }
 
-    /// Mean times of all layers at the size seen last, since the start or [`Estimator::reset_profile`]; `None` without
-    /// [`NetworkOptions::profile`].
+    /// Mean times of all layers at the size seen last, since the start or [`Estimator::reset_profile`]; `None` where the device
+    /// does not measure them.
     pub fn profile(&self) -> Option<Profile> {
         let Method::Network(network) = &self.method else { return None };
-        if !network.options.profile {
-            return None;
-        }
-        let plans = network.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        plans.last().map(Plan::profile)
+        let executors = network.executors.lock().unwrap_or_else(PoisonError::into_inner);
+        executors.last()?.profile()
     }
 }
 
@@ -352,9 +364,9 @@ struct Network {
     model: Model,
     weights: Weights,
     fit: Fit,
-    options: NetworkOptions,
+    device: Arc<dyn Device>,
     /// Least recently used first.
-    plans: Mutex<Vec<Plan>>,
+    executors: Mutex<Vec<Box<dyn Executor>>>,
 }
 
 impl Network {
@@ -379,11 +391,11 @@ impl Network {
             frames.iter().map(|frame| frame.rgb()).collect()
         }
 
-        let mut plan = self.take_plan(sizes)?;
+        let mut executor = self.take_executor(sizes)?;
         let pixels = sizes.output.height * sizes.output.width;
         let mut flow = vec![0.0; 2 * pixels * pairs.len()];
-        let ran = plan.run(Pixels::Rgb(&bytes(&first)), Pixels::Rgb(&bytes(&second)), &mut flow);
-        self.keep(plan);
+        let ran = executor.run(Frames::Rgb(&bytes(&first)), Frames::Rgb(&bytes(&second)), &mut flow);
+        self.keep(executor);
         ran?;
 
         let not_finite = count_not_finite(&flow);
@@ -398,34 +410,31 @@ impl Network {
         flows.into_iter().map(field).collect()
     }
 
-    /// Whether a plan for these sizes is there.
+    /// Whether an executor for these sizes is there.
     fn is_prepared(&self, sizes: Sizes) -> bool {
-        let plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        plans.iter().any(|plan| plan.sizes() == sizes)
+        let executors = self.executors.lock().unwrap_or_else(PoisonError::into_inner);
+        executors.iter().any(|executor| executor.sizes() == sizes)
     }
 
-    /// A plan for these sizes, out of the shelf or new. Taking it out lets another thread work with a second one.
-    fn take_plan(&self, sizes: Sizes) -> Result<Plan, PlanError> {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = plans.iter().position(|plan| plan.sizes() == sizes) {
-            return Ok(plans.remove(at));
+    /// An executor for these sizes, out of the shelf or new. Taking it out lets another thread work with a second one.
+    fn take_executor(&self, sizes: Sizes) -> Result<Box<dyn Executor>, DeviceError> {
+        let mut executors = self.executors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = executors.iter().position(|executor| executor.sizes() == sizes) {
+            return Ok(executors.remove(at));
         }
         // Room first: prepared weights are the largest thing in memory.
-        if plans.len() >= PLANS_KEPT {
-            plans.remove(0);
+        if executors.len() >= EXECUTORS_KEPT {
+            executors.remove(0);
         }
-        drop(plans);
-        let NetworkOptions { exact, bf16, profile, .. } = self.options;
-        let options = PlanOptions { exact, bf16, profile, ..PlanOptions::default() };
-        let weights: Vec<&[f32]> = self.weights.iter().collect();
-        Plan::new(&self.model.graph, &weights, sizes, &options)
+        drop(executors);
+        self.device.executor(&self.model.graph, &self.weights, sizes)
     }
 
-    fn keep(&self, plan: Plan) {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        plans.push(plan);
-        if plans.len() > PLANS_KEPT {
-            plans.remove(0);
+    fn keep(&self, executor: Box<dyn Executor>) {
+        let mut executors = self.executors.lock().unwrap_or_else(PoisonError::into_inner);
+        executors.push(executor);
+        if executors.len() > EXECUTORS_KEPT {
+            executors.remove(0);
         }
     }
 }

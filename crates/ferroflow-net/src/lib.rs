@@ -1,5 +1,6 @@
 //! The graph of an optical-flow network, and everything that reads it.
 
+pub mod device;
 pub mod dot;
 pub mod graph;
 mod model;

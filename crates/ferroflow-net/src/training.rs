@@ -1,12 +1,11 @@
 //! What a training loop asks of a device: run a network, then say how its outputs depend on its parameters.
 //!
 //! An executor is built for a graph, a batch, a size, the nodes to read and the parameters to train. The loop computes a
-//! loss and its gradient from the outputs; [`Differentiable::backward`] carries that gradient to the parameters.
+//! loss and its gradient from the outputs; [`Trainer::backward`] carries that gradient to the parameters.
 
-use ferroflow_core::memory::Shortage;
-
-use crate::graph::{Graph, NodeId, ParamId, Shape, ShapeError, Sizes};
-use crate::weights::{Weights, WeightsError};
+use crate::device::{DeviceError, Memory, Profile};
+use crate::graph::{Graph, NodeId, ParamId, Shape, Sizes};
+use crate::weights::Weights;
 
 /// What an executor for training is built for.
 #[derive(Clone, Debug)]
@@ -94,59 +93,32 @@ impl Gradients {
     }
 }
 
-/// An executor that cannot be built or run.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum TrainingError {
-    /// The frames do not suit the network.
-    #[error(transparent)]
-    Shape(#[from] ShapeError),
-    /// Another network's weights.
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    /// An operation or setting that the executor cannot differentiate.
-    #[error("node `{node}` cannot be trained on this device: {reason}")]
-    Unsupported {
-        /// Name of the node.
-        node: String,
-        /// What is missing.
-        reason: String,
-    },
-    /// Values of another length than the executor was built for.
-    #[error("{what} holds {got} values; the network was prepared for {expected}")]
-    Length {
-        /// Which argument.
-        what: &'static str,
-        /// Values expected.
-        expected: usize,
-        /// Values given.
-        got: usize,
-    },
-    /// More memory than there is.
-    #[error("a training step of this batch and crop: {0}; make batch smaller (accumulate makes up for it), or crop")]
-    Memory(Shortage),
-    /// The device failed.
-    #[error("{device} failed: {reason}")]
-    Device {
-        /// Which.
-        device: String,
-        /// What it said.
-        reason: String,
-    },
-}
-
 /// A network on a device, ready to be trained. Batch norm normalises with the statistics of the batch where its scale is
 /// trained, and with its running statistics, which then stay as they are, where it is frozen.
-pub trait Differentiable: Send {
+pub trait Trainer: Send {
     /// Runs the network on `frames`, planar `[N, 3, H, W]`, RGB 0..=255; gives the values of the outputs, in the order
     /// they were asked for, and keeps what [`backward`](Self::backward) needs.
-    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, TrainingError>;
+    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError>;
 
     /// Adds to `sum` the gradient, with respect to each trained parameter, of the loss whose gradients with respect to the
     /// outputs of the last forward pass are given.
-    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), TrainingError>;
+    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError>;
 
     /// Moves the running statistics of batch norm towards those of the last forward pass:
     /// `(1 - momentum) * running + momentum * batch`, the variance unbiased (PyTorch; momentum 0.1).
     fn update_statistics(&self, momentum: f32, weights: &mut Weights);
+
+    /// Bytes held; `None` where the device does not know.
+    fn memory(&self) -> Option<Memory> {
+        None
+    }
+
+    /// Mean times of all layers, forward and backward, since the start or the last [`reset_profile`](Self::reset_profile); `None`
+    /// where the device does not measure them.
+    fn profile(&self) -> Option<[Profile; 2]> {
+        None
+    }
+
+    /// Forgets the times so far.
+    fn reset_profile(&mut self) {}
 }

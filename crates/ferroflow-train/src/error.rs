@@ -1,6 +1,6 @@
 //! Why a run stopped.
 
-use ferroflow_net::{training::TrainingError, weights::store::StoreError};
+use ferroflow_net::{device::DeviceError, weights::store::StoreError};
 
 use crate::{
     checkpoint::CheckpointError, data::FeedError, folder::FolderError, init::InitError, log::LogError, loss::LossError,
@@ -23,7 +23,7 @@ pub enum TrainError {
     #[error(transparent)]
     Loss(#[from] LossError),
     #[error(transparent)]
-    Device(#[from] TrainingError),
+    Device(#[from] DeviceError),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]

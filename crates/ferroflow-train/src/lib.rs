@@ -1,7 +1,7 @@
 //! Supervised training: losses, optimisers, schedules, recipes, one loop, checkpoints and logs.
 //!
 //! A [`Recipe`] decides everything; a [`Run`] follows it in a folder of its own. The loop ([`run`]) is host code and knows no
-//! device: it is given one as [`ferroflow_net::training::Differentiable`].
+//! device: it is given one as [`ferroflow_net::device::Device`].
 
 pub mod checkpoint;
 mod clock;
@@ -26,4 +26,4 @@ pub mod validate;
 pub use error::TrainError;
 pub use init::InitError;
 pub use recipe::{Recipe, RecipeError, nearest};
-pub use run::{Event, MakeDevice, Outcome, Run};
+pub use run::{Event, Outcome, Run};

@@ -2,14 +2,18 @@
 
 use std::{
     path::Path,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use ferroflow_core::Size;
 use ferroflow_net::{
-    Graph, Model, Weights,
+    Model, Weights,
+    device::{Device, DeviceError},
     graph::{Shape, Sizes},
-    training::{Differentiable, Gradients, TrainingError, TrainingOptions},
+    training::{Gradients, Trainer, TrainingOptions},
     weights::{
         Provenance,
         store::{self, Precision},
@@ -38,9 +42,6 @@ const BRANCH: f64 = 0.15;
 
 /// Share of the batch in the running statistics of batch norm, as in PyTorch.
 const STATISTICS: f32 = 0.1;
-
-/// Builds a network on a device.
-pub type MakeDevice<'a> = dyn Fn(&Graph, TrainingOptions) -> Result<Box<dyn Differentiable>, TrainingError> + 'a;
 
 /// What happens during a run, for whoever watches.
 #[derive(Debug)]
@@ -175,7 +176,7 @@ impl Run {
     /// Also if another process trains in the folder.
     pub fn train(
         &self,
-        make_device: &MakeDevice,
+        device: &Arc<dyn Device>,
         stop: &AtomicBool,
         watch: &mut dyn FnMut(Event),
     ) -> Result<Outcome, TrainError> {
@@ -184,7 +185,7 @@ impl Run {
             self.folder.sweep();
         }
         let mut begun = self.resumed;
-        let outcome = self.follow(make_device, stop, &mut |event| {
+        let outcome = self.follow(device, stop, &mut |event| {
             begun |= matches!(event, Event::Step { .. });
             watch(event);
         });
@@ -196,7 +197,7 @@ impl Run {
 
     fn follow(
         &self,
-        make_device: &MakeDevice,
+        device: &Arc<dyn Device>,
         stop: &AtomicBool,
         watch: &mut dyn FnMut(Event),
     ) -> Result<Outcome, TrainError> {
@@ -206,17 +207,17 @@ impl Run {
         let loss = recipe.loss()?;
         let trained = recipe.trained(&model);
         let outputs = loss.outputs(graph)?;
-        let device_for = |crop: Size| {
+        let trainer_for = |crop: Size| {
             let sizes = Sizes::new(recipe.batch, crop.height, crop.width);
-            make_device(graph, TrainingOptions { sizes, outputs: outputs.clone(), trained: trained.clone() })
+            device.trainer(graph, TrainingOptions { sizes, outputs: outputs.clone(), trained: trained.clone() })
         };
         let mut gradients = Gradients::zeros(graph, &trained);
-        let mut validation = Validation::open(recipe)?;
+        let mut validation = Validation::open(recipe, device)?;
 
         self.doubts.iter().for_each(|doubt| watch(Event::Warning(doubt.clone())));
         let mut state = self.state(&model, &trained, watch)?;
         let mut crop = recipe.crop_at(state.progress.step);
-        let mut device = device_for(crop)?;
+        let mut trainer = trainer_for(crop)?;
         let mut batches = Batches::open(recipe, state.progress.position)?;
         if self.resumed {
             // Not before its changes have proved possible.
@@ -234,7 +235,7 @@ impl Run {
             let statistics = state.statistics(graph);
             if crop != recipe.crop_at(state.progress.step) {
                 crop = recipe.crop_at(state.progress.step);
-                device = device_for(crop)?;
+                trainer = trainer_for(crop)?;
             }
 
             // Forward and backward, as often as a step has passes: together they are one large batch.
@@ -242,7 +243,7 @@ impl Run {
             let passes = (0..recipe.accumulate).map(|_| batches.take()).collect::<Result<Vec<_>, _>>()?;
             let whole = match &passes[..] {
                 [_] => None,
-                _ => Some(tally(&loss, &model, &mut *device, &state.weights, &passes)?),
+                _ => Some(tally(&loss, &model, &mut *trainer, &state.weights, &passes)?),
             };
             let (mut value, mut epe, mut samples) = (0.0, 0.0, Vec::new());
             for (pass, batch) in passes.into_iter().enumerate() {
@@ -251,7 +252,7 @@ impl Run {
                     state.restore(&statistics, |_| true);
                     break 'steps;
                 }
-                let outputs = device.forward(&state.weights, [&batch.frames[0], &batch.frames[1]])?;
+                let outputs = trainer.forward(&state.weights, [&batch.frames[0], &batch.frames[1]])?;
                 let mut graded = loss.grade_part(&outputs, &batch.truth, model.pyramid_unit, whole.as_deref())?;
                 value += graded.value;
                 epe += graded.epe;
@@ -259,8 +260,8 @@ impl Run {
                 if scale != 1.0 {
                     graded.gradients.iter_mut().flat_map(|g| &mut g.data).for_each(|g| *g *= scale as f32);
                 }
-                device.backward(&graded.gradients, &mut gradients)?;
-                device.update_statistics(STATISTICS, &mut state.weights);
+                trainer.backward(&graded.gradients, &mut gradients)?;
+                trainer.update_statistics(STATISTICS, &mut state.weights);
             }
             let length = norm(&gradients) / scale;
             state.progress.step += 1;
@@ -445,7 +446,7 @@ impl Run {
 fn tally(
     loss: &Loss,
     model: &Model,
-    device: &mut dyn Differentiable,
+    trainer: &mut dyn Trainer,
     weights: &Weights,
     passes: &[Batch],
 ) -> Result<Vec<Tally>, TrainError> {
@@ -453,11 +454,11 @@ fn tally(
     let mut whole = vec![Tally::default(); nodes.len()];
     for batch in passes {
         let part = if loss.needs_penalties() {
-            let outputs = device.forward(weights, [&batch.frames[0], &batch.frames[1]])?;
+            let outputs = trainer.forward(weights, [&batch.frames[0], &batch.frames[1]])?;
             loss.measure(&outputs, &batch.truth, model.pyramid_unit)?
         } else {
             let [n, _, height, width] = batch.truth.flow.shape;
-            let shapes = model.graph.shapes(&Sizes::new(n, height, width)).map_err(TrainingError::from)?;
+            let shapes = model.graph.shapes(&Sizes::new(n, height, width)).map_err(DeviceError::from)?;
             let outputs: Vec<Shape> = nodes.iter().map(|node| shapes[node.0 as usize]).collect();
             loss.count(&outputs, &batch.truth, model.pyramid_unit)?
         };

@@ -12,7 +12,7 @@ use ferroflow_infer::{
     EstimateError, Estimator, NetworkOptions,
     evaluate::{DataResult, EvaluateError, Protocol, evaluate},
 };
-use ferroflow_net::{Model, Weights};
+use ferroflow_net::{Model, Weights, device::Device};
 use serde::Serialize;
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
 /// The data to evaluate on.
 pub struct Validation {
     sets: Vec<Set>,
+    device: Arc<dyn Device>,
 }
 
 struct Set {
@@ -80,15 +81,16 @@ pub enum ValidationError {
 }
 
 impl Validation {
-    /// Opens the data of a recipe.
-    pub fn open(recipe: &Recipe) -> Result<Self, ValidationError> {
+    /// Opens the data of a recipe, to be estimated on a device.
+    pub fn open(recipe: &Recipe, device: &Arc<dyn Device>) -> Result<Self, ValidationError> {
         let limit = (recipe.validate_pairs > 0).then_some(recipe.validate_pairs);
         let open = |spec: &String| {
             let source: Arc<dyn Source> = join(std::slice::from_ref(spec))?;
             let data = Remembered::new(source, limit).ok_or_else(|| ValidationError::Endless(spec.clone()))?;
             Ok(Set { data, spec: spec.clone(), zero: None })
         };
-        Ok(Self { sets: recipe.validate.iter().map(open).collect::<Result<_, ValidationError>>()? })
+        let sets = recipe.validate.iter().map(open).collect::<Result<_, ValidationError>>()?;
+        Ok(Self { sets, device: device.clone() })
     }
 
     /// Scores weights on every data set, and a picture of the first pair of each.
@@ -96,7 +98,11 @@ impl Validation {
         if self.sets.is_empty() {
             return Ok(Vec::new());
         }
-        let estimator = Estimator::network(model.clone(), weights.clone(), NetworkOptions::default());
+        let estimator = Estimator::network(
+            model.clone(),
+            weights.clone(),
+            NetworkOptions { fit: None, device: self.device.clone() },
+        );
         let over_pixels = |result: &DataResult| result.summary.over_pixels.epe.unwrap_or(f64::NAN);
         let mut scores = Vec::with_capacity(self.sets.len());
         for set in &mut self.sets {

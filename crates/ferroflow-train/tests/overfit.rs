@@ -1,9 +1,9 @@
 //! Every network learns eight pairs by heart: the whole chain from data to weights works, whatever the network.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, atomic::AtomicBool};
 
-use ferroflow_cpu::training::{Settings, TrainingPlan};
-use ferroflow_net::Model;
+use ferroflow_cpu::Cpu;
+use ferroflow_net::{Model, device::Device};
 use ferroflow_train::{Event, Recipe, Run};
 
 /// Trains until the mean end-point error of a step, over all eight pairs, is below 1 px; gives the step.
@@ -18,9 +18,7 @@ fn overfit(model: &str, lr: f64, steps: u64) -> Result<u64, String> {
     let run = Run::new(recipe, &folder.path().join("run")).map_err(|e| e.to_string())?;
     let stop = AtomicBool::new(false);
     let (mut reached, mut best) = (None, f64::INFINITY);
-    let device = |graph: &_, options| -> Result<Box<dyn ferroflow_net::training::Differentiable>, _> {
-        Ok(Box::new(TrainingPlan::new(graph, options, Settings::default())?))
-    };
+    let device: Arc<dyn Device> = Arc::new(Cpu::default());
     run.train(&device, &stop, &mut |event| {
         if let Event::Step { step, epe, .. } = event {
             best = best.min(epe);

@@ -5,14 +5,14 @@
 //! `pairs.tsv` is a table: the first line names the columns `image1`, `image2` and `flow` between tabs, each other one names
 //! three files relative to it. Without it the example trains on pairs that the program makes.
 
-use std::{env, path::Path, process::ExitCode, sync::atomic::AtomicBool};
-
-use ferroflow::{
-    Error, Estimator, Recipe, Run,
-    cpu::training::{Settings, TrainingPlan},
-    net::training::Differentiable,
-    train::Event,
+use std::{
+    env,
+    path::Path,
+    process::ExitCode,
+    sync::{Arc, atomic::AtomicBool},
 };
+
+use ferroflow::{Cpu, Device, Error, Estimator, Recipe, Run, train::Event};
 
 /// What `ferroflow train` reads too; `ferroflow train --list default` prints one that explains itself.
 const RECIPE: &str = r#"
@@ -50,9 +50,7 @@ fn train(folder: &Path, data: &str) -> Result<(), Error> {
     // TOML's literal strings leave backslashes of paths as they are.
     let recipe = Recipe::parse("training", RECIPE, &[format!("data='{data}'")])?;
     let run = Run::new(recipe, folder)?;
-    let cpu = |graph: &_, options| -> Result<Box<dyn Differentiable>, _> {
-        Ok(Box::new(TrainingPlan::new(graph, options, Settings::default())?))
-    };
+    let cpu: Arc<dyn Device> = Arc::new(Cpu::default());
     // Set by another thread, it would save and stop; `Run::resume` goes on from there to the same weights.
     let stop = AtomicBool::new(false);
     let outcome = run.train(&cpu, &stop, &mut |event| {

@@ -12,9 +12,9 @@ use ferroflow_infer::{
 };
 use ferroflow_net::{
     ModelError,
+    device::DeviceError,
     graph::ShapeError,
     onnx::OnnxError,
-    training::TrainingError,
     weights::{ConvertError, WeightsError, import::ImportError, store::StoreError},
 };
 use ferroflow_train::{RecipeError, TrainError, plot::PlotError};
@@ -47,7 +47,7 @@ pub enum Error {
     Run(#[from] RunError),
     Reference(#[from] ReferenceError),
     Bf16(#[from] Bf16Error),
-    Training(#[from] TrainingError),
+    Training(#[from] DeviceError),
     // Data.
     Data(#[from] DataError),
     Sequence(#[from] SequenceError),

@@ -39,8 +39,9 @@ pub mod onnx_check;
 
 pub use error::Error;
 pub use ferroflow_core::{FlowField, Frame, FrameView, Mask, Size};
+pub use ferroflow_cpu::{Cpu, CpuOptions};
 pub use ferroflow_infer::{Bidirectional, Estimator};
-pub use ferroflow_net::{Model, Weights};
+pub use ferroflow_net::{Model, Weights, device::Device};
 pub use ferroflow_train::{Recipe, Run};
 
 /// README's programs compile.

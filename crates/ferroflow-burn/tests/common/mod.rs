@@ -4,8 +4,9 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use ferroflow_burn::Network;
 use ferroflow_cpu::reference;
+use ferroflow_net::device::DeviceError;
 use ferroflow_net::graph::{Extent, Graph, ParamRole, Sizes};
-use ferroflow_net::training::{Differentiable, Gradients, TrainingError, TrainingOptions, Values};
+use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::{Model, NodeId, ParamId, Weights};
 
 /// Uniform in -1..1 (SplitMix64).
@@ -82,11 +83,11 @@ pub struct Outcome {
 
 /// One step on random frames for a random gradient of the outputs.
 pub fn step(
-    device: &mut dyn Differentiable,
+    device: &mut dyn Trainer,
     graph: &Graph,
     options: &TrainingOptions,
     weights: &Weights,
-) -> Result<Outcome, TrainingError> {
+) -> Result<Outcome, DeviceError> {
     let (sizes, mut state) = (options.sizes, 9);
     let frames = [2, 3].map(|seed| frames(sizes.batch, sizes.input.height, sizes.input.width, seed));
     let outputs = device.forward(weights, [&frames[0], &frames[1]])?;

@@ -3,18 +3,15 @@
 use std::{
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
-use ferroflow::cpu::{TrainingPlan, training::Settings};
-use ferroflow::net::{
-    Graph,
-    training::{Differentiable, TrainingError, TrainingOptions},
-};
 use ferroflow::train::{
     Event, InitError, Recipe, RecipeError, Run, TrainError, folder::FolderError, plot, recipe::SHIPPED,
 };
+use ferroflow::{Cpu, Device};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -104,6 +101,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         _ => usage!("say what to train and where: ferroflow train RECIPE --out RUN"),
     };
     let mut watch = Watch::new(run.recipe(), args.json);
+    let cpu: Arc<dyn Device> = Arc::new(Cpu::default());
     let outcome = run.train(&cpu, &interrupt.stop, &mut |event| watch.event(&event));
     watch.bar.finish_and_clear();
     let outcome = outcome.with_context(|| format!("{} stopped", root.display()))?;
@@ -119,11 +117,6 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         return Err(interrupt.stopped().into());
     }
     Ok(())
-}
-
-/// The network on the CPU.
-fn cpu(graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Differentiable>, TrainingError> {
-    Ok(Box::new(TrainingPlan::new(graph, options, Settings::default())?))
 }
 
 /// Recipes and folders that are wrong are wrong usage; everything else is a failure of the run.

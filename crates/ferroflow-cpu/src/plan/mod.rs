@@ -24,10 +24,10 @@ pub use ferroflow_kernels::pack::Pixels;
 use ferroflow_kernels::{Bf16, Buffer, Isa, Scratch, team};
 use ferroflow_net::{
     Graph, NodeId,
+    device::{DeviceError, Memory, Profile},
     graph::{ShapeError, Sizes},
 };
 
-pub use self::profile::{LayerProfile, Memory, Profile};
 use self::{
     compile::{Compiled, Compiler},
     step::{Context, Step, planar},
@@ -44,8 +44,6 @@ pub struct Options {
     /// Allows convolutions of numbers rounded to bf16, summed in f32, where that is expected to be faster; `None`
     /// computes in f32. Flows are always f32.
     pub bf16: Option<Bf16>,
-    /// Threads of a pool of the plan's own; `None` uses the pool of the caller (rayon's global one by default).
-    pub threads: Option<usize>,
     /// Measures every step of every run ([`Plan::profile`]).
     pub profile: bool,
     /// Nodes whose values [`Plan::value`] shall give; they are neither fused away nor overwritten.
@@ -54,7 +52,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { isa: Isa::detect(), exact: false, bf16: None, threads: None, profile: false, keep: Vec::new() }
+        Self { isa: Isa::detect(), exact: false, bf16: None, profile: false, keep: Vec::new() }
     }
 }
 
@@ -86,14 +84,6 @@ pub enum PlanError {
         /// What is not there.
         reason: &'static str,
     },
-    /// The operating system gave no threads.
-    #[error("cannot start {threads} threads: {reason}")]
-    Threads {
-        /// How many were asked for.
-        threads: usize,
-        /// What the system said.
-        reason: String,
-    },
 }
 
 /// Frames or a result that the plan was not made for.
@@ -108,6 +98,12 @@ pub struct RunError {
     pub got: usize,
 }
 
+impl From<RunError> for DeviceError {
+    fn from(RunError { what, expected, got }: RunError) -> Self {
+        Self::Length { what, expected, got }
+    }
+}
+
 /// A network ready to run on frames of one size.
 pub struct Plan {
     steps: Vec<Step>,
@@ -118,7 +114,6 @@ pub struct Plan {
     weight_bytes: usize,
     sizes: Sizes,
     isa: Isa,
-    threads: Option<rayon::ThreadPool>,
     seconds: Option<Vec<f64>>,
     runs: usize,
 }
@@ -127,30 +122,6 @@ impl Plan {
     /// Prepares `graph` for pairs of `sizes`. `weights` are in the order of `graph.params`, in PyTorch's layout; those
     /// of parameters that the graph does not use may be empty.
     pub fn new<W: AsRef<[f32]> + Sync>(
-        graph: &Graph,
-        weights: &[W],
-        sizes: Sizes,
-        options: &Options,
-    ) -> Result<Self, PlanError> {
-        let threads = match options.threads {
-            None => None,
-            Some(threads) => Some(
-                rayon::ThreadPoolBuilder::new()
-                    .num_threads(threads)
-                    .build()
-                    .map_err(|e| PlanError::Threads { threads, reason: e.to_string() })?,
-            ),
-        };
-        let prepare = || Self::prepare(graph, weights, sizes, options);
-        let mut plan = match &threads {
-            Some(pool) => pool.install(prepare),
-            None => prepare(),
-        }?;
-        plan.threads = threads;
-        Ok(plan)
-    }
-
-    fn prepare<W: AsRef<[f32]> + Sync>(
         graph: &Graph,
         weights: &[W],
         sizes: Sizes,
@@ -174,7 +145,6 @@ impl Plan {
             weight_bytes,
             sizes,
             isa: options.isa,
-            threads: None,
             runs: 0,
         })
     }
@@ -201,7 +171,7 @@ impl Plan {
         check("a flow", batch * 2 * output.height * output.width, flow.len())?;
         let context = Context { isa: self.isa, batch, frames: [first, second], scratch: &self.scratch };
         let (steps, pool, seconds) = (&self.steps, &mut self.pool, &mut self.seconds);
-        let all = || {
+        team::together(|| {
             for (i, step) in steps.iter().enumerate() {
                 let start = seconds.is_some().then(Instant::now);
                 step.run(pool, flow, &context);
@@ -209,11 +179,7 @@ impl Plan {
                     seconds[i] += start.elapsed().as_secs_f64();
                 }
             }
-        };
-        match &self.threads {
-            Some(pool) => pool.install(|| team::together(all)),
-            None => team::together(all),
-        }
+        });
         self.runs += 1;
         Ok(())
     }
@@ -242,7 +208,7 @@ impl Plan {
 
     /// Times of all steps, if [`Options::profile`] was set: means over the runs so far. Without it the seconds are 0.
     pub fn profile(&self) -> Profile {
-        Profile::new(&self.steps, self.seconds.as_deref(), self.runs, self.memory())
+        profile::profile(&self.steps, self.seconds.as_deref(), self.runs, self.memory())
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use ferroflow_net::device::DeviceError;
 use ferroflow_net::graph::{Frame, Graph, NodeId, Op, Shape};
-use ferroflow_net::training::{Differentiable, Gradients, TrainingError, TrainingOptions, Values};
+use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::weights::Weights;
 
 use super::gradient::{self, BatchStatistics, Context};
@@ -23,7 +24,7 @@ pub struct Training<T> {
 
 impl<T: Real> Training<T> {
     /// Prepares a graph.
-    pub fn new(graph: &Graph, options: TrainingOptions) -> Result<Self, TrainingError> {
+    pub fn new(graph: &Graph, options: TrainingOptions) -> Result<Self, DeviceError> {
         let shapes = graph.shapes(&options.sizes)?;
         let mut wanted: Vec<bool> = Vec::with_capacity(graph.nodes.len());
         for node in &graph.nodes {
@@ -51,8 +52,8 @@ fn single<T: Real>(x: &Tensor<T>) -> Values {
     Values { shape: x.shape, data: x.data.iter().map(|v| v.f64() as f32).collect() }
 }
 
-impl<T: Real> Differentiable for Training<T> {
-    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, TrainingError> {
+impl<T: Real> Trainer for Training<T> {
+    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
         weights.check(&self.graph)?;
         self.values.clear();
         for (i, (node, &shape)) in self.graph.nodes.iter().zip(&self.shapes).enumerate() {
@@ -60,7 +61,7 @@ impl<T: Real> Differentiable for Training<T> {
             let value = match &node.op {
                 Op::Frame(frame) => {
                     let data = frames[usize::from(*frame == Frame::Second)];
-                    Tensor::from_f32(shape, data).ok_or(TrainingError::Length {
+                    Tensor::from_f32(shape, data).ok_or(DeviceError::Length {
                         what: "a batch of frames",
                         expected: shape.iter().product(),
                         got: data.len(),
@@ -80,9 +81,9 @@ impl<T: Real> Differentiable for Training<T> {
         Ok(self.options.outputs.iter().map(|id| single(&self.values[id.0 as usize])).collect())
     }
 
-    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), TrainingError> {
+    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
         let Some(weights) = &self.weights else {
-            return Err(TrainingError::Device {
+            return Err(DeviceError::Failed {
                 device: "the interpreter".into(),
                 reason: "run the network forward before its gradient".into(),
             });
@@ -90,7 +91,7 @@ impl<T: Real> Differentiable for Training<T> {
         let mut pending: Vec<Option<Tensor<T>>> = vec![None; self.graph.nodes.len()];
         for (id, d) in self.options.outputs.iter().zip(gradients) {
             let expected = self.shapes[id.0 as usize].iter().product();
-            let d = Tensor::from_f32(self.shapes[id.0 as usize], &d.data).ok_or(TrainingError::Length {
+            let d = Tensor::from_f32(self.shapes[id.0 as usize], &d.data).ok_or(DeviceError::Length {
                 what: "the gradient of an output",
                 expected,
                 got: d.data.len(),

@@ -5,13 +5,13 @@ use std::path::Path;
 use ferroflow_cpu::reference::Training;
 use ferroflow_cpu::training::{Settings, TrainingPlan};
 use ferroflow_net::graph::{Extent, Sizes};
-use ferroflow_net::training::{Differentiable, Gradients, TrainingOptions, Values};
+use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::{Graph, Model, NodeId, Weights};
 
 use super::shared::{Array, Input, SEED, golden, read};
 
 /// Makes an executor for training.
-pub type Device = fn(&Graph, TrainingOptions) -> Box<dyn Differentiable>;
+pub type Device = fn(&Graph, TrainingOptions) -> Box<dyn Trainer>;
 
 /// What a file's gradients are of.
 #[derive(Clone, Copy)]
@@ -190,7 +190,7 @@ fn run_case(case: &Case, device: Device, tolerance: f32) {
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(20)].join("\n"));
 }
 
-fn interpreter(graph: &Graph, options: TrainingOptions) -> Box<dyn Differentiable> {
+fn interpreter(graph: &Graph, options: TrainingOptions) -> Box<dyn Trainer> {
     Box::new(Training::<f64>::new(graph, options).unwrap())
 }
 
@@ -205,7 +205,7 @@ fn interpreter_large() {
     LARGE.iter().for_each(|case| run_case(case, interpreter, case.tolerance[0]));
 }
 
-fn plan(graph: &Graph, options: TrainingOptions) -> Box<dyn Differentiable> {
+fn plan(graph: &Graph, options: TrainingOptions) -> Box<dyn Trainer> {
     Box::new(TrainingPlan::new(graph, options, Settings::default()).unwrap())
 }
 
@@ -215,7 +215,7 @@ fn plan_small() {
 }
 
 /// Without Winograd, whose rounding moves sampling points of the second network's warp across pixels.
-fn exact_plan(graph: &Graph, options: TrainingOptions) -> Box<dyn Differentiable> {
+fn exact_plan(graph: &Graph, options: TrainingOptions) -> Box<dyn Trainer> {
     Box::new(TrainingPlan::new(graph, options, Settings { exact: true, ..Settings::default() }).unwrap())
 }
 

@@ -13,10 +13,6 @@ pub struct Cost {
     pub parameter_bytes: usize,
     /// Most bytes that values alive at one time take as f32. Concatenations, slices and stacks are views and take none.
     pub activation_bytes: usize,
-    /// About how many bytes a training step takes as f32: every value that a layer makes is kept for its gradient (an
-    /// activation is part of the layer before it), the gradients of those alive at one time lie beside them, and a parameter has a
-    /// value, a gradient, an optimiser's two moments, an average and the form that kernels read.
-    pub training_bytes: usize,
 }
 
 impl Graph {
@@ -35,18 +31,11 @@ impl Graph {
                 flop(&node.op, &inputs, output)
             })
             .collect();
-        let parameter_bytes = 4 * self.params.iter().map(super::Param::len).sum::<usize>();
-        let activation_bytes = self.peak(&shapes);
-        let made = self.nodes.iter().zip(&shapes).filter(|(node, _)| {
-            !is_view(&node.op) && !matches!(node.op, Op::LeakyRelu { .. } | Op::Affine { .. } | Op::Frame(_))
-        });
-        let kept: usize = made.map(|(_, shape)| 4 * shape.iter().product::<usize>()).sum();
         Ok(Cost {
             flop: node_flop.iter().sum(),
             node_flop,
-            parameter_bytes,
-            activation_bytes,
-            training_bytes: kept + activation_bytes + 6 * parameter_bytes,
+            parameter_bytes: 4 * self.params.iter().map(super::Param::len).sum::<usize>(),
+            activation_bytes: self.peak(&shapes),
         })
     }
 

@@ -1,7 +1,7 @@
 use std::fs;
 
-use ferroflow_cpu::{Isa, TrainingPlan, reference::Training, training::Settings};
-use ferroflow_net::{Weights, training::Values};
+use ferroflow_cpu::{Cpu, Isa, TrainingPlan, reference::Training, training::Settings};
+use ferroflow_net::{Graph, Weights, device::Executor, training::Values};
 use serde_json::Value;
 
 use super::*;
@@ -29,12 +29,45 @@ fn recipe(changes: &[&str]) -> Recipe {
     Recipe::parse("test", RECIPE, changes).unwrap()
 }
 
-fn cpu(graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Differentiable>, TrainingError> {
-    Ok(Box::new(TrainingPlan::new(graph, options, Settings::default())?))
+fn cpu() -> Arc<dyn Device> {
+    Arc::new(Cpu::default())
+}
+
+/// A device whose trainers a function makes; it estimates as the CPU does.
+struct Made<F>(F);
+
+impl<F> std::fmt::Debug for Made<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Made")
+    }
+}
+
+impl<F> Device for Made<F>
+where
+    F: Fn(&Graph, TrainingOptions) -> Result<Box<dyn Trainer>, DeviceError> + Send + Sync,
+{
+    fn name(&self) -> String {
+        "made".into()
+    }
+
+    fn executor(&self, graph: &Graph, weights: &Weights, sizes: Sizes) -> Result<Box<dyn Executor>, DeviceError> {
+        Cpu::default().executor(graph, weights, sizes)
+    }
+
+    fn trainer(&self, graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Trainer>, DeviceError> {
+        (self.0)(graph, options)
+    }
+}
+
+fn made<F>(make: F) -> Arc<dyn Device>
+where
+    F: Fn(&Graph, TrainingOptions) -> Result<Box<dyn Trainer>, DeviceError> + Send + Sync + 'static,
+{
+    Arc::new(Made(make))
 }
 
 /// Trains, asking to stop after step `until`; gives the warnings.
-fn train_until(run: &Run, device: &MakeDevice, until: u64) -> Result<(Outcome, Vec<String>), TrainError> {
+fn train_until(run: &Run, device: &Arc<dyn Device>, until: u64) -> Result<(Outcome, Vec<String>), TrainError> {
     let stop = AtomicBool::new(false);
     let mut warnings = Vec::new();
     let outcome = run.train(device, &stop, &mut |event| match event {
@@ -46,7 +79,7 @@ fn train_until(run: &Run, device: &MakeDevice, until: u64) -> Result<(Outcome, V
 }
 
 fn train(run: &Run) -> Outcome {
-    train_until(run, &cpu, u64::MAX).unwrap().0
+    train_until(run, &cpu(), u64::MAX).unwrap().0
 }
 
 /// The log without what depends on the machine and without the notes of new beginnings.
@@ -79,7 +112,7 @@ fn a_run_is_the_same_again_and_the_same_in_parts() {
 
     // Stopped in the middle of a line of the log, between two checkpoints; then gone on with.
     let run = Run::new(recipe(&[]), &parts).unwrap();
-    let (outcome, _) = train_until(&run, &cpu, 3).unwrap();
+    let (outcome, _) = train_until(&run, &cpu(), 3).unwrap();
     assert_eq!((outcome.step, outcome.finished), (3, false));
     train(&Run::resume(&parts, &[""; 0]).unwrap());
     assert_eq!(told(&whole), told(&parts));
@@ -101,7 +134,7 @@ fn a_run_can_be_made_longer_and_survives_a_damaged_checkpoint() {
     fs::write(&newest, &bytes[..bytes.len() / 3]).unwrap();
     fs::write(parts.join("checkpoints/.step-4.partial"), &bytes[..99]).unwrap();
     let run = Run::resume(&parts, &["steps=6"]).unwrap();
-    let (outcome, warnings) = train_until(&run, &cpu, u64::MAX).unwrap();
+    let (outcome, warnings) = train_until(&run, &cpu(), u64::MAX).unwrap();
     assert!(outcome.finished && warnings.len() == 1 && warnings[0].contains("step-000000004"), "{warnings:?}");
     assert_eq!(told(&whole), told(&parts));
     let last = |root: &Path| fs::read(root.join("weights/last.safetensors")).unwrap();
@@ -127,9 +160,9 @@ fn the_default_recipe_begins_as_it_did() {
     let stages = "pretrain=[{ data='synth:shifts@seed=1,size=192x256', crop='192x256', steps=8, skip_occluded=true }]";
     let changes = [stages, "steps=12", "validate=", "checkpoint_every=12", "warmup=0"];
     let recipe = Recipe::open("default", &changes).unwrap();
-    let device = |graph: &Graph, options: TrainingOptions| -> Result<Box<dyn Differentiable>, TrainingError> {
+    let device = made(move |graph, options| {
         Ok(Box::new(TrainingPlan::new(graph, options, Settings { isa: Some(isa), ..Settings::default() })?))
-    };
+    });
     let folder = tempfile::tempdir().unwrap();
     let run = Run::new(recipe, &folder.path().join("run")).unwrap();
     let mut losses = Vec::new();
@@ -153,7 +186,7 @@ fn a_branch_goes_on_from_a_run_and_ends() {
     let run = Run::new(recipe(&changes), &trunk).unwrap();
     let none = Run::branch(&trunk, &branch, None, &[""; 0]).err().unwrap().to_string();
     assert!(none.contains("checkpoint") && !branch.exists(), "{none}");
-    train_until(&run, &cpu, 4).unwrap();
+    train_until(&run, &cpu(), 4).unwrap();
     let before = left_of(&trunk);
 
     let run = Run::branch(&trunk, &branch, Some(3), &["keep=9"]).unwrap();
@@ -168,7 +201,7 @@ fn a_branch_goes_on_from_a_run_and_ends() {
         assert!((rate - 1e-3 * expected).abs() < 1e-12, "{rates:?}");
     }
     // Its first step is that of the run gone on with.
-    train_until(&Run::resume(&trunk, &[""; 0]).unwrap(), &cpu, 5).unwrap();
+    train_until(&Run::resume(&trunk, &[""; 0]).unwrap(), &cpu(), 5).unwrap();
     let loss = |lines: &[Value]| lines.iter().find(|line| line["step"] == 5).unwrap()["loss"].clone();
     assert_eq!(loss(&lines), loss(&told(&trunk)));
 
@@ -200,7 +233,7 @@ fn a_run_is_not_written_over_and_none_is_gone_on_with_where_there_is_none() {
     assert!(Run::resume(folder.path(), &[""; 0]).err().unwrap().to_string().contains("recipe.toml"));
     assert!(Run::resume(&out, &["stps=3"]).err().unwrap().to_string().contains("`steps`"));
     // Stopped before its first checkpoint: it begins again.
-    let (outcome, _) = train_until(&Run::resume(&out, &["steps=1", "validate="]).unwrap(), &cpu, 9).unwrap();
+    let (outcome, _) = train_until(&Run::resume(&out, &["steps=1", "validate="]).unwrap(), &cpu(), 9).unwrap();
     assert!(outcome.finished);
 }
 
@@ -210,7 +243,7 @@ fn what_is_frozen_stays_and_the_rest_moves() {
     let out = folder.path().join("run");
     let recipe = recipe(&["freeze=[\"conv1.\", \"conv2.\"]", "steps=2", "validate=", "ema=0", "accumulate=2"]);
     // The interpreter freezes any parameter; the fast plan does not take every mixture.
-    let interpreter = |graph: &Graph, options| Ok(Box::new(Training::<f32>::new(graph, options)?) as Box<_>);
+    let interpreter = made(|graph, options| Ok(Box::new(Training::<f32>::new(graph, options)?)));
     train_until(&Run::new(recipe.clone(), &out).unwrap(), &interpreter, u64::MAX).unwrap();
     let stored = store::read(&out.join("weights/last.safetensors")).unwrap();
     let before = Weights::random(&stored.model.graph, recipe.seed);
@@ -235,8 +268,8 @@ struct Faulty {
     bad_gradients: fn(u64) -> bool,
 }
 
-impl Differentiable for Faulty {
-    fn forward(&mut self, _: &Weights, _: [&[f32]; 2]) -> Result<Vec<Values>, TrainingError> {
+impl Trainer for Faulty {
+    fn forward(&mut self, _: &Weights, _: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
         self.calls += 1;
         let mut output = Values::zeros(self.shape);
         if (self.bad_outputs)(self.calls) {
@@ -245,7 +278,7 @@ impl Differentiable for Faulty {
         Ok(vec![output])
     }
 
-    fn backward(&mut self, _: &[Values], sum: &mut Gradients) -> Result<(), TrainingError> {
+    fn backward(&mut self, _: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
         let value = if (self.bad_gradients)(self.calls) { f32::INFINITY } else { 1e-3 };
         sum.iter_mut().flatten().for_each(|g| *g += value);
         Ok(())
@@ -258,8 +291,8 @@ impl Differentiable for Faulty {
     }
 }
 
-fn faulty(bad_outputs: fn(u64) -> bool, bad_gradients: fn(u64) -> bool) -> Box<MakeDevice<'static>> {
-    Box::new(move |graph, options| {
+fn faulty(bad_outputs: fn(u64) -> bool, bad_gradients: fn(u64) -> bool) -> Arc<dyn Device> {
+    made(move |graph, options| {
         let shape = graph.shapes(&options.sizes)?[options.outputs[0].0 as usize];
         Ok(Box::new(Faulty { shape, calls: 0, bad_outputs, bad_gradients }))
     })
@@ -311,20 +344,20 @@ fn a_dynamic_loss_scale_gives_way_before_the_run_does() {
 
 /// A network that is asked to stop while it looks at its `last` batch.
 struct Stopping {
-    inner: Box<dyn Differentiable>,
+    inner: Box<dyn Trainer>,
     calls: u64,
     last: u64,
     stop: std::sync::Arc<AtomicBool>,
 }
 
-impl Differentiable for Stopping {
-    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, TrainingError> {
+impl Trainer for Stopping {
+    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
         self.calls += 1;
         self.stop.fetch_or(self.calls == self.last, Ordering::Relaxed);
         self.inner.forward(weights, frames)
     }
 
-    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), TrainingError> {
+    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
         self.inner.backward(gradients, sum)
     }
 
@@ -340,11 +373,12 @@ fn a_stop_is_heard_between_accumulated_passes_and_costs_nothing() {
     let changes = ["validate=", "log_every=1", "accumulate=3", "steps=3"];
     train(&Run::new(recipe(&changes), &whole).unwrap());
     let stop = std::sync::Arc::new(AtomicBool::new(false));
-    let device = |graph: &Graph, options| {
-        let (inner, stop) = (cpu(graph, options)?, stop.clone());
+    let heard = stop.clone();
+    let device = made(move |graph, options| {
+        let (inner, stop) = (cpu().trainer(graph, options)?, heard.clone());
         // The first of the three passes of step 2.
-        Ok(Box::new(Stopping { inner, calls: 0, last: 4, stop }) as Box<_>)
-    };
+        Ok(Box::new(Stopping { inner, calls: 0, last: 4, stop }))
+    });
     let run = Run::new(recipe(&changes), &parts).unwrap();
     assert_eq!(run.train(&device, &stop, &mut |_| {}).unwrap().step, 1);
     train(&Run::resume(&parts, &[""; 0]).unwrap());
@@ -360,7 +394,7 @@ fn one_process_writes_into_a_folder() {
     let run = Run::new(recipe(&["validate=", "steps=1"]), &out).unwrap();
     let held = run.folder.lock().unwrap();
     for refused in [
-        run.train(&cpu, &AtomicBool::new(false), &mut |_| {}).unwrap_err(),
+        run.train(&cpu(), &AtomicBool::new(false), &mut |_| {}).unwrap_err(),
         Run::resume(&out, &[""; 0]).err().unwrap(),
         Run::new(recipe(&[]), &out).err().unwrap(),
     ] {

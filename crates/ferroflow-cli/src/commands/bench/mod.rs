@@ -120,7 +120,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         .collect::<Result<_, _>>()?;
     seconds.sort_by(f64::total_cmp);
     let quantile = |q: f64| seconds[((seconds.len() as f64 * q).ceil() as usize).clamp(1, seconds.len()) - 1];
-    let profile = args.profile.then(|| estimator.profile()).flatten();
+    let profile = estimator.profile();
     let report = Report {
         model: estimator.name().to_string(),
         height: args.size.height,
@@ -128,7 +128,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         device: "cpu",
         isa: ferroflow::kernels::Isa::detect().name(),
         processor: machine::processor(),
-        threads: rayon::current_num_threads(),
+        threads: args.method.cpu(false)?.threads(),
         precision: args.method.precision().name(),
         runs: seconds.len(),
         median_s: median(&seconds),

@@ -2,11 +2,12 @@
 
 use std::{io::Write, time::Instant};
 
-use ferroflow::cpu::training::{Settings, TrainingPlan};
+use ferroflow::Device;
 use ferroflow::net::{
     Model, Weights,
+    device::Memory,
     graph::Sizes,
-    training::{Differentiable, Gradients, TrainingOptions, Values},
+    training::{Gradients, TrainingOptions, Values},
 };
 use ferroflow::train::{
     loss::{LossConfig, Truth},
@@ -50,8 +51,8 @@ pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
     let loss_name = "epe";
     let loss = LossConfig { name: loss_name.into(), ..LossConfig::default() }.build().map_err(anyhow::Error::msg)?;
     let options = TrainingOptions::all(&model.graph, sizes, loss.outputs(&model.graph)?);
-    let settings = Settings { profile: args.profile, exact: args.method.exact(), ..Settings::default() };
-    let mut plan = TrainingPlan::new(&model.graph, options.clone(), settings)?;
+    let cpu = args.method.cpu(args.profile)?;
+    let mut plan = cpu.trainer(&model.graph, options.clone())?;
     let mut weights = Weights::random(&model.graph, 1);
     let mut gradients = Gradients::zeros(&model.graph, &options.trained);
     let adam = OptimiserConfig::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
@@ -90,7 +91,7 @@ pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
     }
     let mut steps: Vec<f64> = (0..phases[0].len()).map(|i| phases.iter().map(|p| p[i]).sum()).collect();
     steps.sort_by(f64::total_cmp);
-    let profile = args.profile.then(|| plan.profile());
+    let profile = plan.profile();
     let report = Report {
         model: name.to_string(),
         batch,
@@ -98,7 +99,7 @@ pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
         width: args.size.width,
         isa: ferroflow::kernels::Isa::detect().name(),
         processor: machine::processor(),
-        threads: rayon::current_num_threads(),
+        threads: cpu.threads(),
         loss: loss_name,
         runs: steps.len(),
         median_s: median(&steps),
@@ -108,7 +109,7 @@ pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
             median(&phase)
         }),
         peak_memory_bytes: machine::peak_memory_bytes(),
-        plan_bytes: plan.memory().total(),
+        plan_bytes: plan.memory().map_or(0, Memory::total),
         layers: profile.as_ref().map(serde_json::to_value).transpose()?,
     };
     if args.json {

@@ -16,14 +16,15 @@ use std::time::Instant;
 use ferroflow_core::memory;
 use ferroflow_kernels::pack::Pixels;
 use ferroflow_kernels::{Buffer, Isa, Scratch, team};
-use ferroflow_net::graph::Shape;
-use ferroflow_net::training::{Differentiable, Gradients, TrainingError, TrainingOptions, Values};
+use ferroflow_net::device::{DeviceError, LayerProfile, Memory, Profile};
+use ferroflow_net::graph::{Op, Param, Shape, ShapeError, Sizes};
+use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::{Graph, NodeId, Weights};
 
 use self::gradients::ValueGradients;
 pub(super) use self::layer::Layer;
 use super::compile::{Compiled, Compiler};
-use super::profile::{LayerProfile, Memory, Profile};
+use super::profile;
 use super::step::{Context, Kernel, Step, planar};
 use super::value::Value;
 use super::{Options, PlanError};
@@ -37,6 +38,24 @@ pub struct Settings {
     pub exact: bool,
     /// Measures every step ([`TrainingPlan::profile`]).
     pub profile: bool,
+}
+
+/// About how many bytes a step of training takes, known before anything is prepared: every value that a layer makes is kept for
+/// its gradient, in blocks of 16 channels; gradients and what layers save of their own take as much again; a parameter
+/// has a value, a gradient, an optimiser's two moments, an average and the forms that kernels read.
+///
+/// # Errors
+/// If the network does not take these sizes.
+pub fn memory_estimate(graph: &Graph, sizes: &Sizes) -> Result<usize, ShapeError> {
+    let shapes = graph.shapes(sizes)?;
+    // Views take nothing, an activation is part of the layer before it, and frames are read as they come.
+    let made = graph.nodes.iter().zip(&shapes).filter(|(node, _)| {
+        let view = matches!(node.op, Op::Concat | Op::Stack | Op::Part { .. } | Op::Channels(_));
+        !view && !matches!(node.op, Op::LeakyRelu { .. } | Op::Affine { .. } | Op::Frame(_))
+    });
+    let values: usize = made.map(|(_, &[n, c, h, w])| n * c.next_multiple_of(16) * h * w).sum();
+    let parameters: usize = graph.params.iter().map(Param::len).sum();
+    Ok(4 * (2 * values + 8 * parameters))
 }
 
 /// What a loss reads.
@@ -63,21 +82,22 @@ pub struct TrainingPlan {
     ran: bool,
 }
 
-impl From<PlanError> for TrainingError {
+impl From<PlanError> for DeviceError {
     fn from(error: PlanError) -> Self {
         match error {
             PlanError::Shape(error) => Self::Shape(error),
             PlanError::Unsupported { node, reason } => Self::Unsupported { node, reason: reason.into() },
-            other => Self::Device { device: "the CPU".into(), reason: other.to_string() },
+            PlanError::NoFlow => Self::NoFlow,
+            other => Self::Failed { device: "the CPU".into(), reason: other.to_string() },
         }
     }
 }
 
 impl TrainingPlan {
     /// Prepares a graph for batches of one size.
-    pub fn new(graph: &Graph, options: TrainingOptions, settings: Settings) -> Result<Self, TrainingError> {
+    pub fn new(graph: &Graph, options: TrainingOptions, settings: Settings) -> Result<Self, DeviceError> {
         // Before anything is allocated: layers take what they save when they are compiled.
-        memory::check(graph.cost(&options.sizes)?.training_bytes as u64).map_err(TrainingError::Memory)?;
+        memory::check(memory_estimate(graph, &options.sizes)? as u64).map_err(DeviceError::Memory)?;
         let isa = settings.isa.unwrap_or_else(Isa::detect);
         let kept: Vec<NodeId> = options.outputs.iter().copied().filter(|id| Some(*id) != graph.flow).collect();
         let plan = Options { isa, exact: settings.exact, keep: kept, ..Options::default() };
@@ -119,7 +139,7 @@ impl TrainingPlan {
         let runs = self.seconds.as_ref().map_or(0, |(_, runs)| *runs);
         [0, 1].map(|pass| {
             let seconds: Option<Vec<f64>> = self.seconds.as_ref().map(|(s, _)| s.iter().map(|s| s[pass]).collect());
-            let mut profile = Profile::new(&self.steps, seconds.as_deref(), runs, self.memory());
+            let mut profile = profile::profile(&self.steps, seconds.as_deref(), runs, self.memory());
             for (layer, step) in profile.layers.iter_mut().zip(&self.steps) {
                 self.describe(layer, step, pass);
             }
@@ -165,8 +185,8 @@ impl TrainingPlan {
     }
 }
 
-impl Differentiable for TrainingPlan {
-    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, TrainingError> {
+impl Trainer for TrainingPlan {
+    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
         weights.check(&self.graph)?;
         let sizes = self.options.sizes;
         let expected = sizes.batch * 3 * sizes.input.height * sizes.input.width;
@@ -203,10 +223,10 @@ impl Differentiable for TrainingPlan {
         Ok(self.outputs.iter().zip(&self.options.outputs).map(values).collect())
     }
 
-    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), TrainingError> {
+    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
         if !self.ran {
             let reason = "run the network forward before its gradient".into();
-            return Err(TrainingError::Device { device: "the CPU".into(), reason });
+            return Err(DeviceError::Failed { device: "the CPU".into(), reason });
         }
         check("the gradients of the outputs", self.outputs.len(), gradients.len())?;
         for (id, d) in self.options.outputs.iter().zip(gradients) {
@@ -233,6 +253,6 @@ impl Differentiable for TrainingPlan {
     }
 }
 
-fn check(what: &'static str, expected: usize, got: usize) -> Result<(), TrainingError> {
-    if expected == got { Ok(()) } else { Err(TrainingError::Length { what, expected, got }) }
+fn check(what: &'static str, expected: usize, got: usize) -> Result<(), DeviceError> {
+    if expected == got { Ok(()) } else { Err(DeviceError::Length { what, expected, got }) }
 }

@@ -1,0 +1,168 @@
+//! The CPU as a device.
+
+use std::{fmt, sync::Arc};
+
+use ferroflow_kernels::{Bf16, Isa};
+use ferroflow_net::{
+    Graph, Weights,
+    device::{Device, DeviceError, Executor, Frames, Memory, Profile},
+    graph::Sizes,
+    training::{Gradients, Trainer, TrainingOptions, Values},
+};
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+use crate::{
+    plan::{self, Plan},
+    training::{Settings, TrainingPlan},
+};
+
+/// How the CPU computes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuOptions {
+    /// Only sums of products of the given numbers: no Winograd convolution.
+    pub exact: bool,
+    /// Convolve in bf16 where that is faster, with sums in f32; `None` is f32 throughout. Training is always in f32.
+    pub bf16: Option<Bf16>,
+    /// Measure every layer.
+    pub profile: bool,
+    /// Threads; `None` takes those of whoever calls, by default one for each processor.
+    pub threads: Option<usize>,
+}
+
+/// The CPU of this machine, with threads of its own where a number was asked for.
+#[derive(Clone, Default)]
+pub struct Cpu {
+    options: CpuOptions,
+    pool: Option<Arc<ThreadPool>>,
+}
+
+impl Cpu {
+    /// A CPU with these options.
+    ///
+    /// # Errors
+    /// If the system does not give so many threads.
+    pub fn new(options: CpuOptions) -> Result<Self, DeviceError> {
+        let start = |threads: usize| {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build();
+            pool.map(Arc::new).map_err(|error| DeviceError::Failed {
+                device: "the CPU".into(),
+                reason: format!("cannot start {threads} threads: {error}"),
+            })
+        };
+        Ok(Self { options, pool: options.threads.map(start).transpose()? })
+    }
+
+    /// How many threads it computes with.
+    pub fn threads(&self) -> usize {
+        self.pool.as_ref().map_or_else(rayon::current_num_threads, |pool| pool.current_num_threads())
+    }
+
+    fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        match &self.pool {
+            Some(pool) => pool.install(work),
+            None => work(),
+        }
+    }
+}
+
+impl fmt::Debug for Cpu {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Cpu").field(&self.options).finish()
+    }
+}
+
+impl Device for Cpu {
+    fn name(&self) -> String {
+        "cpu".into()
+    }
+
+    fn remarks(&self) -> String {
+        self.options.bf16.map_or(String::new(), |bf16| format!("in bf16 ({})", bf16.name()))
+    }
+
+    fn profiles(&self) -> bool {
+        self.options.profile
+    }
+
+    fn executor(&self, graph: &Graph, weights: &Weights, sizes: Sizes) -> Result<Box<dyn Executor>, DeviceError> {
+        let CpuOptions { exact, bf16, profile, .. } = self.options;
+        let options = plan::Options { exact, bf16, profile, ..plan::Options::default() };
+        let weights: Vec<&[f32]> = weights.iter().collect();
+        let plan = self.install(|| Plan::new(graph, &weights, sizes, &options))?;
+        Ok(Box::new(OnCpu { plan, profiled: profile, cpu: self.clone() }))
+    }
+
+    fn trainer(&self, graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Trainer>, DeviceError> {
+        let CpuOptions { exact, profile, .. } = self.options;
+        let settings = Settings { isa: Some(Isa::detect()), exact, profile };
+        let plan = self.install(|| TrainingPlan::new(graph, options, settings))?;
+        Ok(Box::new(TrainedOnCpu { plan, profiled: profile, cpu: self.clone() }))
+    }
+
+    fn host(&self, work: &mut (dyn FnMut() + Send)) {
+        self.install(work);
+    }
+}
+
+struct OnCpu {
+    plan: Plan,
+    profiled: bool,
+    cpu: Cpu,
+}
+
+impl Executor for OnCpu {
+    fn sizes(&self) -> Sizes {
+        self.plan.sizes()
+    }
+
+    fn run(&mut self, first: Frames<'_>, second: Frames<'_>, flow: &mut [f32]) -> Result<(), DeviceError> {
+        let pixels = |frames| match frames {
+            Frames::Planar(values) => plan::Pixels::Planar(values),
+            Frames::Rgb(images) => plan::Pixels::Rgb(images),
+        };
+        let plan = &mut self.plan;
+        Ok(self.cpu.install(|| plan.run(pixels(first), pixels(second), flow))?)
+    }
+
+    fn profile(&self) -> Option<Profile> {
+        self.profiled.then(|| self.plan.profile())
+    }
+
+    fn reset_profile(&mut self) {
+        self.plan.reset_profile();
+    }
+}
+
+struct TrainedOnCpu {
+    plan: TrainingPlan,
+    profiled: bool,
+    cpu: Cpu,
+}
+
+impl Trainer for TrainedOnCpu {
+    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
+        let plan = &mut self.plan;
+        self.cpu.install(|| plan.forward(weights, frames))
+    }
+
+    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
+        let plan = &mut self.plan;
+        self.cpu.install(|| plan.backward(gradients, sum))
+    }
+
+    fn update_statistics(&self, momentum: f32, weights: &mut Weights) {
+        self.plan.update_statistics(momentum, weights);
+    }
+
+    fn memory(&self) -> Option<Memory> {
+        Some(self.plan.memory())
+    }
+
+    fn profile(&self) -> Option<[Profile; 2]> {
+        self.profiled.then(|| self.plan.profile())
+    }
+
+    fn reset_profile(&mut self) {
+        self.plan.reset_profile();
+    }
+}
