@@ -2,19 +2,26 @@
 
 mod common;
 
-use burn::tensor::Device;
+use std::sync::{Arc, atomic::AtomicBool};
+
+use burn::tensor::Device as BurnDevice;
 use common::{check_flow, frames, upload, weights};
-use ferroflow_burn::{Network, NetworkError};
+use ferroflow_burn::{Burn, Network, NetworkError};
+use ferroflow_core::Frame;
+use ferroflow_cpu::Cpu;
+use ferroflow_infer::{Estimator, NetworkOptions};
+use ferroflow_net::device::Device;
 use ferroflow_net::graph::{Extent, Graph};
-use ferroflow_net::{Model, NodeId};
+use ferroflow_net::{Model, NodeId, Weights};
+use ferroflow_train::{Event, Recipe, Run};
 
 #[test]
 fn networks_give_the_flow_of_the_plain_interpreter() {
     for name in Model::names().filter(|name| !name.starts_with("flownet2")) {
-        check_flow(name, &Device::flex());
+        check_flow(name, &BurnDevice::flex());
     }
     for name in ["flownet2-s", "flownet2-c", "flownet2-sd", "flownet2-s-bn"] {
-        check_flow(name, &Device::flex());
+        check_flow(name, &BurnDevice::flex());
     }
 }
 
@@ -22,13 +29,13 @@ fn networks_give_the_flow_of_the_plain_interpreter() {
 #[ignore = "stacks of networks, 160 million parameters: a minute"]
 fn every_flownet2_gives_the_flow_of_the_plain_interpreter() {
     for name in Model::names().filter(|name| name.starts_with("flownet2")) {
-        check_flow(name, &Device::flex());
+        check_flow(name, &BurnDevice::flex());
     }
 }
 
 #[test]
 fn bad_input_is_refused() {
-    let device = Device::flex();
+    let device = BurnDevice::flex();
     let graph = Model::named("lightflow-0.5").unwrap().graph;
     let weights = weights(&graph);
     let other = Model::named("lightflow").unwrap().graph;
@@ -47,4 +54,40 @@ fn bad_input_is_refused() {
     let flowless = Network::new(&Graph { flow: None, ..graph }, &weights, &device).unwrap();
     assert!(matches!(flowless.forward([frame(64, 64), frame(64, 64)]), Err(NetworkError::NoFlow)));
     assert!(network.forward([frame(64, 64), frame(64, 64)]).is_ok());
+}
+
+/// The estimator and the training loop know no device: the same code runs on Burn's and on ours.
+#[test]
+fn what_runs_on_the_cpu_runs_on_burn() {
+    let on: [Arc<dyn Device>; 2] = [Arc::new(Cpu::default()), Arc::new(Burn::flex())];
+    let model = Model::named("lightflow-0.5").unwrap();
+    let weights = Weights::formula(&model, "ferroflow-golden");
+    let frame = |shift: usize| Frame::from_fn(90, 70, |x, y| [(3 * (x + shift)) as u8, (5 * y) as u8, (x * y) as u8]);
+    let flows = on.clone().map(|device| {
+        let options = NetworkOptions { device, ..NetworkOptions::default() };
+        let estimator = Estimator::network(model.clone(), weights.clone(), options);
+        estimator.estimate(&frame(0), &frame(3)).unwrap()
+    });
+    let apart = flows[0].u().iter().zip(flows[1].u()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(apart < 1e-3, "{apart} px apart");
+
+    let text = "model = 'lightflow-0.5'\ndata = 'synth:chairs@size=64x64'\nvalidate = 'synth:chairs@size=64x64,count=1'\n\
+                steps = 3\nbatch = 2\ncrop = '64x64'\nlr = 1e-4\nloss = 'lightflow-l1'";
+    let losses = on.map(|device| {
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = Recipe::parse("burn", text, &[""; 0]).unwrap();
+        let run = Run::new(recipe, &folder.path().join("run")).unwrap();
+        let mut losses = Vec::new();
+        run.train(&device, &AtomicBool::new(false), &mut |event| {
+            if let Event::Step { loss, .. } = event {
+                losses.push(loss);
+            }
+        })
+        .unwrap();
+        losses
+    });
+    assert_eq!(losses[0].len(), 3);
+    for (cpu, burn) in losses[0].iter().zip(&losses[1]) {
+        assert!((cpu / burn - 1.0).abs() < 1e-3, "{losses:?}");
+    }
 }

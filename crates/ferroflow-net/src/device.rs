@@ -3,7 +3,7 @@
 //! The host sees frames, flows, losses and gradients; how a network is prepared, and where its values lie meanwhile, is the
 //! device's own affair. A device is one crate that implements [`Device`], and one row wherever a user can name it.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use ferroflow_core::memory::Shortage;
 use serde::Serialize;
@@ -55,6 +55,35 @@ pub enum Frames<'a> {
     Planar(&'a [f32]),
     /// Each image by itself, `[H, W, 3]`.
     Rgb(&'a [&'a [u8]]),
+}
+
+impl<'a> Frames<'a> {
+    /// As `[N, 3, H, W]`.
+    ///
+    /// # Errors
+    /// If they are not as many values as the sizes say.
+    pub fn planar(self, sizes: &Sizes) -> Result<Cow<'a, [f32]>, DeviceError> {
+        let pixels = sizes.input.height * sizes.input.width;
+        let expected = sizes.batch * 3 * pixels;
+        let got = match self {
+            Frames::Planar(values) => values.len(),
+            Frames::Rgb(images) => images.iter().map(|image| image.len()).sum(),
+        };
+        let whole = match self {
+            Frames::Planar(_) => true,
+            Frames::Rgb(images) => images.iter().all(|image| image.len() == 3 * pixels),
+        };
+        if got != expected || !whole {
+            return Err(DeviceError::Length { what: "a batch of frames", expected, got });
+        }
+        Ok(match self {
+            Frames::Planar(values) => Cow::Borrowed(values),
+            Frames::Rgb(images) => {
+                let plane = |image: &'a [u8], c: usize| image.iter().skip(c).step_by(3).map(|&v| f32::from(v));
+                images.iter().flat_map(|image| (0..3).flat_map(move |c| plane(image, c))).collect()
+            }
+        })
+    }
 }
 
 /// A network on a device, ready for pairs of one size.

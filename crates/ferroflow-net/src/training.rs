@@ -3,6 +3,8 @@
 //! An executor is built for a graph, a batch, a size, the nodes to read and the parameters to train. The loop computes a
 //! loss and its gradient from the outputs; [`Trainer::backward`] carries that gradient to the parameters.
 
+use std::ops::Range;
+
 use crate::device::{DeviceError, Memory, Profile};
 use crate::graph::{Graph, NodeId, ParamId, Shape, Sizes};
 use crate::weights::Weights;
@@ -43,53 +45,82 @@ impl Values {
     }
 }
 
-/// One array per parameter of a graph, in the order and the layout of its weights; empty for those not trained.
+/// The gradients of a graph's trained parameters in one buffer, one after the other, each in the layout of its weights. So
+/// what goes over all of them (a norm, an average over processes, an optimiser) is one pass over memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradients {
-    values: Vec<Vec<f32>>,
+    values: Vec<f32>,
+    /// Where each parameter begins, and the end; those not trained are empty.
+    offsets: Vec<usize>,
 }
 
 impl Gradients {
     /// Zeros for the trained parameters.
     pub fn zeros(graph: &Graph, trained: &[bool]) -> Self {
-        let len = |(param, &trained): (&crate::graph::Param, &bool)| if trained { param.len() } else { 0 };
-        Self { values: graph.params.iter().zip(trained).map(|p| vec![0.0; len(p)]).collect() }
+        let mut offsets = vec![0];
+        let mut end = 0;
+        for (param, &trained) in graph.params.iter().zip(trained) {
+            end += if trained { param.len() } else { 0 };
+            offsets.push(end);
+        }
+        Self { values: vec![0.0; end], offsets }
     }
 
-    /// The gradient of a parameter, row-major.
+    fn range(&self, id: ParamId) -> Range<usize> {
+        self.offsets[id.0 as usize]..self.offsets[id.0 as usize + 1]
+    }
+
+    /// The gradient of a parameter, row-major; empty for one that is not trained.
     pub fn get(&self, id: ParamId) -> &[f32] {
-        &self.values[id.0 as usize]
+        &self.values[self.range(id)]
     }
 
     /// The gradient of a parameter, to add to it.
     pub fn get_mut(&mut self, id: ParamId) -> &mut [f32] {
-        &mut self.values[id.0 as usize]
+        let range = self.range(id);
+        &mut self.values[range]
     }
 
     /// Several gradients at once, to add to them.
     ///
     /// # Panics
-    /// If a parameter is named twice.
+    /// If a trained parameter is named twice.
     pub fn get_many_mut<const N: usize>(&mut self, ids: [ParamId; N]) -> [&mut [f32]; N] {
-        match self.values.get_disjoint_mut(ids.map(|id| id.0 as usize)) {
-            Ok(values) => values.map(Vec::as_mut_slice),
+        let ranges = ids.map(|id| self.range(id));
+        match self.values.get_disjoint_mut(ranges) {
+            Ok(values) => values,
             Err(error) => panic!("{error}: an operation names its parameters once"),
         }
     }
 
     /// All gradients, in the order of the graph's table.
     pub fn iter(&self) -> impl Iterator<Item = &[f32]> {
-        self.values.iter().map(Vec::as_slice)
+        self.offsets.windows(2).map(|ends| &self.values[ends[0]..ends[1]])
     }
 
     /// All gradients, to scale, clip or average them.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut [f32]> {
-        self.values.iter_mut().map(Vec::as_mut_slice)
+        let mut rest = &mut self.values[..];
+        self.offsets.windows(2).map(move |ends| {
+            let (one, others) = std::mem::take(&mut rest).split_at_mut(ends[1] - ends[0]);
+            rest = others;
+            one
+        })
+    }
+
+    /// All values in one piece: those of the trained parameters, in the order of the graph's table.
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// All values in one piece, to add up with those of other processes, say.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values
     }
 
     /// Sets every gradient to zero.
     pub fn clear(&mut self) {
-        self.values.iter_mut().for_each(|v| v.fill(0.0));
+        self.values.fill(0.0);
     }
 }
 
@@ -121,4 +152,33 @@ pub trait Trainer: Send {
 
     /// Forgets the times so far.
     fn reset_profile(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Model;
+
+    #[test]
+    fn gradients_are_one_buffer_in_the_order_of_the_table() {
+        let graph = Model::named("lightflow-0.5").unwrap().graph;
+        let trained: Vec<bool> = (0..graph.params.len()).map(|i| i % 3 != 1).collect();
+        let mut gradients = Gradients::zeros(&graph, &trained);
+        for (i, gradient) in gradients.iter_mut().enumerate() {
+            gradient.fill(i as f32);
+        }
+        let [first, third] = gradients.get_many_mut([ParamId(0), ParamId(2)]);
+        assert_eq!((first.len(), third.len()), (graph.params[0].len(), graph.params[2].len()));
+        let mut at = 0;
+        for (i, param) in graph.params.iter().enumerate() {
+            let gradient = gradients.get(ParamId(i as u32));
+            assert_eq!(gradient.len(), if trained[i] { param.len() } else { 0 });
+            assert!(gradient.iter().all(|&v| v == i as f32));
+            assert_eq!(gradient, &gradients.values()[at..at + gradient.len()]);
+            at += gradient.len();
+        }
+        assert_eq!((gradients.values().len(), gradients.iter().count()), (at, graph.params.len()));
+        gradients.clear();
+        assert!(gradients.values().iter().all(|&v| v == 0.0));
+    }
 }
