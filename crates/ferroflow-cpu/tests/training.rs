@@ -232,7 +232,7 @@ fn the_memory_of_a_step_is_known_beforehand() {
         let said = (memory_estimate(&graph, &sizes).unwrap() - 5 * parameters) as f64;
         let ratio = said / (memory.activations + memory.weights) as f64;
         println!("{name}: {ratio:.2}");
-        assert!((0.7..1.8).contains(&ratio), "{name}: {said:.3e} said, {memory:?} taken");
+        assert!((0.7..2.0).contains(&ratio), "{name}: {said:.3e} said, {memory:?} taken");
     }
 }
 
