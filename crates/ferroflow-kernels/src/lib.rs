@@ -15,6 +15,7 @@ pub mod conv;
 pub mod convex_upsample;
 pub mod correlation;
 pub mod depthwise;
+mod disjoint;
 pub mod elementwise;
 pub mod gemm;
 pub mod layout;

@@ -1,8 +1,8 @@
 //! Sharing the rows of a value among threads.
 
-use std::{marker::PhantomData, ops::Range};
+use std::ops::Range;
 
-use crate::{BlocksMut, Extent, LANES, team};
+use crate::{BlocksMut, Extent, LANES, disjoint::Disjoint, team};
 
 /// Runs `f` on ranges that cover `0..count`, in parallel where `work` floats per item in all make it worth while.
 pub(crate) fn for_ranges(count: usize, work: usize, f: impl Fn(Range<usize>) + Sync + Send) {
@@ -17,76 +17,26 @@ pub(crate) fn for_ranges(count: usize, work: usize, f: impl Fn(Range<usize>) + S
 
 /// The rows of an output, for kernels of which every thread writes some rows of all blocks.
 pub(crate) struct RowsMut<'a> {
-    planes: Vec<*mut f32>,
+    planes: Vec<Disjoint<'a>>,
     extent: Extent,
-    lifetime: PhantomData<&'a mut f32>,
 }
-
-// SAFETY: a row is only reached through the unsafe `row`, whose caller promises that no other thread uses it.
-unsafe impl Sync for RowsMut<'_> {}
-// SAFETY: as above; the pointers borrow the planes exclusively for `'a`.
-unsafe impl Send for RowsMut<'_> {}
 
 impl<'a> RowsMut<'a> {
     /// Borrows every block of `out`.
     pub fn new(out: &'a mut BlocksMut<'_, '_>) -> Self {
-        let len = out.extent.len();
-        let planes = out
-            .planes
-            .iter_mut()
-            .map(|p| {
-                assert!(p.len() >= len, "output block");
-                p.as_mut_ptr()
-            })
-            .collect();
-        Self { planes, extent: out.extent, lifetime: PhantomData }
+        Self { extent: out.extent, planes: Disjoint::blocks(out) }
     }
 
     /// Row `y` of image `n` of a block.
     ///
     /// # Safety
-    /// No two live slices of the same row.
+    /// The contract of [`Disjoint`].
     #[inline(always)]
-    #[allow(clippy::mut_from_ref)]
-    pub unsafe fn row(&self, block: usize, n: usize, y: usize) -> &mut [f32] {
+    pub unsafe fn row(&self, block: usize, n: usize, y: usize) -> &'a mut [f32] {
         let Extent { h, w, .. } = self.extent;
         debug_assert!(n < self.extent.n && y < h);
-        // SAFETY: `new` checked that the block holds every row; the caller keeps the slices apart.
-        unsafe { std::slice::from_raw_parts_mut(self.planes[block].add((n * h + y) * w * LANES), w * LANES) }
-    }
-}
-
-/// A slice of which every thread writes some pieces, not in the order in which they lie.
-pub(crate) struct PiecesMut<'a> {
-    first: *mut f32,
-    len: usize,
-    lifetime: PhantomData<&'a mut f32>,
-}
-
-// SAFETY: a piece is only reached through the unsafe `piece`, whose caller promises that no other thread uses it.
-unsafe impl Sync for PiecesMut<'_> {}
-// SAFETY: as above; the pointer borrows the slice exclusively for `'a`.
-unsafe impl Send for PiecesMut<'_> {}
-
-impl<'a> PiecesMut<'a> {
-    /// Borrows all of it.
-    pub fn new(values: &'a mut [f32]) -> Self {
-        Self { first: values.as_mut_ptr(), len: values.len(), lifetime: PhantomData }
-    }
-
-    /// `len` values from `start` on.
-    ///
-    /// # Safety
-    /// No two live pieces that overlap.
-    ///
-    /// # Panics
-    /// If it does not lie inside the slice.
-    #[inline(always)]
-    #[allow(clippy::mut_from_ref)]
-    pub unsafe fn piece(&self, start: usize, len: usize) -> &mut [f32] {
-        assert!(start <= self.len && len <= self.len - start, "piece");
-        // SAFETY: it lies inside the slice; the caller keeps the pieces apart.
-        unsafe { std::slice::from_raw_parts_mut(self.first.add(start), len) }
+        // SAFETY: the caller's.
+        unsafe { self.planes[block].piece((n * h + y) * w * LANES, w * LANES) }
     }
 }
 

@@ -18,6 +18,8 @@ use std::{
 
 use rayon::prelude::*;
 
+use crate::disjoint::Disjoint;
+
 /// What a thread is to a team.
 #[derive(Clone)]
 enum Role {
@@ -72,17 +74,10 @@ pub fn for_each(count: usize, task: impl Fn(usize) + Sync + Send) {
 /// # Panics
 /// If `len` is 0.
 pub fn for_chunks_mut<T: Send>(values: &mut [T], len: usize, task: impl Fn(usize, &mut [T]) + Sync + Send) {
-    struct First<T>(*mut T);
-    // SAFETY: used for slices that do not overlap, of values that may be sent.
-    unsafe impl<T: Send> Sync for First<T> {}
-    // SAFETY: as above.
-    unsafe impl<T: Send> Send for First<T> {}
-
-    let (first, all) = (First(values.as_mut_ptr()), values.len());
-    let first = &first;
-    for_each(all.div_ceil(len), |i| {
-        // SAFETY: pieces lie inside `values`, which is borrowed until all tasks are done, and every number comes once.
-        let piece = unsafe { std::slice::from_raw_parts_mut(first.0.add(i * len), len.min(all - i * len)) };
+    let values = Disjoint::new(values);
+    for_each(values.len().div_ceil(len), |i| {
+        // SAFETY: every number comes once, and pieces of different numbers do not overlap.
+        let piece = unsafe { values.piece(i * len, len.min(values.len() - i * len)) };
         task(i, piece);
     });
 }

@@ -7,9 +7,8 @@
 use std::ops::Range;
 
 use super::{
-    Activation, ConvKind, ConvShape, Engine, Epilogue, Filter, Options, Problem,
+    ConvKind, ConvShape, Engine, Epilogue, Filter, Options, Problem,
     direct::{
-        Output,
         patch::Patch,
         phases,
         runs::{Channels, Pitch, Taps},
@@ -20,6 +19,7 @@ use super::{
 };
 use crate::{
     Blocks, BlocksMut, Buffer, Isa, LANES, LaneMap, Scratch,
+    disjoint::Disjoint,
     simd::{self, Kernel, Simd},
     team,
 };
@@ -174,8 +174,7 @@ impl Engine for Few {
         let extent = output.extent;
         let [height, width] = self.grid(extent.h, extent.w);
         let (bands, columns) = (height.div_ceil(self.band[0]), width.div_ceil(self.band[1]));
-        let out = Output(output.planes[0].as_mut_ptr());
-        let addend = epilogue.addend(0, out.0).map(|a| Output(a.cast_mut()));
+        let out = Disjoint::new(output.planes[0]);
         team::for_each(input.extent.n * bands * columns, |task| {
             let (column, band) = (task % columns, task / columns % bands);
             scratch.with(self.scratch_len(), |scratch| {
@@ -183,8 +182,7 @@ impl Engine for Few {
                 let band = Band {
                     engine: self,
                     input,
-                    residual: addend,
-                    activation: epilogue.activation,
+                    epilogue,
                     output: out,
                     size: [extent.h, extent.w],
                     image: task / columns / bands,
@@ -216,9 +214,8 @@ impl Engine for Few {
 struct Band<'a> {
     engine: &'a Few,
     input: Blocks<'a>,
-    residual: Option<Output>,
-    activation: Activation,
-    output: Output,
+    epilogue: Epilogue<'a>,
+    output: Disjoint<'a>,
     /// Height and width of the output.
     size: [usize; 2],
     image: usize,
@@ -371,13 +368,14 @@ impl Band<'_> {
                         let at = (line + (x + t) * spread + phase.first[1]) * LANES;
                         let mut point = [0.0f32; LANES];
                         for o in 0..O.min(e.shape.out_channels) {
+                            let addend = self.epilogue.addend(0, at + o, self.output.at(at + o));
                             // SAFETY: the addend has the output's extent, or is the output.
-                            let addend = self.residual.map_or(0.0, |r| unsafe { r.0.add(at + o).read() });
+                            let addend = if self.epilogue.adds() { unsafe { addend.read() } } else { 0.0 };
                             let v = sums[o] + e.bias[o] + addend;
-                            point[o] = v.max(v * self.activation.slope());
+                            point[o] = v.max(v * self.epilogue.activation.slope());
                         }
                         // SAFETY: `ConvPlan::run` checked the output's extent, and no other task has this point.
-                        unsafe { S::store(self.output.0.add(at), S::load(point.as_ptr())) };
+                        unsafe { S::store(self.output.at(at), S::load(point.as_ptr())) };
                     }
                 }
             }

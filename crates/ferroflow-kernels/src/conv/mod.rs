@@ -178,12 +178,19 @@ struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Where the addend of an output block is, given where the block is.
-    fn addend(&self, block: usize, output: *const f32) -> Option<*const f32> {
+    /// Whether there is an addend.
+    #[inline(always)]
+    fn adds(&self) -> bool {
+        !matches!(self.addend, Addend::Nothing)
+    }
+
+    /// Where the addend of the output that lies at `output`, `at` floats into its block, is; null if there is none.
+    #[inline(always)]
+    fn addend(&self, block: usize, at: usize, output: *const f32) -> *const f32 {
         match self.addend {
-            Addend::Nothing => None,
-            Addend::Value(value) => Some(value.planes[block].as_ptr()),
-            Addend::Output => Some(output),
+            Addend::Nothing => std::ptr::null(),
+            Addend::Value(value) => value.planes[block].as_ptr().wrapping_add(at),
+            Addend::Output => output,
         }
     }
 }

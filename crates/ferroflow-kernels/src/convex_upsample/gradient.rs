@@ -6,7 +6,8 @@ use std::ops::Range;
 use super::{ConvexUpsample, Gathered, Lines, NEIGHBOURS};
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES, Scratch, Update,
-    rows::{PiecesMut, RowsMut, for_ranges},
+    disjoint::Disjoint,
+    rows::{RowsMut, for_ranges},
     simd::{self, Kernel, Simd},
 };
 
@@ -46,7 +47,7 @@ impl ConvexUpsample {
             let shares = SHARES * line;
             scratch.with_shared(n * h * shares, |kept| {
                 let kept = &mut kept[..n * h * shares];
-                let to = PiecesMut::new(kept);
+                let to = Disjoint::new(kept);
                 for_ranges(n * h, read, |range| {
                     scratch.with(gathered, |work| {
                         for row in range {

@@ -10,7 +10,8 @@ use std::ops::Range;
 
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES, Scratch,
-    rows::{PiecesMut, for_ranges},
+    disjoint::Disjoint,
+    rows::for_ranges,
     simd::{self, Kernel, Simd},
 };
 
@@ -69,12 +70,12 @@ impl ConvexUpsample {
     fn write(&self, isa: Isa, flow: Blocks<'_>, logits: Blocks<'_>, form: Form, out: &mut [f32], scratch: &Scratch) {
         self.check(flow, logits);
         let Extent { n, h, w } = self.from;
-        let out = PiecesMut::new(out);
+        let out = Disjoint::new(out);
         // Sixteen of each component for every column of a fine row.
         let work = Lines::len(w) + Gathered::len(logits) + 2 * self.factor * LANES;
         for_ranges(n * h, w * LANES * (logits.planes.len() + 1), |range| {
             scratch.with(work, |work| {
-                simd::run(isa, Forward { upsample: self, flow: flow.planes[0], logits, range, work, form, out: &out });
+                simd::run(isa, Forward { upsample: self, flow: flow.planes[0], logits, range, work, form, out });
             });
         });
     }
@@ -88,17 +89,17 @@ enum Form {
 }
 
 /// Some rows of the coarse flow.
-struct Forward<'a, 'b> {
+struct Forward<'a> {
     upsample: &'a ConvexUpsample,
     flow: &'a [f32],
     logits: Blocks<'a>,
     range: Range<usize>,
     work: &'a mut [f32],
     form: Form,
-    out: &'a PiecesMut<'b>,
+    out: Disjoint<'a>,
 }
 
-impl Kernel for Forward<'_, '_> {
+impl Kernel for Forward<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
@@ -117,9 +118,7 @@ impl Kernel for Forward<'_, '_> {
             let mut to = unsafe {
                 match self.form {
                     Form::Blocks => [self.out.piece(row * piece * LANES, piece * LANES), &mut []],
-                    Form::Planar => {
-                        [0, 1].map(|c| self.out.piece((image * 2 + c) * h * piece + y * piece, piece) as &mut [f32])
-                    }
+                    Form::Planar => [0, 1].map(|c| self.out.piece((image * 2 + c) * h * piece + y * piece, piece)),
                 }
             };
             for first in (0..w).step_by(LANES) {

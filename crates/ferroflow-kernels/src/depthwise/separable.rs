@@ -9,12 +9,12 @@ use crate::{
         Activation, ConvKind, ConvShape, Layer,
         bf16::{LEAST_OUTPUTS, Points},
         direct::{
-            Output,
             runs::{Channels, Phase, Pitch},
             share,
             tile::{Finish, Source, Tile, register_tile},
         },
     },
+    disjoint::Disjoint,
     pack::{self, Pack, Pixels},
     simd::{self, Kernel, Simd},
     team,
@@ -206,8 +206,7 @@ impl SeparablePlan {
         let own = self.scratch_len() + if matches!(input, Input::Frames(_)) { self.packed_len() } else { 0 };
         assert_eq!(output.extent, extent, "output extent");
         assert_eq!(output.planes.len(), self.blocks, "output blocks");
-        assert!(output.planes.iter().all(|p| p.len() >= extent.len()), "output blocks");
-        let outputs: Vec<Output> = output.planes.iter_mut().map(|p| Output(p.as_mut_ptr())).collect();
+        let outputs = Disjoint::blocks(output);
         let strips = [extent.n, extent.h.div_ceil(self.strip[0]), extent.w.div_ceil(self.strip[1])];
         let parts = self.blocks.div_ceil(self.task_blocks);
         team::for_each(strips.iter().product::<usize>() * parts, |task| {
@@ -251,7 +250,7 @@ enum Input<'a> {
 struct Strip<'a> {
     plan: &'a SeparablePlan,
     input: Input<'a>,
-    outputs: &'a [Output],
+    outputs: &'a [Disjoint<'a>],
     n: usize,
     rows: Range<usize>,
     columns: Range<usize>,
@@ -332,7 +331,7 @@ impl Kernel for Strip<'_> {
                     let at = line_at(line).start + range.start;
                     let mut output = [std::ptr::null_mut(); 2];
                     for b in 0..blocks {
-                        output[b] = self.outputs[first + b].0.wrapping_add(at * LANES);
+                        output[b] = self.outputs[first + b].at(at * LANES);
                     }
                     let finish = Finish {
                         output: &output,

@@ -18,14 +18,15 @@ use self::{
     patch::{Copy, Span},
 };
 use super::{
-    Activation, ConvKind, ConvShape, Engine, Epilogue, Filter, Layer, Options, Problem,
-    direct::{Output, phases, places},
+    Activation, Addend, ConvKind, ConvShape, Engine, Epilogue, Filter, Layer, Options, Problem,
+    direct::phases,
     select::{Candidate, Machine},
     set_bias,
 };
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
     bf16::{Bf16, DEPTH, Multiplier, PANEL, Product, TILE, TILES},
+    disjoint::Disjoint,
     lane_map,
     simd::{self, Kernel, Simd},
     team,
@@ -259,12 +260,10 @@ impl Engine for Tiled {
 
     fn run(&self, input: Blocks<'_>, epilogue: Epilogue<'_>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
         let extent = if self.image == input.extent { output.extent } else { self.image };
-        let (outputs, addends) = places(output, &epilogue);
+        let outputs = Disjoint::blocks(output);
         let multiply = |strip: &Strip, blocks: Range<usize>, patch: &[u16]| {
-            let addends = addends.as_deref();
             let outputs = &outputs;
-            let activation = epilogue.activation;
-            simd::run(self.isa, Multiply { engine: self, strip, blocks, patch, addends, activation, outputs, extent });
+            simd::run(self.isa, Multiply { engine: self, strip, blocks, patch, epilogue, outputs, extent });
         };
         let strips = self.strips()[2];
         let (parts, groups) = (self.blocks.div_ceil(self.task_blocks), self.layout.groups());
@@ -359,7 +358,7 @@ impl Points {
         pixels: usize,
         blocks: Range<usize>,
         activation: Activation,
-        outputs: &[Output],
+        outputs: &[Disjoint<'_>],
         scratch: &mut [f32],
     ) {
         let Tiled { layout, pitch, .. } = &self.0;
@@ -372,8 +371,8 @@ impl Points {
         }
         let strip = Strip { index: 0, image: 0, first: [0; 2], rows: 0..1, columns: at };
         let extent = Extent { n: 1, h: 1, w: pixels };
-        Multiply { engine: &self.0, strip: &strip, blocks, patch, addends: None, activation, outputs, extent }
-            .run::<S>();
+        let epilogue = Epilogue { addend: Addend::Nothing, activation };
+        Multiply { engine: &self.0, strip: &strip, blocks, patch, epilogue, outputs, extent }.run::<S>();
     }
 }
 
@@ -395,9 +394,8 @@ struct Multiply<'a> {
     strip: &'a Strip,
     blocks: Range<usize>,
     patch: &'a [u16],
-    addends: Option<&'a [Output]>,
-    activation: Activation,
-    outputs: &'a [Output],
+    epilogue: Epilogue<'a>,
+    outputs: &'a [Disjoint<'a>],
     /// Of the output.
     extent: Extent,
 }
@@ -475,15 +473,15 @@ impl Multiply<'_> {
         // SAFETY: the caller's.
         unsafe {
             let bias = S::load(self.engine.bias[block * LANES..][..LANES].as_ptr());
-            let slope = S::splat(self.activation.slope());
-            let output = self.outputs[block].0.add(point);
-            let addend = self.addends.map(|a| a[block].0.add(point));
+            let slope = S::splat(self.epilogue.activation.slope());
+            let output = self.outputs[block].at(point);
+            let addend = self.epilogue.addend(block, point, output);
             for (i, sum) in sums.chunks_exact(LANES).enumerate().take(points) {
                 let mut v = S::add(S::load(sum.as_ptr()), bias);
-                if let Some(addend) = addend {
+                if self.epilogue.adds() {
                     v = S::add(v, S::load(addend.add(i * step)));
                 }
-                if self.activation != Activation::Linear {
+                if self.epilogue.activation != Activation::Linear {
                     v = S::max(v, S::mul(v, slope));
                 }
                 S::store(output.add(i * step), v);

@@ -1,9 +1,12 @@
 //! How a layer's inputs lie in bf16, the order of its sums, and the weights packed in it.
 
+use std::mem;
+
 use crate::{
     Buffer, LANES,
     bf16::{DEPTH, PANEL, TILE_LEN, round},
-    conv::{Filter, direct::Output, direct::runs::Taps},
+    conv::{Filter, direct::runs::Taps},
+    disjoint::Disjoint,
     team,
 };
 
@@ -114,7 +117,8 @@ impl Phase {
 
     /// Takes the weights.
     pub fn pack(&mut self, filter: &Filter<'_>) {
-        let to = Output(self.weights.as_mut_ptr());
+        let mut weights = mem::take(&mut self.weights);
+        let to = Disjoint::new(&mut weights);
         let phase = &*self;
         team::for_each(phase.blocks, |block| {
             let (panel, width) = phase.panel_of(block);
@@ -132,6 +136,7 @@ impl Phase {
                 }
             }
         });
+        self.weights = weights;
     }
 
     /// First block of a block's panel, and how many the panel has.

@@ -15,12 +15,13 @@ use self::{
     tile::{Finish, Source, Tile, register_tile},
 };
 use super::{
-    Activation, ConvKind, Engine, Epilogue, Filter, Options, Problem,
+    ConvKind, Engine, Epilogue, Filter, Options, Problem,
     select::{Candidate, Machine},
     set_bias,
 };
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
+    disjoint::Disjoint,
     simd::{self, Kernel, Simd},
     team,
 };
@@ -212,7 +213,7 @@ impl Engine for Direct {
         let strips = [self.image.n, self.grid[0].div_ceil(self.strip[0]), self.grid[1].div_ceil(self.strip[1])];
         let parts = self.blocks.div_ceil(self.task_blocks);
         let extent = if self.image == input.extent { output.extent } else { self.image };
-        let (outputs, addends) = places(output, &epilogue);
+        let outputs = Disjoint::blocks(output);
         let task = |task: usize| {
             let (strip, part) = (task / parts, task % parts);
             let (column, row) = (strip % strips[2], strip / strips[2] % strips[1]);
@@ -220,8 +221,7 @@ impl Engine for Direct {
                 let strip = Strip {
                     engine: self,
                     input: input.planes,
-                    residual: addends.as_deref(),
-                    activation: epilogue.activation,
+                    epilogue,
                     outputs: &outputs,
                     extent,
                     image: strip / strips[2] / strips[1],
@@ -256,39 +256,12 @@ pub(crate) fn share(size: usize, i: usize, parts: usize) -> std::ops::Range<usiz
     size * i / parts..size * (i + 1) / parts
 }
 
-/// One output block, written at different places by different threads.
-#[derive(Clone, Copy)]
-pub(crate) struct Output(pub *mut f32);
-
-// SAFETY: tasks write disjoint points or disjoint blocks.
-unsafe impl Send for Output {}
-// SAFETY: as above; the pointer itself is never changed.
-unsafe impl Sync for Output {}
-
-impl Output {
-    /// # Safety
-    /// `at` is inside the block.
-    pub(crate) unsafe fn at(&self, at: usize) -> *mut f32 {
-        // SAFETY: the caller's.
-        unsafe { self.0.add(at) }
-    }
-}
-
-/// The blocks of an output, and those that are added to them, if any are.
-pub(super) fn places(output: &mut BlocksMut<'_, '_>, epilogue: &Epilogue<'_>) -> (Vec<Output>, Option<Vec<Output>>) {
-    let outputs: Vec<Output> = output.planes.iter_mut().map(|p| Output(p.as_mut_ptr())).collect();
-    let addend = |(block, o): (usize, &Output)| epilogue.addend(block, o.0).map(|a| Output(a.cast_mut()));
-    let addends = outputs.iter().enumerate().map(addend).collect();
-    (outputs, addends)
-}
-
 /// One task: some outputs of one image, some output blocks.
 struct Strip<'a> {
     engine: &'a Direct,
     input: &'a [&'a [f32]],
-    residual: Option<&'a [Output]>,
-    activation: Activation,
-    outputs: &'a [Output],
+    epilogue: Epilogue<'a>,
+    outputs: &'a [Disjoint<'a>],
     /// Of the output.
     extent: Extent,
     image: usize,
@@ -359,10 +332,8 @@ impl Kernel for Strip<'_> {
                             let mut output = [std::ptr::null_mut(); 2];
                             let mut residual = [std::ptr::null(); 2];
                             for b in 0..blocks {
-                                output[b] = self.outputs[first + b].0.wrapping_add(point);
-                                residual[b] = self
-                                    .residual
-                                    .map_or(std::ptr::null(), |r| r[first + b].0.wrapping_add(point).cast_const());
+                                output[b] = self.outputs[first + b].at(point);
+                                residual[b] = self.epilogue.addend(first + b, point, output[b]);
                             }
                             let sum = if phase.chunks.len() > 1 {
                                 sums[(i * tiles + t) * S::TILE * S::PANEL * LANES..].as_mut_ptr()
@@ -380,10 +351,10 @@ impl Kernel for Strip<'_> {
                                 sums: sum,
                                 finish: last.then_some(Finish {
                                     output: &output,
-                                    residual: self.residual.map(|_| &residual[..]),
+                                    residual: self.epilogue.adds().then_some(&residual),
                                     bias: e.bias[first * LANES..].as_ptr(),
                                     step: e.spread * LANES,
-                                    activation: self.activation,
+                                    activation: self.epilogue.activation,
                                 }),
                             };
                             // SAFETY: the windows of the tile's points lie inside the source (`in_place`, or the copy

@@ -1,9 +1,11 @@
 //! How a layer's window lies in memory: the order of the sum, and the weights packed in it.
 
-use super::Output;
+use std::mem;
+
 use crate::{
     Buffer, Isa, LANES,
     conv::{Filter, Layer},
+    disjoint::Disjoint,
     lane_map,
     simd::{self, Kernel, Simd},
     team,
@@ -154,12 +156,14 @@ impl Phase {
     pub(in crate::conv) fn pack(&mut self, filter: &Filter<'_>, isa: Isa) {
         // Blocks together: of an adjoint layer, the weights of neighbouring outputs lie next to each other.
         const BLOCKS: usize = 4;
-        let to = Output(self.weights.as_mut_ptr());
+        let mut weights = mem::take(&mut self.weights);
+        let to = Disjoint::new(&mut weights);
         let phase = &*self;
         team::for_each(phase.blocks.div_ceil(BLOCKS), |group| {
             let blocks = group * BLOCKS..phase.blocks.min((group + 1) * BLOCKS);
             simd::run(isa, Pack { phase, filter, blocks, to });
         });
+        self.weights = weights;
     }
 }
 
@@ -168,7 +172,7 @@ struct Pack<'a> {
     phase: &'a Phase,
     filter: &'a Filter<'a>,
     blocks: std::ops::Range<usize>,
-    to: Output,
+    to: Disjoint<'a>,
 }
 
 impl Kernel for Pack<'_> {
@@ -193,7 +197,7 @@ impl Kernel for Pack<'_> {
                     }
                     for &(_, tap, k) in places {
                         let place = (first * phase.depth + k as usize * width + block - first) * LANES;
-                        S::store(to.0.add(place), S::load(taps.as_ptr().add((tap as usize - first_tap) * LANES)));
+                        S::store(to.at(place), S::load(taps.as_ptr().add((tap as usize - first_tap) * LANES)));
                     }
                 }
             }

@@ -61,7 +61,7 @@ impl Source<'_> {
 pub struct Finish<'a> {
     /// One output vector per block, and the residual's, at the tile's first point.
     pub output: &'a [*mut f32],
-    pub residual: Option<&'a [*const f32]>,
+    pub residual: Option<&'a [*const f32; 2]>,
     pub bias: *const f32,
     /// Floats between the outputs of neighbouring points.
     pub step: usize,

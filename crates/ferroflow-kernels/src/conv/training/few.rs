@@ -9,11 +9,8 @@ use super::{
 };
 use crate::{
     Blocks, Extent, Isa, LANES, Scratch,
-    conv::{
-        ConvShape, Options,
-        direct::{Output, tile::register_tile},
-        select::Machine,
-    },
+    conv::{ConvShape, Options, direct::tile::register_tile, select::Machine},
+    disjoint::Disjoint,
     gemm,
     simd::{self, Kernel, Simd},
     team,
@@ -72,7 +69,7 @@ impl WeightGradient for FewGradient {
     fn run(&self, image: Blocks<'_>, points: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch) {
         let s = &self.form.shape;
         assert!(d_weight.len() >= s.out_channels * s.in_channels * s.kernel * s.kernel, "weight gradient");
-        let target = Output(d_weight.as_mut_ptr());
+        let target = Disjoint::new(d_weight);
         let Extent { n, h, .. } = self.form.points;
         let len = n * h * self.columns() * s.out_channels;
         scratch.with_shared(len, |copy| {
@@ -100,7 +97,7 @@ struct Task<'a> {
     gradient: &'a FewGradient,
     image: Blocks<'a>,
     copy: &'a [f32],
-    target: Output,
+    target: Disjoint<'a>,
     first: usize,
     vectors: usize,
     /// `[kernel row][kernel column, from the last][output][vector][16]`
@@ -180,7 +177,7 @@ impl Task<'_> {
                     let (ky, kx, o) = (i / outputs / kernel, kernel - 1 - i / outputs % kernel, i % outputs);
                     let at = ((o * in_channels + channel as usize) * kernel + ky) * kernel + kx;
                     // SAFETY: inside the gradient, whose length was checked; the channel is this task's.
-                    unsafe { *self.target.0.add(at) += sum };
+                    unsafe { *self.target.at(at) += sum };
                 }
             }
         }

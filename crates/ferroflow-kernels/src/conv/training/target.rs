@@ -1,24 +1,16 @@
 //! A weight gradient in PyTorch's order, added to from vectors of 16 output channels.
 
-use std::marker::PhantomData;
-
-use crate::{LANES, conv::ConvShape, simd::Simd};
+use crate::{LANES, conv::ConvShape, disjoint::Disjoint, simd::Simd};
 
 /// `d_weight`, written by several threads at different places.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
-    start: *mut f32,
+    weights: Disjoint<'a>,
     /// Floats of an output channel.
     output: usize,
     /// Floats of an input channel.
     taps: usize,
-    lifetime: PhantomData<&'a mut [f32]>,
 }
-
-// SAFETY: threads add to the weights of different outputs, inputs or taps (see `Target::add`).
-unsafe impl Sync for Target<'_> {}
-// SAFETY: as above.
-unsafe impl Send for Target<'_> {}
 
 impl<'a> Target<'a> {
     /// The gradient of a (forward) layer's weights.
@@ -26,15 +18,14 @@ impl<'a> Target<'a> {
         let taps = shape.kernel * shape.kernel;
         let output = shape.in_channels * taps;
         assert!(d_weight.len() >= shape.out_channels * output, "weight gradient");
-        Self { start: d_weight.as_mut_ptr(), output, taps, lifetime: PhantomData }
+        Self { weights: Disjoint::new(d_weight), output, taps }
     }
 
     /// Adds the first `count` of `vectors`, the gradients of taps from `first` on of one input channel, a vector of the
     /// channels `outputs` each.
     ///
     /// # Safety
-    /// In a kernel; `first + count` is at most the number of taps; channels are the layer's; no other thread adds to
-    /// these.
+    /// In a kernel; `first + count` is at most the number of taps; channels are the layer's; the contract of [`Disjoint`].
     #[inline(always)]
     pub unsafe fn add<S: Simd>(
         self,
@@ -49,7 +40,7 @@ impl<'a> Target<'a> {
             S::transpose(vectors);
             for (output, &vector) in outputs.iter().zip(vectors.iter()) {
                 let Some(output) = *output else { continue };
-                let to = self.start.add(output as usize * self.output + input * self.taps + first);
+                let to = self.weights.at(output as usize * self.output + input * self.taps + first);
                 let mut values = [0.0f32; LANES];
                 S::store(values.as_mut_ptr(), vector);
                 // Whole vectors, and 3x3 taps, without a loop.

@@ -25,6 +25,7 @@ use crate::{
             target::Target,
         },
     },
+    disjoint::Disjoint,
     gemm,
     simd::{self, Kernel, Simd},
     team,
@@ -142,13 +143,10 @@ struct WinogradGradient {
 struct Shared<'a> {
     image: Blocks<'a>,
     points: Blocks<'a>,
-    v: *mut f32,
-    w: *mut f32,
-    u: *mut f32,
+    v: Disjoint<'a>,
+    w: Disjoint<'a>,
+    u: Disjoint<'a>,
 }
-
-// SAFETY: between two barriers every task writes its own tiles and blocks, or its own points and panels.
-unsafe impl Sync for Shared<'_> {}
 
 impl WinogradGradient {
     fn new(form: &Correlation, scheme: Scheme, options: Options) -> (Self, f64) {
@@ -194,7 +192,7 @@ impl WinogradGradient {
         let count = self.tiles.count();
         let chunks = count.div_ceil(memory.blocking.tiles);
         let (v, w) = staged.split_at_mut(memory.v_len());
-        let shared = Shared { image, points, v: v.as_mut_ptr(), w: w.as_mut_ptr(), u: u.as_mut_ptr() };
+        let shared = Shared { image, points, v: Disjoint::new(v), w: Disjoint::new(w), u: Disjoint::new(u) };
         let mut places = [Place::default(); MAX_TILES];
         for i in 0..chunks {
             let range = i * count / chunks..(i + 1) * count / chunks;
@@ -236,7 +234,7 @@ impl WinogradGradient {
                         step: self.scheme.input_step,
                         base: input.base,
                         places: &places[tiles.clone()],
-                        v: shared.v.add(block * memory.v_block() + tiles.start * LANES),
+                        v: shared.v.at(block * memory.v_block() + tiles.start * LANES),
                         points: &memory.inputs[phase],
                     }
                     .run(self.isa, input.points);
@@ -250,7 +248,7 @@ impl WinogradGradient {
                         extent: shared.points.extent,
                         step: self.scheme.output_step,
                         places: &places[tiles.clone()],
-                        w: shared.w.add((block * memory.blocking.tiles + tiles.start) * LANES),
+                        w: shared.w.at((block * memory.blocking.tiles + tiles.start) * LANES),
                         point_step: self.w_point(),
                     }
                     .run(self.isa, self.scheme.points, self.scheme.m);
@@ -265,21 +263,19 @@ impl WinogradGradient {
         self.each(memory.points * memory.panels.len(), |task| {
             let (point, panel) = (task / memory.panels.len(), task % memory.panels.len());
             let (first, vectors) = memory.panels[panel];
-            // SAFETY: V and W are complete; the gradient of U at this point and panel is this task's.
-            let sums = unsafe {
-                TileSums {
-                    v: shared.v.add(memory.v_point(point)),
-                    phases: memory.phases(point),
-                    phase_step: memory.v_block() * memory.blocking.blocks,
-                    block_step: memory.v_block(),
-                    channels: &memory.channels,
-                    w: shared.w.add(point * self.w_point() + first * memory.v_block()),
-                    vector_step: memory.v_block(),
-                    tiles,
-                    vectors,
-                    u: shared.u.add(memory.u(0, panel, point)),
-                    add,
-                }
+            // V and W are complete; the gradient of U at this point and panel is this task's.
+            let sums = TileSums {
+                v: shared.v.at(memory.v_point(point)),
+                phases: memory.phases(point),
+                phase_step: memory.v_block() * memory.blocking.blocks,
+                block_step: memory.v_block(),
+                channels: &memory.channels,
+                w: shared.w.at(point * self.w_point() + first * memory.v_block()),
+                vector_step: memory.v_block(),
+                tiles,
+                vectors,
+                u: shared.u.at(memory.u(0, panel, point)),
+                add,
             };
             simd::run(self.isa, sums);
         });

@@ -27,6 +27,7 @@ use self::{
 use super::{Engine, Epilogue, Filter, Options, Problem, select::Candidate, set_bias};
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, LaneMap, Scratch,
+    disjoint::Disjoint,
     simd::{self, Kernel, Simd},
     team,
 };
@@ -121,21 +122,15 @@ struct Values<'a> {
     input: Blocks<'a>,
     epilogue: Epilogue<'a>,
     extent: Extent,
-    outputs: Vec<*mut f32>,
+    outputs: Vec<Disjoint<'a>>,
 }
-
-// SAFETY: threads write the outputs of different tiles or different blocks only (see the two runs of `Winograd`).
-unsafe impl Sync for Values<'_> {}
 
 /// Working memory that threads share, each writing its own part of it.
 #[derive(Clone, Copy)]
-struct Shared {
-    v: *mut f32,
-    m: *mut f32,
+struct Shared<'a> {
+    v: Disjoint<'a>,
+    m: Disjoint<'a>,
 }
-
-// SAFETY: between two barriers every task writes its own blocks, points or tiles (see `Winograd::staged`).
-unsafe impl Sync for Shared {}
 
 impl Winograd {
     fn new(problem: &Problem, scheme: Scheme, blocking: Blocking, options: Options) -> Self {
@@ -230,6 +225,7 @@ impl Winograd {
     /// `m` is filled; nobody else writes these tiles of this vector.
     unsafe fn output(&self, values: &Values<'_>, m: *const f32, vector: usize, places: &[Place]) {
         let (phase, block) = (&self.scheme.outputs[vector / self.blocks], vector % self.blocks);
+        let addend = values.epilogue.addend(block, 0, values.outputs[block].at(0));
         // SAFETY: the planes have the extent (asserted by `ConvPlan::run`), the bias a vector per block.
         unsafe {
             OutputTransform {
@@ -238,9 +234,9 @@ impl Winograd {
                 places,
                 base: phase.base,
                 step: self.scheme.output_step,
-                output: values.outputs[block],
+                output: values.outputs[block].at(0),
                 extent: values.extent,
-                residual: values.epilogue.addend(block, values.outputs[block]),
+                residual: values.epilogue.adds().then_some(addend),
                 bias: self.bias[block * LANES..].as_ptr(),
                 slope: values.epilogue.activation.slope(),
             }
@@ -278,7 +274,7 @@ impl Winograd {
     }
 
     /// All of some tiles, by all threads together.
-    fn staged(&self, values: &Values<'_>, places: &[Place], shared: &Shared) {
+    fn staged(&self, values: &Values<'_>, places: &[Place], shared: &Shared<'_>) {
         let memory = &self.memory;
         let parts = places.len().div_ceil(STAGE_TILES);
         let part = |i: usize| i * places.len() / parts..(i + 1) * places.len() / parts;
@@ -287,14 +283,14 @@ impl Winograd {
             self.each(self.scheme.inputs.len() * blocks * parts, |task| {
                 let (phase, block, part) = (task / parts / blocks, task / parts % blocks, part(task % parts));
                 // SAFETY: each task has its own tiles, block and phase of V.
-                unsafe { self.input(values, shared.v, phase, chunk, block, part.start, &places[part]) }
+                unsafe { self.input(values, shared.v.at(0), phase, chunk, block, part.start, &places[part]) }
             });
             self.each(memory.points * memory.panels.len(), |task| {
                 let (point, panel) = (task / memory.panels.len(), task % memory.panels.len());
                 // SAFETY: each task has its own point and panel of M; V is complete.
                 unsafe {
-                    let m = shared.m.add(memory.panels[panel].0 * memory.m_vector());
-                    self.product(shared.v, m, chunk, panel, point, places.len());
+                    let m = shared.m.at(memory.panels[panel].0 * memory.m_vector());
+                    self.product(shared.v.at(0), m, chunk, panel, point, places.len());
                 }
             });
         }
@@ -302,7 +298,7 @@ impl Winograd {
             let (vector, part) = (task / parts, part(task % parts));
             // SAFETY: each task has its own tiles and vector; M is complete.
             unsafe {
-                let m = shared.m.add(vector * memory.m_vector() + part.start * memory.m_tile());
+                let m = shared.m.at(vector * memory.m_vector() + part.start * memory.m_tile());
                 self.output(values, m, vector, &places[part]);
             }
         });
@@ -325,8 +321,7 @@ impl Engine for Winograd {
     }
 
     fn run(&self, input: Blocks<'_>, epilogue: Epilogue<'_>, output: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
-        let outputs = output.planes.iter_mut().map(|plane| plane.as_mut_ptr()).collect();
-        let values = Values { input, epilogue, extent: output.extent, outputs };
+        let values = Values { input, epilogue, extent: output.extent, outputs: Disjoint::blocks(output) };
         let count = self.tiles.count();
         let chunks = count.div_ceil(self.memory.blocking.tiles);
         let range = |i: usize| i * count / chunks..(i + 1) * count / chunks;
@@ -339,7 +334,7 @@ impl Engine for Winograd {
         if self.memory.blocking.staged {
             scratch.with_shared(len, |memory| {
                 let (v, m) = memory.split_at_mut(self.memory.v_len());
-                let shared = Shared { v: v.as_mut_ptr(), m: m.as_mut_ptr() };
+                let shared = Shared { v: Disjoint::new(v), m: Disjoint::new(m) };
                 let mut buffer = [Place::default(); MAX_TILES];
                 for i in 0..chunks {
                     let len = places(i, &mut buffer);

@@ -4,6 +4,7 @@ use super::{memory::Memory, scheme::Scheme};
 use crate::{
     Isa, LANES,
     conv::Filter,
+    disjoint::Disjoint,
     simd::{self, Kernel, Simd},
     team,
 };
@@ -19,9 +20,9 @@ pub fn transform(
     isa: Isa,
 ) {
     assert!(u.len() >= memory.u_len);
-    let u = Target(u.as_mut_ptr());
+    let u = Disjoint::new(u);
     team::for_each(memory.vectors, |vector| {
-        simd::run(isa, Vector { filter, lanes, blocks, scheme, memory, u: &u, vector });
+        simd::run(isa, Vector { filter, lanes, blocks, scheme, memory, u, vector });
     });
 }
 
@@ -33,7 +34,7 @@ struct Vector<'a> {
     blocks: usize,
     scheme: &'a Scheme,
     memory: &'a Memory,
-    u: &'a Target,
+    u: Disjoint<'a>,
     vector: usize,
 }
 
@@ -161,20 +162,5 @@ unsafe fn filtered<S: Simd, const R: usize>(
                 put(y, x, sum);
             }
         }
-    }
-}
-
-/// U, written by several threads at different places.
-struct Target(*mut f32);
-
-// SAFETY: see `transform`: no two threads write the same place.
-unsafe impl Sync for Target {}
-
-impl Target {
-    /// # Safety
-    /// `at` is inside the buffer.
-    unsafe fn at(&self, at: usize) -> *mut f32 {
-        // SAFETY: the caller's.
-        unsafe { self.0.add(at) }
     }
 }

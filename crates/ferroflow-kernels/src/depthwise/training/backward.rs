@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::{
-    Chunks, SeparableGradients, SeparableTraining, SeparableWeights, Shared,
+    Chunks, SeparableGradients, SeparableTraining, SeparableWeights,
     norm::{AHEAD, Activate, Constants, GradientSums, Moments, derivative},
     pitch,
     product::{Finish, Product, WeightGradient, add_weight_gradient, pack_transposed},
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     Blocks, BlocksMut, LANES, Scratch, Update,
     conv::direct::{share, tile::register_tile},
+    disjoint::Disjoint,
     simd::{self, Kernel, Simd},
     team,
 };
@@ -108,14 +109,14 @@ impl SeparableTraining {
         let panels = blocks[0].div_ceil(panel);
         let parts = if threads > 1 { (2 * threads).div_ceil(chunks.groups).min(panels) } else { 1 };
         let packed = blocks[0] * output.depth() * LANES;
-        let dz = Shared(dz.as_mut_ptr());
+        let dz = Disjoint::new(dz);
         let wanted = !gradient.is_empty();
         scratch.with_shared(packed + chunks.groups * square, |shared| {
             let (packed, grouped) = shared.split_at_mut(packed);
             let grouped = &mut grouped[..chunks.groups * square];
             pack_transposed(self.isa, weights.pointwise, input, output, panel, packed);
             let packed = &*packed;
-            let sums = Shared(grouped.as_mut_ptr());
+            let sums = Disjoint::new(&mut *grouped);
             let task = |task: usize| {
                 let (group, part) = (task / parts, share(panels, task % parts, parts));
                 let part = part.start * panel..blocks[0].min(part.end * panel);
@@ -131,7 +132,7 @@ impl SeparableTraining {
                         pitch,
                         buffer,
                         dz,
-                        sums: wanted.then(|| sums.offset(group * square)),
+                        sums: wanted.then_some((sums, group * square)),
                     };
                     simd::run(self.isa, group)
                 })
@@ -165,9 +166,9 @@ struct Group<'a> {
     /// 1x1 convolution's output.
     pitch: usize,
     buffer: &'a mut [f32],
-    dz: Shared,
-    /// The group's weight gradient, if it is wanted.
-    sums: Option<Shared>,
+    dz: Disjoint<'a>,
+    /// The weight gradients of all groups and where the group's begins, if it is wanted.
+    sums: Option<(Disjoint<'a>, usize)>,
 }
 
 impl Kernel for Group<'_> {
@@ -180,10 +181,12 @@ impl Kernel for Group<'_> {
         let output_blocks = this.output_blocks();
         let (activations, d_outputs) = self.buffer.split_at_mut(part.len() * pitch);
         let row = output_blocks * LANES;
-        let sums = self.sums.map(|sums| sums.offset(part.start * LANES * row).0);
-        if let Some(sums) = sums {
-            // SAFETY: these rows of the group's sums belong to this task.
-            unsafe { std::slice::from_raw_parts_mut(sums, part.len() * LANES * row).fill(0.0) };
+        // SAFETY: these rows of the group's sums belong to this task.
+        let mut sums = self
+            .sums
+            .map(|(sums, group)| unsafe { sums.piece(group + part.start * LANES * row, part.len() * LANES * row) });
+        if let Some(sums) = &mut sums {
+            sums.fill(0.0);
         }
         let per_group = chunks.count / chunks.groups;
         let mut moments = Vec::with_capacity(per_group);
@@ -206,7 +209,7 @@ impl Kernel for Group<'_> {
                 let to = &mut activations[i * pitch..][..floats.len()];
                 Activate { x, constants: activated.block(block), slope: activated.slope, to, stream: false }.run::<S>();
             }
-            if let Some(sums) = sums {
+            if let Some(sums) = &mut sums {
                 let weight_gradient = WeightGradient {
                     input: activations.as_ptr(),
                     depths,
@@ -214,7 +217,7 @@ impl Kernel for Group<'_> {
                     output_blocks,
                     pitches: [pitch; 2],
                     points: points.len(),
-                    sums,
+                    sums: sums.as_mut_ptr(),
                 };
                 // SAFETY: inside a kernel; the buffer holds the points of all blocks; the sums as above.
                 unsafe { weight_gradient.run::<S>() };
@@ -232,7 +235,7 @@ impl Kernel for Group<'_> {
                 activations: activations.as_ptr(),
                 pitch,
                 block: this,
-                dz: self.dz.0,
+                dz: self.dz.at(0),
                 start: points.start,
                 first: part.start,
                 sums: vec![[[0.0; LANES]; 2]; part.len()],

@@ -1,9 +1,9 @@
 //! Forward: depthwise with its sums; per chunk norm, LeakyReLU, 1x1 with its sums; norm and LeakyReLU.
 
-use std::ops::Range;
+use std::{mem, ops::Range};
 
 use super::{
-    Chunks, SeparableTraining, SeparableWeights, Shared,
+    Chunks, SeparableTraining, SeparableWeights,
     norm::{Activate, Moments},
     pitch,
     product::{Finish, Product, pack},
@@ -16,6 +16,7 @@ use crate::{
         direct::{share, tile::register_tile},
     },
     depthwise::{Band, Depthwise, Filters},
+    disjoint::Disjoint,
     rows::for_pieces,
     simd::{self, Kernel, Simd},
     team,
@@ -104,9 +105,10 @@ impl SeparableTraining {
         let panels = blocks.div_ceil(panel);
         let parts = if threads > 1 { (4 * threads).div_ceil(chunks.count).min(panels) } else { 1 };
         let pitch = pitch(chunks.longest * LANES);
-        let to = Shared(self.saved[1].buffer.as_mut_ptr());
+        let mut saved = mem::take(&mut self.saved[1].buffer);
+        let to = Disjoint::new(&mut saved);
         let this = &*self;
-        scratch.with_shared(blocks * depth * LANES, |packed| {
+        let moments = scratch.with_shared(blocks * depth * LANES, |packed| {
             pack(this.isa, weights.pointwise, input, output, panel, packed);
             let packed = &*packed;
             let task = |task: usize| {
@@ -119,7 +121,9 @@ impl SeparableTraining {
             };
             let sums: Vec<_> = team::map(0..chunks.count * parts, task).collect();
             sums.chunks(parts).map(<[_]>::concat).collect()
-        })
+        });
+        self.saved[1].buffer = saved;
+        moments
     }
 }
 
@@ -169,7 +173,7 @@ struct Chunk<'a> {
     pitch: usize,
     buffer: &'a mut [f32],
     /// The buffer of `saved[1]`.
-    to: Shared,
+    to: Disjoint<'a>,
 }
 
 impl Kernel for Chunk<'_> {
@@ -195,9 +199,9 @@ impl Kernel for Chunk<'_> {
             blocks: blocks.clone(),
         };
         let mut store = Store {
-            to: to.0.wrapping_add(floats.start),
+            to: to.at(floats.start),
             pitch: this.saved[1].pitch,
-            stream: streams(this.saved[1].buffer.len()),
+            stream: streams(to.len()),
             first: blocks.start,
             origins: vec![[0.0; LANES]; blocks.len()],
             sums: vec![[[0.0; LANES]; 2]; blocks.len()],

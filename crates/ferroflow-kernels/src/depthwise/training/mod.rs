@@ -219,19 +219,3 @@ impl Chunks {
         Self { count, groups, longest: points.div_ceil(count) }
     }
 }
-
-/// Memory that tasks share, each writing its own part.
-#[derive(Clone, Copy)]
-struct Shared(*mut f32);
-
-impl Shared {
-    /// The same, this many floats further.
-    fn offset(self, floats: usize) -> Self {
-        Self(self.0.wrapping_add(floats))
-    }
-}
-
-// SAFETY: only reached through `unsafe` code, which keeps the parts of different tasks apart.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
