@@ -91,7 +91,7 @@ impl Estimator {
 /// # Errors
 /// See [`OpenError`].
 pub fn from_file<S: AsRef<str>>(path: &Path, network: Option<&str>, options: &[S]) -> Result<Opened, OpenError> {
-    let given = pairs(options)?;
+    let given = Model::options_from(options)?;
     let asked = network.map(Model::named).transpose()?;
     let mut opened = weights::open(path, asked.as_ref().map(|model| (model.name, &given)))
         .map_err(|source| OpenError::File { path: path.into(), source: source.into() })?;
@@ -117,17 +117,7 @@ pub fn builtin<S: AsRef<str>>(network: Option<&str>, options: &[S]) -> Result<Op
     };
     let Some(found) = found else { return Ok(None) };
     let stored = store::read_from(found.bytes).map_err(|source| OpenError::Builtin { name: found.name, source })?;
-    with_options(stored, pairs(options)?, "the program").map(Some)
-}
-
-/// Options of the form `key=value`.
-fn pairs<S: AsRef<str>>(options: &[S]) -> Result<BTreeMap<String, String>, ModelError> {
-    let pair = |option: &S| {
-        let text = option.as_ref();
-        let (key, value) = text.split_once('=').ok_or_else(|| ModelError::NotAnOption { text: text.into() })?;
-        Ok((key.trim().to_string(), value.trim().to_string()))
-    };
-    options.iter().map(pair).collect()
+    with_options(stored, Model::options_from(options)?, "the program").map(Some)
 }
 
 /// Sets options of stored weights' network: those that leave its parameters as they are. `holder` is for messages.

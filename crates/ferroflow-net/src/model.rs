@@ -122,13 +122,19 @@ impl Model {
 
     /// The network of this name with options of the form `key=value`, as typed.
     pub fn parse<S: AsRef<str>>(name: &str, options: impl IntoIterator<Item = S>) -> Result<Self, ModelError> {
-        let mut parsed = BTreeMap::new();
-        for option in options {
+        Self::with_options(name, &Self::options_from(options)?)
+    }
+
+    /// Options of the form `key=value`, as typed; of two with one key the last counts.
+    pub fn options_from<S: AsRef<str>>(
+        options: impl IntoIterator<Item = S>,
+    ) -> Result<BTreeMap<String, String>, ModelError> {
+        let pair = |option: S| {
             let text = option.as_ref();
             let (key, value) = text.split_once('=').ok_or_else(|| ModelError::NotAnOption { text: text.into() })?;
-            parsed.insert(key.trim().to_string(), value.trim().to_string());
-        }
-        Self::with_options(name, &parsed)
+            Ok((key.trim().to_string(), value.trim().to_string()))
+        };
+        options.into_iter().map(pair).collect()
     }
 
     /// The names of all networks, without aliases.

@@ -208,11 +208,7 @@ fn show(args: &Show, session: &mut Session) -> anyhow::Result<()> {
 
 fn import_checkpoint(args: Import, session: &mut Session) -> anyhow::Result<()> {
     weight_file(&args.output)?;
-    let mut options = std::collections::BTreeMap::new();
-    for option in &args.options {
-        let Some((key, value)) = option.split_once('=') else { usage!("`{option}` is not an option: write key=value") };
-        options.insert(key.trim().to_string(), value.trim().to_string());
-    }
+    let options = Model::options_from(&args.options)?;
     session.files.reads(&args.file);
     session.files.plan(&args.output, "the weights")?;
     session.files.prepare()?;

@@ -9,7 +9,7 @@ use std::{
 
 use ferroflow_core::{
     Frame,
-    io::{FormatError, IoError},
+    io::{FormatError, IoError, MAX_SIDE},
 };
 use image::{
     AnimationDecoder, ImageDecoder, ImageResult, Limits,
@@ -91,6 +91,9 @@ fn open(path: &Path) -> Result<Option<Pictures>, SequenceError> {
 fn limits() -> Limits {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_BYTES);
+    // As for single images: a file of 200 bytes may claim a canvas of millions of rows.
+    limits.max_image_width = Some(MAX_SIDE as u32);
+    limits.max_image_height = Some(MAX_SIDE as u32);
     limits
 }
 
@@ -163,10 +166,15 @@ mod tests {
             .concat();
         let webp = [b"RIFF", &(body.len() as u32 + 4).to_le_bytes()[..], b"WEBP", &body].concat();
         let path = dir.path().join("a.webp");
-        std::fs::write(&path, webp).unwrap();
+        std::fs::write(&path, &webp).unwrap();
         let read =
             |path: &Path| -> Vec<u8> { animation(path).unwrap().unwrap().map(|f| f.unwrap().frame.rgb()[0]).collect() };
         assert_eq!(read(&path), [10, 20]);
+        // A canvas of millions of rows (found by fuzzing): in the header, after RIFF's and the chunk's own.
+        let mut tall = webp;
+        tall[27..30].copy_from_slice(&[2, 0, 98]);
+        std::fs::write(&path, tall).unwrap();
+        assert!(animation(&path).is_err());
 
         let path = dir.path().join("a.png");
         let mut encoder = png::Encoder::new(File::create(&path).unwrap(), 8, 6);

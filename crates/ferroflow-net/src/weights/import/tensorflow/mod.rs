@@ -4,7 +4,7 @@
 //! Both styles of names are read: those of graph variables (`pwcnet/featpyr/conv1a/kernel`) and those of objects
 //! (`feature_model/_convs/0/0/kernel/.ATTRIBUTES/VARIABLE_VALUE`, with the suffix taken off).
 
-mod crc32c;
+mod checksum;
 mod table;
 
 use std::fs::File;
@@ -222,7 +222,7 @@ fn entry_bytes(entry: &Entry, shards: &mut [(impl Read + Seek, u64)]) -> Result<
     };
     let bytes = file.seek(SeekFrom::Start(offset)).and_then(|_| read_bytes(file, size));
     let bytes = bytes.map_err(|e| format!("cannot be read: {e}"))?;
-    if crc32c::masked(&bytes) != entry.crc32c {
+    if checksum::masked(&bytes) != entry.crc32c {
         return Err("does not match its checksum".to_string());
     }
     Ok(bytes)
@@ -240,7 +240,7 @@ pub(super) fn bundle_sample(tensors: &[(&str, &[i64], &[u8])]) -> (Vec<u8>, Vec<
             shard: 0,
             offset: data.len() as i64,
             size: bytes.len() as i64,
-            crc32c: crc32c::masked(bytes),
+            crc32c: checksum::masked(bytes),
             slices: Vec::new(),
         };
         pairs.push((name.to_string(), entry.encode_to_vec()));

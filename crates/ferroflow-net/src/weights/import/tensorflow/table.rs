@@ -5,7 +5,7 @@
 //! block's values are handles of the data blocks.
 
 use super::super::{Format, ImportError};
-use super::crc32c;
+use super::checksum;
 
 /// Last eight bytes of every table.
 pub(super) const MAGIC: u64 = 0xdb47_7524_8b80_fb57;
@@ -62,7 +62,7 @@ fn block(file: &[u8], handle: &mut &[u8], unread: &mut usize) -> Result<Vec<Pair
     let whole = whole.ok_or_else(|| damaged("a block of the index lies outside the file"))?;
     *unread = unread.checked_sub(whole.len()).ok_or_else(|| damaged("the blocks of the index overlap"))?;
     let (checked, crc) = whole.split_at(whole.len() - 4);
-    if crc32c::masked(checked).to_le_bytes() != crc {
+    if checksum::masked(checked).to_le_bytes() != crc {
         return Err(damaged("a block of the index does not match its checksum"));
     }
     let (&compression, contents) = checked.split_last().ok_or_else(|| damaged("an empty block"))?;
@@ -133,7 +133,7 @@ fn put(file: &mut Vec<u8>, entries: &[(&[u8], &[u8])]) -> Vec<u8> {
     file.extend([0, 0, 0, 0, 1, 0, 0, 0]); // one restart, at 0
     let size = file.len() - at;
     file.push(0);
-    let crc = crc32c::masked(&file[at..]);
+    let crc = checksum::masked(&file[at..]);
     file.extend(crc.to_le_bytes());
     assert!(at < 1 << 14 && size < 1 << 14);
     [at, size].iter().flat_map(|&n| [n as u8 | 0x80, (n >> 7) as u8]).collect()
