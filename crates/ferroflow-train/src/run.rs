@@ -317,7 +317,9 @@ impl Run {
                         evaluated = Some((step, scores));
                     }
                     // Weights that diverged: the loop itself decides when to stop.
-                    Err(error @ ValidationError::NotFinite(_)) => watch(Event::Warning(error.to_string())),
+                    Err(error @ (ValidationError::NotFinite(_) | ValidationError::BeyondSense(_))) => {
+                        watch(Event::Warning(error.to_string()))
+                    }
                     Err(error) => return Err(error.into()),
                 }
             }

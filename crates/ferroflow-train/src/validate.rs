@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ferroflow_core::{
     Frame,
     io::{FormatError, frame},
+    metrics::MetricError,
     viz::{self, Colours, Normalisation, Scaler},
 };
 use ferroflow_data::{Sample, Source};
@@ -78,6 +79,9 @@ pub enum ValidationError {
     /// Flow that is not finite.
     #[error("no evaluation: {0}")]
     NotFinite(EstimateError),
+    /// Flow of 1e9 px and more, everywhere.
+    #[error("no evaluation: {0}; the run has diverged: lower lr, clip the gradients (clip), or begin with a warmup")]
+    BeyondSense(EvaluateError),
 }
 
 impl Validation {
@@ -116,6 +120,9 @@ impl Validation {
             .map_err(|error| match error {
                 EvaluateError::Estimate { source: source @ EstimateError::NotFinite { .. }, .. } => {
                     ValidationError::NotFinite(source)
+                }
+                error @ EvaluateError::Nothing { source: MetricError::NothingScored { unanswered: 1.. }, .. } => {
+                    ValidationError::BeyondSense(error)
                 }
                 other => other.into(),
             })?;

@@ -332,6 +332,18 @@ fn a_run_stops_when_no_step_can_be_taken_any_more() {
 }
 
 #[test]
+fn a_run_that_diverges_says_so_and_is_never_the_best() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, lr) in [("far", "lr=1e4"), ("beyond", "lr=1e30")] {
+        let out = folder.path().join(name);
+        let run = Run::new(recipe(&[lr, "clip=0", "ema=0", "weight_decay=0", "max_skipped=100"]), &out).unwrap();
+        let (outcome, warnings) = train_until(&run, &cpu(), u64::MAX).unwrap();
+        assert!(warnings.iter().any(|text| text.contains("diverged")), "{name}: {warnings:?}");
+        assert!(outcome.best.is_none() && !out.join("weights/best.safetensors").exists(), "{name}");
+    }
+}
+
+#[test]
 fn a_dynamic_loss_scale_gives_way_before_the_run_does() {
     let folder = tempfile::tempdir().unwrap();
     let changes = ["validate=", "loss_scale=dynamic", "max_skipped=1"];
