@@ -6,15 +6,15 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ferroflow_kernels::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch, Update,
-    batch_norm::{batch_norm, batch_norm_gradient},
+    batch_norm::{BatchNormGradient, batch_norm},
     conv::Activation,
-    convex_upsample::ConvexUpsample,
-    correlation::Correlation,
+    convex_upsample::{ConvexUpsample, ConvexUpsampleGradient},
+    correlation::{Correlation, CorrelationGradient},
     elementwise::activation_gradient,
     layout::to_blocks,
     pack::{Pixels, Source, pack_narrow},
     resize::{Resize, Sampling},
-    warp::{AtInteger, Axes, Border, warp, warp_gradient},
+    warp::{AtInteger, Axes, Border, WarpGradient, warp},
 };
 
 /// A value of smooth numbers in -1..1.
@@ -78,7 +78,8 @@ fn correlation_gradient(c: &mut Criterion) {
                     write(&mut d, extent, |d| {
                         let d = Some((Update::Overwrite, d));
                         let (d1, d2) = if first { (d, None) } else { (None, d) };
-                        plan.gradient(Isa::detect(), features, g, d1, d2, &mut work, &scratch);
+                        let gradient = CorrelationGradient { plan: &plan, features, g };
+                        gradient.run(Isa::detect(), d1, d2, &mut work, &scratch);
                     });
                 });
             });
@@ -122,10 +123,14 @@ fn warp_gradients(c: &mut Criterion) {
                         write(&mut d_flow, extent, |d_flow| {
                             let d_image = (which == "both").then_some((Update::Overwrite, d_image));
                             let d_flow = Some((Update::Overwrite, d_flow));
-                            let (border, rule) = (Border::ZerosMasked(0.9999), AtInteger::Right);
+                            let (border, at_integer) = (Border::ZerosMasked(0.9999), AtInteger::Right);
                             let (image, flow, g) = (blocks(&image), blocks(&flow), blocks(&g));
-                            let isa = Isa::detect();
-                            warp_gradient(isa, image, flow, axes, border, rule, g, d_image, d_flow, &scratch);
+                            WarpGradient { image, flow, axes, border, at_integer, g }.run(
+                                Isa::detect(),
+                                d_image,
+                                d_flow,
+                                &scratch,
+                            );
                         });
                     });
                 });
@@ -153,7 +158,13 @@ fn passes(c: &mut Criterion) {
     c.bench_function("batch norm/gradient 64x112x256", |b| {
         b.iter(|| {
             write(&mut d, extent, |d| {
-                batch_norm_gradient(isa, x, &statistics, &scale, &shift, leaky, d, &mut d_scale, &mut d_shift);
+                let (statistics, scale, shift) = (&statistics, &scale[..], &shift[..]);
+                BatchNormGradient { x, statistics, scale, shift, activation: leaky }.run(
+                    isa,
+                    d,
+                    &mut d_scale,
+                    &mut d_shift,
+                );
             });
         });
     });
@@ -201,6 +212,18 @@ fn convex_upsampling(c: &mut Criterion) {
         let (flow, logits, g) = (read(&flow), read(&logits), read(&g));
         let (flow, logits) = (Blocks { extent: from, planes: &flow }, Blocks { extent: from, planes: &logits });
         let g = Blocks { extent: to, planes: &g };
+        let gradient = ConvexUpsampleGradient { upsample: &upsample, flow, logits, g };
+        group.bench_function(BenchmarkId::new("gradient to both", factor), |b| {
+            b.iter(|| {
+                write(&mut d_flow, from, |d_flow| {
+                    write(&mut d_logits, from, |d_logits| {
+                        let (d_flow, d_logits) =
+                            (Some((Update::Overwrite, d_flow)), Some((Update::Overwrite, d_logits)));
+                        gradient.run(isa, d_flow, d_logits, &scratch);
+                    });
+                });
+            });
+        });
         group.bench_function(BenchmarkId::new("planar", factor), |b| {
             b.iter(|| upsample.run_flow(isa, flow, logits, black_box(&mut planar), &scratch));
         });
@@ -210,14 +233,14 @@ fn convex_upsampling(c: &mut Criterion) {
         group.bench_function(BenchmarkId::new("gradient to the flow", factor), |b| {
             b.iter(|| {
                 write(&mut d_flow, from, |d| {
-                    upsample.gradient(isa, flow, logits, g, Some((Update::Overwrite, d)), None, &scratch);
+                    gradient.run(isa, Some((Update::Overwrite, d)), None, &scratch);
                 });
             });
         });
         group.bench_function(BenchmarkId::new("gradient to the logits", factor), |b| {
             b.iter(|| {
                 write(&mut d_logits, from, |d| {
-                    upsample.gradient(isa, flow, logits, g, None, Some((Update::Overwrite, d)), &scratch);
+                    gradient.run(isa, None, Some((Update::Overwrite, d)), &scratch);
                 });
             });
         });

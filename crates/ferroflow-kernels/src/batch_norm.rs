@@ -151,47 +151,53 @@ impl<S: Simd> Loaded<S> {
     }
 }
 
-/// Gradients of [`batch_norm`] with what it returned. `d` holds the gradient of the result and receives that of `x`;
-/// `d_scale` and `d_shift` are written.
-#[allow(clippy::too_many_arguments)]
-pub fn batch_norm_gradient(
-    isa: Isa,
-    x: Blocks<'_>,
-    statistics: &Statistics,
-    scale: &[f32],
-    shift: &[f32],
-    activation: Activation,
-    d: &mut BlocksMut<'_, '_>,
-    d_scale: &mut [f32],
-    d_shift: &mut [f32],
-) {
-    assert_eq!((x.extent, x.planes.len()), (d.extent, d.planes.len()), "extent");
-    let lanes: Vec<Lanes> = (0..x.planes.len()).map(|b| statistics.lanes(b, scale, shift, activation)).collect();
-    let (len, count) = (x.extent.len(), (x.extent.len() / LANES) as f64);
-    // Sums of g and of g * (x - mean).
-    let gradients = &*d.planes;
-    let sums = in_pieces(lanes.len(), len, |block, range| {
-        let (g, x, lanes) = (&gradients[block][range.clone()], &x.planes[block][range], &lanes[block]);
-        simd::run(isa, OfGradient { x, g, lanes })
-    });
-    for (block, [of_g, products]) in sums.iter().enumerate() {
-        for lane in 0..LANES {
-            let i = block * LANES + lane;
-            d_shift[i] = of_g[lane] as f32;
-            d_scale[i] = (products[lane] * f64::from(statistics.inverse_deviation[i])) as f32;
-        }
-    }
-    let image = x.extent.h * x.extent.w * LANES;
-    for_pixels(d, |block, n, first, d| {
-        let x = &x.planes[block][n * image + first * LANES..][..d.len()];
-        let [of_g, products] = &sums[block];
-        let mean_g = std::array::from_fn(|lane| (of_g[lane] / count) as f32);
-        let slope = std::array::from_fn(|lane| {
-            let inverse = f64::from(statistics.inverse_deviation[block * LANES + lane]);
-            (products[lane] / count * inverse * inverse) as f32
+/// What [`batch_norm`] was given and returned, for its gradient.
+#[derive(Clone, Copy)]
+pub struct BatchNormGradient<'a> {
+    /// The value that was normalised.
+    pub x: Blocks<'a>,
+    /// What the forward pass returned.
+    pub statistics: &'a Statistics,
+    /// One factor for each lane.
+    pub scale: &'a [f32],
+    /// One summand for each lane.
+    pub shift: &'a [f32],
+    /// Applied last.
+    pub activation: Activation,
+}
+
+impl BatchNormGradient<'_> {
+    /// `d` holds the gradient of the result and receives that of `x`; `d_scale` and `d_shift` are written.
+    pub fn run(self, isa: Isa, d: &mut BlocksMut<'_, '_>, d_scale: &mut [f32], d_shift: &mut [f32]) {
+        let Self { x, statistics, scale, shift, activation } = self;
+        assert_eq!((x.extent, x.planes.len()), (d.extent, d.planes.len()), "extent");
+        let lanes: Vec<Lanes> = (0..x.planes.len()).map(|b| statistics.lanes(b, scale, shift, activation)).collect();
+        let (len, count) = (x.extent.len(), (x.extent.len() / LANES) as f64);
+        // Sums of g and of g * (x - mean).
+        let gradients = &*d.planes;
+        let sums = in_pieces(lanes.len(), len, |block, range| {
+            let (g, x, lanes) = (&gradients[block][range.clone()], &x.planes[block][range], &lanes[block]);
+            simd::run(isa, OfGradient { x, g, lanes })
         });
-        simd::run(isa, Backward { x, lanes: &lanes[block], mean_g, slope, d });
-    });
+        for (block, [of_g, products]) in sums.iter().enumerate() {
+            for lane in 0..LANES {
+                let i = block * LANES + lane;
+                d_shift[i] = of_g[lane] as f32;
+                d_scale[i] = (products[lane] * f64::from(statistics.inverse_deviation[i])) as f32;
+            }
+        }
+        let image = x.extent.h * x.extent.w * LANES;
+        for_pixels(d, |block, n, first, d| {
+            let x = &x.planes[block][n * image + first * LANES..][..d.len()];
+            let [of_g, products] = &sums[block];
+            let mean_g = std::array::from_fn(|lane| (of_g[lane] / count) as f32);
+            let slope = std::array::from_fn(|lane| {
+                let inverse = f64::from(statistics.inverse_deviation[block * LANES + lane]);
+                (products[lane] / count * inverse * inverse) as f32
+            });
+            simd::run(isa, Backward { x, lanes: &lanes[block], mean_g, slope, d });
+        });
+    }
 }
 
 struct OfGradient<'a> {
@@ -321,13 +327,9 @@ mod tests {
                     let (mut d, mut parameters) = (g.copy(), Value::zeroed(channels, small));
                     let (mut d_scale, mut d_shift) = (vec![f32::NAN; lanes], vec![f32::NAN; lanes]);
                     d.write(|d| {
-                        batch_norm_gradient(
+                        let (x, statistics) = (x.blocks(), &statistics);
+                        BatchNormGradient { x, statistics, scale: &scale, shift: &shift, activation }.run(
                             isa,
-                            x.blocks(),
-                            &statistics,
-                            &scale,
-                            &shift,
-                            activation,
                             d,
                             &mut d_scale,
                             &mut d_shift,

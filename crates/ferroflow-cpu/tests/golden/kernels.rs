@@ -4,12 +4,12 @@
 use ferroflow_kernels::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch, Update,
     conv::Activation,
-    correlation::Correlation,
+    correlation::{Correlation, CorrelationGradient},
     elementwise::activation_gradient,
     layout::{from_blocks, to_blocks},
     norm::{channel_norm, channel_norm_gradient, moments, moments_gradient, standardise_gradient},
     resize::{Resize, Sampling},
-    warp::{AtInteger, Axes, Border, warp_gradient},
+    warp::{AtInteger, Axes, Border, WarpGradient},
 };
 use ferroflow_net::weights::formula::Stream;
 
@@ -79,7 +79,8 @@ impl File {
                             let (d_image, d_flow) =
                                 (Some((Update::Overwrite, d_image)), Some((Update::Overwrite, d_flow)));
                             let (isa, scratch) = (Isa::detect(), Scratch::new());
-                            warp_gradient(isa, image, flow, axes, border, at_integer, g, d_image, d_flow, &scratch);
+                            WarpGradient { image, flow, axes, border, at_integer, g }
+                                .run(isa, d_image, d_flow, &scratch);
                         });
                     });
                 });
@@ -113,7 +114,8 @@ impl File {
                     d1.write(|d1| {
                         d2.write(|d2| {
                             let (d1, d2) = (Some((Update::Overwrite, d1)), Some((Update::Overwrite, d2)));
-                            plan.gradient(isa, [f1, f2], g, d1, d2, &mut work, &scratch);
+                            CorrelationGradient { plan: &plan, features: [f1, f2], g }
+                                .run(isa, d1, d2, &mut work, &scratch);
                         });
                     });
                 });

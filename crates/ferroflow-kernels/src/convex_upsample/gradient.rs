@@ -1,5 +1,5 @@
-//! Gradients of convex upsampling to its flow and to its logits. Both compute the weights again: keeping them would cost
-//! as much memory as the logits, and more time than nine exponentials.
+//! Gradients of convex upsampling to its flow and to its logits. The weights are computed again, once for both: keeping them
+//! would cost as much memory as the logits, and more time than nine exponentials.
 
 use std::ops::Range;
 
@@ -11,58 +11,60 @@ use crate::{
     simd::{self, Kernel, Simd},
 };
 
-impl ConvexUpsample {
-    /// Gradients of [`ConvexUpsample::run`] to the flow and to the logits, where wanted, from `g`, that of its result. The
-    /// flow's is written to the lanes that the flow was read from.
-    #[allow(clippy::too_many_arguments)]
-    pub fn gradient(
-        &self,
+/// What a [`ConvexUpsample`] was given, and the gradient of its result.
+#[derive(Clone, Copy)]
+pub struct ConvexUpsampleGradient<'a> {
+    /// The upsampling.
+    pub upsample: &'a ConvexUpsample,
+    /// The coarse flow.
+    pub flow: Blocks<'a>,
+    /// The logits of the weights.
+    pub logits: Blocks<'a>,
+    /// The gradient of the fine flow.
+    pub g: Blocks<'a>,
+}
+
+impl ConvexUpsampleGradient<'_> {
+    /// The gradients to the flow and to the logits, where wanted. The flow's is written to the lanes that the flow was read
+    /// from.
+    pub fn run(
+        self,
         isa: Isa,
-        flow: Blocks<'_>,
-        logits: Blocks<'_>,
-        g: Blocks<'_>,
         d_flow: Option<(Update, &mut BlocksMut<'_, '_>)>,
         d_logits: Option<(Update, &mut BlocksMut<'_, '_>)>,
         scratch: &Scratch,
     ) {
-        self.check(flow, logits);
-        assert_eq!((g.extent, g.planes.len()), (self.to(), 1), "gradient");
+        let Self { upsample, flow, logits, g } = self;
+        upsample.check(flow, logits);
+        assert_eq!((g.extent, g.planes.len()), (upsample.to(), 1), "gradient");
         assert!(g.planes[0].len() >= g.extent.len(), "gradient");
-        let (upsample, Extent { n, h, w }) = (self, self.from);
-        let (gathered, read) = (Gathered::len(logits), w * LANES * (logits.planes.len() + self.factor * self.factor));
-        if let Some((update, d)) = d_logits {
-            assert_eq!((d.extent, d.planes.len()), (self.from, logits.planes.len()), "extent");
-            let d = &RowsMut::new(d);
+        if d_flow.is_none() && d_logits.is_none() {
+            return;
+        }
+        let Extent { n, h, w } = upsample.from;
+        let d_logits = d_logits.map(|(update, d)| {
+            assert_eq!((d.extent, d.planes.len()), (upsample.from, logits.planes.len()), "extent");
+            (update, RowsMut::new(d))
+        });
+        let (line, work) = (Lines::line(w), Lines::len(w) + Gathered::len(logits));
+        let shares = if d_flow.is_some() { SHARES * line } else { 0 };
+        let read = w * LANES * (logits.planes.len() + upsample.factor * upsample.factor);
+        scratch.with_shared(n * h * shares, |kept| {
+            let kept = &mut kept[..n * h * shares];
+            let shared = Disjoint::new(&mut *kept);
             for_ranges(n * h, 2 * read, |range| {
-                scratch.with(Lines::len(w) + gathered, |work| {
-                    let (flow, g) = (flow.planes[0], g.planes[0]);
-                    simd::run(isa, ToLogits { upsample, flow, logits, g, range, work, update, d });
+                scratch.with(work, |work| {
+                    simd::run(isa, Weigh { gradient: self, range, work, d: d_logits.as_ref(), shares: shared });
                 });
             });
-        }
-        if let Some((update, d)) = d_flow {
-            assert_eq!(d.extent, self.from, "extent");
-            let d = &RowsMut::new(d);
-            let line = Lines::line(w);
-            let shares = SHARES * line;
-            scratch.with_shared(n * h * shares, |kept| {
-                let kept = &mut kept[..n * h * shares];
-                let to = Disjoint::new(kept);
-                for_ranges(n * h, read, |range| {
-                    scratch.with(gathered, |work| {
-                        for row in range {
-                            // SAFETY: each row is visited once.
-                            let to = unsafe { to.piece(row * shares, shares) };
-                            simd::run(isa, ToShares { upsample, logits, g: g.planes[0], row, work, line, to });
-                        }
-                    });
-                });
-                let kept = &*kept;
+            if let Some((update, d)) = d_flow {
+                assert_eq!(d.extent, upsample.from, "extent");
+                let (d, kept) = (&RowsMut::new(d), &*kept);
                 for_ranges(n * h, (SHARES + LANES) * w, |range| {
                     simd::run(isa, ToFlow { upsample, kept, line, range, update, d });
                 });
-            });
-        }
+            }
+        });
     }
 }
 
@@ -95,109 +97,94 @@ unsafe fn reaching<S: Simd>(
     }
 }
 
-/// With softmax's weights w and `p = sum_c g_c flow_c` for every neighbour: `w * (p - sum w p)`, for some rows.
-struct ToLogits<'a, 'b> {
-    upsample: &'a ConvexUpsample,
-    flow: &'a [f32],
-    logits: Blocks<'a>,
-    g: &'a [f32],
+/// Computes softmax's weights w of some rows once more, for both gradients.
+///
+/// The logits' is `w * (p - sum w p)`, where `p = sum_c g_c flow_c` for every neighbour. For the flow's, every coarse pixel
+/// keeps `sum_s w_k g_c` over its fine pixels s: `[row][c][k][line]`, one zero before each line and zeros behind.
+struct Weigh<'a, 'b> {
+    gradient: ConvexUpsampleGradient<'a>,
     range: Range<usize>,
     work: &'a mut [f32],
-    update: Update,
-    d: &'a RowsMut<'b>,
+    /// The logits' gradient, if it is wanted.
+    d: Option<&'a (Update, RowsMut<'b>)>,
+    /// Empty if the flow's is not wanted.
+    shares: Disjoint<'a>,
 }
 
-impl Kernel for ToLogits<'_, '_> {
+impl Kernel for Weigh<'_, '_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let ConvexUpsample { from: Extent { h, w, .. }, factor, .. } = *self.upsample;
-        let (count_s, channels) = (factor * factor, self.upsample.logits());
-        let (lines, gathered) = self.work.split_at_mut(Lines::len(w));
-        let gathered = &mut gathered[..Gathered::len(self.logits)];
-        let (mut lines, mut logits) = (Lines::new(lines, w), Gathered::new(gathered));
-        for row in self.range {
-            lines.hold(self.upsample, self.flow, row);
+        let Self { gradient: ConvexUpsampleGradient { upsample, flow, logits, g }, range, work, d, shares } = self;
+        let ConvexUpsample { from: Extent { h, w, .. }, factor, .. } = *upsample;
+        let (count_s, channels) = (factor * factor, upsample.logits());
+        let (lines, gathered) = work.split_at_mut(Lines::len(w));
+        let gathered = &mut gathered[..Gathered::len(logits)];
+        let (mut lines, mut gathered) = (Lines::new(lines, w), Gathered::new(gathered));
+        let line = Lines::line(w);
+        for row in range {
+            if d.is_some() {
+                lines.hold(upsample, flow.planes[0], row);
+            }
+            let shares: &mut [f32] = if shares.len() == 0 {
+                &mut []
+            } else {
+                // SAFETY: each row is visited once.
+                unsafe { shares.piece(row * SHARES * line, SHARES * line) }
+            };
+            for line in shares.chunks_exact_mut(line) {
+                line[0] = 0.0;
+                line[w + 1..].fill(0.0);
+            }
             for first in (0..w).step_by(LANES) {
                 let count = LANES.min(w - first);
                 // SAFETY: called through `simd::run`; every slice below is of 16 floats.
                 unsafe {
-                    logits.load::<S>(self.logits, row * w + first, count);
+                    gathered.load::<S>(logits, row * w + first, count);
+                    let mut sums = [[S::zero(); NEIGHBOURS]; 2];
                     for s in 0..count_s {
-                        let (weights, sum) = logits.exponentials::<S>(count_s, s);
-                        let g = reaching::<S>(self.upsample, self.g, row, first, count, s);
+                        let (mut weights, sum) = gathered.exponentials::<S>(count_s, s);
+                        let g = reaching::<S>(upsample, g.planes[0], row, first, count, s);
                         let share = S::div(S::splat(1.0), sum);
+                        for weight in &mut weights {
+                            *weight = S::mul(*weight, share);
+                        }
+                        for c in 0..2 {
+                            for k in 0..NEIGHBOURS {
+                                sums[c][k] = S::fma(weights[k], g[c], sums[c][k]);
+                            }
+                        }
+                        if d.is_none() {
+                            continue;
+                        }
                         let (mut products, mut mean) = ([S::zero(); NEIGHBOURS], S::zero());
                         for k in 0..NEIGHBOURS {
                             let u = S::mul(g[0], lines.neighbour::<S>(k, 0, first));
                             products[k] = S::fma(g[1], lines.neighbour::<S>(k, 1, first), u);
                             mean = S::fma(weights[k], products[k], mean);
                         }
-                        let mean = S::mul(mean, share);
                         for k in 0..NEIGHBOURS {
-                            let d = S::mul(S::mul(weights[k], share), S::sub(products[k], mean));
+                            let d = S::mul(weights[k], S::sub(products[k], mean));
                             // The logits of this fine pixel are not read again.
-                            S::store(logits.values[(k * count_s + s) * LANES..][..LANES].as_mut_ptr(), d);
+                            S::store(gathered.values[(k * count_s + s) * LANES..][..LANES].as_mut_ptr(), d);
                         }
                     }
+                    for (line, sum) in shares.chunks_exact_mut(line).zip(sums.into_iter().flatten()) {
+                        S::store(line[1 + first..][..LANES].as_mut_ptr(), sum);
+                    }
+                    let Some((update, d)) = d else { continue };
                     // What lies in the padding of the logits is no gradient.
-                    logits.values[channels * LANES..].fill(0.0);
-                    for (block, from) in logits.values.chunks_exact(LANES * LANES).enumerate() {
+                    gathered.values[channels * LANES..].fill(0.0);
+                    for (block, from) in gathered.values.chunks_exact(LANES * LANES).enumerate() {
                         let mut rows = [S::zero(); LANES];
                         for (row, v) in rows.iter_mut().zip(from.chunks_exact(LANES)) {
                             *row = S::load(v.as_ptr());
                         }
                         S::transpose(&mut rows);
                         // Each row is visited once.
-                        let d = &mut self.d.row(block, row / h, row % h)[first * LANES..][..count * LANES];
-                        put::<S>(d, rows, self.update);
+                        let d = &mut d.row(block, row / h, row % h)[first * LANES..][..count * LANES];
+                        put::<S>(d, rows, *update);
                     }
-                }
-            }
-        }
-    }
-}
-
-/// `sum_s w_k g_c` over the fine pixels s of every coarse pixel of a row: `[c][k][line]`, one zero before each line and
-/// zeros behind.
-struct ToShares<'a> {
-    upsample: &'a ConvexUpsample,
-    logits: Blocks<'a>,
-    g: &'a [f32],
-    row: usize,
-    work: &'a mut [f32],
-    line: usize,
-    to: &'a mut [f32],
-}
-
-impl Kernel for ToShares<'_> {
-    type Output = ();
-    #[inline(always)]
-    fn run<S: Simd>(self) {
-        let ConvexUpsample { from: Extent { w, .. }, factor, .. } = *self.upsample;
-        let mut logits = Gathered::new(&mut self.work[..Gathered::len(self.logits)]);
-        for line in self.to.chunks_exact_mut(self.line) {
-            line[0] = 0.0;
-            line[w + 1..].fill(0.0);
-        }
-        for first in (0..w).step_by(LANES) {
-            let count = LANES.min(w - first);
-            // SAFETY: called through `simd::run`; every slice below is of 16 floats.
-            unsafe {
-                logits.load::<S>(self.logits, self.row * w + first, count);
-                let mut sums = [[S::zero(); NEIGHBOURS]; 2];
-                for s in 0..factor * factor {
-                    let (weights, sum) = logits.exponentials::<S>(factor * factor, s);
-                    let g = reaching::<S>(self.upsample, self.g, self.row, first, count, s);
-                    for (sums, g) in sums.iter_mut().zip(g) {
-                        let g = S::div(g, sum);
-                        for k in 0..NEIGHBOURS {
-                            sums[k] = S::fma(weights[k], g, sums[k]);
-                        }
-                    }
-                }
-                for (line, sum) in self.to.chunks_exact_mut(self.line).zip(sums.into_iter().flatten()) {
-                    S::store(line[1 + first..][..LANES].as_mut_ptr(), sum);
                 }
             }
         }
@@ -310,7 +297,8 @@ mod tests {
                     let run = |d_flow: Option<(Update, &mut BlocksMut<'_, '_>)>,
                                d_logits: Option<(Update, &mut BlocksMut<'_, '_>)>| {
                         let (flow, logits, g) = (flow.blocks(), logits.blocks(), g.blocks());
-                        upsample.gradient(isa, flow, logits, g, d_flow, d_logits, &scratch);
+                        ConvexUpsampleGradient { upsample: &upsample, flow, logits, g }
+                            .run(isa, d_flow, d_logits, &scratch);
                     };
                     let d_flow = both_updates(7, from, |update, d| run(Some((update, d)), None));
                     // Sums of up to 9 * 64 terms, each of up to 8.
@@ -320,6 +308,11 @@ mod tests {
                     });
                     let d_logits = both_updates(upsample.logits(), from, |update, d| run(None, Some((update, d))));
                     d_logits.assert_close(1e-5, |c, n, y, x| want_logits[c * pixels + at(n, y, x)] as f32);
+                    let mut both = [Value::zeroed(7, from), Value::zeroed(upsample.logits(), from)];
+                    let [a, b] = &mut both;
+                    a.write(|a| b.write(|b| run(Some((Update::Overwrite, a)), Some((Update::Overwrite, b)))));
+                    both[0].assert_close(0.0, |c, n, y, x| d_flow.at(c, n, y, x));
+                    both[1].assert_close(0.0, |c, n, y, x| d_logits.at(c, n, y, x));
                 }
             }
         }

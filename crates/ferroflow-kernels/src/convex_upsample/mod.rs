@@ -6,6 +6,8 @@
 
 mod gradient;
 
+pub use gradient::ConvexUpsampleGradient;
+
 use std::ops::Range;
 
 use crate::{

@@ -21,7 +21,7 @@ const BLOCKS: usize = 3;
 const STEPS: usize = 3;
 
 impl Correlation {
-    /// Floats of working memory that [`Self::gradient`] needs.
+    /// Floats of working memory that [`CorrelationGradient::run`] needs.
     pub fn gradient_work_len(&self) -> usize {
         // The last tile may read past the last row, for pixels that are not there.
         self.of_gradient().feature_len() + PIXELS
@@ -31,59 +31,70 @@ impl Correlation {
     fn of_gradient(&self) -> Self {
         Self { channels: self.displacements(), ..*self }
     }
+}
 
-    /// Gradients to the first and the second feature, where wanted, from `g`, the gradient of the cost volume before
-    /// its activation ([`crate::elementwise::activation_gradient`] carries it there).
-    #[allow(clippy::too_many_arguments)]
-    pub fn gradient(
-        &self,
+/// What a [`Correlation`] was given, and the gradient of its result.
+#[derive(Clone, Copy)]
+pub struct CorrelationGradient<'a> {
+    /// The correlation.
+    pub plan: &'a Correlation,
+    /// The first and the second feature.
+    pub features: [Blocks<'a>; 2],
+    /// The gradient of the cost volume before its activation ([`crate::elementwise::activation_gradient`] carries it
+    /// there).
+    pub g: Blocks<'a>,
+}
+
+impl CorrelationGradient<'_> {
+    /// The gradients to the first and the second feature, where wanted.
+    pub fn run(
+        self,
         isa: Isa,
-        features: [Blocks<'_>; 2],
-        g: Blocks<'_>,
         first: Option<(Update, &mut BlocksMut<'_, '_>)>,
         second: Option<(Update, &mut BlocksMut<'_, '_>)>,
         work: &mut [f32],
         scratch: &Scratch,
     ) {
-        assert!(features.iter().all(|f| f.extent == self.extent) && g.extent == self.extent, "extent");
-        assert_eq!(g.planes.len(), self.displacements().div_ceil(LANES), "blocks");
-        if self.extent.is_empty() {
+        let Self { plan, features, g } = self;
+        assert!(features.iter().all(|f| f.extent == plan.extent) && g.extent == plan.extent, "extent");
+        assert_eq!(g.planes.len(), plan.displacements().div_ceil(LANES), "blocks");
+        if plan.extent.is_empty() {
             return;
         }
-        let laid = &mut work[..self.gradient_work_len()];
-        let plan = self.of_gradient();
-        plan.lay_out(isa, g, self.radius, &mut laid[..plan.feature_len()]);
-        if let Some((update, d)) = first {
-            self.spread(isa, features[1], laid, false, update, d, scratch);
+        let laid = &mut work[..plan.gradient_work_len()];
+        let of_gradient = plan.of_gradient();
+        of_gradient.lay_out(isa, g, plan.radius, &mut laid[..of_gradient.feature_len()]);
+        if let Some(wanted) = first {
+            self.spread(isa, laid, false, wanted, scratch);
         }
-        if let Some((update, d)) = second {
-            self.spread(isa, features[0], laid, true, update, d, scratch);
+        if let Some(wanted) = second {
+            self.spread(isa, laid, true, wanted, scratch);
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
+    /// The gradient to one feature: the first, or the second where `mirrored`.
     fn spread(
-        &self,
+        self,
         isa: Isa,
-        feature: Blocks<'_>,
         laid: &[f32],
         mirrored: bool,
-        update: Update,
-        d: &mut BlocksMut<'_, '_>,
+        (update, d): (Update, &mut BlocksMut<'_, '_>),
         scratch: &Scratch,
     ) {
-        assert_eq!(d.extent, self.extent, "extent");
+        let Self { plan, features: [first, second], .. } = self;
+        let feature = if mirrored { first } else { second };
+        assert_eq!(d.extent, plan.extent, "extent");
         assert_eq!(
             (feature.planes.len(), d.planes.len()),
-            (self.channels.div_ceil(LANES), feature.planes.len()),
+            (plan.channels.div_ceil(LANES), feature.planes.len()),
             "blocks"
         );
-        assert!(feature.planes.iter().all(|p| p.len() >= self.extent.len()), "blocks");
+        assert!(feature.planes.iter().all(|p| p.len() >= plan.extent.len()), "blocks");
         let rows = RowsMut::new(d);
-        let work = self.extent.w * self.channels * (self.displacements() / 8).max(1);
-        for_ranges(self.extent.n * self.extent.h, work, |range| {
-            scratch.with(BLOCKS * (PIXELS + 2 * self.radius) * LANES, |window| {
-                simd::run(isa, Spread { plan: self, feature, laid, mirrored, update, rows: &rows, range, window });
+        let work = plan.extent.w * plan.channels * (plan.displacements() / 8).max(1);
+        for_ranges(plan.extent.n * plan.extent.h, work, |range| {
+            scratch.with(BLOCKS * (PIXELS + 2 * plan.radius) * LANES, |window| {
+                simd::run(isa, Spread { plan, feature, laid, mirrored, update, rows: &rows, range, window });
             });
         });
     }
@@ -312,7 +323,8 @@ mod tests {
                     let mut wanted = [Some((update, d)), None];
                     wanted.rotate_right(which);
                     let [first, second] = wanted;
-                    plan.gradient(isa, blocks, g.blocks(), first, second, &mut work, &scratch);
+                    CorrelationGradient { plan: &plan, features: blocks, g: g.blocks() }
+                        .run(isa, first, second, &mut work, &scratch);
                 };
                 let first = both_updates(channels, extent, |update, d| run(0, update, d));
                 first.assert_close(5e-6, |c, n, y, x| formula(&features[1], 1, c, n, y, x));
@@ -329,7 +341,8 @@ mod tests {
                 both.write(|a| {
                     again.write(|b| {
                         let (a, b) = (Some((Update::Overwrite, a)), Some((Update::Overwrite, b)));
-                        plan.gradient(isa, blocks, g.blocks(), a, b, &mut work, &scratch);
+                        CorrelationGradient { plan: &plan, features: blocks, g: g.blocks() }
+                            .run(isa, a, b, &mut work, &scratch);
                     });
                 });
                 let forward = out.dot(&g);

@@ -7,7 +7,7 @@ use crate::{
     Bf16, Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
     conv::{
         Activation, ConvKind, ConvShape, Layer,
-        bf16::{LEAST_OUTPUTS, Points},
+        bf16::{LEAST_OUTPUTS, Points, PointsOf},
         direct::{
             runs::{Channels, Phase, Pitch},
             share,
@@ -311,12 +311,15 @@ impl Kernel for Strip<'_> {
             Product::Bf16(product) => {
                 for line in 0..lines {
                     let plane = |block: usize| &middle[block * plan.pitch + line * points * LANES..][..points * LANES];
-                    let pixels = extent.n * extent.h * extent.w;
-                    let blocks = self.blocks.clone();
+                    let part = PointsOf {
+                        at: line_at(line),
+                        pixels: extent.n * extent.h * extent.w,
+                        blocks: self.blocks.clone(),
+                        activation: plan.activation,
+                        outputs: self.outputs,
+                    };
                     // SAFETY: inside a kernel; `run` checked the output, and no other task has these points and blocks.
-                    unsafe {
-                        product.run::<S>(plane, line_at(line), pixels, blocks, plan.activation, self.outputs, work);
-                    }
+                    unsafe { product.run::<S>(plane, part, work) };
                 }
                 return;
             }

@@ -81,7 +81,6 @@ impl Kernel for NormGradient<'_> {
 
 /// Gradients of [`super::standardise`], where wanted, to the value and to the moments (lanes 0 and 1 of a pixel per
 /// image).
-#[allow(clippy::too_many_arguments)]
 pub fn standardise_gradient(
     isa: Isa,
     x: Blocks<'_>,

@@ -90,66 +90,74 @@ impl Border {
 /// Floats that keep one pixel's neighbours: four pixels (as bits) and four weights.
 const KEPT: usize = 8;
 
-/// Gradients of [`super::warp`] to the image and to the flow, where wanted, from `g`, that of its result. The flow's is
-/// written to the lanes that `axes` names.
-#[allow(clippy::too_many_arguments)]
-pub fn warp_gradient(
-    isa: Isa,
-    image: Blocks<'_>,
-    flow: Blocks<'_>,
-    axes: Axes,
-    border: Border,
-    at_integer: AtInteger,
-    g: Blocks<'_>,
-    d_image: Option<(Update, &mut BlocksMut<'_, '_>)>,
-    d_flow: Option<(Update, &mut BlocksMut<'_, '_>)>,
-    scratch: &Scratch,
-) {
-    let extent = image.extent;
-    assert_eq!((flow.extent, g.extent, g.planes.len()), (extent, extent, image.planes.len()), "extent");
-    assert!(image.planes.iter().chain(g.planes).chain(flow.planes).all(|p| p.len() >= extent.len()), "blocks");
-    super::check(extent, axes);
-    if extent.is_empty() {
-        return;
-    }
-    let Extent { n, h, w } = extent;
-    let (update, rows) = match d_flow {
-        Some((update, d)) => {
-            assert_eq!(d.extent, extent, "extent");
-            (update, Some(RowsMut::new(d)))
+/// What [`super::warp`] was given, and the gradient of its result.
+#[derive(Clone, Copy)]
+pub struct WarpGradient<'a> {
+    /// The image that was sampled.
+    pub image: Blocks<'a>,
+    /// The flow that it was sampled along.
+    pub flow: Blocks<'a>,
+    /// Where in the flow its components are.
+    pub axes: Axes,
+    /// What lies outside the image.
+    pub border: Border,
+    /// The derivative where a coordinate is an integer.
+    pub at_integer: AtInteger,
+    /// The gradient of the result.
+    pub g: Blocks<'a>,
+}
+
+impl WarpGradient<'_> {
+    /// The gradients to the image and to the flow, where wanted. The flow's is written to the lanes that `axes` names.
+    pub fn run(
+        self,
+        isa: Isa,
+        d_image: Option<(Update, &mut BlocksMut<'_, '_>)>,
+        d_flow: Option<(Update, &mut BlocksMut<'_, '_>)>,
+        scratch: &Scratch,
+    ) {
+        let Self { image, flow, axes, g, .. } = self;
+        let extent = image.extent;
+        assert_eq!((flow.extent, g.extent, g.planes.len()), (extent, extent, image.planes.len()), "extent");
+        assert!(image.planes.iter().chain(g.planes).chain(flow.planes).all(|p| p.len() >= extent.len()), "blocks");
+        super::check(extent, axes);
+        if extent.is_empty() {
+            return;
         }
-        None => (Update::Overwrite, None),
-    };
-    scratch.with_shared(n * h * w * KEPT, |kept| {
-        let kept = &mut kept[..n * h * w * KEPT];
-        let few = (4096 / (w * image.planes.len())).max(1);
-        team::for_chunks_mut(kept, few * w * KEPT, |i, kept| {
-            for (row, kept) in (i * few..).zip(kept.chunks_mut(w * KEPT)) {
-                // SAFETY: each row is visited once.
-                let d = rows.as_ref().map(|rows| unsafe { rows.row(0, row / h, row % h) });
-                simd::run(isa, Row { image, flow: flow.planes[0], axes, border, at_integer, g, row, kept, update, d });
+        let Extent { n, h, w } = extent;
+        let (update, rows) = match d_flow {
+            Some((update, d)) => {
+                assert_eq!(d.extent, extent, "extent");
+                (update, Some(RowsMut::new(d)))
             }
+            None => (Update::Overwrite, None),
+        };
+        scratch.with_shared(n * h * w * KEPT, |kept| {
+            let kept = &mut kept[..n * h * w * KEPT];
+            let few = (4096 / (w * image.planes.len())).max(1);
+            team::for_chunks_mut(kept, few * w * KEPT, |i, kept| {
+                for (row, kept) in (i * few..).zip(kept.chunks_mut(w * KEPT)) {
+                    // SAFETY: each row is visited once.
+                    let d = rows.as_ref().map(|rows| unsafe { rows.row(0, row / h, row % h) });
+                    simd::run(isa, Row { warp: self, row, kept, update, d });
+                }
+            });
+            let Some((update, d)) = d_image else { return };
+            assert_eq!((d.extent, d.planes.len()), (extent, image.planes.len()), "extent");
+            // Neighbours of any row may meet: a thread takes a whole image of one block, in the order of its pixels.
+            for_pieces(d, h * w, |block, n, _, d| {
+                if update == Update::Overwrite {
+                    d.fill(0.0);
+                }
+                let g = &g.planes[block][n * h * w * LANES..][..h * w * LANES];
+                simd::run(isa, Scatter { g, kept: &kept[n * h * w * KEPT..][..h * w * KEPT], d });
+            });
         });
-        let Some((update, d)) = d_image else { return };
-        assert_eq!((d.extent, d.planes.len()), (extent, image.planes.len()), "extent");
-        // Neighbours of any row may meet: a thread takes a whole image of one block, in the order of its pixels.
-        for_pieces(d, h * w, |block, n, _, d| {
-            if update == Update::Overwrite {
-                d.fill(0.0);
-            }
-            let g = &g.planes[block][n * h * w * LANES..][..h * w * LANES];
-            simd::run(isa, Scatter { g, kept: &kept[n * h * w * KEPT..][..h * w * KEPT], d });
-        });
-    });
+    }
 }
 
 struct Row<'a> {
-    image: Blocks<'a>,
-    flow: &'a [f32],
-    axes: Axes,
-    border: Border,
-    at_integer: AtInteger,
-    g: Blocks<'a>,
+    warp: WarpGradient<'a>,
     row: usize,
     kept: &'a mut [f32],
     update: Update,
@@ -163,18 +171,18 @@ impl Kernel for Row<'_> {
     fn run<S: Simd>(mut self) {
         // As in the forward pass, a short run of pixels at a time.
         const RUN: usize = 64;
-        let Axes { x_lane, y_lane, scale } = self.axes;
-        let Extent { h, w, .. } = self.image.extent;
+        let WarpGradient { image, flow, axes: Axes { x_lane, y_lane, scale }, border, at_integer, g } = self.warp;
+        let Extent { h, w, .. } = image.extent;
         let y = self.row % h;
         let mut slopes = [Slopes::default(); RUN];
         for first in (0..w).step_by(RUN) {
             let count = RUN.min(w - first);
             let pixels = (self.row * w + first) * LANES..(self.row * w + first + count) * LANES;
             let kept = self.kept[first * KEPT..].chunks_exact_mut(KEPT);
-            let flow = self.flow[pixels.clone()].chunks_exact(LANES);
+            let flow = flow.planes[0][pixels.clone()].chunks_exact(LANES);
             for (x, ((flow, slopes), kept)) in flow.zip(&mut slopes).zip(kept).enumerate() {
                 let (y, x) = (y as f32 + flow[y_lane] * scale, (first + x) as f32 + flow[x_lane] * scale);
-                *slopes = self.border.slopes(y, x, h, w, self.at_integer);
+                *slopes = border.slopes(y, x, h, w, at_integer);
                 kept[..4].copy_from_slice(&slopes.at.map(f32::from_bits));
                 kept[4..].copy_from_slice(&slopes.weight);
             }
@@ -182,7 +190,7 @@ impl Kernel for Row<'_> {
             // SAFETY: called through `simd::run`; every neighbour is a pixel of the image.
             unsafe {
                 let mut sums = [[S::zero(); 2]; RUN];
-                for (plane, g) in self.image.planes.iter().zip(self.g.planes) {
+                for (plane, g) in image.planes.iter().zip(g.planes) {
                     let image = &plane[self.row / h * h * w * LANES..][..h * w * LANES];
                     for ((g, s), sums) in g[pixels.clone()].chunks_exact(LANES).zip(&slopes).zip(&mut sums) {
                         let (mut right, mut down) = (S::zero(), S::zero());
@@ -264,7 +272,8 @@ mod tests {
                                    d_flow: Option<(Update, &mut BlocksMut<'_, '_>)>| {
                             let (image, flow, g) = (image.blocks(), flow.blocks(), g.blocks());
                             let at_integer = AtInteger::Right;
-                            warp_gradient(isa, image, flow, axes, border, at_integer, g, d_image, d_flow, &scratch);
+                            WarpGradient { image, flow, axes, border, at_integer, g }
+                                .run(isa, d_image, d_flow, &scratch);
                         };
                         let d_image = both_updates(channels, extent, |update, d| run(Some((update, d)), None));
                         let d_flow = both_updates(2, extent, |update, d| run(None, Some((update, d))));
@@ -332,7 +341,7 @@ mod tests {
             let (mut d, axes) = (Value::zeroed(2, extent), Axes { x_lane: 0, y_lane: 1, scale: 1.0 });
             d.write(|d| {
                 let (image, flow, g, d) = (image.blocks(), flow.blocks(), ones.blocks(), Some((Update::Overwrite, d)));
-                warp_gradient(Isa::detect(), image, flow, axes, border, at_integer, g, None, d, &Scratch::new());
+                WarpGradient { image, flow, axes, border, at_integer, g }.run(Isa::detect(), None, d, &Scratch::new());
             });
             [0, 1, 2, 3].map(|x| d.at(0, 0, 0, x))
         };
@@ -364,8 +373,12 @@ mod tests {
                 b.write(|b| {
                     let (image, flow, g) = (image.blocks(), flow.blocks(), image.blocks());
                     let (a, b) = (Some((Update::Overwrite, a)), Some((Update::Overwrite, b)));
-                    let (isa, rule) = (Isa::detect(), AtInteger::Right);
-                    warp_gradient(isa, image, flow, axes, border, rule, g, a, b, &Scratch::new());
+                    WarpGradient { image, flow, axes, border, at_integer: AtInteger::Right, g }.run(
+                        Isa::detect(),
+                        a,
+                        b,
+                        &Scratch::new(),
+                    );
                 });
             });
             assert!(b.at(0, 0, 1, 3).is_finite());

@@ -2,7 +2,7 @@
 
 mod gradient;
 
-pub use gradient::{AtInteger, warp_gradient};
+pub use gradient::{AtInteger, WarpGradient};
 
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES,

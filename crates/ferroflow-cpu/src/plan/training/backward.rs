@@ -1,9 +1,12 @@
 //! The gradient of each step.
 
-use ferroflow_kernels::{Blocks, BlocksMut, Buffer, Isa, Scratch, Update, conv::Activation, elementwise, norm, warp};
+use ferroflow_kernels::{
+    Blocks, BlocksMut, Buffer, Isa, Scratch, Update, conv::Activation, convex_upsample::ConvexUpsampleGradient,
+    correlation::CorrelationGradient, elementwise, norm, warp::WarpGradient,
+};
 use ferroflow_net::training::Gradients;
 
-use super::gradients::ValueGradients;
+use super::gradients::{Target, ValueGradients};
 use super::layer::{At, Layer};
 use crate::plan::step::{Kernel, Step, slices};
 use crate::plan::value::Value;
@@ -80,8 +83,18 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
     elementwise::activation_gradient(isa, y, activation, d);
     let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();
     let d = Blocks { extent: d.extent, planes: &planes };
+    // What computes something for both of its inputs does that once, unless they lie in the same buffers.
+    let pair = Pair { kernel: &step.kernel, inputs: &inputs, d };
+    let both = match &step.kernel {
+        Kernel::Correlation(_) | Kernel::Warp { .. } | Kernel::ConvexUpsample(_) => {
+            gradients.with_both([&step.inputs[0], &step.inputs[1]], |first, second| {
+                pair.run(isa, first, second, &mut work, scratch);
+            })
+        }
+        _ => false,
+    };
     for (i, input) in step.inputs.iter().enumerate() {
-        if !gradients.wants(input) {
+        if both || !gradients.wants(input) {
             continue;
         }
         gradients.with(input, |update, to| match &step.kernel {
@@ -102,23 +115,11 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
                 let (first, second) = only(i, update, to);
                 norm::standardise_gradient(isa, inputs[0], inputs[1], *epsilon, d, first, second);
             }
-            Kernel::Correlation(plan) => {
-                let features = [inputs[0], inputs[1]];
+            Kernel::Correlation(_) | Kernel::Warp { .. } | Kernel::ConvexUpsample(_) => {
                 let (first, second) = only(i, update, to);
-                let work = work.get_or_insert_default();
-                work.grow(plan.gradient_work_len());
-                plan.gradient(isa, features, d, first, second, work, scratch);
-            }
-            Kernel::Warp { axes, border, at_integer } => {
-                let (image, flow) = only(i, update, to);
-                let (axes, border, rule) = (*axes, *border, *at_integer);
-                warp::warp_gradient(isa, inputs[0], inputs[1], axes, border, rule, d, image, flow, scratch);
+                pair.run(isa, first, second, &mut work, scratch);
             }
             Kernel::Resize { resize, scale } => resize.gradient().run(isa, d, scale, update, to, scratch),
-            Kernel::ConvexUpsample(upsample) => {
-                let (flow, logits) = only(i, update, to);
-                upsample.gradient(isa, inputs[0], inputs[1], d, flow, logits, scratch);
-            }
             // They read frames, or nothing.
             Kernel::Pack(_)
             | Kernel::PackNarrow(_)
@@ -142,7 +143,42 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
     }
 }
 
-type Target<'a, 'b, 'c> = Option<(Update, &'a mut BlocksMut<'b, 'c>)>;
+/// A step whose gradients to its two inputs have something in common.
+struct Pair<'a> {
+    kernel: &'a Kernel,
+    inputs: &'a [Blocks<'a>],
+    d: Blocks<'a>,
+}
+
+impl Pair<'_> {
+    fn run(
+        &self,
+        isa: Isa,
+        first: Target<'_, '_, '_>,
+        second: Target<'_, '_, '_>,
+        work: &mut Option<Buffer>,
+        scratch: &Scratch,
+    ) {
+        let (inputs, g) = (self.inputs, self.d);
+        match self.kernel {
+            Kernel::Correlation(plan) => {
+                let work = work.get_or_insert_default();
+                work.grow(plan.gradient_work_len());
+                let features = [inputs[0], inputs[1]];
+                CorrelationGradient { plan, features, g }.run(isa, first, second, work, scratch);
+            }
+            Kernel::Warp { axes, border, at_integer } => {
+                let (image, flow, axes, border, at_integer) = (inputs[0], inputs[1], *axes, *border, *at_integer);
+                WarpGradient { image, flow, axes, border, at_integer, g }.run(isa, first, second, scratch);
+            }
+            Kernel::ConvexUpsample(upsample) => {
+                let (flow, logits) = (inputs[0], inputs[1]);
+                ConvexUpsampleGradient { upsample, flow, logits, g }.run(isa, first, second, scratch);
+            }
+            _ => unreachable!("not a pair"),
+        }
+    }
+}
 
 /// One of two inputs to be given its gradient. One at a time, for both may lie in the same buffers.
 fn only<'a, 'b, 'c>(

@@ -4,6 +4,9 @@ use ferroflow_kernels::{BlocksMut, Buffer, LANES, Update};
 
 use super::super::value::{Plane, Value};
 
+/// A gradient that is wanted, and how.
+pub type Target<'a, 'b, 'c> = Option<(Update, &'a mut BlocksMut<'b, 'c>)>;
+
 /// One buffer for each buffer of values whose gradient somebody has begun.
 pub struct ValueGradients {
     /// Floats of each buffer of values.
@@ -45,6 +48,26 @@ impl ValueGradients {
     /// Calls `f` with the gradients of a value's planes, to be overwritten if nobody has added to any of them yet, else
     /// added to. Planes that want no gradient get a buffer that is thrown away.
     pub fn with(&mut self, value: &Value, f: impl FnOnce(Update, &mut BlocksMut<'_, '_>)) {
+        self.lend(value, |_, update, d| f(update, d));
+    }
+
+    /// The same with two values at once, and returns true; false if not both want a gradient, or if they share a buffer.
+    pub fn with_both(
+        &mut self,
+        [first, second]: [&Value; 2],
+        f: impl FnOnce(Target<'_, '_, '_>, Target<'_, '_, '_>),
+    ) -> bool {
+        let shared = first.planes.iter().any(|p| second.planes.iter().any(|q| p.buffer == q.buffer));
+        if shared || !self.wants(first) || !self.wants(second) {
+            return false;
+        }
+        self.lend(first, |gradients, update, d_first| {
+            gradients.lend(second, |_, of_second, d_second| f(Some((update, d_first)), Some((of_second, d_second))));
+        });
+        true
+    }
+
+    fn lend(&mut self, value: &Value, f: impl FnOnce(&mut Self, Update, &mut BlocksMut<'_, '_>)) {
         let whole = |plane: &Plane| plane.start == 0 && plane.len == self.lens[plane.buffer];
         let fresh = |plane: &Plane| !self.wanted[plane.buffer] || (self.held[plane.buffer].is_none() && whole(plane));
         let update = if value.planes.iter().all(fresh) { Update::Overwrite } else { Update::Add };
@@ -66,7 +89,7 @@ impl ValueGradients {
         {
             let planes = buffers.iter_mut().zip(&value.planes);
             let mut planes: Vec<&mut [f32]> = planes.map(|(b, p)| &mut b[p.start..][..p.len]).collect();
-            f(update, &mut BlocksMut { extent: value.extent, planes: &mut planes });
+            f(self, update, &mut BlocksMut { extent: value.extent, planes: &mut planes });
         }
         for (buffer, plane) in buffers.into_iter().zip(&value.planes) {
             if self.wanted[plane.buffer] {

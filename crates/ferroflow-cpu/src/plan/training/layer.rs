@@ -1,6 +1,6 @@
 //! Layers with trained parameters.
 
-use ferroflow_kernels::batch_norm::{self, Statistics};
+use ferroflow_kernels::batch_norm::{self, BatchNormGradient, Statistics};
 use ferroflow_kernels::conv::{
     Activation,
     training::{ConvTraining, bias_gradient},
@@ -156,17 +156,8 @@ impl Layer {
                 let ([scale, shift], activation) = (&layer.weights, layer.activation);
                 // One entry for each lane, of this step alone.
                 let [mut d_scale, mut d_shift] = [(); 2].map(|()| vec![0.0; d.planes.len() * LANES]);
-                batch_norm::batch_norm_gradient(
-                    isa,
-                    input,
-                    statistics,
-                    scale,
-                    shift,
-                    activation,
-                    d,
-                    &mut d_scale,
-                    &mut d_shift,
-                );
+                let gradient = BatchNormGradient { x: input, statistics, scale, shift, activation };
+                gradient.run(isa, d, &mut d_scale, &mut d_shift);
                 for (id, new) in [(layer.norm.scale, d_scale), (layer.norm.shift, d_shift)] {
                     sum.get_mut(id).iter_mut().zip(new).for_each(|(sum, new)| *sum += new);
                 }

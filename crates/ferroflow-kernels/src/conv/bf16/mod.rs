@@ -344,23 +344,13 @@ impl Points {
         self.0.weight_bytes()
     }
 
-    /// Computes some output blocks of the points `at` of `pixels`, the pixels of an output block. `plane` gives the
-    /// points of an input block.
+    /// Computes some points and blocks of an output. `plane` gives the points of an input block.
     ///
     /// # Safety
-    /// In a [`Kernel`]; the outputs hold `pixels`, of which no other thread has these points and blocks. The first block
-    /// is a multiple of [`PANEL`].
+    /// In a [`Kernel`]; the contract of [`Disjoint`] for these points and blocks.
     #[inline(always)]
-    pub unsafe fn run<'a, S: Simd>(
-        &self,
-        plane: impl Fn(usize) -> &'a [f32],
-        at: Range<usize>,
-        pixels: usize,
-        blocks: Range<usize>,
-        activation: Activation,
-        outputs: &[Disjoint<'_>],
-        scratch: &mut [f32],
-    ) {
+    pub unsafe fn run<'a, S: Simd>(&self, plane: impl Fn(usize) -> &'a [f32], part: PointsOf<'_>, scratch: &mut [f32]) {
+        let PointsOf { at, pixels, blocks, activation, outputs } = part;
         let Tiled { layout, pitch, .. } = &self.0;
         let patch = halves(scratch);
         let image = Extent { n: 1, h: 1, w: at.len() };
@@ -374,6 +364,20 @@ impl Points {
         let epilogue = Epilogue { addend: Addend::Nothing, activation };
         Multiply { engine: &self.0, strip: &strip, blocks, patch, epilogue, outputs, extent }.run::<S>();
     }
+}
+
+/// Some points and blocks of an output.
+pub(crate) struct PointsOf<'a> {
+    /// Of the pixels of a block.
+    pub at: Range<usize>,
+    /// Pixels of a block.
+    pub pixels: usize,
+    /// The first is a multiple of [`PANEL`].
+    pub blocks: Range<usize>,
+    /// Applied last.
+    pub activation: Activation,
+    /// All blocks of the output.
+    pub outputs: &'a [Disjoint<'a>],
 }
 
 /// The same memory as bf16.

@@ -125,6 +125,18 @@ struct Values<'a> {
     outputs: Vec<Disjoint<'a>>,
 }
 
+/// Some tiles of a chunk's V.
+struct PartOfV<'a> {
+    /// Input phase.
+    phase: usize,
+    /// Channel chunk, and block of it.
+    chunk: usize,
+    block: usize,
+    /// The first tile, and where all lie.
+    first: usize,
+    places: &'a [Place],
+}
+
 /// Working memory that threads share, each writing its own part of it.
 #[derive(Clone, Copy)]
 struct Shared<'a> {
@@ -152,20 +164,12 @@ impl Winograd {
         }
     }
 
-    /// V of some tiles of a chunk for one input phase and the `block`th block of a channel chunk.
+    /// Computes a part of `v`.
     ///
     /// # Safety
     /// `v` is a V of this layer; nobody else uses these tiles of this block and phase.
-    unsafe fn input(
-        &self,
-        values: &Values<'_>,
-        v: *mut f32,
-        phase: usize,
-        chunk: usize,
-        block: usize,
-        first: usize,
-        places: &[Place],
-    ) {
+    unsafe fn input(&self, values: &Values<'_>, v: *mut f32, part: PartOfV<'_>) {
+        let PartOfV { phase, chunk, block, first, places } = part;
         let input = &self.scheme.inputs[phase];
         // SAFETY: `Memory` lays these tiles out inside V.
         unsafe {
@@ -253,7 +257,7 @@ impl Winograd {
             for phase in 0..self.scheme.inputs.len() {
                 for block in 0..memory.chunk(chunk).len() {
                     // SAFETY: V is this thread's own.
-                    unsafe { self.input(values, v, phase, chunk, block, 0, places) };
+                    unsafe { self.input(values, v, PartOfV { phase, chunk, block, first: 0, places }) };
                 }
             }
             for (panel, &(first, count)) in memory.panels.iter().enumerate() {
@@ -283,7 +287,10 @@ impl Winograd {
             self.each(self.scheme.inputs.len() * blocks * parts, |task| {
                 let (phase, block, part) = (task / parts / blocks, task / parts % blocks, part(task % parts));
                 // SAFETY: each task has its own tiles, block and phase of V.
-                unsafe { self.input(values, shared.v.at(0), phase, chunk, block, part.start, &places[part]) }
+                unsafe {
+                    let part = PartOfV { phase, chunk, block, first: part.start, places: &places[part] };
+                    self.input(values, shared.v.at(0), part);
+                }
             });
             self.each(memory.points * memory.panels.len(), |task| {
                 let (point, panel) = (task / memory.panels.len(), task % memory.panels.len());
