@@ -63,6 +63,11 @@ impl Device for Burn {
     fn trainer(&self, graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Trainer>, DeviceError> {
         Ok(Box::new(Training::new(graph, options, self.device.clone())?))
     }
+
+    fn threads(&self) -> usize {
+        // The host's work is done by whoever calls.
+        std::thread::available_parallelism().map_or(1, usize::from)
+    }
 }
 
 struct OnBurn {

@@ -4,6 +4,7 @@
 
 mod bounds;
 mod commands;
+mod device;
 mod interrupt;
 mod machine;
 mod method;

@@ -6,17 +6,18 @@ use std::{
 };
 
 use anyhow::Context;
+use clap::builder::PossibleValuesParser;
 use ferroflow::core::{
     Size,
     geometry::{Fill, Fit, Grid, Place},
 };
-use ferroflow::cpu::{Cpu, CpuOptions};
 use ferroflow::infer::{Estimator, NetworkOptions, OpenError, dis, open};
 use ferroflow::kernels::Bf16;
 use ferroflow::net::{Model, Weights, weights::store::Stored};
+use ferroflow::{CpuOptions, Device};
 
 use crate::{
-    bounds,
+    bounds, device,
     session::note,
     usage::{UsageError, usage},
 };
@@ -43,7 +44,7 @@ pub struct MethodArgs {
     #[arg(long, value_name = "HxW")]
     tile: Option<Size>,
     /// Where to compute
-    #[arg(long, default_value = "cpu", value_parser = ["cpu"])]
+    #[arg(long, default_value = "cpu", value_parser = PossibleValuesParser::new(device::names()))]
     device: String,
     /// Only sums of products of the given numbers: no Winograd convolution (slower, last digits differ)
     #[arg(long)]
@@ -160,10 +161,9 @@ impl MethodArgs {
             if !self.options.is_empty() || self.fit.is_some() || self.exact || self.precision != Precision::F32 {
                 usage!("dis takes no --option, --fit, --exact or --precision: they belong to networks (--model)");
             }
-            let cpu = self.cpu(profile)?;
-            return Ok(Estimator::dis(preset).with_host(Arc::new(cpu)).with_tile(tile)?);
+            return Ok(Estimator::dis(preset).with_host(self.device(profile)?).with_tile(tile)?);
         }
-        let device = Arc::new(self.cpu(profile)?);
+        let device = self.device(profile)?;
         let (model, weights, origin) = self.network(which)?;
         let options = NetworkOptions {
             fit: self.fit.map(|fit| match fit {
@@ -176,8 +176,8 @@ impl MethodArgs {
         Ok(Estimator::network(model, weights, options).with_origin(origin).with_tile(tile)?)
     }
 
-    /// The CPU as asked for.
-    pub fn cpu(&self, profile: bool) -> anyhow::Result<Cpu> {
+    /// The device asked for.
+    pub fn device(&self, profile: bool) -> anyhow::Result<Arc<dyn Device>> {
         if self.exact && self.precision == Precision::Bf16 {
             usage!("--exact sums products of the given numbers, --precision bf16 rounds them first: leave out one");
         }
@@ -185,7 +185,7 @@ impl MethodArgs {
             Precision::F32 => None,
             Precision::Bf16 => Some(Bf16::detect().context("cannot compute with --precision bf16")?),
         };
-        Ok(Cpu::new(CpuOptions { exact: self.exact, bf16, profile, threads: self.threads })?)
+        Ok(device::open(&self.device, CpuOptions { exact: self.exact, bf16, profile, threads: self.threads })?)
     }
 
     /// The network, its weights, and where they come from.

@@ -52,11 +52,6 @@ impl Cpu {
         Ok(Self { options, pool: options.threads.map(start).transpose()? })
     }
 
-    /// How many threads it computes with.
-    pub fn threads(&self) -> usize {
-        self.pool.as_ref().map_or_else(rayon::current_num_threads, |pool| pool.current_num_threads())
-    }
-
     fn install<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
         match &self.pool {
             Some(pool) => pool.install(work),
@@ -97,6 +92,10 @@ impl Device for Cpu {
         let settings = Settings { isa: Some(Isa::detect()), exact, profile };
         let plan = self.install(|| TrainingPlan::new(graph, options, settings))?;
         Ok(Box::new(TrainedOnCpu { plan, profiled: profile, cpu: self.clone() }))
+    }
+
+    fn threads(&self) -> usize {
+        self.pool.as_ref().map_or_else(rayon::current_num_threads, |pool| pool.current_num_threads())
     }
 
     fn host(&self, work: &mut (dyn FnMut() + Send)) {

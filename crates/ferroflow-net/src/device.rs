@@ -41,6 +41,9 @@ pub trait Device: fmt::Debug + Send + Sync {
     /// As [`executor`](Self::executor), and if there is not enough memory.
     fn trainer(&self, graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Trainer>, DeviceError>;
 
+    /// How many threads work for it on the host.
+    fn threads(&self) -> usize;
+
     /// Does work of the host, such as fitting frames to the network, with the threads that the device has for it. `work` is
     /// called once.
     fn host(&self, work: &mut (dyn FnMut() + Send)) {

@@ -3,19 +3,20 @@
 use std::{
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
+use clap::builder::PossibleValuesParser;
+use ferroflow::CpuOptions;
 use ferroflow::train::{
     Event, InitError, Recipe, RecipeError, Run, TrainError, folder::FolderError, plot, recipe::SHIPPED,
 };
-use ferroflow::{Cpu, Device};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::{
+    device,
     interrupt::Interrupt,
     progress,
     session::{Session, note},
@@ -62,6 +63,9 @@ pub struct Args {
     /// List the recipes that the program brings along; with a name, print that recipe
     #[arg(long, conflicts_with_all = ["out", "set"])]
     list: bool,
+    /// Where to compute
+    #[arg(long, default_value = "cpu", value_parser = PossibleValuesParser::new(device::names()))]
+    device: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -101,8 +105,8 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         _ => usage!("say what to train and where: ferroflow train RECIPE --out RUN"),
     };
     let mut watch = Watch::new(run.recipe(), args.json);
-    let cpu: Arc<dyn Device> = Arc::new(Cpu::default());
-    let outcome = run.train(&cpu, &interrupt.stop, &mut |event| watch.event(&event));
+    let device = device::open(&args.device, CpuOptions::default())?;
+    let outcome = run.train(&device, &interrupt.stop, &mut |event| watch.event(&event));
     watch.bar.finish_and_clear();
     let outcome = outcome.with_context(|| format!("{} stopped", root.display()))?;
     let finished = outcome.finished;

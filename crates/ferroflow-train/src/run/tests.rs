@@ -57,6 +57,10 @@ where
     fn trainer(&self, graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Trainer>, DeviceError> {
         (self.0)(graph, options)
     }
+
+    fn threads(&self) -> usize {
+        Cpu::default().threads()
+    }
 }
 
 fn made<F>(make: F) -> Arc<dyn Device>

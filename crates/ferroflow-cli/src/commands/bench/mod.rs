@@ -70,7 +70,7 @@ struct Report {
     model: String,
     height: usize,
     width: usize,
-    device: &'static str,
+    device: String,
     isa: &'static str,
     processor: String,
     threads: usize,
@@ -121,14 +121,15 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     seconds.sort_by(f64::total_cmp);
     let quantile = |q: f64| seconds[((seconds.len() as f64 * q).ceil() as usize).clamp(1, seconds.len()) - 1];
     let profile = estimator.profile();
+    let device = args.method.device(false)?;
     let report = Report {
         model: estimator.name().to_string(),
         height: args.size.height,
         width: args.size.width,
-        device: "cpu",
+        device: device.name(),
         isa: ferroflow::kernels::Isa::detect().name(),
         processor: machine::processor(),
-        threads: args.method.cpu(false)?.threads(),
+        threads: device.threads(),
         precision: args.method.precision().name(),
         runs: seconds.len(),
         median_s: median(&seconds),

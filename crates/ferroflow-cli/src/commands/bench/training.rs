@@ -2,7 +2,6 @@
 
 use std::{io::Write, time::Instant};
 
-use ferroflow::Device;
 use ferroflow::net::{
     Model, Weights,
     device::Memory,
@@ -51,8 +50,8 @@ pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
     let loss_name = "epe";
     let loss = LossConfig { name: loss_name.into(), ..LossConfig::default() }.build().map_err(anyhow::Error::msg)?;
     let options = TrainingOptions::all(&model.graph, sizes, loss.outputs(&model.graph)?);
-    let cpu = args.method.cpu(args.profile)?;
-    let mut plan = cpu.trainer(&model.graph, options.clone())?;
+    let device = args.method.device(args.profile)?;
+    let mut plan = device.trainer(&model.graph, options.clone())?;
     let mut weights = Weights::random(&model.graph, 1);
     let mut gradients = Gradients::zeros(&model.graph, &options.trained);
     let adam = OptimiserConfig::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
@@ -99,7 +98,7 @@ pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
         width: args.size.width,
         isa: ferroflow::kernels::Isa::detect().name(),
         processor: machine::processor(),
-        threads: cpu.threads(),
+        threads: device.threads(),
         loss: loss_name,
         runs: steps.len(),
         median_s: median(&steps),
