@@ -159,12 +159,8 @@ impl Trainer for Training {
         for batch in &self.statistics {
             let count = batch.count as f32;
             let unbiased = count / (count.max(2.0) - 1.0);
-            for (id, values, factor) in
-                [(batch.norm.mean, &batch.mean, 1.0), (batch.norm.variance, &batch.variance, unbiased)]
-            {
-                let pairs = weights.get_mut(id).iter_mut().zip(values);
-                pairs.for_each(|(running, value)| *running = (1.0 - momentum) * *running + momentum * factor * value);
-            }
+            let variance: Vec<f32> = batch.variance.iter().map(|v| unbiased * v).collect();
+            weights.move_statistics(&batch.norm, [&batch.mean, &variance], momentum);
         }
     }
 }

@@ -124,11 +124,9 @@ impl<T: Real> Trainer for Training<T> {
         for (&i, s) in &self.statistics {
             let Op::BatchNorm(b) = &self.graph.nodes[i].op else { continue };
             let unbiased = s.count as f64 / (s.count.max(2) - 1) as f64;
-            for (id, batch, factor) in [(b.mean, &s.mean, 1.0), (b.variance, &s.variance, unbiased)] {
-                for (running, batch) in weights.get_mut(id).iter_mut().zip(batch) {
-                    *running = (1.0 - momentum) * *running + momentum * (batch * factor) as f32;
-                }
-            }
+            let values =
+                |moments: &[f64], factor: f64| moments.iter().map(|m| (m * factor) as f32).collect::<Vec<f32>>();
+            weights.move_statistics(b, [&values(&s.mean, 1.0), &values(&s.variance, unbiased)], momentum);
         }
     }
 }

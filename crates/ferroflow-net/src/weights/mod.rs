@@ -16,7 +16,7 @@ pub use names::Extra;
 pub use open::{Opened, ReadError, open};
 pub use provenance::Provenance;
 
-use crate::graph::{Graph, Param, ParamId};
+use crate::graph::{BatchNorm, Graph, Param, ParamId};
 
 /// A named array of a checkpoint, row-major, in PyTorch's order.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,6 +90,16 @@ impl Weights {
     /// The values of a parameter, to change them.
     pub fn get_mut(&mut self, id: ParamId) -> &mut [f32] {
         &mut self.values[id.0 as usize]
+    }
+
+    /// Moves the running statistics of a batch norm towards those of a batch, mean and unbiased variance:
+    /// `(1 - momentum) * running + momentum * batch`, as in PyTorch.
+    pub fn move_statistics(&mut self, norm: &BatchNorm, [mean, variance]: [&[f32]; 2], momentum: f32) {
+        for (id, batch) in [(norm.mean, mean), (norm.variance, variance)] {
+            for (running, batch) in self.get_mut(id).iter_mut().zip(batch) {
+                *running = (1.0 - momentum) * *running + momentum * batch;
+            }
+        }
     }
 
     /// All parameters, in the order of the graph's table.

@@ -218,13 +218,13 @@ impl Layer {
         match self {
             Self::Norm(layer) => {
                 if let Some(Statistics { mean, unbiased_variance, .. }) = &layer.statistics {
-                    move_towards([mean, unbiased_variance], &layer.norm, momentum, weights);
+                    weights.move_statistics(&layer.norm, [mean, unbiased_variance], momentum);
                 }
             }
             Self::Separable(block) => {
                 for (statistics, norm) in block.kernel.statistics().into_iter().zip(&block.norms) {
                     if let Some(statistics) = statistics {
-                        move_towards(statistics, norm, momentum, weights);
+                        weights.move_statistics(norm, statistics, momentum);
                     }
                 }
             }
@@ -257,14 +257,6 @@ impl Layer {
         match self {
             Self::Separable(block) => block.kernel.saved_bytes(),
             Self::Conv(_) | Self::Norm(_) | Self::FrozenNorm { .. } => 0,
-        }
-    }
-}
-
-fn move_towards([mean, variance]: [&[f32]; 2], norm: &BatchNorm, momentum: f32, weights: &mut Weights) {
-    for (id, batch) in [(norm.mean, mean), (norm.variance, variance)] {
-        for (running, batch) in weights.get_mut(id).iter_mut().zip(batch) {
-            *running = (1.0 - momentum) * *running + momentum * batch;
         }
     }
 }
