@@ -1,7 +1,7 @@
 //! Data sets whose files are containers or tables of their own: shards, TFRecord files, tables of pairs. The first byte says which.
 #![no_main]
 
-use ferroflow_data::{Source, Spec};
+use ferroflow_data::Spec;
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| {
     let Some((kind, rest)) = data.split_first() else { return };

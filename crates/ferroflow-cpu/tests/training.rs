@@ -236,6 +236,28 @@ fn the_memory_of_a_step_is_known_beforehand() {
     }
 }
 
+/// Both gradients would go to the same memory at once: it is said when the plan is made.
+#[test]
+fn a_value_that_is_concatenated_with_itself_is_refused() {
+    let graph = |twice: bool| {
+        let mut net = Builder::new(Naming::Dotted);
+        let (first, second) = (net.frame(Frame::First), net.frame(Frame::Second));
+        let frames = net.concat("frames", &[first, second]);
+        let [a, b] = ["a", "b"].map(|name| net.conv_leaky(name, frames, k(3).out(16)));
+        let inner = net.concat("inner", &[a, b]);
+        let outer = net.concat("outer", &[inner, if twice { a } else { frames }]);
+        let flow = net.conv("flow", outer, k(3).out(2));
+        net.finish(flow, Filter::Bilinear, Grid::HalfPixel, &[flow])
+    };
+    let made = |twice: bool| {
+        let graph = graph(twice);
+        let options = TrainingOptions::all(&graph, Sizes::new(1, 16, 16), graph.pyramid.clone());
+        TrainingPlan::new(&graph, options, Settings::default()).map(|_| ()).map_err(|error| error.to_string())
+    };
+    assert_eq!(made(false), Ok(()));
+    assert!(made(true).unwrap_err().contains("twice"));
+}
+
 #[test]
 fn threads_change_nothing() {
     for name in ["lightflow-0.5", "pwcnet-sm", "rill"] {
