@@ -44,7 +44,7 @@ impl Graph {
         // Views hold no memory of their own and keep alive what they look at.
         let mut owners: Vec<Vec<usize>> = Vec::with_capacity(self.nodes.len());
         for (i, node) in self.nodes.iter().enumerate() {
-            owners.push(if is_view(&node.op) {
+            owners.push(if node.op.is_view() {
                 node.inputs.iter().flat_map(|&NodeId(n)| owners[n as usize].clone()).collect()
             } else {
                 vec![i]
@@ -63,37 +63,40 @@ impl Graph {
         let (mut alive, mut peak) = (0, 0);
         for (i, node) in self.nodes.iter().enumerate() {
             let bytes = |i: usize| 4 * shapes[i].iter().product::<usize>();
-            if !is_view(&node.op) {
+            if !node.op.is_view() {
                 alive += bytes(i);
             }
             peak = peak.max(alive);
-            alive -= dying[i].iter().filter(|&&v| !is_view(&self.nodes[v].op)).map(|&v| bytes(v)).sum::<usize>();
+            alive -= dying[i].iter().filter(|&&v| !self.nodes[v].op.is_view()).map(|&v| bytes(v)).sum::<usize>();
         }
         peak
     }
 }
 
-fn is_view(op: &Op) -> bool {
-    match op {
-        Op::Concat | Op::Stack | Op::Part { .. } | Op::Channels(_) => true,
-        Op::Frame(_)
-        | Op::Conv(_)
-        | Op::Deconv(_)
-        | Op::BatchNorm(_)
-        | Op::LeakyRelu { .. }
-        | Op::Affine { .. }
-        | Op::Add
-        | Op::Sub
-        | Op::ChannelMean
-        | Op::ChannelNorm { .. }
-        | Op::Correlation(_)
-        | Op::Warp(_)
-        | Op::Resize { .. }
-        | Op::ConvexUpsample { .. }
-        | Op::ToOutput { .. }
-        | Op::Moments(_)
-        | Op::Standardise { .. }
-        | Op::Zeros { .. } => false,
+impl Op {
+    /// Whether its value is only another look at its inputs' memory.
+    pub fn is_view(&self) -> bool {
+        match self {
+            Self::Concat | Self::Stack | Self::Part { .. } | Self::Channels(_) => true,
+            Self::Frame(_)
+            | Self::Conv(_)
+            | Self::Deconv(_)
+            | Self::BatchNorm(_)
+            | Self::LeakyRelu { .. }
+            | Self::Affine { .. }
+            | Self::Add
+            | Self::Sub
+            | Self::ChannelMean
+            | Self::ChannelNorm { .. }
+            | Self::Correlation(_)
+            | Self::Warp(_)
+            | Self::Resize { .. }
+            | Self::ConvexUpsample { .. }
+            | Self::ToOutput { .. }
+            | Self::Moments(_)
+            | Self::Standardise { .. }
+            | Self::Zeros { .. } => false,
+        }
     }
 }
 

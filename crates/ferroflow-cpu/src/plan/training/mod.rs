@@ -50,8 +50,8 @@ pub fn memory_estimate(graph: &Graph, sizes: &Sizes) -> Result<usize, ShapeError
     let shapes = graph.shapes(sizes)?;
     // Views take nothing, norms and activations are part of the layer before them, and frames are read as they come.
     let made = graph.nodes.iter().zip(&shapes).filter(|(node, _)| {
-        let view = matches!(node.op, Op::Concat | Op::Stack | Op::Part { .. } | Op::Channels(_));
-        !view && !matches!(node.op, Op::LeakyRelu { .. } | Op::Affine { .. } | Op::BatchNorm(_) | Op::Frame(_))
+        !node.op.is_view()
+            && !matches!(node.op, Op::LeakyRelu { .. } | Op::Affine { .. } | Op::BatchNorm(_) | Op::Frame(_))
     });
     let values: usize = made.map(|(_, &[n, c, h, w])| n * c.next_multiple_of(16) * h * w).sum();
     let parameters: usize = graph.params.iter().map(Param::len).sum();
