@@ -2,7 +2,7 @@
 
 use burn::tensor::module::{BatchNormTrainOutput, batch_norm, batch_norm_train};
 use burn::tensor::{Device, Tensor, TensorData};
-use ferroflow_net::graph::{BatchNorm, Extent, Frame, Graph, NodeId, Op, ParamId, Shape, Sizes};
+use ferroflow_net::graph::{BatchNorm, Frame, Graph, NodeId, Op, ParamId, Shape, Size, Sizes};
 use ferroflow_net::weights::Weights;
 
 use crate::ops;
@@ -122,7 +122,7 @@ impl Interpreter<'_> {
             Op::Correlation(c) => on_two(inputs, |f1, f2| ops::correlation(f1, f2, *c)),
             Op::Warp(w) => on_two(inputs, |image, flow| ops::warp(image, flow, *w)),
             Op::Resize { filter, grid, .. } => {
-                ops::resize(one(inputs), Extent { height: shape[2], width: shape[3] }, *filter, *grid)
+                ops::resize(one(inputs), Size { height: shape[2], width: shape[3] }, *filter, *grid)
             }
             Op::ConvexUpsample { factor } => on_two(inputs, |flow, logits| ops::convex_upsample(flow, logits, *factor)),
             Op::ToOutput { filter, grid } => ops::to_output(one(inputs), self.sizes, *filter, *grid),

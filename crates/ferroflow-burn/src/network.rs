@@ -1,7 +1,7 @@
 //! A network on a device, to estimate flow.
 
 use burn::tensor::{Device, Tensor};
-use ferroflow_net::graph::{Extent, Graph, NodeId, ShapeError, Sizes};
+use ferroflow_net::graph::{Graph, NodeId, ShapeError, Size, Sizes};
 use ferroflow_net::weights::{Weights, WeightsError};
 
 use crate::interpret::{Interpreter, Normalisation, Parameters};
@@ -52,11 +52,11 @@ impl Network {
     /// Flow of the frames' own size: two `[N, 3, H, W]`, RGB 0..=255 -> `[N, 2, H, W]`, u then v, pixels.
     pub fn forward(&self, frames: [Tensor<4>; 2]) -> Result<Tensor<4>, NetworkError> {
         let [_, _, height, width] = frames[0].dims();
-        self.forward_to(frames, Extent { height, width })
+        self.forward_to(frames, Size { height, width })
     }
 
     /// Flow of another size, in pixels of that size: two `[N, 3, H, W]` -> `[N, 2, output.height, output.width]`.
-    pub fn forward_to(&self, frames: [Tensor<4>; 2], output: Extent) -> Result<Tensor<4>, NetworkError> {
+    pub fn forward_to(&self, frames: [Tensor<4>; 2], output: Size) -> Result<Tensor<4>, NetworkError> {
         let flow = self.graph.flow.ok_or(NetworkError::NoFlow)?;
         let mut values = self.values(frames, output, &[flow])?;
         values.pop().ok_or(NetworkError::NoFlow)
@@ -66,7 +66,7 @@ impl Network {
     pub fn values(
         &self,
         frames: [Tensor<4>; 2],
-        output: Extent,
+        output: Size,
         nodes: &[NodeId],
     ) -> Result<Vec<Tensor<4>>, NetworkError> {
         let (first, second) = (frames[0].dims(), frames[1].dims());
@@ -77,7 +77,7 @@ impl Network {
         if let Some(id) = nodes.iter().find(|id| id.0 as usize >= self.graph.nodes.len()) {
             return Err(NetworkError::NoNode(id.0, self.graph.nodes.len()));
         }
-        let sizes = Sizes { batch, input: Extent { height, width }, output };
+        let sizes = Sizes { batch, input: Size { height, width }, output };
         let shapes = self.graph.shapes(&sizes)?;
         for frame in &frames {
             self.check_placement(frame)?;

@@ -15,15 +15,12 @@ pub struct Training {
     options: TrainingOptions,
     device: Device,
     shapes: Vec<Shape>,
+    /// Where they are trained.
+    parameters: Option<Parameters>,
     /// What the last forward pass left for the backward pass.
-    pass: Option<Pass>,
+    pass: Option<Vec<Tensor<4>>>,
     /// What each batch norm saw in the last forward pass.
     statistics: Vec<Statistics>,
-}
-
-struct Pass {
-    parameters: Parameters,
-    outputs: Vec<Tensor<4>>,
 }
 
 /// [`BatchStatistics`] in main memory.
@@ -55,6 +52,7 @@ impl Training {
             options,
             device: device.autodiff(),
             shapes,
+            parameters: None,
             pass: None,
             statistics: Vec::new(),
         })
@@ -91,8 +89,13 @@ impl Training {
 }
 
 impl Trainer for Training {
-    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
+    fn load(&mut self, weights: &Weights) -> Result<(), DeviceError> {
         weights.check(&self.graph)?;
+        self.parameters = Some(Parameters::upload(weights, &self.device).track(&self.options.trained));
+        Ok(())
+    }
+
+    fn forward(&mut self, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
         let sizes = &self.options.sizes;
         let shape = [sizes.batch, 3, sizes.input.height, sizes.input.width];
         let expected = shape.iter().product();
@@ -100,13 +103,13 @@ impl Trainer for Training {
             return Err(DeviceError::Length { what: "a frame", expected, got });
         }
         self.pass = None;
-
-        let parameters = Parameters::upload(weights, &self.device).track(&self.options.trained);
+        let parameters =
+            self.parameters.as_ref().ok_or(DeviceError::Order("load weights before the first forward pass"))?;
         let interpreter = Interpreter {
             graph: &self.graph,
             sizes,
             shapes: &self.shapes,
-            parameters: &parameters,
+            parameters,
             frames: &frames.map(|frame| self.upload(frame, shape)),
             normalisation: Normalisation::Batch { trained: &self.options.trained },
         };
@@ -116,15 +119,14 @@ impl Trainer for Training {
             .iter()
             .map(|output| Ok(Values { shape: output.dims(), data: self.download(output.clone())? }))
             .collect::<Result<_, DeviceError>>()?;
-        self.pass = Some(Pass { parameters, outputs });
+        self.pass = Some(outputs);
         Ok(values)
     }
 
     fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
         // Burn consumes what it recorded.
-        let Some(Pass { parameters, outputs }) = self.pass.take() else {
-            let device = format!("{:?}", self.device);
-            return Err(DeviceError::Failed { device, reason: "no forward pass is left to go back through".into() });
+        let (Some(outputs), Some(parameters)) = (self.pass.take(), &self.parameters) else {
+            return Err(DeviceError::Order("no forward pass is left to go back through"));
         };
         if gradients.len() != outputs.len() {
             let (expected, got) = (outputs.len(), gradients.len());

@@ -11,7 +11,7 @@ use ferroflow_core::Frame;
 use ferroflow_cpu::Cpu;
 use ferroflow_infer::{Estimator, NetworkOptions};
 use ferroflow_net::device::Device;
-use ferroflow_net::graph::{Extent, Graph};
+use ferroflow_net::graph::{Graph, Size};
 use ferroflow_net::{Model, NodeId, Weights};
 use ferroflow_train::{Event, Recipe, Run};
 
@@ -48,7 +48,7 @@ fn bad_input_is_refused() {
     assert!(matches!(network.forward([frame(40, 64), frame(40, 64)]), Err(NetworkError::Shape(_))));
     let double = [frame(64, 64).cast(burn::tensor::DType::F64), frame(64, 64)];
     assert!(matches!(network.forward(double), Err(NetworkError::Placement { .. })));
-    let size = Extent { height: 64, width: 64 };
+    let size = Size { height: 64, width: 64 };
     let nodes = [NodeId(1 << 20)];
     assert!(matches!(network.values([frame(64, 64), frame(64, 64)], size, &nodes), Err(NetworkError::NoNode(..))));
     let flowless = Network::new(&Graph { flow: None, ..graph }, &weights, &device).unwrap();

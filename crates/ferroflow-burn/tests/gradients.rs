@@ -123,8 +123,9 @@ fn gradients_add_up() {
     let mut training = Training::new(&graph, options.clone(), DEVICE.clone()).unwrap();
     let mut once = Gradients::zeros(&graph, &options.trained);
     let frame = frames(1, 64, 64, 2);
+    training.load(&weights).unwrap();
     let mut add = |sum: &mut Gradients| {
-        let outputs = training.forward(&weights, [&frame, &frame]).unwrap();
+        let outputs = training.forward([&frame, &frame]).unwrap();
         training.backward(&outputs, sum).unwrap();
     };
     add(&mut once);
@@ -152,13 +153,15 @@ fn bad_input_is_refused() {
     let mut sum = Gradients::zeros(&graph, &good.trained);
     assert!(training.backward(&[], &mut sum).is_err(), "before any forward pass");
     let frame = frames(1, 64, 64, 2);
-    assert!(training.forward(&weights, [&frame, &frame[1..]]).is_err());
+    assert!(matches!(training.forward([&frame, &frame]), Err(DeviceError::Order(_))), "before any weights");
     let other = Weights::random(&Model::named("lightflow").unwrap().graph, 1);
-    assert!(matches!(training.forward(&other, [&frame, &frame]), Err(DeviceError::Weights(_))));
-    let mut outputs = training.forward(&weights, [&frame, &frame]).unwrap();
+    assert!(matches!(training.load(&other), Err(DeviceError::Weights(_))));
+    training.load(&weights).unwrap();
+    assert!(training.forward([&frame, &frame[1..]]).is_err());
+    let mut outputs = training.forward([&frame, &frame]).unwrap();
     assert!(training.backward(&outputs[1..], &mut sum).is_err());
     outputs[0].data.pop();
-    training.forward(&weights, [&frame, &frame]).unwrap();
+    training.forward([&frame, &frame]).unwrap();
     assert!(training.backward(&outputs, &mut sum).is_err());
     assert!(sum.iter().flatten().all(|v| *v == 0.0), "a refused gradient adds nothing");
 }

@@ -9,12 +9,12 @@ use common::{difference, frames, random};
 use ferroflow_burn::Network;
 use ferroflow_cpu::reference;
 use ferroflow_net::graph::{
-    BatchNorm, Conv, Correlation, Deconv, Extent, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Node, OnPixel,
-    Op, Padding, Param, ParamRole, Sizes, Warp, WarpBorder,
+    BatchNorm, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Node, OnPixel, Op,
+    Padding, Param, ParamRole, Size, Sizes, Warp, WarpBorder,
 };
 use ferroflow_net::{NodeId, ParamId};
 
-const SIZES: Sizes = Sizes { batch: 2, input: Extent { height: 6, width: 8 }, output: Extent { height: 11, width: 5 } };
+const SIZES: Sizes = Sizes { batch: 2, input: Size { height: 6, width: 8 }, output: Size { height: 11, width: 5 } };
 
 /// Flex in double precision; a process configures a device once.
 static DEVICE: LazyLock<Device> = LazyLock::new(|| {
@@ -39,7 +39,7 @@ fn graph(operations: &[(Op, &[u32])]) -> Graph {
 
 fn check(name: &str, graph: &Graph) {
     let weights = common::weights(graph);
-    let (Extent { height, width }, batch) = (SIZES.input, SIZES.batch);
+    let (Size { height, width }, batch) = (SIZES.input, SIZES.batch);
     let values = [2, 3].map(|seed| frames(batch, height, width, seed));
     let expected = reference::run::<f64>(graph, &weights, [&values[0], &values[1]], &SIZES).unwrap();
     let last = NodeId(graph.nodes.len() as u32 - 1);

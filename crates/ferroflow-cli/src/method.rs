@@ -7,10 +7,7 @@ use std::{
 
 use anyhow::Context;
 use clap::builder::PossibleValuesParser;
-use ferroflow::core::{
-    Size,
-    geometry::{Fill, Fit, Grid, Place},
-};
+use ferroflow::core::{Size, geometry::Fit};
 use ferroflow::infer::{Estimator, NetworkOptions, OpenError, dis, open};
 use ferroflow::kernels::Bf16;
 use ferroflow::net::{Model, Weights, weights::store::Stored};
@@ -40,6 +37,9 @@ pub struct MethodArgs {
     /// How frames of any size are made to fit the network. Default: as the network's reference does
     #[arg(long, value_enum)]
     pub fit: Option<FitArg>,
+    /// How they fit where that does not say: as the network's reference had it, unless something else is set here.
+    #[arg(skip)]
+    pub usual_fit: Option<Fit>,
     /// Estimate in overlapping tiles of this size: bounded memory for large frames
     #[arg(long, value_name = "HxW")]
     tile: Option<Size>,
@@ -87,16 +87,6 @@ pub enum FitArg {
     Resize,
     /// Cut out the centre; the border gets no flow
     Crop,
-}
-
-impl From<ferroflow::net::Fit> for FitArg {
-    fn from(fit: ferroflow::net::Fit) -> Self {
-        match fit {
-            ferroflow::net::Fit::Pad => Self::Pad,
-            ferroflow::net::Fit::Resize => Self::Resize,
-            ferroflow::net::Fit::Crop => Self::Crop,
-        }
-    }
 }
 
 /// What to do without `--weights`.
@@ -166,10 +156,12 @@ impl MethodArgs {
         let device = self.device(profile)?;
         let (model, weights, origin) = self.network(which)?;
         let options = NetworkOptions {
-            fit: self.fit.map(|fit| match fit {
-                FitArg::Pad => Fit::Pad(Place::TopLeft, Fill::Zero),
-                FitArg::Resize => Fit::Resize(Grid::HalfPixel),
-                FitArg::Crop => Fit::Crop,
+            fit: self.fit.map_or(self.usual_fit, |fit| {
+                Some(match fit {
+                    FitArg::Pad => Fit::ZEROS,
+                    FitArg::Resize => Fit::STRETCH,
+                    FitArg::Crop => Fit::Crop,
+                })
             }),
             device,
         };

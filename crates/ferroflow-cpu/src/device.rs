@@ -75,10 +75,6 @@ impl Device for Cpu {
         self.options.bf16.map_or(String::new(), |bf16| format!("in bf16 ({})", bf16.name()))
     }
 
-    fn profiles(&self) -> bool {
-        self.options.profile
-    }
-
     fn executor(&self, graph: &Graph, weights: &Weights, sizes: Sizes) -> Result<Box<dyn Executor>, DeviceError> {
         let CpuOptions { exact, bf16, profile, .. } = self.options;
         let options = plan::Options { exact, bf16, profile, ..plan::Options::default() };
@@ -139,9 +135,14 @@ struct TrainedOnCpu {
 }
 
 impl Trainer for TrainedOnCpu {
-    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
+    fn load(&mut self, weights: &Weights) -> Result<(), DeviceError> {
         let plan = &mut self.plan;
-        self.cpu.install(|| plan.forward(weights, frames))
+        self.cpu.install(|| plan.load(weights))
+    }
+
+    fn forward(&mut self, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
+        let plan = &mut self.plan;
+        self.cpu.install(|| plan.forward(frames))
     }
 
     fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {

@@ -3,7 +3,7 @@
 use ferroflow_cpu::reference::{self, Tensor, Training};
 use ferroflow_cpu::training::{Settings, TrainingPlan};
 use ferroflow_cpu::{Options, Pixels, Plan};
-use ferroflow_net::graph::{Builder, Extent, Filter, Frame, Graph, Grid, Naming, Op, Sizes, k};
+use ferroflow_net::graph::{Builder, Filter, Frame, Graph, Grid, Naming, Op, Size, Sizes, k};
 use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::weights::formula::Stream;
 use ferroflow_net::{NodeId, ParamId, Weights};
@@ -96,8 +96,8 @@ fn network(factor: usize) -> Graph {
 
 /// Frames of the coarse size, flow of the fine one.
 fn sizes(factor: usize, [batch, height, width]: [usize; 3]) -> Sizes {
-    let output = Extent { height: factor * height, width: factor * width };
-    Sizes { batch, input: Extent { height, width }, output }
+    let output = Size { height: factor * height, width: factor * width };
+    Sizes { batch, input: Size { height, width }, output }
 }
 
 fn frames(sizes: &Sizes) -> [Vec<f32>; 2] {
@@ -155,7 +155,7 @@ fn the_plan_equals_the_interpreter() {
         let unfused = Options { keep, ..Options::default() };
         check(sizes, &unfused, &["convex upsampling", "affine", "resize"]);
         // Through blocks to another size.
-        sizes.output = Extent { height: 7, width: 9 };
+        sizes.output = Size { height: 7, width: 9 };
         check(sizes, &Options::default(), &["convex upsampling", "resize"]);
     }
 }
@@ -163,7 +163,8 @@ fn the_plan_equals_the_interpreter() {
 /// A step of training with random gradients of both outputs.
 fn step(network: &mut dyn Trainer, graph: &Graph, options: &TrainingOptions) -> (Vec<Values>, Gradients) {
     let [first, second] = frames(&options.sizes);
-    let outputs = network.forward(&weights(graph), [&first, &second]).unwrap();
+    network.load(&weights(graph)).unwrap();
+    let outputs = network.forward([&first, &second]).unwrap();
     let mut gradients = Gradients::zeros(graph, &options.trained);
     network.backward(&slopes(&outputs), &mut gradients).unwrap();
     (outputs, gradients)
@@ -209,7 +210,8 @@ fn the_gradient_is_the_slope() {
         let d = slopes(&outputs).remove(0).data;
         let [first, second] = frames(&sizes);
         let mut loss = |weights: &Weights| -> f64 {
-            plain.forward(weights, [&first, &second]).unwrap();
+            plain.load(weights).unwrap();
+            plain.forward([&first, &second]).unwrap();
             let flow = plain.value(graph.flow.unwrap()).unwrap();
             flow.data.iter().zip(&d).map(|(v, d)| v * f64::from(*d)).sum()
         };

@@ -35,7 +35,8 @@ fn weights(graph: &Graph) -> Weights {
 fn step(network: &mut dyn Trainer, graph: &Graph, options: &TrainingOptions) -> (Vec<Values>, Gradients, Weights) {
     let mut weights = weights(graph);
     let [first, second] = frames(&options.sizes);
-    let outputs = network.forward(&weights, [&first, &second]).unwrap();
+    network.load(&weights).unwrap();
+    let outputs = network.forward([&first, &second]).unwrap();
     let d: Vec<Values> = (outputs.iter().enumerate())
         .map(|(i, o)| Values { shape: o.shape, data: noise(&format!("d{i}"), o.data.len(), 1.0) })
         .collect();

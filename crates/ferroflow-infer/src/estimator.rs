@@ -8,14 +8,14 @@ use std::{
 use ferroflow_core::{
     FlowField, Frame, SizeError,
     consistency::{Consistency, Sundaram},
-    geometry::{Blend, Fill, Fit, Grid, Place, tiles},
+    geometry::{Blend, Fit, tiles},
     memory::{self, Shortage},
 };
 use ferroflow_cpu::Cpu;
 use ferroflow_net::{
-    Fit as ReferenceFit, Model, Weights,
+    Model, Weights,
     device::{Device, DeviceError, Executor, Frames, Profile},
-    graph::{Extent, ShapeError, Sizes},
+    graph::{ShapeError, Size, Sizes},
 };
 use rayon::prelude::*;
 
@@ -163,11 +163,7 @@ impl Estimator {
 
     /// A network with its weights. Nothing is prepared until the first pair tells the size.
     pub fn network(model: Model, weights: Weights, options: NetworkOptions) -> Self {
-        let fit = options.fit.unwrap_or(match model.fit {
-            ReferenceFit::Pad => Fit::Pad(Place::TopLeft, Fill::Zero),
-            ReferenceFit::Resize => Fit::Resize(Grid::HalfPixel),
-            ReferenceFit::Crop => Fit::Crop,
-        });
+        let fit = options.fit.unwrap_or(model.fit);
         let NetworkOptions { device, .. } = options;
         let network = Network { model, weights, fit, device: device.clone(), executors: Mutex::default() };
         Self { device, ..Self::of(Method::Network(Box::new(network))) }
@@ -373,9 +369,9 @@ impl Network {
     fn sizes(&self, batch: usize, width: usize, height: usize) -> Sizes {
         let minimum = self.model.min_size.height.max(self.model.min_size.width);
         let (w, h) = self.fit.plan(width, height, self.model.stride, minimum).network();
-        let input = Extent { height: h, width: w };
+        let input = Size { height: h, width: w };
         // A resized flow goes back to the frames' size in the graph's own last step; other fits cut it out afterwards.
-        let output = if matches!(self.fit, Fit::Resize(_)) { Extent { height, width } } else { input };
+        let output = if matches!(self.fit, Fit::Resize(_)) { Size { height, width } } else { input };
         Sizes { batch, input, output }
     }
 

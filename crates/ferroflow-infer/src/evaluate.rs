@@ -239,10 +239,10 @@ mod tests {
     fn projects_measure_as_they_did() {
         let expected = [
             ("flownet2", Fit::Crop, Some(8)),
-            ("pwcnet", Fit::Resize, None),
-            ("tfoptflow", Fit::Pad, None),
-            ("uflow", Fit::Resize, None),
-            ("lightflow", Fit::Resize, Some(128)),
+            ("pwcnet", Fit::STRETCH, None),
+            ("tfoptflow", Fit::ZEROS, None),
+            ("uflow", Fit::STRETCH, None),
+            ("lightflow", Fit::STRETCH, Some(128)),
         ];
         for (name, fit, batch) in expected {
             let protocol = Project::named(name).unwrap().protocol().unwrap();

@@ -24,11 +24,6 @@ pub trait Device: fmt::Debug + Send + Sync {
         String::new()
     }
 
-    /// Whether it measures the layers that it runs.
-    fn profiles(&self) -> bool {
-        false
-    }
-
     /// Prepares a network to estimate pairs of these sizes.
     ///
     /// # Errors
@@ -144,6 +139,9 @@ pub enum DeviceError {
     /// More memory than there is.
     #[error("a training step of this batch and crop: {0}; make batch smaller (accumulate makes up for it), or crop")]
     Memory(Shortage),
+    /// Calls in the wrong order.
+    #[error("{0}")]
+    Order(&'static str),
     /// The device failed.
     #[error("{device} failed: {reason}")]
     Failed {

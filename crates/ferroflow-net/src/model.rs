@@ -5,7 +5,9 @@ mod registry;
 
 use std::collections::BTreeMap;
 
-use crate::graph::{Extent, Graph, Sizes};
+pub use ferroflow_core::geometry::Fit;
+
+use crate::graph::{Graph, Size, Sizes};
 use crate::settings::{OptionHelp, SettingError};
 
 pub use definition::{Definition, Network};
@@ -23,7 +25,7 @@ pub struct Model {
     /// Height and width of its input are multiples of this.
     pub stride: usize,
     /// Smallest input.
-    pub min_size: Extent,
+    pub min_size: Size,
     /// How frames of another size are made to fit.
     pub fit: Fit,
     /// How the reference measured its published errors.
@@ -38,17 +40,6 @@ pub struct Model {
     pub paper: &'static str,
     /// One line about it.
     pub description: &'static str,
-}
-
-/// Frames whose size is not a multiple of the stride.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fit {
-    /// Zeros below and to the right, the flow cut back.
-    Pad,
-    /// Resized to the next multiple, the flow resized and scaled back.
-    Resize,
-    /// The centre is cut out: the border gets no flow.
-    Crop,
 }
 
 /// How a reference measured the errors it published.
@@ -107,6 +98,12 @@ pub enum ModelError {
         /// What was given.
         text: String,
     },
+    /// A configuration that weight files could not name.
+    #[error(
+        "no network's options stand for this configuration, so weights of it could not be opened again: change only what the \
+         network has options for"
+    )]
+    Unnamed,
 }
 
 impl Model {
@@ -123,6 +120,15 @@ impl Model {
     /// The network of this name with options of the form `key=value`, as typed.
     pub fn parse<S: AsRef<str>>(name: &str, options: impl IntoIterator<Item = S>) -> Result<Self, ModelError> {
         Self::with_options(name, &Self::options_from(options)?)
+    }
+
+    /// The network of a configuration of [`zoo`](crate::zoo), under the name and with the options that stand for it in weight
+    /// files.
+    ///
+    /// # Errors
+    /// If no name with any options does.
+    pub fn of<C: Definition>(config: &C) -> Result<Self, ModelError> {
+        registry::networks().find_map(|row| row.of(config)).ok_or(ModelError::Unnamed)
     }
 
     /// Options of the form `key=value`, as typed; of two with one key the last counts.
@@ -148,7 +154,7 @@ impl Model {
     }
 
     /// The sizes at which one pair of frames of this size runs: the next the network takes.
-    pub fn sizes_for(&self, frame: Extent) -> Sizes {
+    pub fn sizes_for(&self, frame: Size) -> Sizes {
         let up = |side: usize, least: usize| side.max(least).next_multiple_of(self.stride);
         Sizes::new(1, up(frame.height, self.min_size.height), up(frame.width, self.min_size.width))
     }
@@ -229,6 +235,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn configurations_are_named_by_the_options_that_build_them() {
+        use crate::zoo::{flownet2::FlowNet2Config, uflow::UFlowConfig};
+        assert_eq!(Model::of(&UFlowConfig::google()).unwrap(), Model::named("uflow").unwrap());
+        let config = UFlowConfig { levels: 4, channel_multiplier: 0.7, cost_volume: false, ..UFlowConfig::google() };
+        let options = ["levels=4", "channel-multiplier=0.7", "cost-volume=off"];
+        assert_eq!(Model::of(&config).unwrap(), Model::parse("uflow", options).unwrap());
+        let config = FlowNet2Config { sd_scale: 0.05, fusion_sd_scale: 0.05, ..FlowNet2Config::nvidia() };
+        assert_eq!(Model::of(&config).unwrap(), Model::parse("flownet2", ["sd-scale=0.05"]).unwrap());
+        let odd = FlowNet2Config { sd_scale: 0.05, ..FlowNet2Config::nvidia() };
+        assert!(matches!(Model::of(&odd), Err(ModelError::Unnamed)));
     }
 
     #[test]

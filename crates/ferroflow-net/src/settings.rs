@@ -13,7 +13,7 @@ pub(crate) struct Setting<C: 'static> {
 
 enum Values<C: 'static> {
     Choice(&'static [(&'static str, fn(&mut C))]),
-    Number(RangeInclusive<f64>, fn(&mut C, f64)),
+    Number { range: RangeInclusive<f64>, get: fn(&C) -> f64, set: fn(&mut C, f64) },
 }
 
 impl<C> Setting<C> {
@@ -31,9 +31,10 @@ impl<C> Setting<C> {
         key: &'static str,
         help: &'static str,
         range: RangeInclusive<f64>,
+        get: fn(&C) -> f64,
         set: fn(&mut C, f64),
     ) -> Self {
-        Self { key, help, values: Values::Number(range, set), interchangeable: false }
+        Self { key, help, values: Values::Number { range, get, set }, interchangeable: false }
     }
 
     /// Weights trained with one value serve with another: what is read outside a frame, how often a step is repeated. Other
@@ -46,9 +47,31 @@ impl<C> Setting<C> {
     fn describe(&self) -> OptionHelp {
         let values = match &self.values {
             Values::Choice(values) => values.iter().map(|(word, _)| word.to_string()).collect(),
-            Values::Number(range, _) => vec![format!("{}..={}", range.start(), range.end())],
+            Values::Number { range, .. } => vec![format!("{}..={}", range.start(), range.end())],
         };
         OptionHelp { key: self.key, values, help: self.help, interchangeable: self.interchangeable }
+    }
+
+    /// The value with which it would leave a configuration as it is.
+    fn value_in(&self, config: &C) -> Option<String>
+    where
+        C: Clone + PartialEq,
+    {
+        match &self.values {
+            Values::Choice(values) => {
+                let same = |set: fn(&mut C)| {
+                    let mut changed = config.clone();
+                    set(&mut changed);
+                    changed == *config
+                };
+                values.iter().find(|(_, set)| same(*set)).map(|(word, _)| word.to_string())
+            }
+            Values::Number { get, .. } => {
+                let value = get(config);
+                let single = value as f32;
+                Some(if f64::from(single) == value { single.to_string() } else { value.to_string() })
+            }
+        }
     }
 
     fn apply(&self, config: &mut C, value: &str) -> bool {
@@ -57,7 +80,7 @@ impl<C> Setting<C> {
                 Some((_, set)) => set(config),
                 None => return false,
             },
-            Values::Number(range, set) => match value.parse::<f64>() {
+            Values::Number { range, set, .. } => match value.parse::<f64>() {
                 Ok(number) if range.contains(&number) => set(config, number),
                 _ => return false,
             },
@@ -126,6 +149,24 @@ pub(crate) fn apply<C>(
         }
     }
     Ok(())
+}
+
+/// The options that turn `base` into `config`, if there are any.
+pub(crate) fn tell<C: Clone + PartialEq>(
+    settings: &[Setting<C>],
+    base: &C,
+    config: &C,
+) -> Option<BTreeMap<String, String>> {
+    let mut built = base.clone();
+    let mut options = BTreeMap::new();
+    for setting in settings {
+        let Some(value) = setting.value_in(config) else { continue };
+        let before = built.clone();
+        if setting.apply(&mut built, &value) && built != before {
+            options.insert(setting.key.to_string(), value);
+        }
+    }
+    (built == *config).then_some(options)
 }
 
 /// The table for help texts.

@@ -1,7 +1,8 @@
 //! What a training loop asks of a device: run a network, then say how its outputs depend on its parameters.
 //!
-//! An executor is built for a graph, a batch, a size, the nodes to read and the parameters to train. The loop computes a
-//! loss and its gradient from the outputs; [`Trainer::backward`] carries that gradient to the parameters.
+//! An executor is built for a graph, a batch, a size, the nodes to read and the parameters to train. [`Trainer::load`] takes
+//! weights to the device, where they stay for any number of passes. The loop computes a loss and its gradient from the outputs
+//! of [`Trainer::forward`]; [`Trainer::backward`] carries that gradient to the parameters.
 
 use std::ops::Range;
 
@@ -127,9 +128,19 @@ impl Gradients {
 /// A network on a device, ready to be trained. Batch norm normalises with the statistics of the batch where its scale is
 /// trained, and with its running statistics, which then stay as they are, where it is frozen.
 pub trait Trainer: Send {
+    /// Takes the weights that the next passes run with to the device, in the form that it computes with. They are valid until
+    /// others are loaded.
+    ///
+    /// # Errors
+    /// If they are another network's.
+    fn load(&mut self, weights: &Weights) -> Result<(), DeviceError>;
+
     /// Runs the network on `frames`, planar `[N, 3, H, W]`, RGB 0..=255; gives the values of the outputs, in the order
     /// they were asked for, and keeps what [`backward`](Self::backward) needs.
-    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError>;
+    ///
+    /// # Errors
+    /// If no weights were loaded, or the frames have another size.
+    fn forward(&mut self, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError>;
 
     /// Adds to `sum` the gradient, with respect to each trained parameter, of the loss whose gradients with respect to the
     /// outputs of the last forward pass are given.

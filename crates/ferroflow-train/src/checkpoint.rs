@@ -6,7 +6,7 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs, iter,
     path::{Path, PathBuf},
 };
@@ -51,34 +51,46 @@ pub struct Progress {
 }
 
 /// Sums over the steps since the last line of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window {
     /// Steps taken.
     pub steps: u64,
     /// Of the loss.
     pub loss: Exact,
-    /// Of the end-point error.
+    /// Of the end-point error, where the truth is known.
     pub epe: Exact,
+    /// Steps that knew it; all of them in checkpoints of older versions.
+    #[serde(default)]
+    pub known: Option<u64>,
+    /// Of the parts of the loss that have names.
+    #[serde(default)]
+    pub terms: BTreeMap<String, Exact>,
     /// Of the gradients' norm.
     pub norm: Exact,
 }
 
 impl Window {
     /// Counts a step.
-    pub fn add(&mut self, loss: f64, epe: f64, norm: f64) {
+    pub fn add(&mut self, loss: f64, terms: &[(&str, f64)], epe: Option<f64>, norm: f64) {
+        self.known = Some(self.known.unwrap_or(self.steps) + u64::from(epe.is_some()));
         self.steps += 1;
         self.loss.0 += loss;
-        self.epe.0 += epe;
+        self.epe.0 += epe.unwrap_or(0.0);
         self.norm.0 += norm;
+        for (name, value) in terms {
+            self.terms.entry(name.to_string()).or_default().0 += value;
+        }
     }
 
     /// Its means, for the log.
     pub fn report(&self, step: u64, lr: f64, loss_scale: f32, time: Times) -> Report {
         let mean = |sum: Exact| sum.0 / self.steps as f64;
+        let known = self.known.unwrap_or(self.steps);
         Report {
             step,
             loss: mean(self.loss),
-            epe: mean(self.epe),
+            terms: self.terms.iter().map(|(name, &sum)| (name.clone(), mean(sum))).collect(),
+            epe: (known > 0).then(|| self.epe.0 / known as f64),
             lr,
             gradient_norm: mean(self.norm),
             loss_scale,
@@ -330,7 +342,14 @@ mod tests {
                 skipped: 1,
                 scale: LossScale::new(&LossScaleConfig::Fixed(1024.0)).unwrap(),
                 best: Some(Exact(0.1 + 0.2)),
-                window: Window { steps: 3, loss: Exact(1.0 / 3.0), epe: Exact(2.0f64.sqrt()), norm: Exact(1e-300) },
+                window: Window {
+                    steps: 3,
+                    loss: Exact(1.0 / 3.0),
+                    epe: Exact(2.0f64.sqrt()),
+                    known: Some(2),
+                    terms: [("census".to_string(), Exact(0.1))].into(),
+                    norm: Exact(1e-300),
+                },
                 origins: vec![Origin { file: "first.safetensors".into(), ..Origin::default() }],
             },
             memory: [moments(0.5), moments(0.25)],

@@ -13,7 +13,10 @@ use ferroflow_data::{
 };
 use ferroflow_net::training::Values;
 
-use crate::{Recipe, loss::Truth};
+use crate::{
+    Recipe,
+    loss::{LossError, Truth},
+};
 
 /// Data that cannot be trained on.
 #[derive(Debug, thiserror::Error)]
@@ -47,10 +50,20 @@ pub enum FeedError {
 pub struct Batch {
     /// First and second frames, `[N, 3, H, W]`, RGB 0..=255.
     pub frames: [Vec<f32>; 2],
-    /// Their flows.
-    pub truth: Truth,
+    /// Their flows, where they have any.
+    pub truth: Option<Truth>,
     /// Names of the pairs.
     pub ids: Vec<String>,
+}
+
+impl Batch {
+    /// The true flows, for a loss that needs them.
+    ///
+    /// # Errors
+    /// If there are none.
+    pub fn truth(&self) -> Result<&Truth, LossError> {
+        self.truth.as_ref().ok_or_else(|| LossError::NoTruth(self.ids.first().cloned().unwrap_or_default()))
+    }
 }
 
 /// An endless supply of batches.
@@ -114,7 +127,8 @@ impl Batches {
             known.extend_from_slice(&example.known);
             ids.push(example.id);
         }
-        Ok(Batch { frames, truth: Truth::new(Values { shape: [n, 2, h, w], data: flow }, known), ids })
+        let truth = Some(Truth::new(Values { shape: [n, 2, h, w], data: flow }, known));
+        Ok(Batch { frames, truth, ids })
     }
 
     /// Samples given out since position 0.
@@ -337,7 +351,7 @@ mod tests {
             let batch = whole.take().unwrap();
             let first = 2 * step.saturating_sub(2);
             assert_eq!(batch.ids, [first, first + 1].map(|i| format!("{preset}/{i:07}")));
-            assert_eq!(batch.truth.flow.shape, [2, 2, 64, *width]);
+            assert_eq!(batch.truth().unwrap().flow.shape, [2, 2, 64, *width]);
             assert_eq!(recipe.crop_at(step as u64).width, *width);
             assert_eq!(Batches::open(&recipe, 2 * step as u64).unwrap().take().unwrap().frames, batch.frames);
         }
@@ -351,7 +365,7 @@ mod tests {
         assert!(occluded.contains(&true) && occluded.contains(&false));
         let known = |changes: &[&str]| {
             let changes = [&["augment=none", "data=synth:things@size=64x64"], changes].concat();
-            Batches::open(&recipe(&changes), 0).unwrap().take().unwrap().truth.known
+            Batches::open(&recipe(&changes), 0).unwrap().take().unwrap().truth.unwrap().known
         };
         assert!(known(&[]).iter().all(|known| *known));
         let skipped: Vec<bool> = occluded.iter().map(|occluded| !occluded).collect();

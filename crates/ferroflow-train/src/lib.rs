@@ -1,10 +1,11 @@
-//! Supervised training: losses, optimisers, schedules, recipes, one loop, checkpoints and logs.
+//! Training: losses with and without truth, optimisers, schedules, recipes, one loop, checkpoints and logs.
 //!
 //! A [`Recipe`] decides everything; a [`Run`] follows it in a folder of its own. The loop ([`run`]) is host code and knows no
 //! device: it is given one as [`ferroflow_net::device::Device`].
 
 pub mod checkpoint;
 mod clock;
+pub mod criterion;
 pub mod data;
 mod error;
 pub mod folder;

@@ -4,6 +4,7 @@
 //! identical runs have identical logs apart from it.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
@@ -20,8 +21,12 @@ pub struct Report {
     pub step: u64,
     /// Mean loss since the line before.
     pub loss: f64,
-    /// Mean end-point error of the finest output since the line before, pixels of the frames.
-    pub epe: f64,
+    /// Means of the parts of the loss that have names.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub terms: BTreeMap<String, f64>,
+    /// Mean end-point error of the finest output since the line before, pixels of the frames, where the truth is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epe: Option<f64>,
     /// Learning rate of the last step.
     pub lr: f64,
     /// Mean global norm of the gradients, before clipping.
@@ -34,16 +39,21 @@ pub struct Report {
 
 impl Report {
     /// By TensorBoard's tags.
-    pub fn scalars(&self) -> [(&'static str, f64); 7] {
+    pub fn scalars(&self) -> Vec<(String, f64)> {
+        let terms = self.terms.iter().map(|(name, &value)| (format!("train/{name}"), value));
         [
-            ("train/loss", self.loss),
+            ("train/loss", Some(self.loss)),
             ("train/epe", self.epe),
-            ("train/lr", self.lr),
-            ("train/gradient_norm", self.gradient_norm),
-            ("train/loss_scale", self.loss_scale.into()),
-            ("speed/samples_per_second", self.time.samples_per_second),
-            ("speed/waiting", self.time.waiting),
+            ("train/lr", Some(self.lr)),
+            ("train/gradient_norm", Some(self.gradient_norm)),
+            ("train/loss_scale", Some(self.loss_scale.into())),
+            ("speed/samples_per_second", Some(self.time.samples_per_second)),
+            ("speed/waiting", Some(self.time.waiting)),
         ]
+        .into_iter()
+        .filter_map(|(tag, value)| Some((tag.to_string(), value?)))
+        .chain(terms)
+        .collect()
     }
 }
 

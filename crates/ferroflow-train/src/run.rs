@@ -10,7 +10,7 @@ use std::{
 
 use ferroflow_core::Size;
 use ferroflow_net::{
-    Model, Weights,
+    Model,
     device::{Device, DeviceError},
     graph::{Shape, Sizes},
     training::{Gradients, Trainer, TrainingOptions},
@@ -24,12 +24,13 @@ use serde_json::json;
 use crate::{
     checkpoint::{self, CheckpointError, Exact},
     clock::Clock,
+    criterion::{Criterion, Grading},
     data::{Batch, Batches},
     error::TrainError,
     folder::Folder,
     init::{self, Origin},
     log::{Log, Report, Times},
-    loss::{Loss, Tally},
+    loss::{Graded, Tally},
     optimiser::norm,
     recipe::Recipe,
     state::State,
@@ -62,8 +63,8 @@ pub enum Event<'a> {
         step: u64,
         /// Of this step.
         loss: f64,
-        /// Of this step, pixels.
-        epe: f64,
+        /// Of this step, pixels, where the truth is known.
+        epe: Option<f64>,
         /// Of this step.
         lr: f64,
         /// Share of the time so far spent waiting for data.
@@ -204,12 +205,12 @@ impl Run {
         let recipe = &self.recipe;
         let model = recipe.model()?;
         let graph = &model.graph;
-        let loss = recipe.loss()?;
+        let criterion = recipe.criterion(&model)?;
         let trained = recipe.trained(&model);
-        let outputs = loss.outputs(graph)?;
         let trainer_for = |crop: Size| {
-            let sizes = Sizes::new(recipe.batch, crop.height, crop.width);
-            device.trainer(graph, TrainingOptions { sizes, outputs: outputs.clone(), trained: trained.clone() })
+            let sizes = Sizes::new(criterion.directions() * recipe.batch, crop.height, crop.width);
+            let outputs = criterion.outputs().to_vec();
+            device.trainer(graph, TrainingOptions { sizes, outputs, trained: trained.clone() })
         };
         let mut gradients = Gradients::zeros(graph, &trained);
         let mut validation = Validation::open(recipe, device)?;
@@ -238,31 +239,40 @@ impl Run {
                 trainer = trainer_for(crop)?;
             }
 
-            // Forward and backward, as often as a step has passes: together they are one large batch.
+            // Forward and backward, batch after batch: together they are one large batch.
             gradients.clear();
-            let passes = (0..recipe.accumulate).map(|_| batches.take()).collect::<Result<Vec<_>, _>>()?;
-            let whole = match &passes[..] {
+            trainer.load(&state.weights)?;
+            let parts = (0..recipe.accumulate).map(|_| batches.take()).collect::<Result<Vec<_>, _>>()?;
+            let whole = match &parts[..] {
                 [_] => None,
-                _ => Some(tally(&loss, &model, &mut *trainer, &state.weights, &passes)?),
+                _ => Some(tally(&*criterion, &model, crop, &mut *trainer, &parts)?),
             };
-            let (mut value, mut epe, mut samples) = (0.0, 0.0, Vec::new());
-            for (pass, batch) in passes.into_iter().enumerate() {
-                if pass > 0 && stop.load(Ordering::Relaxed) {
+            let mut sums = Sums::default();
+            for (part, batch) in parts.iter().enumerate() {
+                if part > 0 && stop.load(Ordering::Relaxed) {
                     // As if the step had not begun: going on does it again.
                     state.restore(&statistics, |_| true);
                     break 'steps;
                 }
-                let outputs = trainer.forward(&state.weights, [&batch.frames[0], &batch.frames[1]])?;
-                let mut graded = loss.grade_part(&outputs, &batch.truth, model.pyramid_unit, whole.as_deref())?;
-                value += graded.value;
-                epe += graded.epe;
-                samples.extend(batch.ids);
-                if scale != 1.0 {
-                    graded.gradients.iter_mut().flat_map(|g| &mut g.data).for_each(|g| *g *= scale as f32);
+                let mut seen = Vec::new();
+                for pass in criterion.passes(state.progress.step) {
+                    let frames = criterion.frames(&pass, batch);
+                    seen.push(trainer.forward([&frames[0], &frames[1]])?);
+                    if !pass.differentiated {
+                        continue;
+                    }
+                    let grading = Grading { step: state.progress.step, batch, passes: &seen, whole: whole.as_deref() };
+                    let mut graded = criterion.grade(grading)?;
+                    sums.add(&graded);
+                    if scale != 1.0 {
+                        graded.gradients.iter_mut().flat_map(|g| &mut g.data).for_each(|g| *g *= scale as f32);
+                    }
+                    trainer.backward(&graded.gradients, &mut gradients)?;
+                    trainer.update_statistics(STATISTICS, &mut state.weights);
                 }
-                trainer.backward(&graded.gradients, &mut gradients)?;
-                trainer.update_statistics(STATISTICS, &mut state.weights);
             }
+            let Sums { value, terms, epe } = sums;
+            let samples: Vec<String> = parts.into_iter().flat_map(|batch| batch.ids).collect();
             let length = norm(&gradients) / scale;
             state.progress.step += 1;
             state.progress.position = batches.position();
@@ -280,7 +290,7 @@ impl Run {
                 state.progress.updates = state.optimiser.steps();
                 state.progress.scale.good();
                 state.progress.skipped = 0;
-                state.progress.window.add(value, epe, length);
+                state.progress.window.add(value, &terms, epe, length);
             } else {
                 // Skipped as if it had not been, but for the data: the same pairs would do the same again.
                 state.restore(&statistics, |_| true);
@@ -302,10 +312,12 @@ impl Run {
                 let report = state.progress.window.report(step, rate, scale as f32, clock.lap(&batches));
                 log.line(&report)?;
                 watch(Event::Logged(&report));
-                if report.epe > sensible(crop) {
-                    watch(Event::Warning(diverged(&format!("steps up to {step}"), report.epe)));
+                if let Some(epe) = report.epe.filter(|&epe| epe > sensible(crop)) {
+                    watch(Event::Warning(diverged(&format!("steps up to {step}"), epe)));
                 }
-                events.scalars(step, &report.scalars()).map_err(TrainError::Events)?;
+                let scalars = report.scalars();
+                let scalars: Vec<(&str, f64)> = scalars.iter().map(|(tag, value)| (&**tag, *value)).collect();
+                events.scalars(step, &scalars).map_err(TrainError::Events)?;
                 state.progress.window = Default::default();
             }
             if step.is_multiple_of(recipe.validate_every()) || last {
@@ -444,26 +456,47 @@ impl Run {
     }
 }
 
-/// What all passes of a step hold together, for each output of the network.
+/// Over the batches and passes of a step.
+#[derive(Default)]
+struct Sums {
+    value: f64,
+    terms: Vec<(&'static str, f64)>,
+    epe: Option<f64>,
+}
+
+impl Sums {
+    fn add(&mut self, graded: &Graded) {
+        self.value += graded.value;
+        if let Some(epe) = graded.epe {
+            *self.epe.get_or_insert_default() += epe;
+        }
+        for &(name, value) in &graded.terms {
+            match self.terms.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += value,
+                None => self.terms.push((name, value)),
+            }
+        }
+    }
+}
+
+/// What all batches of a step hold together, for each output of the network.
 fn tally(
-    loss: &Loss,
+    criterion: &dyn Criterion,
     model: &Model,
+    crop: Size,
     trainer: &mut dyn Trainer,
-    weights: &Weights,
-    passes: &[Batch],
+    parts: &[Batch],
 ) -> Result<Vec<Tally>, TrainError> {
-    let nodes = loss.outputs(&model.graph)?;
-    let mut whole = vec![Tally::default(); nodes.len()];
-    for batch in passes {
-        let part = if loss.needs_penalties() {
-            let outputs = trainer.forward(weights, [&batch.frames[0], &batch.frames[1]])?;
-            loss.measure(&outputs, &batch.truth, model.pyramid_unit)?
-        } else {
-            let [n, _, height, width] = batch.truth.flow.shape;
-            let shapes = model.graph.shapes(&Sizes::new(n, height, width)).map_err(DeviceError::from)?;
-            let outputs: Vec<Shape> = nodes.iter().map(|node| shapes[node.0 as usize]).collect();
-            loss.count(&outputs, &batch.truth, model.pyramid_unit)?
+    let mut whole = vec![Tally::default(); criterion.outputs().len()];
+    for batch in parts {
+        let pairs = criterion.directions() * batch.ids.len();
+        let shapes = model.graph.shapes(&Sizes::new(pairs, crop.height, crop.width)).map_err(DeviceError::from)?;
+        let shapes: Vec<Shape> = criterion.outputs().iter().map(|node| shapes[node.0 as usize]).collect();
+        let values = match criterion.tallies_values() {
+            true => Some(trainer.forward([&batch.frames[0], &batch.frames[1]])?),
+            false => None,
         };
+        let part = criterion.tally(&shapes, values.as_deref(), batch)?;
         whole.iter_mut().zip(part).for_each(|(whole, part)| *whole += part);
     }
     Ok(whole)

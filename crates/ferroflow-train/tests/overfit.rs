@@ -20,7 +20,7 @@ fn overfit(model: &str, lr: f64, steps: u64) -> Result<u64, String> {
     let (mut reached, mut best) = (None, f64::INFINITY);
     let device: Arc<dyn Device> = Arc::new(Cpu::default());
     run.train(&device, &stop, &mut |event| {
-        if let Event::Step { step, epe, .. } = event {
+        if let Event::Step { step, epe: Some(epe), .. } = event {
             best = best.min(epe);
             if step % 50 == 0 {
                 println!("{model}: step {step}, {epe:.2} px");

@@ -13,7 +13,7 @@ use ferroflow::{
     infer::NetworkOptions,
     net::{
         CheckpointLayout, Fit, Graph, Protocol, PyramidUnit,
-        graph::{Builder, Correlation, Extent, Filter, Frame, Grid, Naming, k},
+        graph::{Builder, Correlation, Filter, Frame, Grid, Naming, Size, k},
         onnx,
     },
 };
@@ -48,9 +48,9 @@ fn model() -> Model {
         options: BTreeMap::new(),
         graph: graph(),
         stride: 8,
-        min_size: Extent { height: 16, width: 16 },
-        fit: Fit::Pad,
-        protocol: Protocol { fit: Fit::Pad, batch: None },
+        min_size: Size { height: 16, width: 16 },
+        fit: Fit::ZEROS,
+        protocol: Protocol { fit: Fit::ZEROS, batch: None },
         test_gains: &[],
         layout: CheckpointLayout::Oihw,
         pyramid_unit: PyramidUnit::Pixels(8.0),
@@ -77,7 +77,7 @@ fn main() -> ExitCode {
 fn run(first: &str, second: &str, file: &str) -> Result<(), Error> {
     let (first, second) = (io::read_frame(first)?, io::read_frame(second)?);
     let model = model();
-    let sizes = model.sizes_for(Extent { height: first.height(), width: first.width() });
+    let sizes = model.sizes_for(Size { height: first.height(), width: first.width() });
     let cost = model.graph.cost(&sizes)?;
     println!("{} parameters, {:.2} GFLOP for these frames", model.graph.parameter_count(), cost.flop / 1e9);
 

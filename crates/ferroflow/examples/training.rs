@@ -55,7 +55,8 @@ fn train(folder: &Path, data: &str) -> Result<(), Error> {
     let stop = AtomicBool::new(false);
     let outcome = run.train(&cpu, &stop, &mut |event| {
         if let Event::Logged(report) = event {
-            println!("step {}: loss {:.3}, mean end-point error {:.2} px", report.step, report.loss, report.epe);
+            let epe = report.epe.unwrap_or(f64::NAN);
+            println!("step {}: loss {:.3}, mean end-point error {epe:.2} px", report.step, report.loss);
         }
     })?;
     let weights = folder.join("weights/last.safetensors");

@@ -3,12 +3,12 @@
 //! Burn's own `interpolate` lacks the asymmetric grid, and its bilinear backward pass panics on GPUs.
 
 use burn::tensor::{Int, Tensor, TensorData};
-use ferroflow_net::graph::{Extent, Filter, Grid, Sizes};
+use ferroflow_net::graph::{Filter, Grid, Size, Sizes};
 
 use super::{affine, along};
 
 /// `[N, C, H, W]` -> `[N, C, to.height, to.width]`; values are not scaled.
-pub(crate) fn resize(x: Tensor<4>, to: Extent, filter: Filter, grid: Grid) -> Tensor<4> {
+pub(crate) fn resize(x: Tensor<4>, to: Size, filter: Filter, grid: Grid) -> Tensor<4> {
     let x = resize_axis(x, 2, to.height, filter, grid);
     resize_axis(x, 3, to.width, filter, grid)
 }

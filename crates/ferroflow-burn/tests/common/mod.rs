@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ferroflow_burn::Network;
 use ferroflow_cpu::reference;
 use ferroflow_net::device::DeviceError;
-use ferroflow_net::graph::{Extent, Graph, ParamRole, Sizes};
+use ferroflow_net::graph::{Graph, ParamRole, Size, Sizes};
 use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::{Model, NodeId, ParamId, Weights};
 
@@ -61,7 +61,7 @@ pub fn check_flow(name: &str, device: &Device) {
     let weights = weights(graph);
     let (h, w) = (64, 64);
     let (a, b) = (frames(1, h, w, 2), frames(1, h, w, 3));
-    let sizes = Sizes { output: Extent { height: 50, width: 70 }, ..Sizes::new(1, h, w) };
+    let sizes = Sizes { output: Size { height: 50, width: 70 }, ..Sizes::new(1, h, w) };
     let expected = reference::run::<f64>(graph, &weights, [&a, &b], &sizes).unwrap();
     let expected = &expected.get(graph.flow.unwrap()).data;
 
@@ -90,7 +90,8 @@ pub fn step(
 ) -> Result<Outcome, DeviceError> {
     let (sizes, mut state) = (options.sizes, 9);
     let frames = [2, 3].map(|seed| frames(sizes.batch, sizes.input.height, sizes.input.width, seed));
-    let outputs = device.forward(weights, [&frames[0], &frames[1]])?;
+    device.load(weights)?;
+    let outputs = device.forward([&frames[0], &frames[1]])?;
     let random = |v: &Values| Values { shape: v.shape, data: v.data.iter().map(|_| random(&mut state)).collect() };
     let d_outputs: Vec<Values> = outputs.iter().map(random).collect();
     let mut gradients = Gradients::zeros(graph, &options.trained);

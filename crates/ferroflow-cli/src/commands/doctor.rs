@@ -4,7 +4,7 @@ use std::{io::Write, process::Command};
 
 use ferroflow::core::{Size, memory};
 use ferroflow::kernels::{Bf16, Isa};
-use ferroflow::net::{Model, graph::Extent};
+use ferroflow::net::Model;
 use serde::Serialize;
 
 use crate::{machine, session::Session};
@@ -54,7 +54,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     let networks = Model::names()
         .map(|name| {
             let model = Model::named(name)?;
-            let sizes = model.sizes_for(Extent { height: args.size.height, width: args.size.width });
+            let sizes = model.sizes_for(args.size);
             let memory_bytes = ferroflow::infer::memory_estimate(&model, &sizes)?;
             Ok(Fits { name, memory_bytes, fits: available.map(|a| memory_bytes < a) })
         })

@@ -107,7 +107,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     let mut args = args;
     if let Some(project) = args.protocol.as_deref().and_then(Project::named) {
         let protocol = project.protocol()?;
-        args.method.fit.get_or_insert(protocol.fit.into());
+        args.method.usual_fit = Some(protocol.fit);
         args.average_batches = args.average_batches.or(protocol.batch);
     }
     let files = &mut session.files;

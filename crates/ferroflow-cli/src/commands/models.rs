@@ -6,7 +6,7 @@ use std::{
 };
 
 use ferroflow::core::Size;
-use ferroflow::net::{Model, dot, graph::Extent, svg};
+use ferroflow::net::{Model, dot, svg};
 use serde::Serialize;
 
 use crate::{session::Session, usage::usage};
@@ -130,7 +130,7 @@ fn draw(model: &Model, output: Option<&Path>, session: &mut Session) -> anyhow::
 }
 
 fn entry(model: &Model, size: Size) -> anyhow::Result<Entry> {
-    let sizes = model.sizes_for(Extent { height: size.height, width: size.width });
+    let sizes = model.sizes_for(size);
     let cost = model.graph.cost(&sizes)?;
     let options = Model::options_of(model.name)?;
     Ok(Entry {

@@ -202,7 +202,8 @@ impl<'a> Watch<'a> {
                 self.bar.set_position(*step);
                 let time = self.time(self.start, Mark::now(*step));
                 self.bar.set_message(format!(
-                    "loss {loss:.4}  EPE {epe:.2} px  lr {lr:.2e}  {time}  {samples_per_second:.1} pairs/s  waiting {:.0} %",
+                    "loss {loss:.4}  {}lr {lr:.2e}  {time}  {samples_per_second:.1} pairs/s  waiting {:.0} %",
+                    epe.map(|epe| format!("EPE {epe:.2} px  ")).unwrap_or_default(),
                     100.0 * waiting
                 ));
             }
@@ -210,11 +211,11 @@ impl<'a> Watch<'a> {
                 let now = Mark::now(report.step);
                 if self.lines {
                     self.say(&format!(
-                        "step {} of {}: loss {:.4}, EPE {:.3} px, rate {:.2e}, {}",
+                        "step {} of {}: loss {:.4}, {}rate {:.2e}, {}",
                         report.step,
                         self.recipe.steps,
                         report.loss,
-                        report.epe,
+                        report.epe.map(|epe| format!("EPE {epe:.3} px, ")).unwrap_or_default(),
                         report.lr,
                         self.time(self.last, now)
                     ));

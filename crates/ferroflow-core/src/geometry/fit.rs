@@ -42,6 +42,13 @@ pub enum Fill {
     Replicate,
 }
 
+impl Fit {
+    /// Zeros below and to the right, as most references pad.
+    pub const ZEROS: Self = Self::Pad(Place::TopLeft, Fill::Zero);
+    /// Resized as OpenCV and PyTorch do.
+    pub const STRETCH: Self = Self::Resize(Grid::HalfPixel);
+}
+
 impl Default for Fit {
     /// Centred, border repeated: changes no pixel and adds no false edge.
     fn default() -> Self {

@@ -53,8 +53,14 @@ fn single<T: Real>(x: &Tensor<T>) -> Values {
 }
 
 impl<T: Real> Trainer for Training<T> {
-    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
+    fn load(&mut self, weights: &Weights) -> Result<(), DeviceError> {
         weights.check(&self.graph)?;
+        self.weights = Some(weights.clone());
+        Ok(())
+    }
+
+    fn forward(&mut self, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
+        let weights = self.weights.as_ref().ok_or(DeviceError::Order("load weights before the first forward pass"))?;
         self.values.clear();
         for (i, (node, &shape)) in self.graph.nodes.iter().zip(&self.shapes).enumerate() {
             let inputs: Vec<&Tensor<T>> = node.inputs.iter().map(|id| &self.values[id.0 as usize]).collect();
@@ -77,16 +83,12 @@ impl<T: Real> Trainer for Training<T> {
             };
             self.values.push(value);
         }
-        self.weights = Some(weights.clone());
         Ok(self.options.outputs.iter().map(|id| single(&self.values[id.0 as usize])).collect())
     }
 
     fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
-        let Some(weights) = &self.weights else {
-            return Err(DeviceError::Failed {
-                device: "the interpreter".into(),
-                reason: "run the network forward before its gradient".into(),
-            });
+        let Some(weights) = self.weights.as_ref().filter(|_| !self.values.is_empty()) else {
+            return Err(DeviceError::Order("run the network forward before its gradient"));
         };
         let mut pending: Vec<Option<Tensor<T>>> = vec![None; self.graph.nodes.len()];
         for (id, d) in self.options.outputs.iter().zip(gradients) {

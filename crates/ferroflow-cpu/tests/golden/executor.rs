@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ferroflow_cpu::{Options, Pixels, Plan, reference};
-use ferroflow_net::graph::{Extent, Sizes};
+use ferroflow_net::graph::{Size, Sizes};
 use ferroflow_net::{Model, NodeId, Weights};
 
 use super::shared::{Array, Input};
@@ -24,8 +24,8 @@ pub trait Executor: Sync {
 fn sizes(input: &Input) -> Sizes {
     Sizes {
         batch: input.batch,
-        input: Extent { height: input.height, width: input.width },
-        output: Extent { height: input.output.0, width: input.output.1 },
+        input: Size { height: input.height, width: input.width },
+        output: Size { height: input.output.0, width: input.output.1 },
     }
 }
 

@@ -196,7 +196,7 @@ fn to_output_scales_each_axis() {
     let exchange = Op::Channels(vec![1, 0]);
     let flow = apply(exchange.clone(), &[&file.get("flow")]);
     let mut sizes = Sizes::new(2, 12, 16);
-    sizes.output = ferroflow_net::graph::Extent { height: 7, width: 21 };
+    sizes.output = ferroflow_net::graph::Size { height: 7, width: 21 };
     let op = Op::ToOutput { filter: Filter::Bilinear, grid: Grid::HalfPixel };
     let ours = reference::apply(&op, &[&flow], &no_weights(), &sizes).unwrap();
     file.check(&apply(exchange, &[&ours]), "uflow_resize_flow/out", OP);

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ferroflow_cpu::reference::Training;
 use ferroflow_cpu::training::{Settings, TrainingPlan};
-use ferroflow_net::graph::{Extent, Sizes};
+use ferroflow_net::graph::{Size, Sizes};
 use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::{Graph, Model, NodeId, Weights};
 
@@ -133,7 +133,7 @@ fn run_case(case: &Case, device: Device, tolerance: f32) {
     let target = true_flow(&golden, case.pairs);
     let [height, width] = [target.shape[2], target.shape[3]];
     let input = Input::set(case.pairs, height, width);
-    let size = Extent { height, width };
+    let size = Size { height, width };
     let sizes = Sizes { batch: input.batch, input: size, output: size };
     let outputs: Vec<NodeId> = match case.loss {
         Loss::MultiScale { .. } => graph.pyramid.clone(),
@@ -143,7 +143,8 @@ fn run_case(case: &Case, device: Device, tolerance: f32) {
     let options = TrainingOptions::all(graph, sizes, outputs);
     let mut gradients = Gradients::zeros(graph, &options.trained);
     let mut network = device(graph, options);
-    let values = network.forward(&weights, [&input.frames[0], &input.frames[1]]).unwrap();
+    network.load(&weights).unwrap();
+    let values = network.forward([&input.frames[0], &input.frames[1]]).unwrap();
     let (value, d_outputs) = loss(case.loss, &values, &target);
     network.backward(&d_outputs, &mut gradients).unwrap();
     network.update_statistics(0.1, &mut weights);

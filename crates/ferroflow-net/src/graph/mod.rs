@@ -11,12 +11,12 @@ mod shape;
 
 pub use builder::{Builder, ConvSpec, Label, Naming, k};
 pub use cost::Cost;
+pub use ferroflow_core::{Size, geometry::Grid};
 pub use initialisation::Initialisation;
 pub use op::{
-    BatchNorm, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, Grid, MomentsOver, OnPixel, Op, Padding, Warp,
-    WarpBorder,
+    BatchNorm, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, MomentsOver, OnPixel, Op, Padding, Warp, WarpBorder,
 };
-pub use shape::{Extent, Shape, ShapeError, Sizes};
+pub use shape::{Shape, ShapeError, Sizes};
 
 /// Index of a node within its graph; nodes only refer to earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

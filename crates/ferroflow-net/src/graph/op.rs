@@ -1,5 +1,7 @@
 //! The kinds of operation. Each variant's comment gives its inputs, its output and its formula.
 
+use ferroflow_core::geometry::Grid;
+
 use super::ParamId;
 
 /// An operation of the graph.
@@ -297,17 +299,6 @@ pub enum Filter {
     Nearest,
     /// Linear along both axes, source clamped to the image.
     Bilinear,
-}
-
-/// Where the samples of a bilinear resize lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Grid {
-    /// `source = (destination + 0.5) * in / out - 0.5`
-    HalfPixel,
-    /// `source = destination * (in - 1) / (out - 1)`
-    AlignCorners,
-    /// `source = destination * in / out`
-    Asymmetric,
 }
 
 /// What [`Op::Moments`] averages over.

@@ -1,18 +1,11 @@
 //! Shape inference.
 
+use ferroflow_core::Size;
+
 use super::{Graph, NodeId, Op};
 
 /// `[N, C, H, W]`
 pub type Shape = [usize; 4];
-
-/// Height and width in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Extent {
-    /// Rows.
-    pub height: usize,
-    /// Columns.
-    pub width: usize,
-}
 
 /// What an execution is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,15 +13,15 @@ pub struct Sizes {
     /// Pairs at once.
     pub batch: usize,
     /// Size of the frames the network sees; a multiple of its stride.
-    pub input: Extent,
+    pub input: Size,
     /// Size of the flow it returns ([`Op::ToOutput`]).
-    pub output: Extent,
+    pub output: Size,
 }
 
 impl Sizes {
     /// `batch` pairs of `height` x `width`, flow of the same size.
     pub fn new(batch: usize, height: usize, width: usize) -> Self {
-        let e = Extent { height, width };
+        let e = Size { height, width };
         Self { batch, input: e, output: e }
     }
 }

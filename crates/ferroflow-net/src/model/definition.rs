@@ -1,9 +1,9 @@
 //! What a file of the zoo says of a network, and the rows in which it names it.
 
-use std::collections::BTreeMap;
+use std::{any::Any, collections::BTreeMap};
 
 use super::{CheckpointLayout, Fit, Model, ModelError, Protocol, PyramidUnit};
-use crate::graph::{Extent, Graph};
+use crate::graph::{Graph, Size};
 use crate::settings::{self, OptionHelp, Setting};
 
 /// A configuration from which a network is built. Its graph says how frames come in, in which order and unit, and how
@@ -54,6 +54,9 @@ pub(crate) trait Entry {
     fn options(&self) -> Vec<OptionHelp>;
 
     fn build(&self, options: &BTreeMap<String, String>) -> Result<Model, ModelError>;
+
+    /// The model of a configuration, if this name with some options stands for it.
+    fn of(&self, config: &dyn Any) -> Option<Model>;
 }
 
 impl<C: Definition> Entry for Row<C> {
@@ -75,6 +78,11 @@ impl<C: Definition> Entry for Row<C> {
             .map_err(|source| ModelError::Option { name: self.name, source })?;
         Ok(self.model(&config, options.clone()))
     }
+
+    fn of(&self, config: &dyn Any) -> Option<Model> {
+        let config = config.downcast_ref::<C>()?;
+        Some(self.model(config, settings::tell(self.settings, &(self.config)(), config)?))
+    }
 }
 
 impl<C: Definition> Row<C> {
@@ -85,7 +93,7 @@ impl<C: Definition> Row<C> {
             options,
             graph: network.graph,
             stride: network.stride,
-            min_size: Extent { height: network.stride, width: network.stride },
+            min_size: Size { height: network.stride, width: network.stride },
             fit: network.fit,
             protocol: network.protocol,
             layout: network.layout,

@@ -95,7 +95,7 @@ impl FlowNet2Config {
             norm_floor: 0.0,
             sd_scale: 20.0,
             fusion_sd_scale: 1.0 / 20.0,
-            fit: Fit::Resize,
+            fit: Fit::STRETCH,
             protocol: Protocol { fit: Fit::Crop, batch: Some(8) },
         }
     }
@@ -114,8 +114,8 @@ impl FlowNet2Config {
     pub fn ascend() -> Self {
         Self {
             warp_border: WarpBorder::Extrapolate,
-            fit: Fit::Pad,
-            protocol: Protocol { fit: Fit::Pad, batch: None },
+            fit: Fit::ZEROS,
+            protocol: Protocol { fit: Fit::ZEROS, batch: None },
             ..Self::nvidia()
         }
     }
@@ -129,7 +129,7 @@ impl FlowNet2Config {
             warp_border: WarpBorder::ZerosMasked { threshold: 0.9999 },
             sd_scale: 1.0 / 20.0,
             fusion_sd_scale: 1.0 / 8000.0,
-            protocol: Protocol { fit: Fit::Resize, batch: None },
+            protocol: Protocol { fit: Fit::STRETCH, batch: None },
             ..Self::nvidia()
         }
     }
@@ -142,7 +142,7 @@ impl FlowNet2Config {
             css_output: Filter::Bilinear,
             warp_border: WarpBorder::Caffe,
             sd_scale: 1.0 / 20.0,
-            protocol: Protocol { fit: Fit::Resize, batch: None },
+            protocol: Protocol { fit: Fit::STRETCH, batch: None },
             ..Self::nvidia()
         }
     }
@@ -196,14 +196,26 @@ impl FlowNet2Config {
             ],
         )
         .interchangeable(),
-        Setting::<Self>::number("norm-floor", "smallest sum of squares in the brightness error", 0.0..=1.0, |c, v| {
-            c.norm_floor = v as f32;
-        })
+        Setting::<Self>::number(
+            "norm-floor",
+            "smallest sum of squares in the brightness error",
+            0.0..=1.0,
+            |c| c.norm_floor.into(),
+            |c, v| {
+                c.norm_floor = v as f32;
+            },
+        )
         .interchangeable(),
-        Setting::number("sd-scale", "SD's prediction times this is pixels", 1e-6..=1e3, |c, v| {
-            c.sd_scale = v as f32;
-            c.fusion_sd_scale = v as f32;
-        }),
+        Setting::number(
+            "sd-scale",
+            "SD's prediction times this is pixels",
+            1e-6..=1e3,
+            |c| c.sd_scale.into(),
+            |c, v| {
+                c.sd_scale = v as f32;
+                c.fusion_sd_scale = v as f32;
+            },
+        ),
     ];
 
     /// Another implementation of the same network.

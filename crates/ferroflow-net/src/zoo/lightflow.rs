@@ -30,6 +30,7 @@ impl LightFlowConfig {
         "div-flow",
         "the network's flow times this is pixels, as in training",
         1e-3..=1e3,
+        |c| c.div_flow.into(),
         |c, v| c.div_flow = v as f32,
     )];
 
@@ -101,9 +102,9 @@ impl Definition for LightFlowConfig {
         Network {
             graph: self.build(),
             stride: 64,
-            fit: Fit::Resize,
+            fit: Fit::STRETCH,
             // The reference crops, to sizes that its own decoder cannot take (KITTI's).
-            protocol: Protocol { fit: Fit::Resize, batch: Some(128) },
+            protocol: Protocol { fit: Fit::STRETCH, batch: Some(128) },
             layout: CheckpointLayout::Oihw,
             pyramid_unit: PyramidUnit::Pixels(self.div_flow),
             paper: "Zhu et al., Towards High Performance Video Object Detection for Mobiles, 2018",

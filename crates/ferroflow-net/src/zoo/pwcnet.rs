@@ -94,6 +94,7 @@ impl PwcNetConfig {
         "mask-threshold",
         "weight of the neighbours inside the image below which a warped pixel is zero",
         0.0..=1.0,
+        |c| c.mask_threshold.into(),
         |c, v| c.mask_threshold = v as f32,
     )
     .interchangeable();
@@ -241,8 +242,8 @@ impl Definition for PwcNetConfig {
         Network {
             graph: self.build(),
             stride: 64,
-            fit: Fit::Resize,
-            protocol: Protocol { fit: Fit::Resize, batch: None },
+            fit: Fit::STRETCH,
+            protocol: Protocol { fit: Fit::STRETCH, batch: None },
             layout: CheckpointLayout::Oihw,
             pyramid_unit: PyramidUnit::Pixels(DIV_FLOW),
             paper: PAPER,

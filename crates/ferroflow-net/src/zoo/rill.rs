@@ -83,6 +83,7 @@ impl RillConfig {
             "iterations",
             "iterations at each of 1/64 to 1/16; any number with the same weights",
             1.0..=32.0,
+            |c| c.iterations as f64,
             |c, v| c.iterations = v as usize,
         )
         .interchangeable(),
@@ -90,6 +91,7 @@ impl RillConfig {
             "iterations-8",
             "iterations at 1/8; any number with the same weights",
             1.0..=32.0,
+            |c| c.iterations8 as f64,
             |c, v| {
                 c.iterations8 = v as usize;
             },
@@ -99,6 +101,7 @@ impl RillConfig {
             "iterations-4",
             "iterations at 1/4; any number with the same weights",
             1.0..=32.0,
+            |c| c.iterations4 as f64,
             |c, v| {
                 c.iterations4 = v as usize;
             },
@@ -227,8 +230,8 @@ impl Definition for RillConfig {
         Network {
             graph: self.build(),
             stride: 1 << self.pyramid.len(),
-            fit: Fit::Resize,
-            protocol: Protocol { fit: Fit::Resize, batch: None },
+            fit: Fit::STRETCH,
+            protocol: Protocol { fit: Fit::STRETCH, batch: None },
             layout: CheckpointLayout::Oihw,
             pyramid_unit: PyramidUnit::LevelPixels { row_first: false },
             paper: "Ferroflow's own; recurrence as in Teed and Deng, RAFT, ECCV 2020, pyramid as in PWC-Net",

@@ -153,8 +153,8 @@ impl Definition for TfOptFlowConfig {
         Network {
             graph: self.build(),
             stride: 64,
-            fit: Fit::Pad,
-            protocol: Protocol { fit: Fit::Pad, batch: None },
+            fit: Fit::ZEROS,
+            protocol: Protocol { fit: Fit::ZEROS, batch: None },
             layout: CheckpointLayout::Hwio,
             pyramid_unit: PyramidUnit::LevelPixels { row_first: false },
             paper: PAPER,

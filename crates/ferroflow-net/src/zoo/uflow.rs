@@ -120,20 +120,50 @@ impl UFlowConfig {
         Self::GRID,
         Self::COST_ACTIVATION,
         Self::MOMENTS,
-        Setting::number("levels", "levels of the feature pyramid", 2.0..=6.0, |c, v| c.levels = v as usize),
-        Setting::number("level1-layers", "convolutions of level 1", 1.0..=8.0, |c, v| c.level1_layers = v as usize),
-        Setting::number("level1-filters", "channels of level 1", 16.0..=256.0, |c, v| c.level1_filters = v as usize),
-        Setting::number("level1-1x1", "how many of the last convolutions of level 1 are 1x1", 0.0..=8.0, |c, v| {
-            c.level1_1x1 = v as usize;
-        }),
+        Setting::number(
+            "levels",
+            "levels of the feature pyramid",
+            2.0..=6.0,
+            |c| c.levels as f64,
+            |c, v| c.levels = v as usize,
+        ),
+        Setting::number(
+            "level1-layers",
+            "convolutions of level 1",
+            1.0..=8.0,
+            |c| c.level1_layers as f64,
+            |c, v| c.level1_layers = v as usize,
+        ),
+        Setting::number(
+            "level1-filters",
+            "channels of level 1",
+            16.0..=256.0,
+            |c| c.level1_filters as f64,
+            |c, v| c.level1_filters = v as usize,
+        ),
+        Setting::number(
+            "level1-1x1",
+            "how many of the last convolutions of level 1 are 1x1",
+            0.0..=8.0,
+            |c| c.level1_1x1 as f64,
+            |c, v| {
+                c.level1_1x1 = v as usize;
+            },
+        ),
         Setting::choice(
             "layer-sizes",
             "channels of the pyramid: 32 everywhere, or PWC-Net's",
             &[("equal", |c| c.original_sizes = false), ("original", |c| c.original_sizes = true)],
         ),
-        Setting::number("channel-multiplier", "factor on the channels of every layer", 0.1..=4.0, |c, v| {
-            c.channel_multiplier = v;
-        }),
+        Setting::number(
+            "channel-multiplier",
+            "factor on the channels of every layer",
+            0.1..=4.0,
+            |c| c.channel_multiplier,
+            |c, v| {
+                c.channel_multiplier = v;
+            },
+        ),
         Setting::choice(
             "cost-volume",
             "off: a 4x4 convolution in its place",
@@ -326,8 +356,8 @@ impl Definition for UFlowConfig {
         Network {
             graph: self.build(),
             stride: 1 << self.levels,
-            fit: Fit::Resize,
-            protocol: Protocol { fit: Fit::Resize, batch: None },
+            fit: Fit::STRETCH,
+            protocol: Protocol { fit: Fit::STRETCH, batch: None },
             layout: self.names.layout(),
             pyramid_unit: PyramidUnit::LevelPixels { row_first: true },
             paper: "Jonschkowski et al., What Matters in Unsupervised Optical Flow, ECCV 2020",

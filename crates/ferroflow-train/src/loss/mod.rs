@@ -75,6 +75,9 @@ pub enum LossError {
         /// Weights of the loss.
         weights: usize,
     },
+    /// Pairs without true flow.
+    #[error("{0} has no true flow: train on data with ground truth, or with a loss that needs none (loss = \"uflow\")")]
+    NoTruth(String),
     /// The network has no flow of that kind.
     #[error("the network has no {what}: choose a loss that reads something else")]
     NoOutput {
@@ -98,8 +101,10 @@ pub enum LossError {
 pub struct Graded {
     /// The loss.
     pub value: f64,
-    /// Mean end-point error over the known pixels of the finest output, in pixels of the frames.
-    pub epe: f64,
+    /// What it consists of, where that has names.
+    pub terms: Vec<(&'static str, f64)>,
+    /// Mean end-point error over the known pixels of the finest output, in pixels of the frames; `None` without truth.
+    pub epe: Option<f64>,
     /// Of the loss with respect to each output, in the order of the outputs.
     pub gradients: Vec<Values>,
 }
@@ -133,7 +138,8 @@ impl Loss {
         unit: PyramidUnit,
         whole: Option<&[Tally]>,
     ) -> Result<Graded, LossError> {
-        let mut graded = Graded { value: 0.0, epe: 0.0, gradients: Vec::with_capacity(outputs.len()) };
+        let gradients = Vec::with_capacity(outputs.len());
+        let mut graded = Graded { value: 0.0, terms: Vec::new(), epe: None, gradients };
         let shapes = outputs.iter().map(|output| output.shape);
         self.each_level(shapes, truth, unit, |index, target| {
             let output = &outputs[index];
@@ -141,7 +147,7 @@ impl Loss {
             let level = self.level(&sums, gradient, target, whole.map(|w| w[index]), self.weights[index]);
             graded.value += level.value;
             if index == 0 {
-                graded.epe = level.epe;
+                graded.epe = Some(level.epe);
             }
             graded.gradients.push(level.gradient);
         })?;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use ferroflow_core::Size;
 use ferroflow_net::{PyramidUnit, graph::Shape, training::Values};
 use rayon::prelude::*;
 
@@ -83,8 +84,8 @@ impl Truth {
             return Ok(Target { shape: self.flow.shape, flow, known, unit });
         }
         let (mut flow, mut known) = (vec![0.0; n * 2 * h * w], vec![false; n * h * w]);
-        let from = Extent { height, width };
-        let to = Extent { height: h, width: w };
+        let from = Size { height, width };
+        let to = Size { height: h, width: w };
         (
             flow.par_chunks_exact_mut(2 * h * w),
             known.par_chunks_exact_mut(h * w),
@@ -102,17 +103,11 @@ impl Truth {
     }
 }
 
-#[derive(Clone, Copy)]
-struct Extent {
-    height: usize,
-    width: usize,
-}
-
 /// One image: `flow` `[2, H, W]` to `u` and `v` `[h, w]`.
 fn reduce(
     how: Reduction,
-    from: Extent,
-    to: Extent,
+    from: Size,
+    to: Size,
     flow: &[f32],
     known: &[bool],
     u: &mut [f32],
@@ -153,8 +148,8 @@ fn reduce(
 }
 
 fn triangle(
-    from: Extent,
-    to: Extent,
+    from: Size,
+    to: Size,
     [true_u, true_v]: [&[f32]; 2],
     known: &[bool],
     u: &mut [f32],

@@ -24,7 +24,8 @@ pub(crate) use nearest::no_such;
 pub use shipped::{SHIPPED, Shipped};
 
 use crate::{
-    loss::{Loss, LossConfig},
+    criterion::{Criterion, Supervised},
+    loss::LossConfig,
     optimiser::{Decayed, LossScale, LossScaleConfig, OptimiserConfig},
     schedule::Schedule,
 };
@@ -248,9 +249,11 @@ impl Recipe {
         Ok(Model::with_options(&self.model, &self.options)?)
     }
 
-    /// The loss.
-    pub fn loss(&self) -> Result<Loss, RecipeError> {
-        self.loss.build().map_err(RecipeError::Value)
+    /// What is minimised, for [its network](Self::model).
+    pub fn criterion(&self, model: &Model) -> Result<Box<dyn Criterion>, RecipeError> {
+        let loss = self.loss.build().map_err(RecipeError::Value)?;
+        let supervised = Supervised::new(loss, model).map_err(|e| RecipeError::Value(e.to_string()))?;
+        Ok(Box::new(supervised))
     }
 
     /// The learning rate of update `step`.
@@ -288,8 +291,7 @@ impl Recipe {
     pub(crate) fn check(&self) -> Result<(), RecipeError> {
         let wrong = |text: String| Err(RecipeError::Value(text));
         let model = self.model()?;
-        let loss = self.loss()?;
-        loss.outputs(&model.graph).map_err(|e| RecipeError::Value(e.to_string()))?;
+        self.criterion(&model)?;
         self.schedule.check().map_err(RecipeError::Value)?;
         LossScale::new(&self.loss_scale).map_err(RecipeError::Value)?;
         for (key, value) in

@@ -273,7 +273,11 @@ struct Faulty {
 }
 
 impl Trainer for Faulty {
-    fn forward(&mut self, _: &Weights, _: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
+    fn load(&mut self, _: &Weights) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn forward(&mut self, _: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
         self.calls += 1;
         let mut output = Values::zeros(self.shape);
         if (self.bad_outputs)(self.calls) {
@@ -367,10 +371,14 @@ struct Stopping {
 }
 
 impl Trainer for Stopping {
-    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
+    fn load(&mut self, weights: &Weights) -> Result<(), DeviceError> {
+        self.inner.load(weights)
+    }
+
+    fn forward(&mut self, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
         self.calls += 1;
         self.stop.fetch_or(self.calls == self.last, Ordering::Relaxed);
-        self.inner.forward(weights, frames)
+        self.inner.forward(frames)
     }
 
     fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {

@@ -77,7 +77,8 @@ pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
             phases[phase].push((now - last).as_secs_f64());
             last = now;
         };
-        let outputs = plan.forward(&weights, [&frames[0], &frames[1]])?;
+        plan.load(&weights)?;
+        let outputs = plan.forward([&frames[0], &frames[1]])?;
         lap(0);
         let graded = loss.grade(&outputs, &truth, model.pyramid_unit)?;
         lap(1);

@@ -37,7 +37,12 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
                     let (norm, activation) = (norm.clone(), chain.activation);
                     Layer::Norm(Box::new(Norm { norm, activation, statistics: None, weights }))
                 } else {
-                    Layer::FrozenNorm { norm: norm.clone(), activation: chain.activation, scale: Vec::new() }
+                    Layer::FrozenNorm {
+                        norm: norm.clone(),
+                        activation: chain.activation,
+                        scale: Vec::new(),
+                        offset: Vec::new(),
+                    }
                 };
                 Ok(self.push_layer(chain.tail, layer, 0.0, x, channels, &[norm.scale, norm.shift]))
             }
@@ -71,7 +76,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
                     None => {
                         let kernel = ConvTraining::new(shape, x.extent, &x.lanes, wanted, options);
                         let activation = chain.activation;
-                        let conv = Convolution { kernel, activation, weight, bias, readers: 0, prepared: false };
+                        let conv = Convolution { kernel, activation, weight, bias, readers: 0 };
                         self.add_layer(Layer::Conv(Box::new(conv)))
                     }
                 };

@@ -18,11 +18,12 @@ pub enum Layer {
     Conv(Box<Convolution>),
     /// Batch norm by the statistics of the batch, and the activation after it.
     Norm(Box<Norm>),
-    /// Batch norm by its running statistics: an affine map, with the factors of the last forward pass.
+    /// Batch norm by its running statistics: an affine map, with a factor and a summand for each lane.
     FrozenNorm {
         norm: BatchNorm,
         activation: Activation,
         scale: Vec<f32>,
+        offset: Vec<f32>,
     },
     Separable(Box<Separable>),
 }
@@ -35,8 +36,6 @@ pub struct Convolution {
     pub bias: Option<ParamId>,
     /// Steps of the plan that run it: iterations of a recurrent network.
     pub readers: usize,
-    /// Whether the kernel holds the weights of this forward pass.
-    pub prepared: bool,
 }
 
 /// Batch norm with what its last forward pass has left.
@@ -44,7 +43,7 @@ pub struct Norm {
     pub norm: BatchNorm,
     pub activation: Activation,
     pub statistics: Option<Statistics>,
-    /// Factor and summand of each lane at the last forward pass.
+    /// Factor and summand of each lane.
     pub weights: [Vec<f32>; 2],
 }
 
@@ -56,7 +55,7 @@ pub struct Separable {
     pub norms: [BatchNorm; 2],
     /// Whether each norm normalises by its running statistics.
     pub frozen: [bool; 2],
-    /// What [`Self::reads`] names at the last forward pass.
+    /// What [`Self::reads`] names.
     pub weights: [Vec<f32>; 10],
 }
 
@@ -89,42 +88,22 @@ pub struct At<'a> {
 }
 
 impl Layer {
-    /// Before a forward pass with weights that may have changed.
-    pub fn forget_weights(&mut self) {
-        if let Self::Conv(conv) = self {
-            conv.prepared = false;
-        }
-    }
-
-    pub fn forward(
-        &mut self,
-        isa: Isa,
-        weights: &Weights,
-        input: Blocks<'_>,
-        out: &mut BlocksMut<'_, '_>,
-        scratch: &Scratch,
-    ) {
+    /// Takes the weights of the next passes, in the form that its kernels read.
+    pub fn load(&mut self, weights: &Weights) {
         match self {
             Self::Conv(conv) => {
-                if !std::mem::replace(&mut conv.prepared, true) {
-                    conv.kernel.set_weights(weights.get(conv.weight), conv.bias.map(|b| weights.get(b)));
-                }
-                conv.kernel.forward(input, conv.activation, out, scratch);
+                conv.kernel.set_weights(weights.get(conv.weight), conv.bias.map(|b| weights.get(b)));
             }
             Self::Norm(layer) => {
                 layer.weights =
                     [layer.norm.scale, layer.norm.shift].map(|id| per_lane(weights.get(id).iter().copied()));
-                let ([scale, shift], epsilon) = (&layer.weights, layer.norm.epsilon);
-                let statistics = batch_norm::batch_norm(isa, input, scale, shift, epsilon, layer.activation, out);
-                layer.statistics = Some(statistics);
             }
-            Self::FrozenNorm { norm, activation, scale } => {
+            Self::FrozenNorm { norm, scale, offset, .. } => {
                 let [gamma, beta, mean, variance] =
                     [norm.scale, norm.shift, norm.mean, norm.variance].map(|id| weights.get(id));
                 let factor = |c: usize| gamma[c] / (variance[c] + norm.epsilon).sqrt();
                 *scale = per_lane((0..gamma.len()).map(factor));
-                let offset = per_lane((0..gamma.len()).map(|c| beta[c] - mean[c] * factor(c)));
-                elementwise::affine(isa, input, scale, &offset, *activation, out);
+                *offset = per_lane((0..gamma.len()).map(|c| beta[c] - mean[c] * factor(c)));
             }
             Self::Separable(block) => {
                 let reads = block.reads();
@@ -132,6 +111,22 @@ impl Layer {
                     kept.clear();
                     kept.extend_from_slice(weights.get(id));
                 }
+            }
+        }
+    }
+
+    pub fn forward(&mut self, isa: Isa, input: Blocks<'_>, out: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
+        match self {
+            Self::Conv(conv) => conv.kernel.forward(input, conv.activation, out, scratch),
+            Self::Norm(layer) => {
+                let ([scale, shift], epsilon) = (&layer.weights, layer.norm.epsilon);
+                let statistics = batch_norm::batch_norm(isa, input, scale, shift, epsilon, layer.activation, out);
+                layer.statistics = Some(statistics);
+            }
+            Self::FrozenNorm { activation, scale, offset, .. } => {
+                elementwise::affine(isa, input, scale, offset, *activation, out);
+            }
+            Self::Separable(block) => {
                 block.kernel.forward(&Separable::weights_of(block.frozen, &block.weights), input, out, scratch);
             }
         }

@@ -79,6 +79,7 @@ pub struct TrainingPlan {
     isa: Isa,
     /// Seconds forward and backward of every step, and runs.
     seconds: Option<(Vec<[f64; 2]>, usize)>,
+    loaded: bool,
     ran: bool,
 }
 
@@ -120,6 +121,7 @@ impl TrainingPlan {
             outputs,
             scratch: Scratch::new(),
             isa,
+            loaded: false,
             ran: false,
         })
     }
@@ -186,8 +188,17 @@ impl TrainingPlan {
 }
 
 impl Trainer for TrainingPlan {
-    fn forward(&mut self, weights: &Weights, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
+    fn load(&mut self, weights: &Weights) -> Result<(), DeviceError> {
         weights.check(&self.graph)?;
+        team::together(|| self.layers.iter_mut().for_each(|layer| layer.load(weights)));
+        self.loaded = true;
+        Ok(())
+    }
+
+    fn forward(&mut self, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
+        if !self.loaded {
+            return Err(DeviceError::Order("load weights before the first forward pass"));
+        }
         let sizes = self.options.sizes;
         let expected = sizes.batch * 3 * sizes.input.height * sizes.input.width;
         for frame in frames {
@@ -197,13 +208,12 @@ impl Trainer for TrainingPlan {
         if self.outputs.iter().any(|output| matches!(output, Output::Flow(_))) {
             flow = vec![0.0; sizes.batch * 2 * sizes.output.height * sizes.output.width];
         }
-        self.layers.iter_mut().for_each(Layer::forget_weights);
         self.each(0, |plan, step| {
             let Self { pool, layers, scratch, isa, .. } = plan;
             let context = Context { isa: *isa, batch: sizes.batch, frames: frames.map(Pixels::Planar), scratch };
             match step.kernel {
                 Kernel::Layer(i) => step.with_operands(pool, |inputs, out, _, _| {
-                    layers[i].forward(*isa, weights, inputs[0], out, scratch);
+                    layers[i].forward(*isa, inputs[0], out, scratch);
                 }),
                 _ => step.run(pool, &mut flow, &context),
             }
@@ -225,8 +235,7 @@ impl Trainer for TrainingPlan {
 
     fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
         if !self.ran {
-            let reason = "run the network forward before its gradient".into();
-            return Err(DeviceError::Failed { device: "the CPU".into(), reason });
+            return Err(DeviceError::Order("run the network forward before its gradient"));
         }
         check("the gradients of the outputs", self.outputs.len(), gradients.len())?;
         for (id, d) in self.options.outputs.iter().zip(gradients) {

@@ -1,0 +1,136 @@
+//! What a step minimises, and which forward passes of the network it needs for that.
+//!
+//! A supervised loss is one pass over the frames as they come ([`Supervised`]). Losses without truth look at a pair both ways
+//! round, and at several versions of its frames: the loop runs the passes that a criterion asks for, one after the other on one
+//! trainer, and goes back through each as soon as it has been graded, so that a step needs the memory of a single pass.
+
+use std::borrow::Cow;
+
+use ferroflow_net::{Model, NodeId, PyramidUnit, graph::Shape, training::Values};
+
+use crate::{
+    data::Batch,
+    loss::{Graded, Loss, LossError, Tally},
+};
+
+/// What training minimises.
+pub trait Criterion: Send + Sync {
+    /// The nodes whose values it reads, finest first. Every pass gives them.
+    fn outputs(&self) -> &[NodeId];
+
+    /// Pairs that the network sees for each pair of a batch: 2 where it is also run from the second frames to the first, which
+    /// follow the others in the same batch.
+    fn directions(&self) -> usize {
+        1
+    }
+
+    /// The forward passes of step `step`, in the order in which they are run.
+    fn passes(&self, step: u64) -> Vec<Pass>;
+
+    /// First and second frames of a pass, `[directions * N, 3, H, W]`, RGB 0..=255.
+    fn frames<'a>(&self, pass: &Pass, batch: &'a Batch) -> [Cow<'a, [f32]>; 2];
+
+    /// Whether the share of one batch in the loss of a step depends on what the network says about the others.
+    fn tallies_values(&self) -> bool {
+        false
+    }
+
+    /// What a batch, one of several of a step, adds to the tallies of the whole step: by the shapes of the outputs, and by
+    /// their values where [it takes them](Self::tallies_values).
+    fn tally(&self, shapes: &[Shape], values: Option<&[Values]>, batch: &Batch) -> Result<Vec<Tally>, LossError>;
+
+    /// The loss of the last of the passes run so far, one that is [differentiated](Pass::differentiated), and its gradient
+    /// with respect to the outputs of that pass. The losses of all passes add up to that of the step.
+    fn grade(&self, graded: Grading<'_>) -> Result<Graded, LossError>;
+}
+
+/// What there is to grade.
+#[derive(Clone, Copy, Debug)]
+pub struct Grading<'a> {
+    /// The step, 0 for the first.
+    pub step: u64,
+    /// What the network saw.
+    pub batch: &'a Batch,
+    /// The outputs of the passes run so far.
+    pub passes: &'a [Vec<Values>],
+    /// [Tallies](Criterion::tally) of all batches of the step together; `None` where this is the only one.
+    pub whole: Option<&'a [Tally]>,
+}
+
+/// A forward pass of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// Which version of the frames it sees.
+    pub view: View,
+    /// Whose weights it runs with.
+    pub weights: Whose,
+    /// Whether the loss has a gradient with respect to what it gives.
+    pub differentiated: bool,
+}
+
+/// A version of the frames of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// Before photometric augmentation.
+    Original,
+    /// As the augmentation gives them.
+    Augmented,
+    /// Cut out of the augmented ones and enlarged to their size.
+    Transformed,
+}
+
+/// Whose weights a pass runs with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Those that are trained.
+    Student,
+    /// Those that the run began with.
+    Teacher,
+}
+
+/// A loss that compares flows with their truth.
+pub struct Supervised {
+    loss: Loss,
+    outputs: Vec<NodeId>,
+    unit: PyramidUnit,
+}
+
+impl Supervised {
+    /// A loss for a network.
+    ///
+    /// # Errors
+    /// If the network lacks what the loss reads.
+    pub fn new(loss: Loss, model: &Model) -> Result<Self, LossError> {
+        Ok(Self { outputs: loss.outputs(&model.graph)?, loss, unit: model.pyramid_unit })
+    }
+}
+
+impl Criterion for Supervised {
+    fn outputs(&self) -> &[NodeId] {
+        &self.outputs
+    }
+
+    fn passes(&self, _: u64) -> Vec<Pass> {
+        vec![Pass { view: View::Augmented, weights: Whose::Student, differentiated: true }]
+    }
+
+    fn frames<'a>(&self, _: &Pass, batch: &'a Batch) -> [Cow<'a, [f32]>; 2] {
+        batch.frames.each_ref().map(|frames| Cow::Borrowed(&frames[..]))
+    }
+
+    fn tallies_values(&self) -> bool {
+        self.loss.needs_penalties()
+    }
+
+    fn tally(&self, shapes: &[Shape], values: Option<&[Values]>, batch: &Batch) -> Result<Vec<Tally>, LossError> {
+        match values {
+            Some(values) => self.loss.measure(values, batch.truth()?, self.unit),
+            None => self.loss.count(shapes, batch.truth()?, self.unit),
+        }
+    }
+
+    fn grade(&self, graded: Grading<'_>) -> Result<Graded, LossError> {
+        let outputs = graded.passes.last().map_or(&[][..], |outputs| outputs);
+        self.loss.grade_part(outputs, graded.batch.truth()?, self.unit, graded.whole)
+    }
+}
