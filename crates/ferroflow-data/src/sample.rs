@@ -17,6 +17,9 @@ pub struct Sample {
     pub flow: Option<FlowField>,
     /// Pixels of frame 1 that cannot be seen in frame 2; `None` where unknown.
     pub occlusion: Option<Mask>,
+    /// Both frames as they were before an augmentation changed their colours, with all else that it did; `None` where nothing did,
+    /// or where it does not tell. Losses that compare the frames with each other look at these.
+    pub original: Option<[Frame; 2]>,
     /// Name of the pair, unique within its data set and the same on every system.
     pub id: String,
 }

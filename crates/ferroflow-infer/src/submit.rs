@@ -233,7 +233,14 @@ mod tests {
 
         fn get(&self, index: usize) -> Result<Sample, DataError> {
             let frame = Frame::from_fn(8, 6, |_, _| [1, 2, 3]);
-            Ok(Sample { first: frame.clone(), second: frame, flow: None, occlusion: None, id: self.0[index].into() })
+            Ok(Sample {
+                first: frame.clone(),
+                second: frame,
+                flow: None,
+                occlusion: None,
+                original: None,
+                id: self.0[index].into(),
+            })
         }
     }
 

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 
+use ferroflow_core::Size;
 use ferroflow_net::{Model, NodeId, PyramidUnit, graph::Shape, training::Values};
 
 use crate::{
@@ -24,11 +25,27 @@ pub trait Criterion: Send + Sync {
         1
     }
 
+    /// What it reads of the data beside the frames.
+    fn needs(&self) -> Needs;
+
     /// The forward passes of step `step`, in the order in which they are run.
     fn passes(&self, step: u64) -> Vec<Pass>;
 
     /// First and second frames of a pass, `[directions * N, 3, H, W]`, RGB 0..=255.
-    fn frames<'a>(&self, pass: &Pass, batch: &'a Batch) -> [Cow<'a, [f32]>; 2];
+    ///
+    /// # Errors
+    /// If they cannot be made of those of the batch.
+    fn frames<'a>(&self, step: u64, pass: &Pass, batch: &'a Batch) -> Result<[Cow<'a, [f32]>; 2], LossError>;
+
+    /// Size of the frames of a pass, where those of the batch are of size `crop`.
+    fn size(&self, _pass: &Pass, crop: Size) -> Size {
+        crop
+    }
+
+    /// Whether some passes run with the weights of a [teacher](Whose::Teacher).
+    fn has_teacher(&self) -> bool {
+        false
+    }
 
     /// Whether the share of one batch in the loss of a step depends on what the network says about the others.
     fn tallies_values(&self) -> bool {
@@ -42,6 +59,17 @@ pub trait Criterion: Send + Sync {
     /// The loss of the last of the passes run so far, one that is [differentiated](Pass::differentiated), and its gradient
     /// with respect to the outputs of that pass. The losses of all passes add up to that of the step.
     fn grade(&self, graded: Grading<'_>) -> Result<Graded, LossError>;
+}
+
+/// What a criterion reads of the data beside the frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Every pair has its true flow.
+    pub truth: bool,
+    /// Frames as they were before their colours were augmented.
+    pub original: bool,
+    /// Which pixels are occluded, where the data know it.
+    pub occlusion: bool,
 }
 
 /// What there is to grade.
@@ -110,12 +138,16 @@ impl Criterion for Supervised {
         &self.outputs
     }
 
+    fn needs(&self) -> Needs {
+        Needs { truth: true, ..Needs::default() }
+    }
+
     fn passes(&self, _: u64) -> Vec<Pass> {
         vec![Pass { view: View::Augmented, weights: Whose::Student, differentiated: true }]
     }
 
-    fn frames<'a>(&self, _: &Pass, batch: &'a Batch) -> [Cow<'a, [f32]>; 2] {
-        batch.frames.each_ref().map(|frames| Cow::Borrowed(&frames[..]))
+    fn frames<'a>(&self, _: u64, _: &Pass, batch: &'a Batch) -> Result<[Cow<'a, [f32]>; 2], LossError> {
+        Ok(batch.frames.each_ref().map(|frames| Cow::Borrowed(&frames[..])))
     }
 
     fn tallies_values(&self) -> bool {

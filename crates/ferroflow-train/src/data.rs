@@ -15,6 +15,7 @@ use ferroflow_net::training::Values;
 
 use crate::{
     Recipe,
+    criterion::Needs,
     loss::{LossError, Truth},
 };
 
@@ -48,10 +49,16 @@ pub enum FeedError {
 /// What one step sees.
 #[derive(Clone, Debug)]
 pub struct Batch {
+    /// Size of the frames.
+    pub size: Size,
     /// First and second frames, `[N, 3, H, W]`, RGB 0..=255.
     pub frames: [Vec<f32>; 2],
-    /// Their flows, where they have any.
+    /// The same before their colours were augmented, where that is asked for and they were.
+    pub original: Option<[Vec<f32>; 2]>,
+    /// Their flows; `None` if no pair has any. Of a pair without flow nothing is known.
     pub truth: Option<Truth>,
+    /// `[N, H, W]`, 1 where what the first frame shows is occluded in the second; where that is asked for and every pair has it.
+    pub occlusion: Option<Vec<f32>>,
     /// Names of the pairs.
     pub ids: Vec<String>,
 }
@@ -76,15 +83,17 @@ pub struct Batches {
 /// A pair as planes.
 struct Example {
     frames: [Vec<f32>; 2],
-    flow: Vec<f32>,
+    original: Option<[Vec<f32>; 2]>,
+    flow: Option<Vec<f32>>,
     known: Vec<bool>,
+    occlusion: Option<Vec<f32>>,
     size: Size,
     id: String,
 }
 
 impl Batches {
     /// Opens a recipe's data; the first sample is the one at `position`.
-    pub fn open(recipe: &Recipe, position: u64) -> Result<Self, FeedError> {
+    pub fn open(recipe: &Recipe, needs: Needs, position: u64) -> Result<Self, FeedError> {
         let per_step = (recipe.batch * recipe.accumulate) as u64;
         let own = (&recipe.data, u64::MAX, recipe.crop, recipe.skip_occluded);
         let before = recipe.pretrain.iter().map(|stage| {
@@ -105,7 +114,7 @@ impl Batches {
         let some = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
         let capacity = Capacity { workers: some(workers), ahead: some(workers + 2 * recipe.batch) };
         let endless = Order::new(None, recipe.seed).start_at(position);
-        let loader = Loader::new(visits.clone(), endless, capacity, |sample, _| Ok(Example::of(sample)));
+        let loader = Loader::new(visits.clone(), endless, capacity, move |visit, _| Ok(Example::of(visit, needs)));
         Ok(Self { loader, size: recipe.batch, visits })
     }
 
@@ -113,22 +122,30 @@ impl Batches {
     pub fn take(&mut self) -> Result<Batch, FeedError> {
         let crop = self.visits.stage(self.position()).0.crop;
         let [n, h, w] = [self.size, crop.height, crop.width];
-        let mut frames = [(); 2].map(|()| Vec::with_capacity(n * 3 * h * w));
-        let mut flow = Vec::with_capacity(n * 2 * h * w);
-        let mut known = Vec::with_capacity(n * h * w);
-        let mut ids = Vec::with_capacity(n);
+        let mut examples = Vec::with_capacity(n);
         for example in self.loader.by_ref().take(n) {
             let example = example??;
             if example.size != crop {
                 return Err(FeedError::Size { id: example.id, size: example.size, crop });
             }
-            frames.iter_mut().zip(&example.frames).for_each(|(all, one)| all.extend_from_slice(one));
-            flow.extend_from_slice(&example.flow);
-            known.extend_from_slice(&example.known);
-            ids.push(example.id);
+            examples.push(example);
         }
-        let truth = Some(Truth::new(Values { shape: [n, 2, h, w], data: flow }, known));
-        Ok(Batch { frames, truth, ids })
+        let joined = |part: fn(&Example) -> &[f32]| examples.iter().map(part).collect::<Vec<_>>().concat();
+        let all = |has: fn(&Example) -> bool| examples.iter().all(has);
+        let truth = examples.iter().any(|example| example.flow.is_some()).then(|| {
+            let unknown = vec![0.0; 2 * h * w];
+            let flows: Vec<&[f32]> = examples.iter().map(|e| e.flow.as_deref().unwrap_or(&unknown)).collect();
+            let known: Vec<&[bool]> = examples.iter().map(|e| &e.known[..]).collect();
+            Truth::new(Values { shape: [n, 2, h, w], data: flows.concat() }, known.concat())
+        });
+        Ok(Batch {
+            size: crop,
+            frames: [joined(|e| &e.frames[0]), joined(|e| &e.frames[1])],
+            original: all(|e| e.original.is_some()).then(|| [joined(|e| e.original(0)), joined(|e| e.original(1))]),
+            truth,
+            occlusion: all(|e| e.occlusion.is_some()).then(|| joined(|e| e.occlusion.as_deref().unwrap_or_default())),
+            ids: examples.into_iter().map(|example| example.id).collect(),
+        })
     }
 
     /// Samples given out since position 0.
@@ -143,12 +160,32 @@ impl Batches {
 }
 
 impl Example {
-    fn of(sample: Sample) -> Result<Self, FeedError> {
-        let Sample { first, second, flow, id, .. } = sample;
-        let Some(flow) = flow else { return Err(FeedError::NoTruth(id)) };
+    fn of(sample: Sample, needs: Needs) -> Result<Self, FeedError> {
+        let Sample { first, second, flow, occlusion, original, id } = sample;
+        if flow.is_none() && needs.truth {
+            return Err(FeedError::NoTruth(id));
+        }
         let size = Size { height: first.height(), width: first.width() };
-        let known = flow.validity().map_or_else(|| vec![true; size.height * size.width], |mask| mask.data().to_vec());
-        Ok(Self { frames: [planes(&first), planes(&second)], flow: [flow.u(), flow.v()].concat(), known, size, id })
+        let pixels = size.height * size.width;
+        let known = match &flow {
+            None => vec![false; pixels],
+            Some(flow) => flow.validity().map_or_else(|| vec![true; pixels], |mask| mask.data().to_vec()),
+        };
+        let occluded = |mask: &Mask| mask.data().iter().map(|&occluded| f32::from(u8::from(occluded))).collect();
+        Ok(Self {
+            frames: [planes(&first), planes(&second)],
+            original: original.filter(|_| needs.original).map(|frames| frames.each_ref().map(planes)),
+            flow: flow.map(|flow| [flow.u(), flow.v()].concat()),
+            known,
+            occlusion: occlusion.as_ref().filter(|_| needs.occlusion).map(occluded),
+            size,
+            id,
+        })
+    }
+
+    /// A frame before its colours were augmented.
+    fn original(&self, frame: usize) -> &[f32] {
+        self.original.as_ref().unwrap_or(&self.frames)[frame].as_slice()
     }
 }
 
@@ -313,6 +350,8 @@ impl Source for Remembered {
 mod tests {
     use super::*;
 
+    const NEEDS: Needs = Needs { truth: true, original: false, occlusion: false };
+
     fn recipe(changes: &[&str]) -> Recipe {
         let text = "model = 'lightflow-0.5'\ndata = 'synth:chairs@size=72x80'\nsteps = 4\nbatch = 2\ncrop = '64x64'\n\
                     lr = 1e-4\nloss = 'lightflow-l1'\naugment = 'lightflow'";
@@ -328,10 +367,10 @@ mod tests {
     #[test]
     fn batches_from_any_position_are_those_of_the_whole_run() {
         let recipe = recipe(&[]);
-        let mut whole = Batches::open(&recipe, 0).unwrap();
+        let mut whole = Batches::open(&recipe, NEEDS, 0).unwrap();
         let batches: Vec<Batch> = (0..4).map(|_| whole.take().unwrap()).collect();
         assert_eq!(whole.position(), 8);
-        let mut rest = Batches::open(&recipe, 4).unwrap();
+        let mut rest = Batches::open(&recipe, NEEDS, 4).unwrap();
         for expected in &batches[2..] {
             let batch = rest.take().unwrap();
             assert_eq!((&batch.ids, &batch.frames, &batch.truth), (&expected.ids, &expected.frames, &expected.truth));
@@ -345,7 +384,7 @@ mod tests {
         let stages = "pretrain=[{ data='synth:sdhom@size=80x72', steps=1 }, \
                       { data='synth:auto@size=64x128', steps=1, crop='64x128' }]";
         let recipe = recipe(&[stages, "augment=crop"]);
-        let mut whole = Batches::open(&recipe, 0).unwrap();
+        let mut whole = Batches::open(&recipe, NEEDS, 0).unwrap();
         for (step, (preset, width)) in [("sdhom", 64), ("auto", 128), ("chairs", 64), ("chairs", 64)].iter().enumerate()
         {
             let batch = whole.take().unwrap();
@@ -353,7 +392,7 @@ mod tests {
             assert_eq!(batch.ids, [first, first + 1].map(|i| format!("{preset}/{i:07}")));
             assert_eq!(batch.truth().unwrap().flow.shape, [2, 2, 64, *width]);
             assert_eq!(recipe.crop_at(step as u64).width, *width);
-            assert_eq!(Batches::open(&recipe, 2 * step as u64).unwrap().take().unwrap().frames, batch.frames);
+            assert_eq!(Batches::open(&recipe, NEEDS, 2 * step as u64).unwrap().take().unwrap().frames, batch.frames);
         }
     }
 
@@ -365,7 +404,7 @@ mod tests {
         assert!(occluded.contains(&true) && occluded.contains(&false));
         let known = |changes: &[&str]| {
             let changes = [&["augment=none", "data=synth:things@size=64x64"], changes].concat();
-            Batches::open(&recipe(&changes), 0).unwrap().take().unwrap().truth.unwrap().known
+            Batches::open(&recipe(&changes), NEEDS, 0).unwrap().take().unwrap().truth.unwrap().known
         };
         assert!(known(&[]).iter().all(|known| *known));
         let skipped: Vec<bool> = occluded.iter().map(|occluded| !occluded).collect();
@@ -393,7 +432,7 @@ mod tests {
 
     #[test]
     fn pairs_of_another_size_say_what_to_do() {
-        let error = Batches::open(&recipe(&["augment=none"]), 0).unwrap().take().unwrap_err().to_string();
+        let error = Batches::open(&recipe(&["augment=none"]), NEEDS, 0).unwrap().take().unwrap_err().to_string();
         assert!(error.contains("72x80") && error.contains("augment"), "{error}");
     }
 

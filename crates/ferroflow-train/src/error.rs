@@ -28,6 +28,14 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Weights(#[from] StoreError),
+    /// The weights of the teacher of a run that goes on.
+    #[error("{}, the weights of the teacher: {source}; put the file back, or start again with --out", .path.display())]
+    Teacher {
+        /// Their file.
+        path: std::path::PathBuf,
+        /// Why.
+        source: StoreError,
+    },
     #[error(transparent)]
     Log(#[from] LogError),
     #[error(transparent)]

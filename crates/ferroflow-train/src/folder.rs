@@ -6,6 +6,7 @@
 //! RUN/events/                     the same for TensorBoard, with pictures
 //! RUN/checkpoints/step-N...       everything needed to go on
 //! RUN/weights/last.safetensors    weights to use; best.safetensors: those of the smallest validation error
+//! RUN/weights/teacher.safetensors  those that the run began with, where a frozen teacher has them
 //! RUN/lock                        held while a process trains here
 //! ```
 
@@ -207,6 +208,17 @@ impl Folder {
     /// `weights`
     pub fn weights(&self) -> PathBuf {
         self.root.join("weights")
+    }
+
+    /// Takes over the teacher of another run.
+    pub fn copy_teacher(&self, from: &Path) -> Result<(), FolderError> {
+        let path = self.teacher();
+        fs::copy(from, &path).map(|_| ()).map_err(|source| FolderError::Io { path, source })
+    }
+
+    /// `weights/teacher.safetensors`
+    pub fn teacher(&self) -> PathBuf {
+        self.weights().join("teacher.safetensors")
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 
 use ferroflow_core::Size;
 use ferroflow_net::{
-    Model,
+    Graph, Model, Weights,
     device::{Device, DeviceError},
     graph::{Shape, Sizes},
     training::{Gradients, Trainer, TrainingOptions},
@@ -24,7 +24,7 @@ use serde_json::json;
 use crate::{
     checkpoint::{self, CheckpointError, Exact},
     clock::Clock,
-    criterion::{Criterion, Grading},
+    criterion::{Criterion, Grading, Whose},
     data::{Batch, Batches},
     error::TrainError,
     folder::Folder,
@@ -158,9 +158,15 @@ impl Run {
         // The best of the branch is not that of the run it comes from.
         state.progress.best = None;
         state.progress.window = Default::default();
-        if let Err(error) = checkpoint::write(&folder.checkpoints(), &model.graph, &state.snapshot(), recipe.keep) {
+        let begun = checkpoint::write(&folder.checkpoints(), &model.graph, &state.snapshot(), recipe.keep)
+            .map_err(TrainError::from)
+            .and_then(|_| match trunk.teacher() {
+                teacher if teacher.exists() => Ok(folder.copy_teacher(&teacher)?),
+                _ => Ok(()),
+            });
+        if let Err(error) = begun {
             folder.remove();
-            return Err(error.into());
+            return Err(error);
         }
         Ok(Self { folder, recipe, resumed: true, doubts: Vec::new() })
     }
@@ -207,19 +213,16 @@ impl Run {
         let graph = &model.graph;
         let criterion = recipe.criterion(&model)?;
         let trained = recipe.trained(&model);
-        let trainer_for = |crop: Size| {
-            let sizes = Sizes::new(criterion.directions() * recipe.batch, crop.height, crop.width);
-            let outputs = criterion.outputs().to_vec();
-            device.trainer(graph, TrainingOptions { sizes, outputs, trained: trained.clone() })
-        };
+        let mut trainers = Trainers::new(device, graph, &*criterion, recipe.batch, &trained);
         let mut gradients = Gradients::zeros(graph, &trained);
         let mut validation = Validation::open(recipe, device)?;
 
         self.doubts.iter().for_each(|doubt| watch(Event::Warning(doubt.clone())));
         let mut state = self.state(&model, &trained, watch)?;
+        let teacher = if criterion.has_teacher() { Some(self.teacher(&model, &state)?) } else { None };
         let mut crop = recipe.crop_at(state.progress.step);
-        let mut trainer = trainer_for(crop)?;
-        let mut batches = Batches::open(recipe, state.progress.position)?;
+        trainers.of(crop)?;
+        let mut batches = Batches::open(recipe, criterion.needs(), state.progress.position)?;
         if self.resumed {
             // Not before its changes have proved possible.
             self.folder.write_recipe(recipe)?;
@@ -236,16 +239,16 @@ impl Run {
             let statistics = state.statistics(graph);
             if crop != recipe.crop_at(state.progress.step) {
                 crop = recipe.crop_at(state.progress.step);
-                trainer = trainer_for(crop)?;
+                trainers.clear();
             }
 
             // Forward and backward, batch after batch: together they are one large batch.
             gradients.clear();
-            trainer.load(&state.weights)?;
+            trainers.forget_student();
             let parts = (0..recipe.accumulate).map(|_| batches.take()).collect::<Result<Vec<_>, _>>()?;
             let whole = match &parts[..] {
                 [_] => None,
-                _ => Some(tally(&*criterion, &model, crop, &mut *trainer, &parts)?),
+                _ => Some(tally(&*criterion, &model, crop, &mut trainers, &state.weights, &parts)?),
             };
             let mut sums = Sums::default();
             for (part, batch) in parts.iter().enumerate() {
@@ -254,15 +257,21 @@ impl Run {
                     state.restore(&statistics, |_| true);
                     break 'steps;
                 }
+                let step = state.progress.step;
                 let mut seen = Vec::new();
-                for pass in criterion.passes(state.progress.step) {
-                    let frames = criterion.frames(&pass, batch);
+                for pass in criterion.passes(step) {
+                    let weights = match (pass.weights, &teacher) {
+                        (Whose::Teacher, Some(teacher)) => teacher,
+                        _ => &state.weights,
+                    };
+                    let trainer = trainers.with(criterion.size(&pass, crop), pass.weights, weights)?;
+                    let frames = criterion.frames(step, &pass, batch)?;
                     seen.push(trainer.forward([&frames[0], &frames[1]])?);
                     if !pass.differentiated {
                         continue;
                     }
-                    let grading = Grading { step: state.progress.step, batch, passes: &seen, whole: whole.as_deref() };
-                    let mut graded = criterion.grade(grading)?;
+                    let mut graded =
+                        criterion.grade(Grading { step, batch, passes: &seen, whole: whole.as_deref() })?;
                     sums.add(&graded);
                     if scale != 1.0 {
                         graded.gradients.iter_mut().flat_map(|g| &mut g.data).for_each(|g| *g *= scale as f32);
@@ -370,6 +379,19 @@ impl Run {
         Ok(state)
     }
 
+    /// The weights that the run began with: kept in its folder, for the files that they came from may go.
+    fn teacher(&self, model: &Model, state: &State) -> Result<Weights, TrainError> {
+        let path = self.folder.teacher();
+        if state.progress.step == 0 {
+            let provenance = Provenance::default();
+            store::write(&path, model, &state.weights, &provenance, Precision::F32)?;
+            return Ok(state.weights.clone());
+        }
+        let stored = store::read(&path).map_err(|source| TrainError::Teacher { path, source })?;
+        stored.weights.check(&model.graph).map_err(DeviceError::from)?;
+        Ok(stored.weights)
+    }
+
     /// The first line that a program writes to the log.
     fn opening(&self, model: &Model, step: u64) -> serde_json::Value {
         let parameters = model.graph.parameter_count();
@@ -456,6 +478,73 @@ impl Run {
     }
 }
 
+/// The network ready to be trained, at each size that the passes of a criterion have.
+struct Trainers<'a> {
+    device: &'a Arc<dyn Device>,
+    graph: &'a Graph,
+    criterion: &'a dyn Criterion,
+    batch: usize,
+    trained: &'a [bool],
+    ready: Vec<Ready>,
+}
+
+struct Ready {
+    size: Size,
+    trainer: Box<dyn Trainer>,
+    /// Whose weights it holds, if they are those of now.
+    holds: Option<Whose>,
+}
+
+impl<'a> Trainers<'a> {
+    fn new(
+        device: &'a Arc<dyn Device>,
+        graph: &'a Graph,
+        criterion: &'a dyn Criterion,
+        batch: usize,
+        trained: &'a [bool],
+    ) -> Self {
+        Self { device, graph, criterion, batch, trained, ready: Vec::new() }
+    }
+
+    /// The one for frames of this size.
+    fn of(&mut self, size: Size) -> Result<&mut Ready, DeviceError> {
+        let known = self.ready.iter().position(|ready| ready.size == size);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let sizes = Sizes::new(self.criterion.directions() * self.batch, size.height, size.width);
+                let outputs = self.criterion.outputs().to_vec();
+                let options = TrainingOptions { sizes, outputs, trained: self.trained.to_vec() };
+                let trainer = self.device.trainer(self.graph, options)?;
+                self.ready.push(Ready { size, trainer, holds: None });
+                self.ready.len() - 1
+            }
+        };
+        Ok(&mut self.ready[index])
+    }
+
+    /// The one for frames of this size, with the weights of the student or the teacher.
+    fn with(&mut self, size: Size, whose: Whose, weights: &Weights) -> Result<&mut dyn Trainer, DeviceError> {
+        let ready = self.of(size)?;
+        if ready.holds != Some(whose) {
+            ready.holds = None;
+            ready.trainer.load(weights)?;
+            ready.holds = Some(whose);
+        }
+        Ok(&mut *ready.trainer)
+    }
+
+    /// Says that the student's weights are others now.
+    fn forget_student(&mut self) {
+        self.ready.iter_mut().for_each(|ready| ready.holds = ready.holds.filter(|whose| *whose == Whose::Teacher));
+    }
+
+    /// Gives their memory back.
+    fn clear(&mut self) {
+        self.ready.clear();
+    }
+}
+
 /// Over the batches and passes of a step.
 #[derive(Default)]
 struct Sums {
@@ -484,7 +573,8 @@ fn tally(
     criterion: &dyn Criterion,
     model: &Model,
     crop: Size,
-    trainer: &mut dyn Trainer,
+    trainers: &mut Trainers<'_>,
+    weights: &Weights,
     parts: &[Batch],
 ) -> Result<Vec<Tally>, TrainError> {
     let mut whole = vec![Tally::default(); criterion.outputs().len()];
@@ -492,9 +582,11 @@ fn tally(
         let pairs = criterion.directions() * batch.ids.len();
         let shapes = model.graph.shapes(&Sizes::new(pairs, crop.height, crop.width)).map_err(DeviceError::from)?;
         let shapes: Vec<Shape> = criterion.outputs().iter().map(|node| shapes[node.0 as usize]).collect();
-        let values = match criterion.tallies_values() {
-            true => Some(trainer.forward([&batch.frames[0], &batch.frames[1]])?),
-            false => None,
+        let values = if criterion.tallies_values() {
+            let trainer = trainers.with(crop, Whose::Student, weights)?;
+            Some(trainer.forward([&batch.frames[0], &batch.frames[1]])?)
+        } else {
+            None
         };
         let part = criterion.tally(&shapes, values.as_deref(), batch)?;
         whole.iter_mut().zip(part).for_each(|(whole, part)| *whole += part);

@@ -152,7 +152,7 @@ impl Pair {
         });
         let occlusion = self.occlusion.as_ref().map(image_mask);
         let [first, second] = self.images.map(|i| i.to_frame());
-        Sample { first, second, flow, occlusion, id }
+        Sample { first, second, flow, occlusion, original: None, id }
     }
 
     /// Width and height.

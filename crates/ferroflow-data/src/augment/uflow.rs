@@ -23,6 +23,7 @@ impl Augment for UFlow {
     fn apply(&self, sample: Sample, random: &mut Random, _: u64) -> Result<Sample, DataError> {
         super::fits(&sample.id, (usize::MAX, usize::MAX), self.crop)?;
         let mut pair = Pair::from_sample(&sample);
+        let plain = Pair { images: pair.images.clone(), flow: None, valid: None, occlusion: None };
         let photometric = Photometric::draw(random);
         for image in &mut pair.images {
             image.data.iter_mut().for_each(|v| *v /= 255.0);
@@ -30,7 +31,10 @@ impl Augment for UFlow {
             image.data.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0) * 255.0);
         }
         let geometric = if self.geometric { Geometric::draw(random) } else { Geometric::flips(random) };
-        Ok(geometric.apply(pair, self.crop, random).into_sample(sample.id))
+        // The same windows of both.
+        let original = geometric.apply(plain, self.crop, &mut random.clone()).images.map(|image| image.to_frame());
+        let sample = geometric.apply(pair, self.crop, random).into_sample(sample.id);
+        Ok(Sample { original: Some(original), ..sample })
     }
 }
 

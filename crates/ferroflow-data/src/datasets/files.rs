@@ -90,7 +90,7 @@ pub(crate) fn read_pair(files: &PairFiles, largest: Option<f32>, flipped: bool) 
         flow = flow.map(|f| only_where(f, |_, _, at| !invalid.data()[at]));
     }
     let occlusion = mask("mask of occlusions", &files.occlusion)?;
-    Ok(Sample { first, second, flow, occlusion, id: files.id.clone() })
+    Ok(Sample { first, second, flow, occlusion, original: None, id: files.id.clone() })
 }
 
 /// Declares unknown what `keep(u, v, index)` rejects.

@@ -221,7 +221,7 @@ fn decode(bytes: &[u8], id: &str) -> Result<Sample, String> {
         FlowField::sparse_from_fn(width, height, |x, y| is_known(at(x, y)).then(|| vector(x, y)))
     });
     let occlusion = raw("occlusion_mask", 1)?.map(mask);
-    Ok(Sample { first, second, flow, occlusion, id: id.into() })
+    Ok(Sample { first, second, flow, occlusion, original: None, id: id.into() })
 }
 
 #[cfg(test)]

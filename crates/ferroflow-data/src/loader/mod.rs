@@ -209,7 +209,14 @@ mod tests {
             // Uneven work, so that threads finish out of order.
             thread::sleep(Duration::from_micros((index * 7919 % 400) as u64));
             let frame = Frame::from_fn(1, 1, |_, _| [0; 3]);
-            Ok(Sample { first: frame.clone(), second: frame, flow: None, occlusion: None, id: index.to_string() })
+            Ok(Sample {
+                first: frame.clone(),
+                second: frame,
+                flow: None,
+                occlusion: None,
+                original: None,
+                id: index.to_string(),
+            })
         }
     }
 

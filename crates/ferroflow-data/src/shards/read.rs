@@ -159,6 +159,6 @@ impl Source for Shards {
             flow = flow.map(|f| FlowField::sparse_from_fn(f.width(), f.height(), |x, y| known(&f, x, y)));
         }
         let occlusion = mask("mask of occlusions", OCCLUSION)?;
-        Ok(Sample { first, second, flow, occlusion, id })
+        Ok(Sample { first, second, flow, occlusion, original: None, id })
     }
 }

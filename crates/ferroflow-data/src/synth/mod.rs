@@ -81,6 +81,7 @@ impl Synth {
             second,
             flow: Some(rendered.flow),
             occlusion: Some(rendered.occlusion),
+            original: None,
             id: format!("{}/{index:07}", self.preset.name),
         }
     }

@@ -35,7 +35,14 @@ impl Source for Three {
             known.then_some((x as f32 * 0.1, y as f32 * -0.2 + index as f32))
         });
         let id = format!("alley_1/frame_{:04}", index + 1);
-        Ok(Sample { first: frame(index), second: frame(index + 5), flow: Some(flow), occlusion: None, id })
+        Ok(Sample {
+            first: frame(index),
+            second: frame(index + 5),
+            flow: Some(flow),
+            occlusion: None,
+            original: None,
+            id,
+        })
     }
 }
 
