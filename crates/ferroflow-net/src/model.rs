@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 pub use ferroflow_core::geometry::Fit;
 
-use crate::graph::{Graph, Size, Sizes};
+use crate::graph::{Graph, ParamId, Size, Sizes};
 use crate::settings::{OptionHelp, SettingError};
 
 pub use definition::{Definition, Network};
@@ -36,6 +36,9 @@ pub struct Model {
     pub pyramid_unit: PyramidUnit,
     /// Factors on the formula's weights of some parameters ([`crate::Weights::formula`]).
     pub test_gains: &'static [(&'static str, f64)],
+    /// For each level of a coarse-to-fine network, the parameters of the layers that speak for it: where all of them are 0, the
+    /// level adds nothing to what it is handed (UFlow's level dropout). Empty where levels share their layers.
+    pub level_params: Vec<Vec<ParamId>>,
     /// Whose network it is.
     pub paper: &'static str,
     /// One line about it.

@@ -45,6 +45,9 @@ pub struct Progress {
     pub best: Option<Exact>,
     /// Sums since the last line of the log.
     pub window: Window,
+    /// Sums since the epoch began, where epochs are counted.
+    #[serde(default)]
+    pub epoch: Window,
     /// What the first weights were: their files need not be there any more.
     #[serde(default)]
     pub origins: Vec<Origin>,
@@ -350,6 +353,7 @@ mod tests {
                     terms: [("census".to_string(), Exact(0.1))].into(),
                     norm: Exact(1e-300),
                 },
+                epoch: Window { steps: 1, ..Window::default() },
                 origins: vec![Origin { file: "first.safetensors".into(), ..Origin::default() }],
             },
             memory: [moments(0.5), moments(0.25)],

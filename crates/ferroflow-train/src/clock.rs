@@ -8,6 +8,7 @@ use crate::{data::Batches, log::Times};
 pub(crate) struct Clock {
     start: Mark,
     lap: Mark,
+    epoch: Mark,
 }
 
 #[derive(Clone, Copy)]
@@ -26,7 +27,7 @@ impl Mark {
 impl Clock {
     pub fn start(batches: &Batches) -> Self {
         let now = Mark::of(batches);
-        Self { start: now, lap: now }
+        Self { start: now, lap: now, epoch: now }
     }
 
     /// Since the start.
@@ -39,6 +40,14 @@ impl Clock {
         let now = Mark::of(batches);
         let times = self.between(self.lap, now);
         self.lap = now;
+        times
+    }
+
+    /// Since the last epoch, or the start.
+    pub fn epoch(&mut self, batches: &Batches) -> Times {
+        let now = Mark::of(batches);
+        let times = self.between(self.epoch, now);
+        self.epoch = now;
         times
     }
 

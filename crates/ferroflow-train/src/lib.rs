@@ -7,6 +7,7 @@ pub mod checkpoint;
 mod clock;
 pub mod criterion;
 pub mod data;
+mod dropout;
 mod error;
 pub mod folder;
 mod init;

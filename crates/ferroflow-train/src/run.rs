@@ -26,6 +26,7 @@ use crate::{
     clock::Clock,
     criterion::{Criterion, Grading, Whose},
     data::{Batch, Batches},
+    dropout::{self, Kept},
     error::TrainError,
     folder::Folder,
     init::{self, Origin},
@@ -72,6 +73,15 @@ pub enum Event<'a> {
         /// Pairs a second so far.
         samples_per_second: f64,
     },
+    /// An epoch was done.
+    Epoch {
+        /// Epochs done.
+        epoch: u64,
+        /// The means over its steps.
+        report: &'a Report,
+        /// Mean time of a step.
+        seconds_per_step: f64,
+    },
     /// The weights were evaluated.
     Validated {
         /// Steps done.
@@ -112,6 +122,9 @@ pub struct Run {
 }
 
 impl Run {
+    /// Passes over one batch, for numbering them.
+    const MOST_PASSES: usize = 16;
+
     /// A new run in a folder that holds none. Its recipe takes over the options that the weights of `init` were made with.
     ///
     /// # Errors
@@ -259,12 +272,20 @@ impl Run {
                 }
                 let step = state.progress.step;
                 let mut seen = Vec::new();
-                for pass in criterion.passes(step) {
-                    let weights = match (pass.weights, &teacher) {
-                        (Whose::Teacher, Some(teacher)) => teacher,
-                        _ => &state.weights,
+                for (number, pass) in criterion.passes(step).into_iter().enumerate() {
+                    let size = criterion.size(&pass, crop);
+                    let dropped = match pass.differentiated {
+                        true => {
+                            let place = [step, (part * Self::MOST_PASSES + number) as u64];
+                            dropout::draw(&model.level_params, recipe.level_dropout, recipe.seed, place)
+                        }
+                        false => Vec::new(),
                     };
-                    let trainer = trainers.with(criterion.size(&pass, crop), pass.weights, weights)?;
+                    let trainer = match (pass.weights, &teacher) {
+                        (Whose::Teacher, Some(teacher)) => trainers.with(size, pass.weights, teacher)?,
+                        _ if dropped.is_empty() => trainers.with(size, pass.weights, &state.weights)?,
+                        _ => trainers.with_odd(size, &dropout::without(&state.weights, &dropped))?,
+                    };
                     let frames = criterion.frames(step, &pass, batch)?;
                     seen.push(trainer.forward([&frames[0], &frames[1]])?);
                     if !pass.differentiated {
@@ -276,7 +297,9 @@ impl Run {
                     if scale != 1.0 {
                         graded.gradients.iter_mut().flat_map(|g| &mut g.data).for_each(|g| *g *= scale as f32);
                     }
+                    let kept = Kept::of(&gradients, &dropped);
                     trainer.backward(&graded.gradients, &mut gradients)?;
+                    kept.put_back(&mut gradients);
                     trainer.update_statistics(STATISTICS, &mut state.weights);
                 }
             }
@@ -300,6 +323,7 @@ impl Run {
                 state.progress.scale.good();
                 state.progress.skipped = 0;
                 state.progress.window.add(value, &terms, epe, length);
+                state.progress.epoch.add(value, &terms, epe, length);
             } else {
                 // Skipped as if it had not been, but for the data: the same pairs would do the same again.
                 state.restore(&statistics, |_| true);
@@ -329,7 +353,15 @@ impl Run {
                 events.scalars(step, &scalars).map_err(TrainError::Events)?;
                 state.progress.window = Default::default();
             }
-            if step.is_multiple_of(recipe.validate_every()) || last {
+            if recipe.epoch_steps > 0 && step.is_multiple_of(recipe.epoch_steps) {
+                let (epoch, time) = (step / recipe.epoch_steps, clock.epoch(&batches));
+                let seconds_per_step = (recipe.batch * recipe.accumulate) as f64 / time.samples_per_second.max(1e-9);
+                let report = state.progress.epoch.report(step, rate, scale as f32, time);
+                log.line(&json!({ "step": step, "epoch": epoch, "of_epoch": report }))?;
+                watch(Event::Epoch { epoch, report: &report, seconds_per_step });
+                state.progress.epoch = Default::default();
+            }
+            if recipe.validates(step) || last {
                 match validation.run(&model, state.best_guess()) {
                     Ok(found) => {
                         let seconds = clock.total(&batches).seconds;
@@ -382,7 +414,7 @@ impl Run {
     /// The weights that the run began with: kept in its folder, for the files that they came from may go.
     fn teacher(&self, model: &Model, state: &State) -> Result<Weights, TrainError> {
         let path = self.folder.teacher();
-        if state.progress.step == 0 {
+        if state.progress.step == self.recipe.start {
             let provenance = Provenance::default();
             store::write(&path, model, &state.weights, &provenance, Precision::F32)?;
             return Ok(state.weights.clone());
@@ -396,7 +428,7 @@ impl Run {
     fn opening(&self, model: &Model, step: u64) -> serde_json::Value {
         let parameters = model.graph.parameter_count();
         let version = env!("CARGO_PKG_VERSION");
-        if step == 0 {
+        if step == self.recipe.start {
             json!({ "model": model.name, "parameters": parameters, "version": version })
         } else {
             json!({ "step": step, "resumed": true, "version": version })
@@ -464,12 +496,22 @@ impl Run {
         Ok(())
     }
 
+    /// Where a run stands: in steps, and in epochs where they are counted.
+    fn place(&self, step: u64) -> Vec<(&'static str, u64)> {
+        let epoch = step.checked_div(self.recipe.epoch_steps);
+        [Some(("step", step)), epoch.map(|epoch| ("epoch", epoch))].into_iter().flatten().collect()
+    }
+
     fn write_weights(&self, name: &str, state: &State, model: &Model, scores: &[Score]) -> Result<(), TrainError> {
         let mut provenance = Provenance {
             training_data: Some(self.recipe.data.join(", ")),
             recipe: Some(self.recipe.to_toml()),
             metrics: scores.iter().map(|s| (format!("{}/epe", s.data), s.epe)).collect(),
-            notes: [("step".to_string(), state.progress.step.to_string())].into(),
+            notes: self
+                .place(state.progress.step)
+                .into_iter()
+                .map(|(key, value)| (key.into(), value.to_string()))
+                .collect(),
             ..Provenance::default()
         };
         Origin::tell(&state.progress.origins, &mut provenance);
@@ -531,6 +573,14 @@ impl<'a> Trainers<'a> {
             ready.trainer.load(weights)?;
             ready.holds = Some(whose);
         }
+        Ok(&mut *ready.trainer)
+    }
+
+    /// The one for frames of this size, with weights for a single pass.
+    fn with_odd(&mut self, size: Size, weights: &Weights) -> Result<&mut dyn Trainer, DeviceError> {
+        let ready = self.of(size)?;
+        ready.holds = None;
+        ready.trainer.load(weights)?;
         Ok(&mut *ready.trainer)
     }
 

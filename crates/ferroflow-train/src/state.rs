@@ -27,13 +27,14 @@ impl State {
     pub fn first(recipe: &Recipe, model: &Model, trained: &[bool]) -> Result<(Self, usize), TrainError> {
         let (weights, random, origins) = first_weights(recipe, model)?;
         let progress = Progress {
-            step: 0,
+            step: recipe.start,
             position: 0,
             skipped: 0,
             updates: 0,
             scale: LossScale::new(&recipe.loss_scale).map_err(RecipeError::Value)?,
             best: None,
             window: Window::default(),
+            epoch: Window::default(),
             origins,
         };
         let average = (recipe.ema > 0.0).then(|| Average::new(recipe.ema as f32, weights.clone()));

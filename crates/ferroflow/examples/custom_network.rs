@@ -52,6 +52,7 @@ fn model() -> Model {
         fit: Fit::ZEROS,
         protocol: Protocol { fit: Fit::ZEROS, batch: None },
         test_gains: &[],
+        level_params: Vec::new(),
         layout: CheckpointLayout::Oihw,
         pyramid_unit: PyramidUnit::Pixels(8.0),
         paper: "none yet",

@@ -222,6 +222,10 @@ impl<'a> Watch<'a> {
                 }
                 self.last = now;
             }
+            Event::Epoch { epoch, report, seconds_per_step } => self.say(&format!(
+                "epoch {epoch}: loss {:.4}, rate {:.2e}, {seconds_per_step:.3} s a step",
+                report.loss, report.lr
+            )),
             Event::Validated { step, scores, best } => {
                 for score in *scores {
                     let best = if *best { ", the best so far" } else { "" };

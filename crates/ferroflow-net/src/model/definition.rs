@@ -3,7 +3,7 @@
 use std::{any::Any, collections::BTreeMap};
 
 use super::{CheckpointLayout, Fit, Model, ModelError, Protocol, PyramidUnit};
-use crate::graph::{Graph, Size};
+use crate::graph::{Graph, NodeId, Size};
 use crate::settings::{self, OptionHelp, Setting};
 
 /// A configuration from which a network is built. Its graph says how frames come in, in which order and unit, and how
@@ -28,6 +28,8 @@ pub struct Network {
     pub layout: CheckpointLayout,
     /// What the values of `graph.pyramid` are.
     pub pyramid_unit: PyramidUnit,
+    /// For each level that may be left out in training ([`Model::level_params`]), the layers that speak for it.
+    pub levels: Vec<Vec<NodeId>>,
     /// Whose network it is.
     pub paper: &'static str,
     /// Factors on the formula's weights of some parameters ([`crate::Weights::formula`]), so that with them, too, cost
@@ -88,9 +90,12 @@ impl<C: Definition> Entry for Row<C> {
 impl<C: Definition> Row<C> {
     fn model(&self, config: &C, options: BTreeMap<String, String>) -> Model {
         let network = config.define();
+        let params = |id: &NodeId| network.graph.nodes[id.0 as usize].op.params();
+        let level_params = network.levels.iter().map(|layers| layers.iter().flat_map(params).collect()).collect();
         Model {
             name: self.name,
             options,
+            level_params,
             graph: network.graph,
             stride: network.stride,
             min_size: Size { height: network.stride, width: network.stride },

@@ -375,6 +375,7 @@ impl Definition for FlowNet2Config {
             protocol: self.protocol,
             layout: CheckpointLayout::Oihw,
             pyramid_unit: PyramidUnit::Pixels(unit),
+            levels: Vec::new(),
             paper: "Ilg et al., FlowNet 2.0: Evolution of Optical Flow Estimation with Deep Networks, CVPR 2017",
             test_gains: match self.member {
                 Member::C => &[("conv3.0.weight", 4.0), ("conv_redir.0.weight", 0.25)],

@@ -107,6 +107,7 @@ impl Definition for LightFlowConfig {
             protocol: Protocol { fit: Fit::STRETCH, batch: Some(128) },
             layout: CheckpointLayout::Oihw,
             pyramid_unit: PyramidUnit::Pixels(self.div_flow),
+            levels: Vec::new(),
             paper: "Zhu et al., Towards High Performance Video Object Detection for Mobiles, 2018",
             test_gains: &[],
         }

@@ -246,6 +246,7 @@ impl Definition for PwcNetConfig {
             protocol: Protocol { fit: Fit::STRETCH, batch: None },
             layout: CheckpointLayout::Oihw,
             pyramid_unit: PyramidUnit::Pixels(DIV_FLOW),
+            levels: Vec::new(),
             paper: PAPER,
             test_gains: &[
                 ("conv2a.0.weight", 1.25),

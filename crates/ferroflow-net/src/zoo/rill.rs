@@ -234,6 +234,7 @@ impl Definition for RillConfig {
             protocol: Protocol { fit: Fit::STRETCH, batch: None },
             layout: CheckpointLayout::Oihw,
             pyramid_unit: PyramidUnit::LevelPixels { row_first: false },
+            levels: Vec::new(),
             paper: "Ferroflow's own; recurrence as in Teed and Deng, RAFT, ECCV 2020, pyramid as in PWC-Net",
             test_gains: &[],
         }

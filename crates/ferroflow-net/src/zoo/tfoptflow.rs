@@ -157,6 +157,7 @@ impl Definition for TfOptFlowConfig {
             protocol: Protocol { fit: Fit::ZEROS, batch: None },
             layout: CheckpointLayout::Hwio,
             pyramid_unit: PyramidUnit::LevelPixels { row_first: false },
+            levels: Vec::new(),
             paper: PAPER,
             test_gains: &[
                 ("pwcnet/featpyr/conv2a/kernel", 1.25),

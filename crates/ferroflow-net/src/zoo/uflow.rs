@@ -6,8 +6,8 @@
 
 use super::uflow_names::UFlowNames;
 use crate::graph::{
-    Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, Initialisation, MomentsOver, NodeId, OnPixel, Padding,
-    Warp, WarpBorder, k,
+    Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, Initialisation, MomentsOver, NodeId, OnPixel, Op,
+    Padding, Warp, WarpBorder, k,
 };
 use crate::model::{Definition, Entry, Fit, Network, Protocol, PyramidUnit, Row};
 use crate::settings::Setting;
@@ -242,6 +242,30 @@ impl UFlowConfig {
         net.finish(pixels, Filter::Bilinear, self.grid, &flows)
     }
 
+    /// Of each level the context and the flow, and last the refinement.
+    fn levels_of(&self, graph: &Graph) -> Vec<Vec<NodeId>> {
+        if self.shared_decoder {
+            return Vec::new();
+        }
+        let called = |names: &[String]| {
+            let ids = (0..graph.nodes.len() as u32).map(NodeId);
+            ids.filter(|id| {
+                let node = &graph.nodes[id.0 as usize];
+                matches!(node.op, Op::Conv(_)) && names.contains(&node.name)
+            })
+            .collect()
+        };
+        let level = |level: usize| {
+            // With or without the flow of the level above; the last convolution of the decoder has a name of its own.
+            let (flow, update) = (format!("flow{level}"), format!("update{level}"));
+            let raw = format!("flow{level}_raw");
+            let context = format!("dense{level}_{}", DENSE.len() - 1);
+            called(&[flow, update, raw, format!("{context}.conv")])
+        };
+        let refinement = called(&["refinement6".to_string()]);
+        (2..=self.levels).map(level).chain([refinement]).collect()
+    }
+
     fn scaled(&self, channels: usize) -> usize {
         (channels as f64 * self.channel_multiplier) as usize
     }
@@ -353,8 +377,10 @@ pub(crate) const NETWORKS: &[&dyn Entry] = &[
 
 impl Definition for UFlowConfig {
     fn define(&self) -> Network {
+        let graph = self.build();
         Network {
-            graph: self.build(),
+            levels: self.levels_of(&graph),
+            graph,
             stride: 1 << self.levels,
             fit: Fit::STRETCH,
             protocol: Protocol { fit: Fit::STRETCH, batch: None },

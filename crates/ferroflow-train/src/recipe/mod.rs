@@ -1,8 +1,9 @@
 //! A recipe: everything that decides a training run, as TOML.
 //!
-//! `model, data, steps, batch, crop` and `lr` have no default. A name stands for a table with that name and its defaults:
+//! `model, data, steps, batch, crop` and `lr` have no default (`epochs` may stand for `steps`). A name stands for a table with that name and its defaults:
 //! `schedule = "cosine"` is `schedule = { name = "cosine" }`. Keys that do not exist are refused, with the nearest that does.
 
+mod epochs;
 mod nearest;
 mod parse;
 mod shipped;
@@ -41,8 +42,14 @@ pub struct Recipe {
     /// Data to evaluate on during training.
     #[serde(default)]
     pub validate: Vec<String>,
-    /// Updates of the weights.
+    /// The last step of the run. Instead, `epochs` may be given; and `"2 epochs"` wherever a number of steps is asked for.
     pub steps: u64,
+    /// Steps of an epoch: as many as the data give batches where they end and epochs are spoken of; 0: nothing counts epochs.
+    #[serde(default)]
+    pub epoch_steps: u64,
+    /// Steps that are taken to be done when the run begins: where its schedules enter.
+    #[serde(default)]
+    pub start: u64,
     /// Pairs in a forward pass.
     pub batch: usize,
     /// Size that frames are cut to.
@@ -61,6 +68,9 @@ pub struct Recipe {
     /// Steps between evaluations; 0: at checkpoints.
     #[serde(default)]
     pub validate_every: u64,
+    /// The step from which on there are evaluations.
+    #[serde(default)]
+    pub validate_from: u64,
     /// Most pairs of each data set to evaluate on; 0: all.
     #[serde(default)]
     pub validate_pairs: usize,
@@ -97,6 +107,9 @@ pub struct Recipe {
     /// Memory of the averaged weights, as 0.999; 0: no averaging.
     #[serde(default)]
     pub ema: f64,
+    /// How probably a level of the network says nothing in a pass, with no making up for it (UFlow).
+    #[serde(default)]
+    pub level_dropout: f64,
     /// A number, or `"dynamic"`.
     #[serde(default)]
     pub loss_scale: LossScaleConfig,
@@ -282,9 +295,10 @@ impl Recipe {
         model.graph.params.iter().map(|p| p.used && p.role.is_trained() && !self.freezes(&p.name)).collect()
     }
 
-    /// Steps between evaluations.
-    pub fn validate_every(&self) -> u64 {
-        if self.validate_every == 0 { self.checkpoint_every } else { self.validate_every }
+    /// Whether the weights are evaluated after step `step`.
+    pub fn validates(&self, step: u64) -> bool {
+        let every = if self.validate_every == 0 { self.checkpoint_every } else { self.validate_every };
+        step >= self.validate_from && step.is_multiple_of(every)
     }
 
     /// Everything that can be known to be wrong before anything is opened.
@@ -303,6 +317,15 @@ impl Recipe {
             if value == 0 {
                 return wrong(format!("{key} must be at least 1"));
             }
+        }
+        if self.start >= self.steps {
+            return wrong(format!(
+                "start is {} and the run ends at step {}: nothing is left to do",
+                self.start, self.steps
+            ));
+        }
+        if self.start > 0 && !self.pretrain.is_empty() {
+            return wrong("start is for runs without stages before them: leave pretrain empty".into());
         }
         // Slips of the finger, which would start as many threads or ask for as much memory.
         for (key, value, most) in
@@ -323,6 +346,12 @@ impl Recipe {
         }
         if !(0.0..1.0).contains(&self.ema) || !amount(self.clip) || !amount(self.weight_decay) {
             return wrong("ema must be from 0 to below 1, clip and weight_decay 0 or more".into());
+        }
+        if !(0.0..1.0).contains(&self.level_dropout) {
+            return wrong("level_dropout must be from 0 to below 1".into());
+        }
+        if self.level_dropout > 0.0 && model.level_params.is_empty() {
+            return wrong(format!("level_dropout: {} has no levels that can be left out; set it to 0", model.name));
         }
         if augment::named(&self.augment, (self.crop.width, self.crop.height)).is_none() {
             return wrong(no_such("augmentation", &self.augment, augment::NAMES.into_iter()));

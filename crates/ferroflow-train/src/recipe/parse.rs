@@ -2,7 +2,7 @@
 
 use toml::{Table, Value};
 
-use super::{Recipe, nearest::nearest};
+use super::{Recipe, epochs, nearest::nearest};
 
 /// Keys that may be a single text instead of a list.
 const LISTS: [&str; 3] = ["data", "validate", "freeze"];
@@ -13,10 +13,19 @@ const NAMED: [&str; 3] = ["loss", "optimiser", "schedule"];
 pub(super) fn parse<S: AsRef<str>>(text: &str, changes: &[S]) -> Result<Recipe, String> {
     let mut table: Table = toml::from_str(text).map_err(|e| e.to_string())?;
     spell_out(&mut table);
+    epochs::one_length(&table)?;
+    let mut changed = Table::new();
     for change in changes {
+        let before = table.clone();
         set(&mut table, change.as_ref())?;
         spell_out(&mut table);
+        changed.extend(
+            table.iter().filter(|(key, value)| before.get(*key) != Some(value)).map(|(k, v)| (k.clone(), v.clone())),
+        );
     }
+    epochs::one_length(&changed)?;
+    epochs::replace(&mut table, &changed);
+    epochs::settle(&mut table)?;
     Recipe::deserialize(table)
 }
 
