@@ -5,6 +5,7 @@ use std::{
     path::Path,
 };
 
+use ferroflow_infer::open::builtin;
 use ferroflow_net::{
     Model, ModelError, Weights,
     graph::ParamId,
@@ -54,6 +55,9 @@ pub enum InitError {
         /// What to do.
         remedy: String,
     },
+    /// There are no weights in the program for this network.
+    #[error("init: the weights in the program: {0}")]
+    Builtin(String),
     /// The network does not exist with the options of the weights.
     #[error("init: {0}")]
     Model(#[from] ModelError),
@@ -173,7 +177,17 @@ pub fn settle(mut recipe: Recipe) -> Result<(Recipe, Vec<String>), TrainError> {
     Ok((recipe, doubts))
 }
 
+/// What stands for the weights in the program, in the place of a file.
+const BUILTIN: &str = "builtin";
+
 fn open(recipe: &Recipe, prefix: &str, file: &str) -> Result<Opened, InitError> {
+    if file == BUILTIN {
+        let found = builtin(Some(&recipe.model), &[""; 0]).map_err(|e| InitError::Builtin(e.to_string()))?;
+        let stored = found.ok_or_else(|| {
+            InitError::Builtin(format!("none of {} come along: give a file, or leave init empty", recipe.model))
+        })?;
+        return Ok(Opened { stated: stored.model.options.clone(), stored, foreign: None, undecided: Vec::new() });
+    }
     let whole = prefix.is_empty().then_some((recipe.model.as_str(), &recipe.options));
     weights::open(Path::new(file), whole).map_err(|source| InitError::Open { file: file.into(), source: source.into() })
 }

@@ -3,12 +3,14 @@
 //! Values are `[N, C, H, W]`. The graph takes the two frames as RGB 0..=255 and ends in flow in pixels of the output
 //! image, so an executor needs to know nothing else about a network.
 
+mod both;
 mod builder;
 mod cost;
 mod initialisation;
 mod op;
 mod shape;
 
+pub use both::BothDirections;
 pub use builder::{Builder, ConvSpec, Label, Naming, k};
 pub use cost::Cost;
 pub use ferroflow_core::{Size, geometry::Grid};
