@@ -24,6 +24,19 @@ use crate::{
     simd::{self, Isa, Kernel, Simd},
 };
 
+/// Rows and vectors of the largest tile.
+pub fn register_tile(isa: Isa) -> (usize, usize) {
+    struct Size;
+    impl Kernel for Size {
+        type Output = (usize, usize);
+        #[inline(always)]
+        fn run<S: Simd>(self) -> Self::Output {
+            (S::TILE, S::PANEL)
+        }
+    }
+    simd::run(isa, Size)
+}
+
 /// A tile of zeros.
 ///
 /// # Safety

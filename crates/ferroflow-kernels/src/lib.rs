@@ -19,6 +19,7 @@ mod disjoint;
 pub mod elementwise;
 pub mod gemm;
 pub mod layout;
+mod machine;
 pub mod norm;
 pub mod pack;
 pub mod pixelwise;

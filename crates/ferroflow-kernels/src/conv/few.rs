@@ -7,19 +7,19 @@
 use std::ops::Range;
 
 use super::{
-    ConvKind, ConvShape, Engine, Epilogue, Filter, Options, Problem,
     direct::{
         patch::Patch,
-        phases,
-        runs::{Channels, Pitch, Taps},
+        runs::{Channels, Pitch},
         share,
     },
-    select::{Candidate, Machine},
-    set_bias,
+    engine::{Candidate, Engine, Epilogue, set_bias},
+    layer::{ConvKind, ConvShape, Options},
+    problem::{Filter, Problem, Taps},
 };
 use crate::{
     Blocks, BlocksMut, Buffer, Isa, LANES, LaneMap, Scratch,
     disjoint::Disjoint,
+    machine::Machine,
     simd::{self, Kernel, Simd},
     team,
 };
@@ -84,7 +84,8 @@ struct Phase {
 impl Few {
     fn new(problem: &Problem, options: Options) -> Self {
         let s = problem.shape;
-        let phases: Vec<Phase> = phases(problem)
+        let phases: Vec<Phase> = problem
+            .phases()
             .0
             .into_iter()
             .map(|(first, rows, columns)| Phase {

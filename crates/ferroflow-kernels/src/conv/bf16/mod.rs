@@ -18,16 +18,16 @@ use self::{
     patch::{Copy, Span},
 };
 use super::{
-    Activation, Addend, ConvKind, ConvShape, Engine, Epilogue, Filter, Layer, Options, Problem,
-    direct::phases,
-    select::{Candidate, Machine},
-    set_bias,
+    engine::{Addend, Candidate, Engine, Epilogue, set_bias},
+    layer::{Activation, ConvKind, ConvShape, Layer, Options},
+    problem::{Filter, Problem},
 };
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
     bf16::{Bf16, DEPTH, Multiplier, PANEL, Product, TILE, TILES},
     disjoint::Disjoint,
     lane_map,
+    machine::Machine,
     simd::{self, Kernel, Simd},
     team,
 };
@@ -108,7 +108,7 @@ impl Tiled {
         let dilated = s.kind == ConvKind::Forward && s.stride == 1 && s.kernel > 1;
         let every = if dilated { s.dilation } else { 1 };
         let dense = Problem { shape: ConvShape { dilation: s.dilation / every, ..*s }, ..problem.clone() };
-        let (phase_taps, before, window) = phases(&dense);
+        let (phase_taps, before, window) = dense.phases();
         let (stride, spread) = match s.kind {
             ConvKind::Forward => (s.stride, every),
             ConvKind::Transposed => (1, s.stride),

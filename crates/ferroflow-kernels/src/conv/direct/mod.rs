@@ -11,17 +11,19 @@ pub(crate) mod tile;
 
 use self::{
     patch::Patch,
-    runs::{Channels, Phase, Pitch, Taps, Window},
-    tile::{Finish, Source, Tile, register_tile},
+    runs::{Channels, Phase, Pitch, Window},
+    tile::{Finish, Source, Tile},
 };
 use super::{
-    ConvKind, Engine, Epilogue, Filter, Options, Problem,
-    select::{Candidate, Machine},
-    set_bias,
+    engine::{Candidate, Engine, Epilogue, set_bias},
+    layer::{ConvKind, Options},
+    problem::{Filter, Problem},
 };
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
     disjoint::Disjoint,
+    gemm::register_tile,
+    machine::Machine,
     simd::{self, Kernel, Simd},
     team,
 };
@@ -85,7 +87,7 @@ impl Direct {
         let (input, output) = (problem.input, problem.output);
         let pointwise = s.kernel == 1 && s.stride == 1 && s.padding == [0; 4];
         let image = if pointwise { Extent { n: 1, h: 1, w: input.n * input.h * input.w } } else { input };
-        let (layout, before, window) = phases(problem);
+        let (layout, before, window) = problem.phases();
         let (stride, spread) = match s.kind {
             ConvKind::Forward => (s.stride, 1),
             ConvKind::Transposed => (1, s.stride),
@@ -144,29 +146,6 @@ impl Direct {
     fn sums_len(&self) -> usize {
         let tiles = self.strip[0] * self.strip[1].div_ceil(self.tile);
         if self.phases.iter().all(|p| p.chunks.len() == 1) { 0 } else { tiles * self.tile * self.panel * LANES }
-    }
-}
-
-/// One phase of a problem: its first output, and its taps along rows and columns.
-type PhaseTaps = ([usize; 2], Taps, Taps);
-
-/// The phases of a problem; pixels from the windows' beginning to their point, and pixels that they span.
-pub(super) fn phases(problem: &Problem) -> (Vec<PhaseTaps>, [isize; 2], [usize; 2]) {
-    let s = &problem.shape;
-    match s.kind {
-        ConvKind::Forward => {
-            let taps: Taps = (0..s.kernel).map(|k| (k * s.dilation, k)).collect();
-            let before = [s.padding[0] as isize, s.padding[1] as isize];
-            (vec![([0, 0], taps.clone(), taps)], before, [s.dilation * (s.kernel - 1) + 1; 2])
-        }
-        ConvKind::Transposed => {
-            let [(rows, top), (columns, left)] = [0, 1].map(|axis| problem.residues(axis));
-            let span = |taps: &[Taps]| taps.iter().flatten().map(|t| t.0 + 1).max().unwrap_or(1);
-            let phases = (0..s.stride)
-                .flat_map(|y| (0..s.stride).map(move |x| [y, x]))
-                .map(|first| (first, rows[first[0]].clone(), columns[first[1]].clone()));
-            (phases.collect(), [-top, -left], [span(&rows), span(&columns)])
-        }
     }
 }
 

@@ -4,7 +4,10 @@ use std::mem;
 
 use crate::{
     Buffer, Isa, LANES,
-    conv::{Filter, Layer},
+    conv::{
+        layer::Layer,
+        problem::{Filter, Taps},
+    },
     disjoint::Disjoint,
     lane_map,
     simd::{self, Kernel, Simd},
@@ -23,9 +26,6 @@ pub struct Run {
     /// The same in a patch.
     pub patch: u32,
 }
-
-/// The taps along one axis: (distance from the window's beginning, kernel index).
-pub type Taps = Vec<(usize, usize)>;
 
 /// One convolution over the grid: the whole layer, or one of the four phases of a transposed one.
 pub struct Phase {

@@ -4,25 +4,9 @@
 //! of the next output `step` floats further. Weights are vectors read once in order; inputs are broadcast.
 
 use super::runs::Run;
-use crate::{
-    Isa, LANES,
-    conv::Activation,
-    gemm,
-    simd::{self, Kernel, Simd},
-};
+use crate::{LANES, conv::layer::Activation, gemm, simd::Simd};
 
-/// Points and output blocks of the largest tile.
-pub fn register_tile(isa: Isa) -> (usize, usize) {
-    struct Size;
-    impl Kernel for Size {
-        type Output = (usize, usize);
-        #[inline(always)]
-        fn run<S: Simd>(self) -> Self::Output {
-            (S::TILE, S::PANEL)
-        }
-    }
-    simd::run(isa, Size)
-}
+pub(crate) use crate::gemm::register_tile;
 
 /// Where a tile's inputs are.
 #[derive(Clone, Copy)]

@@ -6,12 +6,12 @@
 
 use super::{
     memory::Blocking,
-    scheme::{Scheme, Tiles},
-    used_channels,
+    scheme::{MAX_TILES, Scheme, Tiles},
 };
 use crate::{
     LANES,
-    conv::{Options, Problem, select::Machine},
+    conv::{layer::Options, problem::Problem},
+    machine::Machine,
 };
 
 /// Operations that transforming one vector of 16 costs, loads and stores included, at the rate of the products.
@@ -35,7 +35,7 @@ struct Model<'a> {
 
 /// The blocking for a layer, and the seconds expected with it. `tile` and `panel` are the instruction set's.
 pub fn plan(problem: &Problem, scheme: &Scheme, options: Options, tile: usize, panel: usize) -> (Blocking, f64) {
-    let channels = used_channels(&problem.lanes, scheme);
+    let channels = scheme.used_channels(&problem.lanes);
     let model = Model {
         machine: Machine::of(options.isa),
         threads: options.threads.max(1) as f64,
@@ -60,7 +60,7 @@ pub fn plan(problem: &Problem, scheme: &Scheme, options: Options, tile: usize, p
             all.push(Blocking { tiles, blocks, staged: false });
         }
     }
-    for tiles in some(&[56, 112, 168, super::MAX_TILES], model.tiles) {
+    for tiles in some(&[56, 112, 168, MAX_TILES], model.tiles) {
         all.push(Blocking { tiles, blocks: model.blocks, staged: true });
     }
     let timed = all.into_iter().map(|blocking| (blocking, model.seconds(blocking)));

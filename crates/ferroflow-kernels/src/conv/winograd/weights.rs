@@ -3,7 +3,7 @@
 use super::{memory::Memory, scheme::Scheme};
 use crate::{
     Isa, LANES,
-    conv::Filter,
+    conv::problem::Filter,
     disjoint::Disjoint,
     simd::{self, Kernel, Simd},
     team,

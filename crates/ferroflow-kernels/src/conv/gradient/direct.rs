@@ -6,15 +6,16 @@
 
 use std::ops::Range;
 
-use super::{Correlation, GradientCandidate, PLANNED_THREADS, WeightGradient, target::Target};
+use super::{
+    form::{Correlation, GradientCandidate, WeightGradient},
+    product::{product, tile_rows},
+    target::Target,
+};
 use crate::{
     Blocks, Extent, Isa, LANES, Scratch,
-    conv::{
-        Options,
-        direct::{share, tile::register_tile},
-        select::Machine,
-    },
-    gemm,
+    conv::{direct::share, layer::Options},
+    gemm::{self, register_tile},
+    machine::{Machine, PLANNED_THREADS},
     simd::{self, Kernel, Simd},
     team,
 };
@@ -159,11 +160,6 @@ impl Kernel for Task<'_> {
     }
 }
 
-/// Rows of the register tile: accumulators, `panel` vectors and a broadcast fit the registers, and rows divide a block.
-pub const fn tile_rows(panel: usize) -> usize {
-    if panel >= 2 { 8 } else { 4 }
-}
-
 impl Task<'_> {
     /// # Safety
     /// In a kernel; `N` is `vectors`.
@@ -268,31 +264,6 @@ impl Task<'_> {
                 for v in 0..N {
                     S::store(sums.add((t * N + v) * LANES), tile[t][v]);
                 }
-            }
-        }
-    }
-}
-
-/// `tile[t][v] += a[t] * b[v]`: `T` numbers next to each other by `N` vectors.
-///
-/// # Safety
-/// In a kernel; the pointers are valid for that.
-#[inline(always)]
-pub unsafe fn product<S: Simd, const T: usize, const N: usize>(
-    tile: &mut [[S::V; N]; T],
-    a: *const f32,
-    b: [*const f32; N],
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        let mut vectors = [S::zero(); N];
-        for v in 0..N {
-            vectors[v] = S::load(b[v]);
-        }
-        for t in 0..T {
-            let value = S::splat(*a.add(t));
-            for v in 0..N {
-                tile[t][v] = S::fma(value, vectors[v], tile[t][v]);
             }
         }
     }

@@ -4,14 +4,15 @@
 //! `[line][column][output]` with zeros around, in which the outputs that an input reaches lie next to each other.
 
 use super::{
-    Correlation, GradientCandidate, PLANNED_THREADS, WeightGradient,
-    direct::{product, tile_rows},
+    form::{Correlation, GradientCandidate, WeightGradient},
+    product::{product, tile_rows},
 };
 use crate::{
     Blocks, Extent, Isa, LANES, Scratch,
-    conv::{ConvShape, Options, direct::tile::register_tile, select::Machine},
+    conv::layer::{ConvShape, Options},
     disjoint::Disjoint,
-    gemm,
+    gemm::{self, register_tile},
+    machine::{Machine, PLANNED_THREADS},
     simd::{self, Kernel, Simd},
     team,
 };

@@ -1,6 +1,6 @@
 //! A weight gradient in PyTorch's order, added to from vectors of 16 output channels.
 
-use crate::{LANES, conv::ConvShape, disjoint::Disjoint, simd::Simd};
+use crate::{LANES, conv::layer::ConvShape, disjoint::Disjoint, simd::Simd};
 
 /// `d_weight`, written by several threads at different places.
 #[derive(Clone, Copy)]

@@ -7,26 +7,26 @@
 //! threads, which share points and panels.
 
 use super::{
-    RegisterTile,
-    input::InputTransform,
-    memory::{Blocking, Memory},
-    points::Points,
-    scheme::{Place, Scheme, Tiles},
-    transform, used_channels,
+    form::{Correlation, GradientCandidate, TransformedGradient, WeightGradient},
+    product::{product, tile_rows},
+    target::Target,
 };
 use crate::{
     Blocks, Extent, Isa, LANES, Scratch, Update,
     conv::{
-        Options, Problem,
-        select::Machine,
-        training::{
-            Correlation, GradientCandidate, PLANNED_THREADS, TransformedGradient, WeightGradient,
-            direct::{product, tile_rows},
-            target::Target,
+        layer::Options,
+        problem::Problem,
+        winograd::{
+            input::InputTransform,
+            memory::{Blocking, Memory},
+            points::Points,
+            scheme::{Place, Scheme, Tiles},
+            transform,
         },
     },
     disjoint::Disjoint,
-    gemm,
+    gemm::{self, register_tile},
+    machine::{Machine, PLANNED_THREADS},
     simd::{self, Kernel, Simd},
     team,
 };
@@ -150,8 +150,8 @@ struct Shared<'a> {
 
 impl WinogradGradient {
     fn new(form: &Correlation, scheme: Scheme, options: Options) -> (Self, f64) {
-        let (_, panel) = simd::run(options.isa, RegisterTile);
-        let channels = used_channels(&form.image_lanes, &scheme);
+        let (_, panel) = register_tile(options.isa);
+        let channels = scheme.used_channels(&form.image_lanes);
         let vectors = form.point_lanes.len().div_ceil(LANES);
         let tiles = Tiles::new(&scheme, form.image.n);
         let (products, points) = (scheme.products(), scheme.points.len().pow(2));
@@ -296,7 +296,7 @@ impl WeightGradient for WinogradGradient {
     }
 
     fn name(&self) -> String {
-        super::name(self.scheme.m)
+        self.scheme.name()
     }
 }
 
