@@ -1,6 +1,6 @@
 //! The last step of every network: its flow, at full size, each component a plane.
 
-use super::{Resize, Sampling};
+use super::{Resize, sampling::Fourfold};
 use crate::{
     Blocks, Extent, Isa, LANES, Scratch,
     simd::{self, Kernel, Simd},
@@ -9,29 +9,6 @@ use crate::{
 
 /// Rows of the output that one task makes: neighbours read the same rows of the flow.
 const ROWS: usize = 16;
-
-/// Rows four times as wide: what 16 neighbouring pixels take of the column before theirs, of theirs, and of the one
-/// behind.
-#[derive(Clone, Debug)]
-pub(super) struct Fourfold([[f32; LANES]; 3]);
-
-impl Fourfold {
-    /// `None` where the share of the neighbours differs along the row.
-    pub fn new(sampling: Sampling) -> Option<Self> {
-        let shift = |i: usize| {
-            let i = (i % 4) as f32;
-            match sampling {
-                Sampling::Nearest => Some(0.0),
-                Sampling::HalfPixel => Some((i + 0.5) / 4.0 - 0.5),
-                Sampling::Asymmetric => Some(i / 4.0),
-                Sampling::AlignCorners => None,
-            }
-        };
-        shift(0)?;
-        let shifts = std::array::from_fn::<f32, LANES, _>(|i| shift(i).unwrap_or(0.0));
-        Some(Self([shifts.map(|s| (-s).max(0.0)), shifts.map(|s| 1.0 - s.abs()), shifts.map(|s| s.max(0.0))]))
-    }
-}
 
 impl Resize {
     /// Resizes a flow (lanes 0 and 1 of the only block) into planar `[n][2][h][w]`, u times `scale[0]`, v times

@@ -1,13 +1,13 @@
 //! The transposed resize: every source pixel gathers from the outputs that read it.
 
-use super::{Resize, Tap};
+use super::sampling::Tap;
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES, Scratch, Update,
     rows::{RowsMut, for_ranges},
     simd::{self, Kernel, Simd},
 };
 
-/// The gradient of a [`Resize`], its positions computed once.
+/// The gradient of a [`super::Resize`], its positions computed once.
 #[derive(Clone, Debug)]
 pub struct ResizeGradient {
     /// Extent of the resize's input, whose gradient is computed.
@@ -53,19 +53,12 @@ impl Transposed {
     }
 }
 
-impl Resize {
-    /// Its transposition.
-    pub fn gradient(&self) -> &ResizeGradient {
-        self.gradient.get_or_init(|| {
-            let (from, to) = (self.from, self.to);
-            let (rows, columns) = (Transposed::new(&self.rows, from.h), Transposed::new(&self.columns, from.w));
-            Box::new(ResizeGradient { from, to, rows, columns })
-        })
-    }
-}
-
 impl ResizeGradient {
-    /// The gradient of [`Resize::run`] with the same `scale`: `g` has the extent of the output, `d` that of the input.
+    pub(super) fn new(from: Extent, to: Extent, rows: &[Tap], columns: &[Tap]) -> Self {
+        Self { from, to, rows: Transposed::new(rows, from.h), columns: Transposed::new(columns, from.w) }
+    }
+
+    /// The gradient of [`super::Resize::run`] with the same `scale`: `g` has the extent of the output, `d` that of the input.
     pub fn run(
         &self,
         isa: Isa,
@@ -97,7 +90,7 @@ impl ResizeGradient {
         });
     }
 
-    /// The gradient of [`Resize::run_flow`] with the same `scale`, from planar `[n][2][h][w]` to lanes 0 and 1 of the
+    /// The gradient of [`super::Resize::run_flow`] with the same `scale`, from planar `[n][2][h][w]` to lanes 0 and 1 of the
     /// only block.
     pub fn run_flow(&self, g: &[f32], scale: [f32; 2], update: Update, d: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
         assert_eq!(d.extent, self.from, "extent");
@@ -184,7 +177,7 @@ impl Kernel for Row<'_> {
 mod tests {
     use super::*;
     use crate::{
-        resize::Sampling,
+        resize::{Resize, Sampling},
         testing::{Random, Value, both_updates},
     };
 

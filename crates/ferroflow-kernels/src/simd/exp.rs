@@ -1,6 +1,6 @@
 //! The exponential of numbers that are not positive, as softmax takes it.
 
-use super::Simd;
+use super::vector::Simd;
 
 /// Below it the exponential leaves the normal numbers.
 const LOWEST: f32 = -87.3;

@@ -2,7 +2,10 @@
 
 use std::arch::aarch64::*;
 
-use super::{Isa, Kernel, Simd};
+use super::{
+    isa::Isa,
+    vector::{Kernel, Simd},
+};
 
 /// Four vectors of 4.
 #[derive(Clone, Copy)]

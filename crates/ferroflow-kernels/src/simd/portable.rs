@@ -1,6 +1,6 @@
 //! Plain Rust.
 
-use super::{Isa, Simd};
+use super::{isa::Isa, vector::Simd};
 
 /// Plain Rust.
 #[derive(Clone, Copy)]

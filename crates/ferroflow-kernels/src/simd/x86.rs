@@ -2,7 +2,10 @@
 
 use std::arch::x86_64::*;
 
-use super::{Isa, Kernel, Simd};
+use super::{
+    isa::Isa,
+    vector::{Kernel, Simd},
+};
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
