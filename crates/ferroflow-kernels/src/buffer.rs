@@ -8,9 +8,7 @@ use std::{
 
 use memmap2::{MmapMut, MmapRaw};
 
-/// From this size on a buffer is asked to lie on pages of this size: a network that walks through hundreds of megabytes
-/// of weights otherwise waits for addresses to be translated.
-const HUGE: usize = 2 << 20;
+use crate::machine::memory::HUGE;
 
 /// Floats of a cache line.
 const LINE_FLOATS: usize = 16;

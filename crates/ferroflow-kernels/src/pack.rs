@@ -2,6 +2,7 @@
 
 use crate::{
     BlocksMut, Extent, Isa, LANES,
+    machine::passes::{PACK_PIXELS, PACK_RUN},
     rows::for_pixels,
     simd::{self, Kernel, NO_BYTE, Simd},
     team,
@@ -104,8 +105,6 @@ pub fn pack_narrow(
     sources: &[Option<Source>],
     out: &mut [f32],
 ) {
-    // As many pixels at a time as fill some 48 KB.
-    const PIXELS: usize = 2048;
     let pixels = extent.h * extent.w;
     assert_eq!(sources.len(), LANES * extent.n, "sources");
     assert!((1..=LANES).contains(&channels) && out.len() >= extent.n * pixels * channels, "output");
@@ -114,15 +113,12 @@ pub fn pack_narrow(
         return;
     }
     for (n, image) in out[..extent.n * pixels * channels].chunks_mut(pixels * channels).enumerate() {
-        team::for_chunks_mut(image, PIXELS * channels, |i, out| {
+        team::for_chunks_mut(image, PACK_PIXELS * channels, |i, out| {
             let sources = &sources[n * LANES..][..LANES];
-            simd::run(isa, Pack { frames, n: n % batch, pixels, first: i * PIXELS, sources, channels, out });
+            simd::run(isa, Pack { frames, n: n % batch, pixels, first: i * PACK_PIXELS, sources, channels, out });
         });
     }
 }
-
-/// Pixels at a time: their channels stay in L1.
-const RUN: usize = 128;
 
 /// Pixels `first ..` of one image, as many as `out` takes.
 pub(crate) struct Pack<'a> {
@@ -152,9 +148,9 @@ impl Kernel for Pack<'_> {
             return;
         }
         let channels = self.channels;
-        let mut values = [[0.0f32; RUN]; LANES];
-        for (i, out) in self.out.chunks_mut(RUN * channels).enumerate() {
-            let (first, count) = (self.first + i * RUN, out.len() / channels);
+        let mut values = [[0.0f32; PACK_RUN]; LANES];
+        for (i, out) in self.out.chunks_mut(PACK_RUN * channels).enumerate() {
+            let (first, count) = (self.first + i * PACK_RUN, out.len() / channels);
             for (values, source) in values.iter_mut().zip(self.sources) {
                 if let Some(Source { frame, channel, .. }) = *source {
                     self.frames[frame].row(self.n, channel, self.pixels, first, &mut values[..count]);
@@ -262,11 +258,11 @@ impl Pack<'_> {
                 table.iter_mut().enumerate().for_each(|(byte, v)| *v = byte as f32 * scale + offset);
             }
         }
-        for (i, out) in self.out.chunks_mut(RUN * self.channels).enumerate() {
+        for (i, out) in self.out.chunks_mut(PACK_RUN * self.channels).enumerate() {
             if self.channels == LANES {
                 out.fill(0.0);
             }
-            let first = self.first + i * RUN;
+            let first = self.first + i * PACK_RUN;
             for ((lane, table), source) in tables.iter().enumerate().zip(self.sources) {
                 let Some(Source { frame, channel, .. }) = *source else { continue };
                 let bytes = frames[frame][3 * first + channel..].iter().step_by(3);

@@ -19,17 +19,14 @@ use super::{
 use crate::{
     Blocks, BlocksMut, Buffer, Isa, LANES, LaneMap, Scratch,
     disjoint::Disjoint,
-    machine::Machine,
+    machine::{
+        Machine,
+        few::{BAND_SUMS, COLUMNS, EFFICIENCY, GROUP},
+    },
     simd::{self, Kernel, Simd},
     team,
 };
 
-/// Accumulators of a band: 128 KB, a tenth of a second-level cache.
-const BAND_SUMS: usize = 2048;
-/// Columns of a band of a convolution.
-const COLUMNS: usize = 64;
-/// Input blocks walked together: three rows of each stay in the cache even where the planes' distance is a power of two.
-const GROUP: usize = 8;
 /// Points of the largest tile.
 const MAX_TILE: usize = 8;
 
@@ -43,7 +40,7 @@ pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> 
     vec![Candidate {
         name: "few outputs".into(),
         weights: problem.lanes.len() * problem.shape.kernel.pow(2),
-        seconds: idle * problem.shape.flop(problem.input) / (0.6 * machine.flops * options.threads as f64),
+        seconds: idle * problem.shape.flop(problem.input) / (EFFICIENCY * machine.flops * options.threads as f64),
         exact: true,
         build: Box::new(|problem, options| Box::new(Few::new(problem, options))),
     }]

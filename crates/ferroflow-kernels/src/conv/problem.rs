@@ -2,10 +2,7 @@
 //! (its input gradient) likewise.
 
 use super::layer::{ConvKind, ConvShape, Layer};
-use crate::{Extent, LANES, LaneMap, lane_map, simd::Simd};
-
-/// Inputs ahead of the one whose taps are read, whose weights are fetched: sixteen outputs' lie in sixteen places.
-const AHEAD: usize = 4;
+use crate::{Extent, LANES, LaneMap, lane_map, machine::weights::INPUTS_AHEAD, simd::Simd};
 
 /// The taps along one axis: (distance from the window's beginning, kernel index).
 pub type Taps = Vec<(usize, usize)>;
@@ -148,7 +145,7 @@ impl<'a> Filter<'a> {
             for (lane, row) in rows.iter_mut().enumerate() {
                 let Some(output) = self.outputs.get(block * LANES + lane).copied().flatten() else { continue };
                 let at = output as usize * self.output_step + input * self.input_step + first;
-                S::prefetch_near(self.weight.as_ptr().wrapping_add(at + AHEAD * self.input_step));
+                S::prefetch_near(self.weight.as_ptr().wrapping_add(at + INPUTS_AHEAD * self.input_step));
                 let from = &self.weight[at..];
                 *row = if from.len() >= LANES {
                     S::load(from.as_ptr())

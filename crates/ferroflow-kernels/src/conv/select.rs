@@ -9,7 +9,7 @@ use super::{
     problem::Problem,
     reference, winograd,
 };
-use crate::machine::WEIGHT_FLOAT_SECONDS;
+use crate::machine::select::WEIGHT_FLOAT_SECONDS;
 
 /// The families of engines. Each lists its ways to compute a layer: none if the layer is not of its kind.
 const FAMILIES: &[fn(&Problem, Options) -> Vec<Candidate>] =

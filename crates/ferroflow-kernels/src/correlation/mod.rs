@@ -13,6 +13,7 @@ use std::ops::Range;
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES, Scratch,
     conv::Activation,
+    machine::passes::{CORRELATION_CHANNELS, CORRELATION_ROWS},
     rows::{RowsMut, for_ranges},
     simd::{self, Kernel, Simd},
     team,
@@ -30,9 +31,6 @@ pub struct Correlation {
     /// Floats from one phase of a row to the next.
     pitch: usize,
 }
-
-/// Channels summed at a time: their rows stay in L1.
-const CHANNELS: usize = 64;
 
 impl Correlation {
     /// Displacements `-max ..= max` by `stride` along both axes.
@@ -125,10 +123,8 @@ impl Correlation {
 
     /// Copies a feature to rows of planes, `margin` zeros before every phase and zeros to the end of it.
     fn lay_out(&self, isa: Isa, feature: Blocks<'_>, margin: usize, to: &mut [f32]) {
-        // Rows of one task.
-        const ROWS: usize = 4;
-        team::for_chunks_mut(to, ROWS * self.row_len(), |i, rows| {
-            for (row, to) in (i * ROWS..).zip(rows.chunks_mut(self.row_len())) {
+        team::for_chunks_mut(to, CORRELATION_ROWS * self.row_len(), |i, rows| {
+            for (row, to) in (i * CORRELATION_ROWS..).zip(rows.chunks_mut(self.row_len())) {
                 simd::run(isa, LayOut { plan: self, feature, row, margin, to });
             }
         });
@@ -269,8 +265,8 @@ impl Sum<'_, '_> {
             };
             let second = &self.features[1][(n * h + row) * row_len + start..];
             let whole = diameter / STEPS * STEPS;
-            for channels in (0..plan.channels).step_by(CHANNELS) {
-                let count = CHANNELS.min(plan.channels - channels);
+            for channels in (0..plan.channels).step_by(CORRELATION_CHANNELS) {
+                let count = CORRELATION_CHANNELS.min(plan.channels - channels);
                 let last = (channels + count - 1) * channel_len;
                 assert!(second.len() >= last + diameter - 1 + LANES);
                 assert!(first.iter().all(|f| f.len() >= last + LANES));

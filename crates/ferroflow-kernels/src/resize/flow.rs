@@ -3,12 +3,10 @@
 use super::{Resize, sampling::Fourfold};
 use crate::{
     Blocks, Extent, Isa, LANES, Scratch,
+    machine::passes::FLOW_ROWS,
     simd::{self, Kernel, Simd},
     team,
 };
-
-/// Rows of the output that one task makes: neighbours read the same rows of the flow.
-const ROWS: usize = 16;
 
 impl Resize {
     /// Resizes a flow (lanes 0 and 1 of the only block) into planar `[n][2][h][w]`, u times `scale[0]`, v times
@@ -24,12 +22,12 @@ impl Resize {
         for (i, plane) in out.chunks_mut(h * w).enumerate() {
             let (image, channel) = (i / 2, i % 2);
             let flow = &flow.planes[0][image * self.from.h * self.from.w * LANES..];
-            team::for_chunks_mut(plane, ROWS * w, |i, out| {
+            team::for_chunks_mut(plane, FLOW_ROWS * w, |i, out| {
                 scratch.with(3 * line, |lines| {
                     let lines = &mut lines[..3 * line];
                     simd::run(
                         isa,
-                        Rows { resize: self, flow, channel, scale: scale[channel], first: i * ROWS, lines, out },
+                        Rows { resize: self, flow, channel, scale: scale[channel], first: i * FLOW_ROWS, lines, out },
                     );
                 });
             });

@@ -6,6 +6,7 @@ use super::{
     isa::Isa,
     vector::{Kernel, Simd},
 };
+use crate::machine::tile;
 
 /// Four vectors of 4.
 #[derive(Clone, Copy)]
@@ -27,9 +28,8 @@ fn each(f: impl Fn(usize) -> float32x4_t) -> [float32x4_t; 4] {
 impl Simd for Neon {
     type V = [float32x4_t; 4];
     const ISA: Isa = Isa::Neon;
-    // 24 sums, 4 weights and the broadcast inputs in 32 registers.
-    const TILE: usize = 6;
-    const PANEL: usize = 1;
+    const TILE: usize = tile::NEON.0;
+    const PANEL: usize = tile::NEON.1;
     #[inline(always)]
     unsafe fn zero() -> Self::V {
         unsafe { [vdupq_n_f32(0.0); 4] }

@@ -1,6 +1,7 @@
 //! Plain Rust.
 
 use super::{isa::Isa, vector::Simd};
+use crate::machine::tile;
 
 /// Plain Rust.
 #[derive(Clone, Copy)]
@@ -25,8 +26,8 @@ impl Lanes {
 impl Simd for Portable {
     type V = Lanes;
     const ISA: Isa = Isa::Portable;
-    const TILE: usize = 4;
-    const PANEL: usize = 1;
+    const TILE: usize = tile::PORTABLE.0;
+    const PANEL: usize = tile::PORTABLE.1;
     #[inline(always)]
     unsafe fn zero() -> Lanes {
         Lanes([0.0; 16])

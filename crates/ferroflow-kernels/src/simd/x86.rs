@@ -6,6 +6,7 @@ use super::{
     isa::Isa,
     vector::{Kernel, Simd},
 };
+use crate::machine::tile;
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
@@ -30,8 +31,8 @@ pub struct Avx512;
 impl Simd for Avx2 {
     type V = [__m256; 2];
     const ISA: Isa = Isa::Avx2;
-    const TILE: usize = 6;
-    const PANEL: usize = 1;
+    const TILE: usize = tile::AVX2.0;
+    const PANEL: usize = tile::AVX2.1;
     #[inline(always)]
     unsafe fn zero() -> Self::V {
         unsafe { [_mm256_setzero_ps(); 2] }
@@ -164,8 +165,8 @@ impl Simd for Avx2 {
 impl Simd for Avx512 {
     type V = __m512;
     const ISA: Isa = Isa::Avx512;
-    const TILE: usize = 14;
-    const PANEL: usize = 2;
+    const TILE: usize = tile::AVX512.0;
+    const PANEL: usize = tile::AVX512.1;
     #[inline(always)]
     unsafe fn zero() -> Self::V {
         unsafe { _mm512_setzero_ps() }

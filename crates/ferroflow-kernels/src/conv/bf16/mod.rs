@@ -27,22 +27,16 @@ use crate::{
     bf16::{Bf16, DEPTH, Multiplier, PANEL, Product, TILE, TILES},
     disjoint::Disjoint,
     lane_map,
-    machine::Machine,
+    machine::{
+        Machine,
+        bf16::{EFFICIENCY, LEAST_POINTS, STRIP_BYTES, STRIP_PIXELS, STRIP_POINTS},
+    },
     simd::{self, Kernel, Simd},
     team,
 };
 
-/// Outputs of a strip at most: enough that weights read from a third-level cache cost little beside the products.
-const STRIP_POINTS: usize = 1024;
-/// Fewer than this are not worth a strip, while threads can share the channels.
-const LEAST_POINTS: usize = 128;
-/// Bytes of a strip's copy: it stays in the second-level cache beside a panel's weights.
-const STRIP_BYTES: usize = 384 << 10;
 /// Outputs below which a layer stays in f32.
 pub(crate) const LEAST_OUTPUTS: usize = 5;
-/// Share of the products' rate that a layer reaches.
-const EFFICIENCY: f64 = 0.8;
-
 /// Computes every layer but those of few outputs, where bf16 is asked for.
 pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> {
     let Some(bf16) = options.bf16 else { return Vec::new() };
@@ -238,7 +232,7 @@ fn strip(
         let strips = (grid[0].div_ceil(rows) * grid[1].div_ceil(columns)) as f64;
         let within = fits(rows, columns) || columns == TILE;
         // A strip's weights are read anew: as dear as some hundred pixels.
-        (!within, strips * (span(rows, 0) * span(columns, 1) + 128) as f64)
+        (!within, strips * (span(rows, 0) * span(columns, 1) + STRIP_PIXELS) as f64)
     };
     let best = shapes.min_by(|&a, &b| {
         let ((a_over, a), (b_over, b)) = (cost(a), cost(b));

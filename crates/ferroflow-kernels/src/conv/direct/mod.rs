@@ -23,19 +23,13 @@ use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
     disjoint::Disjoint,
     gemm::register_tile,
-    machine::Machine,
+    machine::{
+        Machine,
+        direct::{EFFICIENCY, PACKED_POINTS, STRIP_BYTES, STRIP_COLUMNS, STRIP_POINTS},
+    },
     simd::{self, Kernel, Simd},
     team,
 };
-
-/// Outputs of a strip: enough that weights read from a third-level cache cost little beside the arithmetic.
-const STRIP_POINTS: usize = 224;
-/// The same where the channels are packed.
-const PACKED_POINTS: usize = 1568;
-/// Columns of a strip at most.
-const STRIP_COLUMNS: usize = 112;
-/// Bytes of input that a strip may span.
-const STRIP_BYTES: usize = 512 << 10;
 
 /// Computes every layer.
 pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> {
@@ -43,7 +37,7 @@ pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> 
     let shape = &problem.shape;
     let idle = shape.out_channels.next_multiple_of(LANES) as f64 / shape.out_channels as f64;
     let weights = problem.lanes.len() * shape.out_channels.next_multiple_of(LANES) * shape.kernel.pow(2);
-    let arithmetic = idle * shape.flop(problem.input) / (0.8 * machine.flops * options.threads as f64);
+    let arithmetic = idle * shape.flop(problem.input) / (EFFICIENCY * machine.flops * options.threads as f64);
     vec![Candidate {
         name: "direct".into(),
         weights,

@@ -10,6 +10,7 @@ use crate::{
     },
     disjoint::Disjoint,
     lane_map,
+    machine::direct::CHUNK_BYTES,
     simd::{self, Kernel, Simd},
     team,
 };
@@ -74,9 +75,6 @@ impl Channels {
         self.packed.unwrap_or(LANES)
     }
 }
-
-/// Bytes of weights that a chunk may have: with its inputs it should stay in a second-level cache of 1 MB.
-const CHUNK_BYTES: usize = 256 << 10;
 
 impl Phase {
     /// Orders the sum and packs the weights, `panel` blocks of outputs side by side.

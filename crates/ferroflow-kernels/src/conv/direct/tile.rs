@@ -4,7 +4,7 @@
 //! of the next output `step` floats further. Weights are vectors read once in order; inputs are broadcast.
 
 use super::runs::Run;
-use crate::{LANES, conv::layer::Activation, gemm, simd::Simd};
+use crate::{LANES, conv::layer::Activation, gemm, machine::direct::VECTORS_AHEAD, simd::Simd};
 
 pub(crate) use crate::gemm::register_tile;
 
@@ -140,7 +140,7 @@ impl Tile<'_> {
                 let mut input = self.source.at(run);
                 for _ in 0..run.len {
                     for p in 0..P {
-                        S::prefetch_near(weights.wrapping_add(AHEAD + p * LANES));
+                        S::prefetch_near(weights.wrapping_add((VECTORS_AHEAD + p) * LANES));
                     }
                     if STEP == 0 {
                         strided::<S, T, P>(&mut local, input, self.step, weights);
@@ -155,9 +155,6 @@ impl Tile<'_> {
         *sums = local;
     }
 }
-
-/// Floats of weights asked for ahead of use: eight steps of two vectors, the way from the second-level cache.
-const AHEAD: usize = 16 * LANES;
 
 /// [`gemm::step`] with a distance between points that is not constant: every third point has its own pointer, so that
 /// the two after it are one and two distances away, which an address can express.

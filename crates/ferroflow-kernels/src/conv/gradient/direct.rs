@@ -15,17 +15,14 @@ use crate::{
     Blocks, Extent, Isa, LANES, Scratch,
     conv::{direct::share, layer::Options},
     gemm::{self, register_tile},
-    machine::{Machine, PLANNED_THREADS},
+    machine::{
+        Machine,
+        gradient::{DIRECT_EFFICIENCY, RUN_POINTS},
+        select::PLANNED_THREADS,
+    },
     simd::{self, Kernel, Simd},
     team,
 };
-
-/// Points that a register tile runs over before the next: with their image rows they should stay in the first-level
-/// cache.
-const RUN_POINTS: usize = 256;
-
-/// Share of the peak that register tiles reach. Fitted to timings of 34 layers with AVX-512.
-const EFFICIENCY: f64 = 0.77;
 
 /// Takes every layer.
 pub fn candidate(form: &Correlation, options: Options) -> GradientCandidate {
@@ -95,7 +92,7 @@ impl DirectGradient {
         // The last task keeps one thread waiting.
         let tasks = (self.used.len() * self.panels() * self.parts(PLANNED_THREADS)).max(1);
         let share = tasks.div_ceil(PLANNED_THREADS) as f64 / tasks as f64;
-        share * flop / (EFFICIENCY * Machine::of(self.isa).flops)
+        share * flop / (DIRECT_EFFICIENCY * Machine::of(self.isa).flops)
     }
 
     /// Vectors of points are whole: points without padding lanes are copied.

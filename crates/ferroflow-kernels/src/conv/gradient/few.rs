@@ -12,7 +12,7 @@ use crate::{
     conv::layer::{ConvShape, Options},
     disjoint::Disjoint,
     gemm::{self, register_tile},
-    machine::{Machine, PLANNED_THREADS},
+    machine::{Machine, gradient::FEW_EFFICIENCY, select::PLANNED_THREADS},
     simd::{self, Kernel, Simd},
     team,
 };
@@ -28,7 +28,7 @@ pub fn candidate(form: &Correlation, options: Options) -> Option<GradientCandida
     let channels = gradient.panels() * gradient.panel * LANES;
     let idle = channels as f64 / s.in_channels as f64;
     Some(GradientCandidate {
-        seconds: idle * s.flop(form.image) / (0.5 * Machine::of(options.isa).flops * PLANNED_THREADS as f64),
+        seconds: idle * s.flop(form.image) / (FEW_EFFICIENCY * Machine::of(options.isa).flops * PLANNED_THREADS as f64),
         exact: true,
         gradient: Box::new(gradient),
     })

@@ -65,7 +65,7 @@ pub(in crate::conv) trait TransformedGradient {
 
 /// One way to compute a weight gradient.
 pub(in crate::conv) struct GradientCandidate {
-    /// Expected seconds on [`crate::machine::PLANNED_THREADS`].
+    /// Expected seconds on [`crate::machine::select::PLANNED_THREADS`].
     pub seconds: f64,
     pub exact: bool,
     pub gradient: Box<dyn WeightGradient>,

@@ -26,21 +26,17 @@ use crate::{
     },
     disjoint::Disjoint,
     gemm::{self, register_tile},
-    machine::{Machine, PLANNED_THREADS},
+    machine::{
+        Machine,
+        gradient::{
+            CHANNELS_AHEAD, CHUNK_BYTES, CHUNKS, FILTER, L3_BYTES, MAX_TILES, STAGE_TILES, THROUGH, TRANSFORM,
+            WINOGRAD_EFFICIENCY,
+        },
+        select::PLANNED_THREADS,
+    },
     simd::{self, Kernel, Simd},
     team,
 };
-
-/// Tiles that one task transforms.
-const STAGE_TILES: usize = 32;
-/// Tiles of a chunk, to choose from.
-const CHUNKS: [usize; 11] = [32, 48, 64, 96, 128, 192, 256, 384, 512, 768, MAX_TILES];
-/// Most tiles of a chunk.
-const MAX_TILES: usize = 1024;
-/// Channels ahead of the one whose taps are computed, whose part of U is fetched: each point's lies elsewhere.
-const AHEAD: usize = 4;
-/// Most bytes of V and W of a chunk.
-const CHUNK_BYTES: usize = 8 << 20;
 
 /// The numbers of points for layers whose longest filter has `taps`. More points than six cost the transforms and the
 /// gradient of U more than they save: F(6x6) took a quarter longer than F(4x4) on 3x3 and 5x5 layers.
@@ -72,7 +68,7 @@ pub fn candidates(form: &Correlation, options: Options) -> Vec<GradientCandidate
         .collect()
 }
 
-/// What decides the time. The constants are fitted to timings of 34 layers with AVX-512, chunks of up to 2048 tiles.
+/// What decides the time. See [`crate::machine::gradient`].
 struct Cost {
     machine: Machine,
     /// Tiles in all.
@@ -82,17 +78,6 @@ struct Cost {
     /// Floats of the gradient of U.
     u: usize,
 }
-
-/// Share of the peak that products reach.
-const EFFICIENCY: f64 = 0.85;
-/// Operations that transforming one vector of 16 costs, loads and stores apart, at the rate of the products.
-const TRANSFORM: f64 = 400.0;
-/// Operations that taking one float of the gradient of U to taps costs.
-const FILTER: f64 = 60.0;
-/// Times that V and W pass through a cache: written in scattered lines, read by each panel.
-const THROUGH: f64 = 2.4;
-/// What one of the layers can expect of a third-level cache.
-const L3_BYTES: f64 = 13e6;
 
 impl Cost {
     /// Tiles of a chunk, and the seconds expected with it. Every chunk takes the gradient of U from a cache and back, so
@@ -109,7 +94,7 @@ impl Cost {
         let threads = PLANNED_THREADS as f64;
         let chunks = self.tiles.div_ceil(tiles.max(1)) as f64;
         let (all, u) = (self.tiles as f64, self.u as f64);
-        let product = 2.0 * all * u / EFFICIENCY;
+        let product = 2.0 * all * u / WINOGRAD_EFFICIENCY;
         let transforms = TRANSFORM * all * self.per_tile as f64 + FILTER * u;
         let arithmetic = (product + transforms) / self.machine.flops / threads;
 
@@ -553,7 +538,7 @@ impl Kernel for FilterTransform<'_> {
                                 let point = (y0 + y) * side + x0 + x;
                                 let k = ranks[point] * depth + before + lane;
                                 let at = memory.u(0, panel, point) + (k * width + v) * LANES;
-                                S::prefetch_near(u.as_ptr().wrapping_add(at + AHEAD * width * LANES));
+                                S::prefetch_near(u.as_ptr().wrapping_add(at + CHANNELS_AHEAD * width * LANES));
                                 let value = S::load(u[at..].as_ptr());
                                 for (sum, &factor) in half.iter_mut().zip(column) {
                                     *sum = S::fma(value, S::splat(factor), *sum);

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, LANES, LaneMap, Scratch, Update, lane_map,
-    machine::{PLANNED_THREADS, PREPARE_SECONDS},
+    machine::select::{PLANNED_THREADS, PREPARE_SECONDS},
 };
 
 /// One layer in training: its weights change every step.

@@ -21,7 +21,7 @@ use self::{
     memory::{Blocking, Memory},
     output::OutputTransform,
     product::Product,
-    scheme::{MAX_TILES, Place, Scheme, Tiles},
+    scheme::{Place, Scheme, Tiles},
 };
 use super::{
     engine::{Candidate, Engine, Epilogue, set_bias},
@@ -29,12 +29,12 @@ use super::{
     problem::{Filter, Problem},
 };
 use crate::{
-    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, LaneMap, Scratch, disjoint::Disjoint, gemm::register_tile, simd,
-    team,
+    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, LaneMap, Scratch,
+    disjoint::Disjoint,
+    gemm::register_tile,
+    machine::winograd::{MAX_TILES, STAGE_TILES},
+    simd, team,
 };
-
-/// Tiles that one task transforms in a staged layer.
-const STAGE_TILES: usize = 32;
 
 /// The numbers of points that layers whose longest filter has `taps` may use. F(7, 2) rounds too much; odd numbers serve
 /// only two taps, which leave few to choose from.

@@ -21,8 +21,6 @@ use crate::{
     },
 };
 
-/// Most tiles of a chunk.
-pub const MAX_TILES: usize = 256;
 /// In the place of a tap: a zero.
 pub const NO_TAP: usize = usize::MAX >> 1;
 
