@@ -157,26 +157,23 @@ impl Kernel for Pack<'_> {
                 }
             }
             for (group, out) in out.chunks_mut(LANES * channels).enumerate() {
-                // SAFETY: called through `simd::run`; every load is of 16 floats, every store lies within `out`.
-                unsafe {
-                    let mut rows = [S::zero(); LANES];
-                    for ((row, values), source) in rows.iter_mut().zip(&values).zip(self.sources) {
-                        if let Some(Source { scale, offset, .. }) = *source {
-                            let v = S::load(values[group * LANES..][..LANES].as_ptr());
-                            *row = S::fma(v, S::splat(scale), S::splat(offset));
-                        }
+                let mut rows = [S::zero(); LANES];
+                for ((row, values), source) in rows.iter_mut().zip(&values).zip(self.sources) {
+                    if let Some(Source { scale, offset, .. }) = *source {
+                        let v = S::read(&values[group * LANES..]);
+                        *row = S::fma(v, S::splat(scale), S::splat(offset));
                     }
-                    S::transpose(&mut rows);
-                    for (pixel, row) in rows.into_iter().enumerate().take(out.len() / channels) {
-                        let at = pixel * channels;
-                        if at + LANES <= out.len() {
-                            // Past the pixel's channels this writes zeros, which the next pixel overwrites.
-                            S::store(out[at..].as_mut_ptr(), row);
-                        } else {
-                            let mut last = [0.0; LANES];
-                            S::store(last.as_mut_ptr(), row);
-                            out[at..][..channels].copy_from_slice(&last[..channels]);
-                        }
+                }
+                S::transpose(&mut rows);
+                for (pixel, row) in rows.into_iter().enumerate().take(out.len() / channels) {
+                    let at = pixel * channels;
+                    if at + LANES <= out.len() {
+                        // Past the pixel's channels this writes zeros, which the next pixel overwrites.
+                        S::write(&mut out[at..], row);
+                    } else {
+                        let mut last = [0.0; LANES];
+                        S::write(&mut last, row);
+                        out[at..][..channels].copy_from_slice(&last[..channels]);
                     }
                 }
             }
@@ -188,7 +185,7 @@ impl Kernel for Pack<'_> {
 struct Gather {
     /// The first byte, of both frames.
     first: usize,
-    /// Bytes from there on, see [`Simd::load_bytes`].
+    /// Bytes from there on, see [`Simd::bytes`].
     choice: [[u8; LANES]; 2],
     scale: [f32; LANES],
     offset: [f32; LANES],
@@ -231,13 +228,9 @@ impl Pack<'_> {
         for (out, begin) in repetitions.zip((3 * self.first..).step_by(pattern.bytes)) {
             for (out, Gather { first, choice, scale, offset }) in out.chunks_mut(LANES).zip(&pattern.vectors) {
                 let [a, b] = frames.map(|bytes| &bytes[begin + first..]);
-                if out.len() == LANES && a.len() >= 16 && b.len() >= 16 {
-                    // SAFETY: called through `simd::run`; 16 bytes and floats are there.
-                    unsafe {
-                        let bytes = S::load_bytes(a.as_ptr(), b.as_ptr(), choice);
-                        let scaled = S::mul(bytes, S::load(scale.as_ptr()));
-                        S::store(out.as_mut_ptr(), S::add(scaled, S::load(offset.as_ptr())));
-                    }
+                if let (LANES, Some(a), Some(b)) = (out.len(), a.first_chunk(), b.first_chunk()) {
+                    let scaled = S::mul(S::bytes(a, b, choice), S::read(scale));
+                    S::write(out, S::add(scaled, S::read(offset)));
                 } else {
                     for (lane, to) in out.iter_mut().enumerate() {
                         let byte = |bytes: &[u8], i: u8| bytes.get(usize::from(i)).copied().map_or(0.0, f32::from);

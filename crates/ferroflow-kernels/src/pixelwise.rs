@@ -207,23 +207,19 @@ impl Kernel for Rows<'_, '_> {
                     to += run.execute(instruction, self.program, self.inputs, after);
                 }
                 for (block, lanes) in self.program.outputs.chunks(LANES).enumerate() {
-                    // SAFETY: called through `simd::run`; each `i` is one row of the output; a register has `FIELD_RUN`
-                    // floats, a whole number of vectors.
-                    unsafe {
-                        let out = &mut self.rows.row(block, n, y)[first * LANES..][..count * LANES];
-                        for (group, out) in out.chunks_mut(LANES * LANES).enumerate() {
-                            let mut pixels = [S::zero(); LANES];
-                            for (v, lane) in pixels.iter_mut().zip(lanes) {
-                                if let Some(register) = lane {
-                                    *v = S::load(
-                                        self.registers[register * FIELD_RUN + group * LANES..][..LANES].as_ptr(),
-                                    );
-                                }
+                    // SAFETY: each `i` is one row of the output.
+                    let out = unsafe { self.rows.row(block, n, y) };
+                    let out = &mut out[first * LANES..][..count * LANES];
+                    for (group, out) in out.chunks_mut(LANES * LANES).enumerate() {
+                        let mut pixels = [S::zero(); LANES];
+                        for (v, lane) in pixels.iter_mut().zip(lanes) {
+                            if let Some(register) = lane {
+                                *v = S::read(&self.registers[register * FIELD_RUN + group * LANES..]);
                             }
-                            S::transpose(&mut pixels);
-                            for (pixel, v) in out.chunks_exact_mut(LANES).zip(pixels) {
-                                S::store(pixel.as_mut_ptr(), v);
-                            }
+                        }
+                        S::transpose(&mut pixels);
+                        for (pixel, v) in out.chunks_exact_mut(LANES).zip(pixels) {
+                            S::write(pixel, v);
                         }
                     }
                 }

@@ -294,14 +294,13 @@ impl Band<'_> {
         };
         let inside = span.in_place();
         if inside.is_none() {
-            // SAFETY: inside a kernel; the patch holds a group of blocks.
-            unsafe { span.copy::<S>(&self.input.planes[group.clone()], self.patch) };
+            span.copy::<S>(&self.input.planes[group.clone()], self.patch);
         }
         for (p, phase) in e.phases.iter().enumerate() {
             let at = self.row::<O, T>(p, y) + (x - self.columns.start) * O * LANES;
             let waiting = &mut self.sums[at..][..T * O * LANES];
             let mut weights = phase.weights[group.start * phase.taps[0].len() * O * KX * LANES..].as_ptr();
-            // SAFETY: inside a kernel. Three rows of `T + 2` pixels are there, in the image or in the patch; the weights
+            // SAFETY: three rows of `T + 2` pixels are there, in the image or in the patch; the weights
             // were packed in this order; `T * O` accumulators wait.
             unsafe {
                 let mut sums = [[S::zero(); T]; O];
@@ -347,21 +346,17 @@ impl Band<'_> {
                 let line = (self.image * self.size[0] + y * spread + phase.first[0]) * self.size[1];
                 for x in self.columns.clone().step_by(LANES / O) {
                     let mut sums = [0.0f32; LANES];
-                    // SAFETY: inside a kernel; 16 accumulators follow each other, in the last tile of the last row
-                    // those of the working memory's reserve.
-                    unsafe {
-                        let from = self.sums[row + (x - self.columns.start) * O * LANES..][..LANES * LANES].as_ptr();
-                        let mut rows = [S::zero(); LANES];
-                        for i in 0..LANES {
-                            rows[i] = S::load(from.add(i * LANES));
-                        }
-                        S::transpose(&mut rows);
-                        let mut sum = rows[0];
-                        for i in 1..LANES {
-                            sum = S::add(sum, rows[i]);
-                        }
-                        S::store(sums.as_mut_ptr(), sum);
+                    let from = &self.sums[row + (x - self.columns.start) * O * LANES..][..LANES * LANES];
+                    let mut rows = [S::zero(); LANES];
+                    for i in 0..LANES {
+                        rows[i] = S::read(&from[i * LANES..]);
                     }
+                    S::transpose(&mut rows);
+                    let mut sum = rows[0];
+                    for i in 1..LANES {
+                        sum = S::add(sum, rows[i]);
+                    }
+                    S::write(&mut sums, sum);
                     for (t, sums) in sums.chunks_exact(O).take(self.columns.end - x).enumerate() {
                         let at = (line + (x + t) * spread + phase.first[1]) * LANES;
                         let mut point = [0.0f32; LANES];
@@ -373,7 +368,7 @@ impl Band<'_> {
                             point[o] = v.max(v * self.epilogue.activation.slope());
                         }
                         // SAFETY: `ConvPlan::run` checked the output's extent, and no other task has this point.
-                        unsafe { S::store(self.output.at(at), S::load(point.as_ptr())) };
+                        unsafe { S::store(self.output.at(at), S::read(&point)) };
                     }
                 }
             }
@@ -384,7 +379,7 @@ impl Band<'_> {
 /// Adds one row of one block: `T + KX - 1` inputs, each used by up to `KX` points.
 ///
 /// # Safety
-/// In a [`Kernel`]; `from` valid for those pixels, `weights` for `O * KX` vectors.
+/// `from` valid for those pixels, `weights` for `O * KX` vectors.
 #[inline(always)]
 unsafe fn row_sums<S: Simd, const O: usize, const T: usize, const KX: usize>(
     from: *const f32,

@@ -134,29 +134,23 @@ impl<'a> Filter<'a> {
 
     /// Sixteen taps (row-major) from `first` on, of one input, each a vector of the output lanes of a block. What is
     /// past the last tap is anything.
-    ///
-    /// # Safety
-    /// As for [`Simd`].
     #[inline(always)]
-    pub unsafe fn taps<S: Simd>(&self, block: usize, input: usize, first: usize) -> [S::V; LANES] {
-        // SAFETY: inside a kernel; whole vectors are loaded only where the weights hold them.
-        unsafe {
-            let mut rows = [S::zero(); LANES];
-            for (lane, row) in rows.iter_mut().enumerate() {
-                let Some(output) = self.outputs.get(block * LANES + lane).copied().flatten() else { continue };
-                let at = output as usize * self.output_step + input * self.input_step + first;
-                S::prefetch_near(self.weight.as_ptr().wrapping_add(at + INPUTS_AHEAD * self.input_step));
-                let from = &self.weight[at..];
-                *row = if from.len() >= LANES {
-                    S::load(from.as_ptr())
-                } else {
-                    let mut last = [0.0f32; LANES];
-                    last[..from.len()].copy_from_slice(from);
-                    S::load(last.as_ptr())
-                };
-            }
-            S::transpose(&mut rows);
-            rows
+    pub fn taps<S: Simd>(&self, block: usize, input: usize, first: usize) -> [S::V; LANES] {
+        let mut rows = [S::zero(); LANES];
+        for (lane, row) in rows.iter_mut().enumerate() {
+            let Some(output) = self.outputs.get(block * LANES + lane).copied().flatten() else { continue };
+            let at = output as usize * self.output_step + input * self.input_step + first;
+            S::prefetch_near(self.weight.as_ptr().wrapping_add(at + INPUTS_AHEAD * self.input_step));
+            let from = &self.weight[at..];
+            *row = if from.len() >= LANES {
+                S::read(from)
+            } else {
+                let mut last = [0.0f32; LANES];
+                last[..from.len()].copy_from_slice(from);
+                S::read(&last)
+            };
         }
+        S::transpose(&mut rows);
+        rows
     }
 }

@@ -152,18 +152,14 @@ impl Kernel for LayOut<'_> {
                 let planes = &mut self.to[(block * LANES * stride + phase) * pitch..];
                 let count = (w + stride - 1 - phase) / stride;
                 for first in (0..count).step_by(LANES) {
-                    // SAFETY: called through `simd::run`; pixels past the row are not loaded, and `first + margin + 16`
-                    // lies within the pitch, which has room for whole vectors and both margins.
-                    unsafe {
-                        let mut rows = [S::zero(); LANES];
-                        for (i, v) in rows.iter_mut().enumerate().take(count - first) {
-                            *v = S::load(row[((first + i) * stride + phase) * LANES..][..LANES].as_ptr());
-                        }
-                        S::transpose(&mut rows);
-                        for (lane, v) in rows.into_iter().enumerate().take(filled) {
-                            let at = lane * stride * pitch + self.margin + first;
-                            S::store(planes[at..][..LANES].as_mut_ptr(), v);
-                        }
+                    let mut rows = [S::zero(); LANES];
+                    for (i, v) in rows.iter_mut().enumerate().take(count - first) {
+                        *v = S::read(&row[((first + i) * stride + phase) * LANES..]);
+                    }
+                    S::transpose(&mut rows);
+                    for (lane, v) in rows.into_iter().enumerate().take(filled) {
+                        let at = lane * stride * pitch + self.margin + first;
+                        S::write(&mut planes[at..], v);
                     }
                 }
                 let end = self.margin + count.next_multiple_of(LANES);
@@ -280,7 +276,7 @@ impl Sum<'_, '_> {
                     diameter,
                     sums: self.sums,
                 };
-                // SAFETY: `S` by the caller; the assertions cover the last vector of the last channel.
+                // SAFETY: the assertions cover the last vector of the last channel.
                 unsafe {
                     for step in (0..whole).step_by(STEPS) {
                         products.run::<S, STEPS>(step);
@@ -307,20 +303,18 @@ impl Sum<'_, '_> {
                 break;
             }
             for block in 0..displacements.div_ceil(LANES) {
-                // SAFETY: `S` by the caller; every slice has 16 floats; each group of rows belongs to one task.
-                unsafe {
-                    let out = self.rows.row(block, n, row);
-                    let (scale, slope) = (S::splat(1.0 / plan.channels as f32), S::splat(plan.activation.slope()));
-                    let mut pixels = [S::zero(); LANES];
-                    for (i, v) in pixels.iter_mut().enumerate().take(displacements - block * LANES) {
-                        let sum = &self.sums[((block * LANES + i) * ROWS + k) * LANES..][..LANES];
-                        let mean = S::mul(S::load(sum.as_ptr()), scale);
-                        *v = S::max(mean, S::mul(mean, slope));
-                    }
-                    S::transpose(&mut pixels);
-                    for (i, v) in pixels.into_iter().enumerate().take(count - x) {
-                        S::store(out[((x + i) * plan.stride + phase) * LANES..][..LANES].as_mut_ptr(), v);
-                    }
+                // SAFETY: each group of rows belongs to one task.
+                let out = unsafe { self.rows.row(block, n, row) };
+                let (scale, slope) = (S::splat(1.0 / plan.channels as f32), S::splat(plan.activation.slope()));
+                let mut pixels = [S::zero(); LANES];
+                for (i, v) in pixels.iter_mut().enumerate().take(displacements - block * LANES) {
+                    let sum = &self.sums[((block * LANES + i) * ROWS + k) * LANES..][..LANES];
+                    let mean = S::mul(S::read(sum), scale);
+                    *v = S::max(mean, S::mul(mean, slope));
+                }
+                S::transpose(&mut pixels);
+                for (i, v) in pixels.into_iter().enumerate().take(count - x) {
+                    S::write(&mut out[((x + i) * plan.stride + phase) * LANES..], v);
                 }
             }
         }

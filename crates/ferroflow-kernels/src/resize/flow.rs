@@ -88,13 +88,10 @@ impl Kernel for Rows<'_> {
                     held.0 = y;
                 }
             }
-            // SAFETY: called through `simd::run`; lines are whole vectors, and longer by one than what is read of them.
-            unsafe {
-                let down = S::splat(tap.weight);
-                for at in (0..mixed.len()).step_by(LANES) {
-                    let (a, b) = (S::load(top.1[at..].as_ptr()), S::load(bottom.1[at..].as_ptr()));
-                    S::store(mixed[at..].as_mut_ptr(), S::fma(S::sub(b, a), down, a));
-                }
+            let down = S::splat(tap.weight);
+            for at in (0..mixed.len()).step_by(LANES) {
+                let (a, b) = (S::read(&top.1[at..]), S::read(&bottom.1[at..]));
+                S::write(&mut mixed[at..], S::fma(S::sub(b, a), down, a));
             }
             let Some(Fourfold(shares)) = &self.resize.fourfold else {
                 for (out, tap) in out.iter_mut().zip(&self.resize.columns) {
@@ -104,19 +101,16 @@ impl Kernel for Rows<'_> {
                 }
                 continue;
             };
-            // SAFETY: as above; four values from `x + 2` on are inside the line.
-            unsafe {
-                let [before, here, behind] = [0, 1, 2].map(|i| S::load(shares[i].as_ptr()));
-                for (out, x) in out.chunks_mut(LANES).zip((0..).step_by(LANES / 4)) {
-                    let four = |shift: usize| S::load_fourfold(mixed[x + shift..][..4].as_ptr());
-                    let sum = S::fma(four(0), before, S::fma(four(1), here, S::mul(four(2), behind)));
-                    if out.len() == LANES {
-                        S::store(out.as_mut_ptr(), sum);
-                    } else {
-                        let mut last = [0.0; LANES];
-                        S::store(last.as_mut_ptr(), sum);
-                        out.copy_from_slice(&last[..out.len()]);
-                    }
+            let [before, here, behind] = [0, 1, 2].map(|i| S::read(&shares[i]));
+            for (out, x) in out.chunks_mut(LANES).zip((0..).step_by(LANES / 4)) {
+                let four = |shift: usize| S::fourfold(mixed[x + shift..].first_chunk().expect("whole vectors"));
+                let sum = S::fma(four(0), before, S::fma(four(1), here, S::mul(four(2), behind)));
+                if out.len() == LANES {
+                    S::write(out, sum);
+                } else {
+                    let mut last = [0.0; LANES];
+                    S::write(&mut last, sum);
+                    out.copy_from_slice(&last[..out.len()]);
                 }
             }
         }

@@ -141,34 +141,30 @@ impl Kernel for Row<'_> {
     fn run<S: Simd>(self) {
         let Self { gradient, image, y, scale, update, mixed, d } = self;
         let len = mixed.len();
-        // SAFETY: called through `simd::run`; every slice has 16 floats or more.
-        unsafe {
-            // First the rows: two at a time, so that the sum is read and written half as often.
-            let mut add = false;
-            for pair in gradient.rows.of(y).chunks(2) {
-                let ((a, a_weight), (b, b_weight)) = (pair[0], *pair.get(1).unwrap_or(&(pair[0].0, 0.0)));
-                let (a, b) = (&image[a * len..][..len], &image[b * len..][..len]);
-                let (a_weight, b_weight) = (S::splat(a_weight), S::splat(b_weight));
-                for ((sum, a), b) in mixed.chunks_exact_mut(LANES).zip(a.chunks_exact(LANES)).zip(b.chunks_exact(LANES))
-                {
-                    let before = if add { S::load(sum.as_ptr()) } else { S::zero() };
-                    let both = S::fma(a_weight, S::load(a.as_ptr()), before);
-                    S::store(sum.as_mut_ptr(), S::fma(b_weight, S::load(b.as_ptr()), both));
-                }
-                add = true;
+        // First the rows: two at a time, so that the sum is read and written half as often.
+        let mut add = false;
+        for pair in gradient.rows.of(y).chunks(2) {
+            let ((a, a_weight), (b, b_weight)) = (pair[0], *pair.get(1).unwrap_or(&(pair[0].0, 0.0)));
+            let (a, b) = (&image[a * len..][..len], &image[b * len..][..len]);
+            let (a_weight, b_weight) = (S::splat(a_weight), S::splat(b_weight));
+            for ((sum, a), b) in mixed.chunks_exact_mut(LANES).zip(a.chunks_exact(LANES)).zip(b.chunks_exact(LANES)) {
+                let before = if add { S::read(sum) } else { S::zero() };
+                let both = S::fma(a_weight, S::read(a), before);
+                S::write(sum, S::fma(b_weight, S::read(b), both));
             }
-            if !add {
-                mixed.fill(0.0);
+            add = true;
+        }
+        if !add {
+            mixed.fill(0.0);
+        }
+        let scale = S::read(scale);
+        for (x, d) in d.chunks_exact_mut(LANES).enumerate() {
+            let mut sum = S::zero();
+            for &(x, weight) in gradient.columns.of(x) {
+                sum = S::fma(S::splat(weight), S::read(&mixed[x * LANES..]), sum);
             }
-            let scale = S::load(scale.as_ptr());
-            for (x, d) in d.chunks_exact_mut(LANES).enumerate() {
-                let mut sum = S::zero();
-                for &(x, weight) in gradient.columns.of(x) {
-                    sum = S::fma(S::splat(weight), S::load(mixed[x * LANES..][..LANES].as_ptr()), sum);
-                }
-                let before = if update == Update::Add { S::load(d.as_ptr()) } else { S::zero() };
-                S::store(d.as_mut_ptr(), S::fma(scale, sum, before));
-            }
+            let before = if update == Update::Add { S::read(d) } else { S::zero() };
+            S::write(d, S::fma(scale, sum, before));
         }
     }
 }

@@ -128,19 +128,16 @@ impl Kernel for Row<'_> {
         let Tap { low, high, weight } = self.resize.rows[self.y];
         let row = |y: usize| &self.plane[(self.n * h + y) * w * LANES..][..w * LANES];
         let (top, bottom) = (row(low), row(high));
-        // SAFETY: called through `simd::run`; every slice has 16 floats or more.
-        unsafe {
-            let (scale, down) = (S::load(self.scale.as_ptr()), S::splat(weight));
-            for (out, tap) in self.out.chunks_exact_mut(LANES).zip(&self.resize.columns) {
-                let right = S::splat(tap.weight);
-                let mix = |row: &[f32]| {
-                    let a = S::load(row[tap.low * LANES..][..LANES].as_ptr());
-                    let b = S::load(row[tap.high * LANES..][..LANES].as_ptr());
-                    S::fma(S::sub(b, a), right, a)
-                };
-                let (a, b) = (mix(top), mix(bottom));
-                S::store(out.as_mut_ptr(), S::mul(scale, S::fma(S::sub(b, a), down, a)));
-            }
+        let (scale, down) = (S::read(self.scale), S::splat(weight));
+        for (out, tap) in self.out.chunks_exact_mut(LANES).zip(&self.resize.columns) {
+            let right = S::splat(tap.weight);
+            let mix = |row: &[f32]| {
+                let a = S::read(&row[tap.low * LANES..]);
+                let b = S::read(&row[tap.high * LANES..]);
+                S::fma(S::sub(b, a), right, a)
+            };
+            let (a, b) = (mix(top), mix(bottom));
+            S::write(out, S::mul(scale, S::fma(S::sub(b, a), down, a)));
         }
     }
 }

@@ -341,7 +341,7 @@ impl Points {
     /// Computes some points and blocks of an output. `plane` gives the points of an input block.
     ///
     /// # Safety
-    /// In a [`Kernel`]; the contract of [`Disjoint`] for these points and blocks.
+    /// The contract of [`Disjoint`] for these points and blocks.
     #[inline(always)]
     pub unsafe fn run<'a, S: Simd>(&self, plane: impl Fn(usize) -> &'a [f32], part: PointsOf<'_>, scratch: &mut [f32]) {
         let PointsOf { at, pixels, blocks, activation, outputs } = part;
@@ -449,7 +449,7 @@ impl Kernel for Multiply<'_> {
                         let point = (row * self.extent.w + column) * LANES;
                         for n in 0..panel {
                             let sums = &sums.0[(i * panel + n) * TILE * TILE..][..TILE * TILE];
-                            // SAFETY: inside a kernel; these points lie in the output, whose extent and the addend's
+                            // SAFETY: these points lie in the output, whose extent and the addend's
                             // `ConvPlan::run` checked, and no other task has them and this block.
                             unsafe { self.finish::<S>(sums, block + n, point, TILE.min(columns.len() - x)) };
                         }
@@ -464,18 +464,18 @@ impl Multiply<'_> {
     /// Bias, addend and activation of some points of a block; `point` is where the first is.
     ///
     /// # Safety
-    /// As for [`Simd`]; the points lie in the output.
+    /// The points lie in the output.
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, sums: &[f32], block: usize, point: usize, points: usize) {
         let step = self.engine.spread * LANES;
         // SAFETY: the caller's.
         unsafe {
-            let bias = S::load(self.engine.bias[block * LANES..][..LANES].as_ptr());
+            let bias = S::read(&self.engine.bias[block * LANES..]);
             let slope = S::splat(self.epilogue.activation.slope());
             let output = self.outputs[block].at(point);
             let addend = self.epilogue.addend(block, point, output);
             for (i, sum) in sums.chunks_exact(LANES).enumerate().take(points) {
-                let mut v = S::add(S::load(sum.as_ptr()), bias);
+                let mut v = S::add(S::read(sum), bias);
                 if self.epilogue.adds() {
                     v = S::add(v, S::load(addend.add(i * step)));
                 }

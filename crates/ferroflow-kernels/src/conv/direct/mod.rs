@@ -269,8 +269,7 @@ impl Kernel for Strip<'_> {
         let (source, pitch) = match span.in_place() {
             Some(at) => (Source::Blocks(self.input, at), e.image.w * e.channels.source),
             None => {
-                // SAFETY: inside a kernel; the patch was sized by `patch_len` for the largest strip.
-                unsafe { span.copy::<S>(self.input, patch) };
+                span.copy::<S>(self.input, patch);
                 (Source::Patch(patch.as_ptr()), e.pitch.patch * e.channels.pixel())
             }
         };

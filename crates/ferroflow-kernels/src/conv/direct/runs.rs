@@ -186,16 +186,16 @@ impl Kernel for Pack<'_> {
             for block in blocks.clone() {
                 let first = block - block % phase.panel;
                 let width = phase.panel.min(phase.blocks - first);
-                // SAFETY: inside a kernel; every step of this block has its own place in the weights, which no other task
+                // SAFETY: every step of this block has its own place in the weights, which no other task
                 // writes.
                 unsafe {
                     let vectors = filter.taps::<S>(block, channel, first_tap);
                     for (i, &vector) in vectors.iter().enumerate() {
-                        S::store(taps.as_mut_ptr().add(i * LANES), vector);
+                        S::write(&mut taps[i * LANES..], vector);
                     }
                     for &(_, tap, k) in places {
                         let place = (first * phase.depth + k as usize * width + block - first) * LANES;
-                        S::store(to.at(place), S::load(taps.as_ptr().add((tap as usize - first_tap) * LANES)));
+                        S::store(to.at(place), S::read(&taps[(tap as usize - first_tap) * LANES..]));
                     }
                 }
             }

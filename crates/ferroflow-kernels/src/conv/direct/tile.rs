@@ -75,7 +75,7 @@ impl Tile<'_> {
     /// Computes `points` (1 to `TILE`) by `blocks` (1 to `PANEL`).
     ///
     /// # Safety
-    /// In a [`crate::simd::Kernel`]; inputs, weights, sums, outputs as the fields say valid for that many points and
+    /// Inputs, weights, sums, outputs as the fields say valid for that many points and
     /// blocks, and no other thread writing them.
     #[inline(always)]
     pub unsafe fn run<S: Simd>(self, points: usize, blocks: usize) {

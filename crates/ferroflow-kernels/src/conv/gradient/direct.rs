@@ -146,7 +146,7 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self) {
-        // SAFETY: inside a kernel.
+        // SAFETY: `N` is `vectors`.
         unsafe {
             if const { S::PANEL >= 2 } && self.vectors == 2 {
                 self.all::<S, 2>();
@@ -159,7 +159,7 @@ impl Kernel for Task<'_> {
 
 impl Task<'_> {
     /// # Safety
-    /// In a kernel; `N` is `vectors`.
+    /// `N` is `vectors`.
     #[inline(always)]
     unsafe fn all<S: Simd, const N: usize>(&mut self) {
         let form = &self.gradient.form;
@@ -177,7 +177,7 @@ impl Task<'_> {
                     for (lane, rows) in gemm::groups(used, tile_rows(S::PANEL)) {
                         let at = (tap + lane) * N * LANES;
                         gemm::rows!(rows, tile_rows(S::PANEL), T => {
-                            // SAFETY: inside a kernel; lanes, tap and vectors are within this task's.
+                            // SAFETY: lanes, tap and vectors are within this task's.
                             unsafe { self.tile::<S, T, N>(lines.clone(), [ky, kx], lane, at) }
                         });
                     }
@@ -193,11 +193,11 @@ impl Task<'_> {
                 let outputs = &form.point_lanes[(self.first + v) * LANES..];
                 for tap in (0..taps).step_by(LANES) {
                     let count = LANES.min(taps - tap);
-                    // SAFETY: inside a kernel; the sums are this task's, as are these weights.
+                    // SAFETY: the sums are this task's, as are these weights.
                     unsafe {
                         let mut vectors = [S::zero(); LANES];
                         for (t, vector) in vectors.iter_mut().enumerate().take(count) {
-                            *vector = S::load(self.sums[(((tap + t) * LANES + lane) * N + v) * LANES..].as_ptr());
+                            *vector = S::read(&self.sums[(((tap + t) * LANES + lane) * N + v) * LANES..]);
                         }
                         let outputs = &outputs[..outputs.len().min(LANES)];
                         self.target.add::<S>(outputs, channel as usize, first + tap, count, &mut vectors);
@@ -210,7 +210,7 @@ impl Task<'_> {
     /// Adds the products of some lines of points to the tile of sums at `at`.
     ///
     /// # Safety
-    /// In a kernel; `T` lanes from `lane` on are in use, `N` is `vectors`.
+    /// `T` lanes from `lane` on are in use, `N` is `vectors`.
     #[inline(always)]
     unsafe fn tile<S: Simd, const T: usize, const N: usize>(
         &mut self,

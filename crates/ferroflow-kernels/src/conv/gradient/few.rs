@@ -110,7 +110,7 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self) {
-        // SAFETY: inside a kernel.
+        // SAFETY: `N` is `vectors`.
         unsafe {
             if const { S::PANEL >= 2 } && self.vectors == 2 {
                 self.all::<S, 2>();
@@ -123,7 +123,7 @@ impl Kernel for Task<'_> {
 
 impl Task<'_> {
     /// # Safety
-    /// In a kernel; `N` is `vectors`.
+    /// `N` is `vectors`.
     #[inline(always)]
     unsafe fn all<S: Simd, const N: usize>(&mut self) {
         let form = &self.gradient.form;

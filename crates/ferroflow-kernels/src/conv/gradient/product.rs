@@ -10,7 +10,7 @@ pub const fn tile_rows(panel: usize) -> usize {
 /// `tile[t][v] += a[t] * b[v]`: `T` numbers next to each other by `N` vectors.
 ///
 /// # Safety
-/// In a kernel; the pointers are valid for that.
+/// The pointers are valid for that.
 #[inline(always)]
 pub unsafe fn product<S: Simd, const T: usize, const N: usize>(
     tile: &mut [[S::V; N]; T],

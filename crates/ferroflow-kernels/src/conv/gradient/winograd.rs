@@ -352,7 +352,7 @@ impl<const P: usize, const M: usize> Kernel for Sized<'_, P, M> {
         for (t, place) in places.iter().enumerate() {
             // Outputs of a forward layer's tiles begin inside it.
             let [y, x] = place.output.map(|p| p as usize);
-            // SAFETY: inside a kernel; pixels outside the extent are not read; W by `PointTransform::run`'s contract.
+            // SAFETY: pixels outside the extent are not read; W by `PointTransform::run`'s contract.
             unsafe {
                 let from = plane.as_ptr().add(place.image * h * width * LANES);
                 let inside = y + step * (M - 1) < h && x + step * (M - 1) < width;
@@ -411,7 +411,7 @@ impl Kernel for TileSums<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        // SAFETY: inside a kernel; V, W and U are laid out for these tiles, channels and vectors.
+        // SAFETY: V, W and U are laid out for these tiles, channels and vectors.
         unsafe {
             if const { S::PANEL >= 2 } && self.vectors == 2 {
                 self.all::<S, 2>();
@@ -424,7 +424,7 @@ impl Kernel for TileSums<'_> {
 
 impl TileSums<'_> {
     /// # Safety
-    /// In a kernel; `N` is `vectors`; the pointers are valid.
+    /// `N` is `vectors`; the pointers are valid.
     #[inline(always)]
     unsafe fn all<S: Simd, const N: usize>(&self) {
         let mut u = self.u;
@@ -530,43 +530,40 @@ impl Kernel for FilterTransform<'_> {
                 taps.fill(0.0);
                 for (input, [rows, columns], [y0, x0], ranks) in &phases {
                     let [row_taps, column_taps] = &input.taps;
-                    // SAFETY: inside a kernel; U holds every point, phase, channel and vector.
-                    unsafe {
-                        let mut half = [[S::zero(); 4]; 8];
-                        for (y, half) in half.iter_mut().enumerate().take(rows.len()) {
-                            for (x, column) in columns.iter().enumerate() {
-                                let point = (y0 + y) * side + x0 + x;
-                                let k = ranks[point] * depth + before + lane;
-                                let at = memory.u(0, panel, point) + (k * width + v) * LANES;
-                                S::prefetch_near(u.as_ptr().wrapping_add(at + CHANNELS_AHEAD * width * LANES));
-                                let value = S::load(u[at..].as_ptr());
-                                for (sum, &factor) in half.iter_mut().zip(column) {
-                                    *sum = S::fma(value, S::splat(factor), *sum);
-                                }
+                    let mut half = [[S::zero(); 4]; 8];
+                    for (y, half) in half.iter_mut().enumerate().take(rows.len()) {
+                        for (x, column) in columns.iter().enumerate() {
+                            let point = (y0 + y) * side + x0 + x;
+                            let k = ranks[point] * depth + before + lane;
+                            let at = memory.u(0, panel, point) + (k * width + v) * LANES;
+                            S::prefetch_near(u.as_ptr().wrapping_add(at + CHANNELS_AHEAD * width * LANES));
+                            let value = S::read(&u[at..]);
+                            for (sum, &factor) in half.iter_mut().zip(column) {
+                                *sum = S::fma(value, S::splat(factor), *sum);
                             }
                         }
-                        for (ky, &tap_y) in row_taps.iter().enumerate() {
-                            for (kx, &tap_x) in column_taps.iter().enumerate() {
-                                if tap_x + pixel >= kernel {
-                                    continue;
-                                }
-                                let mut sum = S::zero();
-                                for (row, half) in rows.iter().zip(&half) {
-                                    sum = S::fma(half[kx], S::splat(row[ky]), sum);
-                                }
-                                S::store(taps[(tap_y * kernel + tap_x + pixel) * LANES..].as_mut_ptr(), sum);
+                    }
+                    for (ky, &tap_y) in row_taps.iter().enumerate() {
+                        for (kx, &tap_x) in column_taps.iter().enumerate() {
+                            if tap_x + pixel >= kernel {
+                                continue;
                             }
+                            let mut sum = S::zero();
+                            for (row, half) in rows.iter().zip(&half) {
+                                sum = S::fma(half[kx], S::splat(row[ky]), sum);
+                            }
+                            S::write(&mut taps[(tap_y * kernel + tap_x + pixel) * LANES..], sum);
                         }
                     }
                 }
                 let outputs = &gradient.form.point_lanes[(first + v) * LANES..];
                 for tap in (0..kernel * kernel).step_by(LANES) {
                     let count = LANES.min(kernel * kernel - tap);
-                    // SAFETY: inside a kernel; these channels' weights are this task's.
+                    // SAFETY: these channels' weights are this task's.
                     unsafe {
                         let mut vectors = [S::zero(); LANES];
                         for (t, vector) in vectors.iter_mut().enumerate() {
-                            *vector = S::load(taps[(tap + t) * LANES..].as_ptr());
+                            *vector = S::read(&taps[(tap + t) * LANES..]);
                         }
                         let outputs = &outputs[..outputs.len().min(LANES)];
                         target.add::<S>(outputs, channel as usize, tap, count, &mut vectors);
