@@ -97,13 +97,10 @@ impl Kernel for Forward<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        // SAFETY: called through `simd::run`; every chunk has 16 floats.
-        unsafe {
-            let lanes = self.lanes.load::<S>();
-            for (x, out) in self.x.chunks_exact(LANES).zip(self.out.chunks_exact_mut(LANES)) {
-                let y = S::fma(S::sub(S::load(x.as_ptr()), lanes.mean), lanes.factor, lanes.shift);
-                S::store(out.as_mut_ptr(), S::max(y, S::mul(y, lanes.slope)));
-            }
+        let lanes = self.lanes.load::<S>();
+        for (x, out) in self.x.chunks_exact(LANES).zip(self.out.chunks_exact_mut(LANES)) {
+            let y = S::fma(S::sub(S::read(x), lanes.mean), lanes.factor, lanes.shift);
+            S::write(out, S::max(y, S::mul(y, lanes.slope)));
         }
     }
 }
@@ -118,36 +115,25 @@ struct Loaded<S: Simd> {
 }
 
 impl Lanes {
-    /// # Safety
-    /// Only inside `simd::run` for `S`.
     #[inline(always)]
-    unsafe fn load<S: Simd>(&self) -> Loaded<S> {
-        // SAFETY: `S` by the caller; 16 floats each.
-        unsafe {
-            Loaded {
-                mean: S::load(self.mean.as_ptr()),
-                factor: S::load(self.factor.as_ptr()),
-                shift: S::load(self.shift.as_ptr()),
-                slope: S::splat(self.slope),
-            }
+    fn load<S: Simd>(&self) -> Loaded<S> {
+        Loaded {
+            mean: S::read(&self.mean),
+            factor: S::read(&self.factor),
+            shift: S::read(&self.shift),
+            slope: S::splat(self.slope),
         }
     }
 }
 
 impl<S: Simd> Loaded<S> {
     /// `x - mean`, and `g` carried through the activation.
-    ///
-    /// # Safety
-    /// Only inside `simd::run` for `S`; 16 floats each.
     #[inline(always)]
-    unsafe fn before(&self, x: *const f32, g: *const f32) -> (S::V, S::V) {
-        // SAFETY: the caller's.
-        unsafe {
-            let (centred, g) = (S::sub(S::load(x), self.mean), S::load(g));
-            // As the forward pass computed it: the same side of 0.
-            let y = S::fma(centred, self.factor, self.shift);
-            (centred, S::where_positive(y, g, S::mul(g, self.slope)))
-        }
+    fn before(&self, x: &[f32], g: &[f32]) -> (S::V, S::V) {
+        let (centred, g) = (S::sub(S::read(x), self.mean), S::read(g));
+        // As the forward pass computed it: the same side of 0.
+        let y = S::fma(centred, self.factor, self.shift);
+        (centred, S::where_positive(y, g, S::mul(g, self.slope)))
     }
 }
 
@@ -212,17 +198,14 @@ impl Kernel for OfGradient<'_> {
     fn run<S: Simd>(self) -> Self::Output {
         let mut total = [[0.0; LANES]; 2];
         for (x, g) in self.x.chunks(RUN * LANES).zip(self.g.chunks(RUN * LANES)) {
-            // SAFETY: called through `simd::run`; every chunk has 16 floats.
-            unsafe {
-                let lanes = self.lanes.load::<S>();
-                let (mut sum, mut product) = (S::zero(), S::zero());
-                for (x, g) in x.chunks_exact(LANES).zip(g.chunks_exact(LANES)) {
-                    let (centred, g) = lanes.before(x.as_ptr(), g.as_ptr());
-                    sum = S::add(sum, g);
-                    product = S::fma(g, centred, product);
-                }
-                add_lanes::<S>(&mut total, sum, product);
+            let lanes = self.lanes.load::<S>();
+            let (mut sum, mut product) = (S::zero(), S::zero());
+            for (x, g) in x.chunks_exact(LANES).zip(g.chunks_exact(LANES)) {
+                let (centred, g) = lanes.before(x, g);
+                sum = S::add(sum, g);
+                product = S::fma(g, centred, product);
             }
+            add_lanes::<S>(&mut total, sum, product);
         }
         total
     }
@@ -241,15 +224,12 @@ impl Kernel for Backward<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        // SAFETY: called through `simd::run`; every chunk has 16 floats.
-        unsafe {
-            let lanes = self.lanes.load::<S>();
-            let (mean_g, slope) = (S::load(self.mean_g.as_ptr()), S::load(self.slope.as_ptr()));
-            for (x, d) in self.x.chunks_exact(LANES).zip(self.d.chunks_exact_mut(LANES)) {
-                let (centred, g) = lanes.before(x.as_ptr(), d.as_ptr());
-                let g = S::sub(S::sub(g, mean_g), S::mul(centred, slope));
-                S::store(d.as_mut_ptr(), S::mul(g, lanes.factor));
-            }
+        let lanes = self.lanes.load::<S>();
+        let (mean_g, slope) = (S::read(&self.mean_g), S::read(&self.slope));
+        for (x, d) in self.x.chunks_exact(LANES).zip(self.d.chunks_exact_mut(LANES)) {
+            let (centred, g) = lanes.before(x, d);
+            let g = S::sub(S::sub(g, mean_g), S::mul(centred, slope));
+            S::write(d, S::mul(g, lanes.factor));
         }
     }
 }

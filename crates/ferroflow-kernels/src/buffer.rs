@@ -8,15 +8,14 @@ use std::{
 
 use memmap2::{MmapMut, MmapRaw};
 
-use crate::LANES;
+use crate::machine::memory::HUGE;
 
-/// From this size on a buffer is asked to lie on pages of this size: a network that walks through hundreds of megabytes
-/// of weights otherwise waits for addresses to be translated.
-const HUGE: usize = 2 << 20;
+/// Floats of a cache line.
+const LINE_FLOATS: usize = 16;
 
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
-struct Line([f32; LANES]);
+struct Line([f32; LINE_FLOATS]);
 
 /// Bytes of a line.
 const LINE: usize = size_of::<Line>();
@@ -52,20 +51,20 @@ impl Buffer {
         // Planes of one size would else begin at equal places of the caches.
         const APART: usize = 9 * LINE;
         // Within what is allowed below, so that nothing wraps.
-        let bytes = |len: usize| len.div_ceil(LANES) * LINE;
-        let all = lens
-            .iter()
-            .try_fold(0usize, |all, &len| all.checked_add(len.div_ceil(LANES).checked_mul(LINE)?)?.checked_add(APART));
+        let bytes = |len: usize| len.div_ceil(LINE_FLOATS) * LINE;
+        let all = lens.iter().try_fold(0usize, |all, &len| {
+            all.checked_add(len.div_ceil(LINE_FLOATS).checked_mul(LINE)?)?.checked_add(APART)
+        });
         let all = all.filter(|&all| all <= isize::MAX as usize - HUGE);
         let Some(all) = all else { panic!("buffers of {lens:?} floats are more than any memory holds") };
         let Some((map, mut next)) = pages(all) else {
-            let lines = |len: usize| vec![Line([0.0; LANES]); len.div_ceil(LANES)];
+            let lines = |len: usize| vec![Line([0.0; LINE_FLOATS]); len.div_ceil(LINE_FLOATS)];
             return lens.iter().map(|&len| Self(Memory::Lines(lines(len)))).collect();
         };
         let part = |&len: &usize| {
             let first = next;
             next += bytes(len) + APART;
-            Self(Memory::Pages { map: Arc::clone(&map), first, lines: len.div_ceil(LANES) })
+            Self(Memory::Pages { map: Arc::clone(&map), first, lines: len.div_ceil(LINE_FLOATS) })
         };
         lens.iter().map(part).collect()
     }
@@ -116,9 +115,9 @@ impl Deref for Buffer {
             Memory::Lines(lines) => (lines.as_ptr(), lines.len()),
             Memory::Pages { map, first, lines } => (map.as_ptr().wrapping_add(*first).cast(), *lines),
         };
-        // SAFETY: `Line` is `repr(C)` around `[f32; LANES]` and as large, so the lines are that many floats in a row;
+        // SAFETY: `Line` is `repr(C)` around `[f32; LINE_FLOATS]` and as large, so the lines are that many floats in a row;
         // `zeroed_all` gave this part of the map, of zeros at first, to this buffer alone.
-        unsafe { slice::from_raw_parts(start.cast(), lines * LANES) }
+        unsafe { slice::from_raw_parts(start.cast(), lines * LINE_FLOATS) }
     }
 }
 
@@ -129,7 +128,7 @@ impl DerefMut for Buffer {
             Memory::Pages { map, first, lines } => (map.as_mut_ptr().wrapping_add(*first).cast(), *lines),
         };
         // SAFETY: as in `deref`; the exclusive borrow of `self` covers the slice.
-        unsafe { slice::from_raw_parts_mut(start.cast(), lines * LANES) }
+        unsafe { slice::from_raw_parts_mut(start.cast(), lines * LINE_FLOATS) }
     }
 }
 
@@ -195,7 +194,7 @@ mod tests {
     #[test]
     fn buffers_of_one_piece_do_not_overlap() {
         for large in [0, HUGE / 4] {
-            let lens = [5, 0, large, LANES, 3 * LANES + 1];
+            let lens = [5, 0, large, LINE_FLOATS, 3 * LINE_FLOATS + 1];
             let mut buffers = Buffer::zeroed_all(&lens);
             for (i, buffer) in buffers.iter_mut().enumerate() {
                 assert!(buffer.iter().all(|&v| v == 0.0) && buffer.as_ptr().cast::<Line>().is_aligned());
@@ -203,7 +202,7 @@ mod tests {
             }
             let last = buffers.pop();
             for (i, (buffer, len)) in buffers.iter().chain(&last).zip(lens).enumerate() {
-                assert!(buffer.len() == len.next_multiple_of(LANES) && buffer.iter().all(|&v| v == i as f32));
+                assert!(buffer.len() == len.next_multiple_of(LINE_FLOATS) && buffer.iter().all(|&v| v == i as f32));
             }
         }
     }
@@ -228,14 +227,14 @@ mod tests {
         });
         let panic = std::panic::AssertUnwindSafe(|| scratch.with(16, |_| panic!("caught")));
         assert!(std::panic::catch_unwind(panic).is_err());
-        assert_eq!(scratch.with(64, |floats| floats.len() % LANES), 0);
+        assert_eq!(scratch.with(64, |floats| floats.len() % LINE_FLOATS), 0);
     }
 
     #[test]
     fn buffers_are_aligned_zeros_and_grow() {
         for len in [0, 1, 17, HUGE / 4 - 1, HUGE / 4 + 1, HUGE + 5] {
             let mut buffer = Buffer::zeroed(len);
-            assert_eq!(buffer.len(), len.next_multiple_of(LANES));
+            assert_eq!(buffer.len(), len.next_multiple_of(LINE_FLOATS));
             assert!(buffer.as_ptr().cast::<Line>().is_aligned() && buffer.iter().all(|&v| v == 0.0));
             buffer.iter_mut().enumerate().for_each(|(i, v)| *v = i as f32);
             let copy = buffer.clone();

@@ -42,14 +42,10 @@ impl Kernel for Affine<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        // SAFETY: called through `simd::run`; every chunk and both factors have 16 floats.
-        unsafe {
-            let (scale, offset, slope) =
-                (S::load(self.scale.as_ptr()), S::load(self.offset.as_ptr()), S::splat(self.slope));
-            for (x, out) in self.x.chunks_exact(LANES).zip(self.out.chunks_exact_mut(LANES)) {
-                let y = S::fma(S::load(x.as_ptr()), scale, offset);
-                S::store(out.as_mut_ptr(), S::max(y, S::mul(y, slope)));
-            }
+        let (scale, offset, slope) = (S::read(self.scale), S::read(self.offset), S::splat(self.slope));
+        for (x, out) in self.x.chunks_exact(LANES).zip(self.out.chunks_exact_mut(LANES)) {
+            let y = S::fma(S::read(x), scale, offset);
+            S::write(out, S::max(y, S::mul(y, slope)));
         }
     }
 }
@@ -92,12 +88,12 @@ impl Kernel for Combine<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let step = if self.b.len() == self.out.len() { LANES } else { 0 };
-        // SAFETY: called through `simd::run`; every chunk has 16 floats, and `b` either as many chunks or one.
+        // SAFETY: every chunk has 16 floats, and `b` either as many chunks or one.
         unsafe {
             let (factor, slope) = (S::splat(self.factor), S::splat(self.slope));
             for (i, (a, out)) in self.a.chunks_exact(LANES).zip(self.out.chunks_exact_mut(LANES)).enumerate() {
-                let y = S::fma(S::load(self.b.as_ptr().add(i * step)), factor, S::load(a.as_ptr()));
-                S::store(out.as_mut_ptr(), S::max(y, S::mul(y, slope)));
+                let y = S::fma(S::load(self.b.as_ptr().add(i * step)), factor, S::read(a));
+                S::write(out, S::max(y, S::mul(y, slope)));
             }
         }
     }
@@ -154,13 +150,10 @@ impl Kernel for ActivationGradient<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        // SAFETY: called through `simd::run`; every chunk has 16 floats.
-        unsafe {
-            let slope = S::splat(self.slope);
-            for (d, y) in self.d.chunks_exact_mut(LANES).zip(self.y.chunks_exact(LANES)) {
-                let g = S::load(d.as_ptr());
-                S::store(d.as_mut_ptr(), S::where_positive(S::load(y.as_ptr()), g, S::mul(g, slope)));
-            }
+        let slope = S::splat(self.slope);
+        for (d, y) in self.d.chunks_exact_mut(LANES).zip(self.y.chunks_exact(LANES)) {
+            let g = S::read(d);
+            S::write(d, S::where_positive(S::read(y), g, S::mul(g, slope)));
         }
     }
 }
@@ -211,13 +204,13 @@ impl Kernel for Scale<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let step = if self.g.len() == self.d.len() { LANES } else { 0 };
-        // SAFETY: called through `simd::run`; every chunk has 16 floats, and `g` either as many chunks or one.
+        // SAFETY: every chunk has 16 floats, and `g` either as many chunks or one.
         unsafe {
-            let factors = S::load(self.factors.as_ptr());
+            let factors = S::read(&self.factors);
             for (i, d) in self.d.chunks_exact_mut(LANES).enumerate() {
                 let g = S::mul(S::load(self.g.as_ptr().add(i * step)), factors);
-                let sum = if self.update == Update::Add { S::add(S::load(d.as_ptr()), g) } else { g };
-                S::store(d.as_mut_ptr(), sum);
+                let sum = if self.update == Update::Add { S::add(S::read(d), g) } else { g };
+                S::write(d, sum);
             }
         }
     }

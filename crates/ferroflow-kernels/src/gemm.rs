@@ -24,14 +24,23 @@ use crate::{
     simd::{self, Isa, Kernel, Simd},
 };
 
+/// Rows and vectors of the largest tile.
+pub fn register_tile(isa: Isa) -> (usize, usize) {
+    struct Size;
+    impl Kernel for Size {
+        type Output = (usize, usize);
+        #[inline(always)]
+        fn run<S: Simd>(self) -> Self::Output {
+            (S::TILE, S::PANEL)
+        }
+    }
+    simd::run(isa, Size)
+}
+
 /// A tile of zeros.
-///
-/// # Safety
-/// As for [`Simd`].
 #[inline(always)]
-pub unsafe fn zero<S: Simd, const T: usize, const N: usize>() -> [[S::V; N]; T] {
-    // SAFETY: the caller's.
-    [[unsafe { S::zero() }; N]; T]
+pub fn zero<S: Simd, const T: usize, const N: usize>() -> [[S::V; N]; T] {
+    [[S::zero(); N]; T]
 }
 
 /// `tile[t][n] += sum over k < depth of a[t * STEP + k] * w[(k * N + n) * 16 ..][..16]`.
@@ -40,7 +49,7 @@ pub unsafe fn zero<S: Simd, const T: usize, const N: usize>() -> [[S::V; N]; T] 
 /// that the rows' addresses are displacements.
 ///
 /// # Safety
-/// As for [`Simd`]; `a` valid for reads of `(T - 1) * STEP + depth` floats, `w` of `depth * N * 16`.
+/// `a` valid for reads of `(T - 1) * STEP + depth` floats, `w` of `depth * N * 16`.
 #[inline(always)]
 pub unsafe fn accumulate<S: Simd, const T: usize, const N: usize, const STEP: usize>(
     tile: &mut [[S::V; N]; T],
@@ -124,7 +133,7 @@ impl<const DEPTH: usize> Kernel for Peak<'_, DEPTH> {
                         );
                         for sum in tile.as_flattened() {
                             let mut lanes = [0.0f32; LANES];
-                            S::store(lanes.as_mut_ptr(), *sum);
+                            S::write(&mut lanes, *sum);
                             std::hint::black_box(&lanes);
                         }
                     }

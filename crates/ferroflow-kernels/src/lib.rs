@@ -7,6 +7,8 @@
 #![allow(unsafe_code)]
 // Loops over registers index arrays: an iterator with a closure would not compile to the same straight code.
 #![allow(clippy::needless_range_loop)]
+// What the workspace allows elsewhere: a kernel with more values than this takes a struct.
+#![warn(clippy::too_many_arguments)]
 
 pub mod batch_norm;
 pub mod bf16;
@@ -14,11 +16,14 @@ mod buffer;
 pub mod conv;
 pub mod convex_upsample;
 pub mod correlation;
+// Some of its blocks are of vectors alone, which are safe by now.
+#[allow(unused_unsafe)]
 pub mod depthwise;
 mod disjoint;
 pub mod elementwise;
 pub mod gemm;
 pub mod layout;
+mod machine;
 pub mod norm;
 pub mod pack;
 pub mod pixelwise;

@@ -2,6 +2,7 @@
 
 use crate::{
     BlocksMut, Extent, Isa, LANES,
+    machine::passes::{PACK_PIXELS, PACK_RUN},
     rows::for_pixels,
     simd::{self, Kernel, NO_BYTE, Simd},
     team,
@@ -104,8 +105,6 @@ pub fn pack_narrow(
     sources: &[Option<Source>],
     out: &mut [f32],
 ) {
-    // As many pixels at a time as fill some 48 KB.
-    const PIXELS: usize = 2048;
     let pixels = extent.h * extent.w;
     assert_eq!(sources.len(), LANES * extent.n, "sources");
     assert!((1..=LANES).contains(&channels) && out.len() >= extent.n * pixels * channels, "output");
@@ -114,15 +113,12 @@ pub fn pack_narrow(
         return;
     }
     for (n, image) in out[..extent.n * pixels * channels].chunks_mut(pixels * channels).enumerate() {
-        team::for_chunks_mut(image, PIXELS * channels, |i, out| {
+        team::for_chunks_mut(image, PACK_PIXELS * channels, |i, out| {
             let sources = &sources[n * LANES..][..LANES];
-            simd::run(isa, Pack { frames, n: n % batch, pixels, first: i * PIXELS, sources, channels, out });
+            simd::run(isa, Pack { frames, n: n % batch, pixels, first: i * PACK_PIXELS, sources, channels, out });
         });
     }
 }
-
-/// Pixels at a time: their channels stay in L1.
-const RUN: usize = 128;
 
 /// Pixels `first ..` of one image, as many as `out` takes.
 pub(crate) struct Pack<'a> {
@@ -152,35 +148,32 @@ impl Kernel for Pack<'_> {
             return;
         }
         let channels = self.channels;
-        let mut values = [[0.0f32; RUN]; LANES];
-        for (i, out) in self.out.chunks_mut(RUN * channels).enumerate() {
-            let (first, count) = (self.first + i * RUN, out.len() / channels);
+        let mut values = [[0.0f32; PACK_RUN]; LANES];
+        for (i, out) in self.out.chunks_mut(PACK_RUN * channels).enumerate() {
+            let (first, count) = (self.first + i * PACK_RUN, out.len() / channels);
             for (values, source) in values.iter_mut().zip(self.sources) {
                 if let Some(Source { frame, channel, .. }) = *source {
                     self.frames[frame].row(self.n, channel, self.pixels, first, &mut values[..count]);
                 }
             }
             for (group, out) in out.chunks_mut(LANES * channels).enumerate() {
-                // SAFETY: called through `simd::run`; every load is of 16 floats, every store lies within `out`.
-                unsafe {
-                    let mut rows = [S::zero(); LANES];
-                    for ((row, values), source) in rows.iter_mut().zip(&values).zip(self.sources) {
-                        if let Some(Source { scale, offset, .. }) = *source {
-                            let v = S::load(values[group * LANES..][..LANES].as_ptr());
-                            *row = S::fma(v, S::splat(scale), S::splat(offset));
-                        }
+                let mut rows = [S::zero(); LANES];
+                for ((row, values), source) in rows.iter_mut().zip(&values).zip(self.sources) {
+                    if let Some(Source { scale, offset, .. }) = *source {
+                        let v = S::read(&values[group * LANES..]);
+                        *row = S::fma(v, S::splat(scale), S::splat(offset));
                     }
-                    S::transpose(&mut rows);
-                    for (pixel, row) in rows.into_iter().enumerate().take(out.len() / channels) {
-                        let at = pixel * channels;
-                        if at + LANES <= out.len() {
-                            // Past the pixel's channels this writes zeros, which the next pixel overwrites.
-                            S::store(out[at..].as_mut_ptr(), row);
-                        } else {
-                            let mut last = [0.0; LANES];
-                            S::store(last.as_mut_ptr(), row);
-                            out[at..][..channels].copy_from_slice(&last[..channels]);
-                        }
+                }
+                S::transpose(&mut rows);
+                for (pixel, row) in rows.into_iter().enumerate().take(out.len() / channels) {
+                    let at = pixel * channels;
+                    if at + LANES <= out.len() {
+                        // Past the pixel's channels this writes zeros, which the next pixel overwrites.
+                        S::write(&mut out[at..], row);
+                    } else {
+                        let mut last = [0.0; LANES];
+                        S::write(&mut last, row);
+                        out[at..][..channels].copy_from_slice(&last[..channels]);
                     }
                 }
             }
@@ -192,7 +185,7 @@ impl Kernel for Pack<'_> {
 struct Gather {
     /// The first byte, of both frames.
     first: usize,
-    /// Bytes from there on, see [`Simd::load_bytes`].
+    /// Bytes from there on, see [`Simd::bytes`].
     choice: [[u8; LANES]; 2],
     scale: [f32; LANES],
     offset: [f32; LANES],
@@ -235,13 +228,9 @@ impl Pack<'_> {
         for (out, begin) in repetitions.zip((3 * self.first..).step_by(pattern.bytes)) {
             for (out, Gather { first, choice, scale, offset }) in out.chunks_mut(LANES).zip(&pattern.vectors) {
                 let [a, b] = frames.map(|bytes| &bytes[begin + first..]);
-                if out.len() == LANES && a.len() >= 16 && b.len() >= 16 {
-                    // SAFETY: called through `simd::run`; 16 bytes and floats are there.
-                    unsafe {
-                        let bytes = S::load_bytes(a.as_ptr(), b.as_ptr(), choice);
-                        let scaled = S::mul(bytes, S::load(scale.as_ptr()));
-                        S::store(out.as_mut_ptr(), S::add(scaled, S::load(offset.as_ptr())));
-                    }
+                if let (LANES, Some(a), Some(b)) = (out.len(), a.first_chunk(), b.first_chunk()) {
+                    let scaled = S::mul(S::bytes(a, b, choice), S::read(scale));
+                    S::write(out, S::add(scaled, S::read(offset)));
                 } else {
                     for (lane, to) in out.iter_mut().enumerate() {
                         let byte = |bytes: &[u8], i: u8| bytes.get(usize::from(i)).copied().map_or(0.0, f32::from);
@@ -262,11 +251,11 @@ impl Pack<'_> {
                 table.iter_mut().enumerate().for_each(|(byte, v)| *v = byte as f32 * scale + offset);
             }
         }
-        for (i, out) in self.out.chunks_mut(RUN * self.channels).enumerate() {
+        for (i, out) in self.out.chunks_mut(PACK_RUN * self.channels).enumerate() {
             if self.channels == LANES {
                 out.fill(0.0);
             }
-            let first = self.first + i * RUN;
+            let first = self.first + i * PACK_RUN;
             for ((lane, table), source) in tables.iter().enumerate().zip(self.sources) {
                 let Some(Source { frame, channel, .. }) = *source else { continue };
                 let bytes = frames[frame][3 * first + channel..].iter().step_by(3);

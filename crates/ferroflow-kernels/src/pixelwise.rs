@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES, Scratch,
+    machine::passes::FIELD_RUN,
     pack::{Pixels, Source},
     resize::Resize,
     rows::{RowsMut, for_ranges},
@@ -157,7 +158,7 @@ impl Program {
         }
         let rows = RowsMut::new(out);
         for_ranges(n * h, w * LANES * self.outputs.len().max(LANES), |range| {
-            scratch.with(self.registers * RUN, |registers| {
+            scratch.with(self.registers * FIELD_RUN, |registers| {
                 simd::run(
                     isa,
                     Rows {
@@ -176,9 +177,6 @@ impl Program {
         });
     }
 }
-
-/// Pixels at a time.
-const RUN: usize = 128;
 
 struct Rows<'a, 'b> {
     program: &'a Program,
@@ -200,30 +198,28 @@ impl Kernel for Rows<'_, '_> {
         for i in self.range {
             let (n, y) = (i / h, i % h);
             let sources = &self.sources[n * self.per_image..][..self.per_image];
-            for first in (0..w).step_by(RUN) {
-                let count = RUN.min(w - first);
+            for first in (0..w).step_by(FIELD_RUN) {
+                let count = FIELD_RUN.min(w - first);
                 let mut to = 0;
                 for instruction in &self.program.instructions {
-                    let (before, after) = self.registers.split_at_mut(to * RUN);
+                    let (before, after) = self.registers.split_at_mut(to * FIELD_RUN);
                     let run = Run { frames: self.frames, sources, n, y, first, count, extent: self.extent, before };
                     to += run.execute(instruction, self.program, self.inputs, after);
                 }
                 for (block, lanes) in self.program.outputs.chunks(LANES).enumerate() {
-                    // SAFETY: called through `simd::run`; each `i` is one row of the output; a register has `RUN`
-                    // floats, a whole number of vectors.
-                    unsafe {
-                        let out = &mut self.rows.row(block, n, y)[first * LANES..][..count * LANES];
-                        for (group, out) in out.chunks_mut(LANES * LANES).enumerate() {
-                            let mut pixels = [S::zero(); LANES];
-                            for (v, lane) in pixels.iter_mut().zip(lanes) {
-                                if let Some(register) = lane {
-                                    *v = S::load(self.registers[register * RUN + group * LANES..][..LANES].as_ptr());
-                                }
+                    // SAFETY: each `i` is one row of the output.
+                    let out = unsafe { self.rows.row(block, n, y) };
+                    let out = &mut out[first * LANES..][..count * LANES];
+                    for (group, out) in out.chunks_mut(LANES * LANES).enumerate() {
+                        let mut pixels = [S::zero(); LANES];
+                        for (v, lane) in pixels.iter_mut().zip(lanes) {
+                            if let Some(register) = lane {
+                                *v = S::read(&self.registers[register * FIELD_RUN + group * LANES..]);
                             }
-                            S::transpose(&mut pixels);
-                            for (pixel, v) in out.chunks_exact_mut(LANES).zip(pixels) {
-                                S::store(pixel.as_mut_ptr(), v);
-                            }
+                        }
+                        S::transpose(&mut pixels);
+                        for (pixel, v) in out.chunks_exact_mut(LANES).zip(pixels) {
+                            S::write(pixel, v);
                         }
                     }
                 }
@@ -248,7 +244,7 @@ struct Run<'a> {
 impl Run<'_> {
     #[inline(always)]
     fn register(&self, r: Register) -> &[f32] {
-        &self.before[r * RUN..][..self.count]
+        &self.before[r * FIELD_RUN..][..self.count]
     }
 
     /// Writes the next registers and returns their number.
@@ -296,7 +292,7 @@ impl Run<'_> {
 
     #[inline(always)]
     fn warp(&self, sources: &[Source], flow: [Register; 2], scale: f32, border: Border, after: &mut [f32]) {
-        let mut corners = [Corners::default(); RUN];
+        let mut corners = [Corners::default(); FIELD_RUN];
         let corners = &mut corners[..self.count];
         // The rule is chosen once, outside the loop over pixels.
         match border {
@@ -307,7 +303,7 @@ impl Run<'_> {
             Border::Caffe => self.corners(flow, scale, Border::Caffe, corners),
         }
         let pixels = self.extent.h * self.extent.w;
-        for (to, source) in after.chunks_mut(RUN).zip(sources) {
+        for (to, source) in after.chunks_mut(FIELD_RUN).zip(sources) {
             let (channel, to) = (source.channel, &mut to[..corners.len()]);
             match self.frames[source.frame] {
                 Pixels::Planar(values) => {

@@ -2,12 +2,15 @@
 
 use std::ops::Range;
 
-use crate::{BlocksMut, Extent, LANES, disjoint::Disjoint, team};
+use crate::{
+    BlocksMut, Extent, LANES,
+    disjoint::Disjoint,
+    machine::passes::{PIXELS, SMALL},
+    team,
+};
 
 /// Runs `f` on ranges that cover `0..count`, in parallel where `work` floats per item in all make it worth while.
 pub(crate) fn for_ranges(count: usize, work: usize, f: impl Fn(Range<usize>) + Sync + Send) {
-    // Below this many floats the hand-over to another thread costs more than it saves.
-    const SMALL: usize = 1 << 14;
     let pieces = (count * work / SMALL).min(4 * rayon::current_num_threads()).min(count);
     if pieces <= 1 {
         return f(0..count);
@@ -42,8 +45,6 @@ impl<'a> RowsMut<'a> {
 
 /// Runs `f(block, image, first pixel, pixels)` over runs of pixels of every block that stay within one image.
 pub(crate) fn for_pixels(out: &mut BlocksMut<'_, '_>, f: impl Fn(usize, usize, usize, &mut [f32]) + Sync + Send) {
-    // 64 KB of output at a time: half of an L2 with the inputs, and enough pieces for every thread.
-    const PIXELS: usize = 1024;
     for_pieces(out, PIXELS, f);
 }
 

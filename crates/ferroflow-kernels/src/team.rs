@@ -18,6 +18,8 @@ use std::{
 
 use rayon::prelude::*;
 
+use crate::machine::team::{PATIENCE, PATIENCE_WITH_OTHERS};
+
 use crate::disjoint::Disjoint;
 
 /// What a thread is to a team.
@@ -294,12 +296,6 @@ impl Drop for Inside<'_> {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
-
-/// Moments after which others may have the processor, about 50 microseconds.
-const PATIENCE: u32 = 1000;
-
-/// Moments after which members who have not come are not expected any more, some milliseconds.
-const PATIENCE_WITH_OTHERS: u32 = 20 * PATIENCE;
 
 /// Waits a moment.
 fn wait(waited: &mut u32) {

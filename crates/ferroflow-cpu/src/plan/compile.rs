@@ -1,10 +1,10 @@
 //! From the graph to steps: what is fused, what is only a view, what is computed by which kernel.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use ferroflow_kernels::{
-    Extent, LANES, LaneMap,
-    conv::{Activation, ConvPlan, ConvShape},
+    Extent, LANES,
+    conv::Activation,
     convex_upsample::ConvexUpsample,
     correlation::Correlation,
     lane_map,
@@ -17,41 +17,40 @@ use ferroflow_net::{
 };
 
 use super::{
-    Options, PlanError,
-    depthwise::is_depthwise,
-    fuse::{Chain, Purpose, Uses, compose, fused},
+    fuse::{Chain, Purpose, Uses, compose, fused, reads_doubled},
+    options::{Options, PlanError},
     step::{Kernel, Step},
-    training::Layer,
     value::{Content, Pixel, Plane, Value, per_lane},
 };
 
 /// Steps and the buffers they use, each buffer still its own.
-pub(super) struct Compiled {
+pub(super) struct Compiled<L> {
     pub steps: Vec<Step>,
     /// Lengths in floats.
     pub buffers: Vec<usize>,
     pub kept: Vec<(NodeId, Value)>,
-    pub weight_bytes: usize,
-    /// Of a plan that trains: what [`Kernel::Layer`] means.
-    pub layers: Vec<Layer>,
-    /// Per buffer: whether a trained parameter decides what it holds.
-    pub wanted: Vec<bool>,
+    pub layers: L,
 }
 
-/// What makes two convolutions the same prepared layer.
-#[derive(PartialEq, Eq, Hash)]
-pub(super) struct LayerKey {
-    pub weight: ParamId,
-    pub maps: Vec<NodeId>,
-    pub shape: ConvShape,
-    pub input: Extent,
-    pub lanes: LaneMap,
-    pub slope: u32,
+/// What plans that estimate and plans that train do not share: how layers become steps.
+pub(super) trait Layers: Sized {
+    const PURPOSE: Purpose;
+
+    /// Looks at the parameters before anything is compiled.
+    fn check(&self, graph: &Graph) -> Result<(), PlanError>;
+
+    /// The values of a parameter of a batch norm that is folded into a map.
+    fn weight(&self, id: ParamId) -> &[f32];
+
+    /// A chain that starts with a convolution, a transposed one or a batch norm.
+    fn compile(compiler: &mut Compiler<'_, Self>, chain: &Chain) -> Result<Value, PlanError>;
+
+    /// Learns that a step makes `output` of `inputs`.
+    fn made(&mut self, inputs: &[Value], output: &Value);
 }
 
-pub(super) struct Compiler<'a, W> {
+pub(super) struct Compiler<'a, L> {
     pub(super) graph: &'a Graph,
-    weights: &'a [W],
     pub(super) shapes: Vec<Shape>,
     pub(super) sizes: Sizes,
     pub(super) options: &'a Options,
@@ -59,46 +58,23 @@ pub(super) struct Compiler<'a, W> {
     pub(super) contents: Vec<Option<Content>>,
     steps: Vec<Step>,
     buffers: Vec<usize>,
-    pub(super) layers: HashMap<LayerKey, Arc<ConvPlan>>,
-    pub(super) weight_bytes: usize,
+    pub(super) layers: L,
     /// The pixel nodes' channels, also after blocks have been written.
     pub(super) described: Vec<Vec<Vec<Pixel>>>,
-    /// Per parameter of the graph, in a plan that trains: whether its gradient is wanted.
-    pub(super) trained: Option<&'a [bool]>,
-    pub(super) trained_layers: Vec<Layer>,
-    /// Per buffer: whether a trained parameter decides what it holds.
-    wanted: Vec<bool>,
 }
 
-impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
-    pub fn new(graph: &'a Graph, weights: &'a [W], sizes: Sizes, options: &'a Options) -> Result<Self, PlanError> {
-        let flow = graph.flow.ok_or(PlanError::NoFlow)?;
-        Self::with_roots(graph, weights, sizes, options, &[flow], None)
-    }
-
-    /// For a plan that trains: computes the `outputs`, and keeps those of [`Options::keep`].
-    pub fn training(
+impl<'a, L: Layers> Compiler<'a, L> {
+    /// `roots` are what the plan computes, besides [`Options::keep`].
+    pub fn new(
         graph: &'a Graph,
-        trained: &'a [bool],
-        sizes: Sizes,
-        options: &'a Options,
-        outputs: &[NodeId],
-    ) -> Result<Self, PlanError> {
-        Self::with_roots(graph, &[], sizes, options, outputs, Some(trained))
-    }
-
-    fn with_roots(
-        graph: &'a Graph,
-        weights: &'a [W],
+        layers: L,
         sizes: Sizes,
         options: &'a Options,
         roots: &[NodeId],
-        trained: Option<&'a [bool]>,
     ) -> Result<Self, PlanError> {
         let shapes = graph.shapes(&sizes)?;
         Ok(Self {
             graph,
-            weights,
             sizes,
             options,
             uses: Uses::new(graph, roots, &options.keep),
@@ -107,22 +83,15 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
             shapes,
             steps: Vec::new(),
             buffers: Vec::new(),
-            layers: HashMap::new(),
-            weight_bytes: 0,
-            trained,
-            trained_layers: Vec::new(),
-            wanted: Vec::new(),
+            layers,
         })
     }
 
-    pub fn compile(mut self) -> Result<Compiled, PlanError> {
-        let purpose = if self.trained.is_some() { Purpose::Training } else { Purpose::Inference };
+    pub fn compile(mut self) -> Result<Compiled<L>, PlanError> {
+        self.layers.check(self.graph)?;
         let pixels = self.pixel_nodes();
-        let fields = match purpose {
-            Purpose::Inference => {
-                self.check_weights()?;
-                self.field_nodes(&pixels)
-            }
+        let fields = match L::PURPOSE {
+            Purpose::Inference => self.field_nodes(&pixels),
             Purpose::Training => vec![false; pixels.len()],
         };
         // A chain is computed where its last node stands: by then everything it reads exists.
@@ -133,8 +102,8 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
             if claimed[i] || !self.uses.is_needed(head) {
                 continue;
             }
-            let mut chain = fused(self.graph, &self.uses, &claimed, head, purpose);
-            if purpose == Purpose::Inference
+            let mut chain = fused(self.graph, &self.uses, &claimed, head, L::PURPOSE);
+            if L::PURPOSE == Purpose::Inference
                 && let Some(output) = self.output_of(&chain)
             {
                 chain.tail = output;
@@ -164,28 +133,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
                 kept.push((id, self.blocks(id)));
             }
         }
-        Ok(Compiled {
-            steps: self.steps,
-            buffers: self.buffers,
-            kept,
-            weight_bytes: self.weight_bytes,
-            layers: self.trained_layers,
-            wanted: self.wanted,
-        })
-    }
-
-    fn check_weights(&self) -> Result<(), PlanError> {
-        for (i, param) in self.graph.params.iter().enumerate().filter(|(_, p)| p.used) {
-            let len = self.weights.get(i).map_or(0, |w| w.as_ref().len());
-            if len != param.len() {
-                return Err(PlanError::Weights { name: param.name.clone(), expected: param.len(), got: len });
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn weight(&self, id: ParamId) -> &'a [f32] {
-        self.weights[id.0 as usize].as_ref()
+        Ok(Compiled { steps: self.steps, buffers: self.buffers, kept, layers: self.layers })
     }
 
     pub(super) fn shape(&self, id: NodeId) -> Shape {
@@ -204,7 +152,6 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
     /// A buffer of its own with `len` floats.
     pub(super) fn buffer(&mut self, len: usize) -> Plane {
         self.buffers.push(len);
-        self.wanted.push(false);
         Plane { buffer: self.buffers.len() - 1, start: 0, len }
     }
 
@@ -216,57 +163,8 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
 
     pub(super) fn push(&mut self, node: NodeId, kernel: Kernel, flop: f64, inputs: Vec<Value>, output: &Value) {
         let name = self.graph.node(node).name.clone();
-        if inputs.iter().any(|input| self.is_wanted(input)) {
-            output.planes.iter().for_each(|plane| self.wanted[plane.buffer] = true);
-        }
+        self.layers.made(&inputs, output);
         self.steps.push(Step { name, kernel, flop, inputs, output: Some(output.clone()), work: None });
-    }
-
-    /// Adds a layer of a plan that trains; `parameters` are those it reads.
-    pub(super) fn push_layer(
-        &mut self,
-        node: NodeId,
-        layer: Layer,
-        flop: f64,
-        input: Value,
-        channels: usize,
-        parameters: &[ParamId],
-    ) -> Value {
-        let index = self.add_layer(layer);
-        self.push_step(node, index, flop, input, channels, parameters)
-    }
-
-    pub(super) fn add_layer(&mut self, layer: Layer) -> usize {
-        self.trained_layers.push(layer);
-        self.trained_layers.len() - 1
-    }
-
-    /// A step that runs a layer of [`Self::add_layer`].
-    pub(super) fn push_step(
-        &mut self,
-        node: NodeId,
-        index: usize,
-        flop: f64,
-        input: Value,
-        channels: usize,
-        parameters: &[ParamId],
-    ) -> Value {
-        let out = self.fresh(self.extent(node), channels);
-        self.push(node, Kernel::Layer(index), flop, vec![input], &out);
-        if parameters.iter().any(|&id| self.is_trained(id)) {
-            out.planes.iter().for_each(|plane| self.wanted[plane.buffer] = true);
-        }
-        out
-    }
-
-    /// Whether the gradient of a parameter is wanted.
-    pub(super) fn is_trained(&self, id: ParamId) -> bool {
-        self.trained.is_some_and(|trained| trained[id.0 as usize])
-    }
-
-    /// Whether a trained parameter decides any part of a value.
-    pub(super) fn is_wanted(&self, value: &Value) -> bool {
-        value.planes.iter().any(|plane| self.wanted[plane.buffer])
     }
 
     /// The value of a node in blocks, written now if it is still pixels.
@@ -317,25 +215,8 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
         let extent = self.extent(tail);
         let channels = self.channels(tail);
         let value = match &node.op {
-            Op::Conv(_) | Op::Deconv(_) | Op::BatchNorm(_) if self.trained.is_some() => self.trained_layer(chain)?,
-            Op::Conv(c) if chain.pointwise.is_some() || is_depthwise(c) => self.depthwise(chain, c),
-            Op::Conv(_) | Op::Deconv(_) => self.convolution(chain)?,
-            Op::BatchNorm(_) | Op::Affine { .. } | Op::LeakyRelu { .. } => {
-                let x = self.dense(inputs[0]);
-                let (maps, activation) = match node.op {
-                    Op::LeakyRelu { slope } if (0.0..=1.0).contains(&slope) => {
-                        (Vec::new(), Activation::LeakyRelu(slope))
-                    }
-                    Op::LeakyRelu { .. } => return Err(self.unsupported(head, "a slope outside 0..=1")),
-                    _ => ([&[head], &chain.maps[..]].concat(), chain.activation),
-                };
-                let (scale, offset) = compose(self.graph, &maps, channels, |id| self.weight(id));
-                let lanes = |v: Vec<f64>| per_lane(v.into_iter().map(|v| v as f32));
-                let kernel = Kernel::Affine { scale: lanes(scale), offset: lanes(offset), activation };
-                let out = self.fresh(extent, channels);
-                self.push(tail, kernel, 0.0, vec![x], &out);
-                out
-            }
+            Op::Conv(_) | Op::Deconv(_) | Op::BatchNorm(_) => L::compile(self, chain)?,
+            Op::Affine { .. } | Op::LeakyRelu { .. } => self.map(chain)?,
             Op::Add | Op::Sub => {
                 let (a, b) = (self.dense(inputs[0]), self.dense(inputs[1]));
                 let factor = if node.op == Op::Add { 1.0 } else { -1.0 };
@@ -344,7 +225,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
                 out
             }
             Op::Concat => {
-                if self.trained.is_some() && self.lists_twice(head) {
+                if L::PURPOSE == Purpose::Training && self.lists_twice(head) {
                     let (node, reason) = (node.name.clone(), "a value stands in a concatenation twice");
                     return Err(PlanError::Unsupported { node, reason });
                 }
@@ -365,7 +246,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
                 }
             }
             Op::ChannelMean => {
-                if self.trained.is_some() && self.frame_means(inputs).is_none() {
+                if L::PURPOSE == Purpose::Training && self.frame_means(inputs).is_none() {
                     return Err(self.unsupported(head, "the mean of values that are trained"));
                 }
                 let out = self.fresh(extent, channels);
@@ -405,7 +286,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
                 self.push(head, kernel, 0.0, vec![image, flow], &out);
                 out
             }
-            Op::Resize { .. } if self.trained.is_none() && self.reads_doubled(head) => {
+            Op::Resize { .. } if L::PURPOSE == Purpose::Inference && reads_doubled(self.graph, &self.uses, head) => {
                 let mut x = self.dense(inputs[0]);
                 x.extent = extent;
                 x
@@ -413,7 +294,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
             Op::Resize { filter, grid, .. } => {
                 let x = self.dense(inputs[0]);
                 let resize = Resize::new(x.extent, extent, sampling(*filter, *grid));
-                let (scale, _) = compose(self.graph, &chain.maps, channels, |id| self.weight(id));
+                let (scale, _) = compose(self.graph, &chain.maps, channels, |id| self.layers.weight(id));
                 let scale = per_lane(scale.into_iter().map(|s| s as f32));
                 let out = self.fresh(extent, channels);
                 self.push(tail, Kernel::Resize { resize, scale }, 0.0, vec![x], &out);
@@ -423,7 +304,7 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
                 let (flow, lanes) = self.flow(inputs[0]);
                 let logits = self.dense(inputs[1]);
                 let is_output = matches!(self.graph.node(tail).op, Op::ToOutput { .. });
-                let (scale, _) = compose(self.graph, &chain.maps, channels, |id| self.weight(id));
+                let (scale, _) = compose(self.graph, &chain.maps, channels, |id| self.layers.weight(id));
                 let to_output = if is_output { self.output_scale() } else { [1.0; 2] };
                 let scale = [0, 1].map(|c| scale[c] as f32 * to_output[c]);
                 let upsample = ConvexUpsample { from: flow.extent, factor: *factor, lanes, scale };
@@ -467,6 +348,25 @@ impl<'a, W: AsRef<[f32]>> Compiler<'a, W> {
             Op::Frame(_) => return Err(self.unsupported(head, "a frame that is not pixels")),
         };
         Ok(Some(Content::Blocks(value)))
+    }
+
+    /// A chain that starts with a map of single values: per channel, then the activation.
+    pub(super) fn map(&mut self, chain: &Chain) -> Result<Value, PlanError> {
+        let (head, tail) = (chain.head, chain.tail);
+        let node = self.graph.node(head);
+        let channels = self.channels(tail);
+        let x = self.dense(node.inputs[0]);
+        let (maps, activation) = match node.op {
+            Op::LeakyRelu { slope } if (0.0..=1.0).contains(&slope) => (Vec::new(), Activation::LeakyRelu(slope)),
+            Op::LeakyRelu { .. } => return Err(self.unsupported(head, "a slope outside 0..=1")),
+            _ => ([&[head], &chain.maps[..]].concat(), chain.activation),
+        };
+        let (scale, offset) = compose(self.graph, &maps, channels, |id| self.layers.weight(id));
+        let lanes = |v: Vec<f64>| per_lane(v.into_iter().map(|v| v as f32));
+        let kernel = Kernel::Affine { scale: lanes(scale), offset: lanes(offset), activation };
+        let out = self.fresh(self.extent(tail), channels);
+        self.push(tail, kernel, 0.0, vec![x], &out);
+        Ok(out)
     }
 
     /// The output, where it takes the result of a convex upsampling as it is and is its only reader: two planes are an

@@ -6,12 +6,12 @@ use ferroflow_kernels::{LANES, LaneMap};
 use ferroflow_net::{NodeId, Op};
 
 use super::{
-    compile::Compiler,
+    compile::{Compiler, Layers},
     step::Kernel,
     value::{Plane, Value},
 };
 
-impl<W: AsRef<[f32]>> Compiler<'_, W> {
+impl<L: Layers> Compiler<'_, L> {
     /// The value of a concatenation of which at least one part has been computed.
     pub(super) fn concat(&mut self, id: NodeId) -> Value {
         let parts: Vec<(Value, usize)> =

@@ -3,17 +3,19 @@
 use std::sync::Arc;
 
 use ferroflow_kernels::conv::{self, ConvKind, ConvPlan, ConvShape, Layer};
-use ferroflow_net::{Op, ParamId, graph::Conv};
+use ferroflow_net::{Op, ParamId};
 
 use super::{
-    PlanError,
-    compile::{Compiler, LayerKey},
+    compile::Compiler,
+    fixed::{FixedLayers, LayerKey},
     fuse::{Chain, compose},
+    options::PlanError,
+    shapes::layer_of,
     step::Kernel,
     value::Value,
 };
 
-impl<W: AsRef<[f32]>> Compiler<'_, W> {
+impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
     /// A convolution or transposed convolution with its batch norm, scale, residual and activation.
     pub(super) fn convolution(&mut self, chain: &Chain) -> Result<Value, PlanError> {
         let node = self.graph.node(chain.head);
@@ -35,7 +37,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
             lanes: x.lanes.clone(),
             slope: chain.activation.slope().to_bits(),
         };
-        let plan = match self.layers.get(&key) {
+        let plan = match self.layers.prepared.get(&key) {
             Some(plan) => plan.clone(),
             None => {
                 let (weight, bias) = self.folded(&shape, weight, bias, chain);
@@ -55,8 +57,8 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
                     algorithm: None,
                 };
                 let plan = Arc::new(ConvPlan::new(&layer, options));
-                self.weight_bytes += plan.weight_bytes();
-                self.layers.insert(key, plan.clone());
+                self.layers.bytes += plan.weight_bytes();
+                self.layers.prepared.insert(key, plan.clone());
                 plan
             }
         };
@@ -78,8 +80,8 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
         bias: Option<ParamId>,
         chain: &Chain,
     ) -> (Vec<f32>, Vec<f32>) {
-        let (scale, offset) = compose(self.graph, &chain.maps, shape.out_channels, |id| self.weight(id));
-        let raw = self.weight(weight);
+        let (scale, offset) = compose(self.graph, &chain.maps, shape.out_channels, |id| self.layers.weight(id));
+        let raw = self.layers.weight(weight);
         let taps = shape.kernel * shape.kernel;
         let output = |i: usize| match shape.kind {
             ConvKind::Forward => i / (raw.len() / shape.out_channels),
@@ -87,61 +89,8 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
         };
         let weight = raw.iter().enumerate().map(|(i, &w)| (f64::from(w) * scale[output(i)]) as f32).collect();
         let bias = (0..shape.out_channels)
-            .map(|c| (bias.map_or(0.0, |b| f64::from(self.weight(b)[c])) * scale[c] + offset[c]) as f32)
+            .map(|c| (bias.map_or(0.0, |b| f64::from(self.layers.weight(b)[c])) * scale[c] + offset[c]) as f32)
             .collect();
         (weight, bias)
-    }
-}
-
-/// What a convolution or a transposed one computes, its weight and its bias.
-pub(super) fn layer_of(op: &Op) -> Option<(ConvShape, ParamId, Option<ParamId>)> {
-    match op {
-        Op::Conv(c) => Some((conv_shape(c), c.weight, c.bias)),
-        Op::Deconv(d) => {
-            let shape = ConvShape {
-                kind: ConvKind::Transposed,
-                in_channels: d.in_channels,
-                out_channels: d.out_channels,
-                kernel: 4,
-                stride: 2,
-                dilation: 1,
-                padding: [1; 4],
-            };
-            Some((shape, d.weight, d.bias))
-        }
-        Op::Frame(_)
-        | Op::BatchNorm(_)
-        | Op::LeakyRelu { .. }
-        | Op::Concat
-        | Op::Stack
-        | Op::Part { .. }
-        | Op::Channels(_)
-        | Op::Affine { .. }
-        | Op::Add
-        | Op::Sub
-        | Op::ChannelMean
-        | Op::ChannelNorm { .. }
-        | Op::Correlation(_)
-        | Op::Warp(_)
-        | Op::Resize { .. }
-        | Op::ConvexUpsample { .. }
-        | Op::ToOutput { .. }
-        | Op::Moments(_)
-        | Op::Standardise { .. }
-        | Op::Zeros { .. } => None,
-    }
-}
-
-/// The layer without its parameters.
-pub(super) fn conv_shape(c: &Conv) -> ConvShape {
-    let p = c.padding;
-    ConvShape {
-        kind: ConvKind::Forward,
-        in_channels: c.in_channels,
-        out_channels: c.out_channels,
-        kernel: c.kernel,
-        stride: c.stride,
-        dilation: c.dilation,
-        padding: [p.top, p.left, p.bottom, p.right],
     }
 }

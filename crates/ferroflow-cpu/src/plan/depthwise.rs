@@ -7,20 +7,11 @@ use ferroflow_kernels::{
     conv::ConvShape,
     depthwise::{Depthwise, DepthwisePlan, Pointwise, SeparablePlan},
 };
-use ferroflow_net::{
-    NodeId, Op,
-    graph::{Conv, Filter},
-};
+use ferroflow_net::{Op, graph::Conv};
 
-use super::{compile::Compiler, convolution::conv_shape, fuse::Chain, step::Kernel, value::Value};
+use super::{compile::Compiler, fixed::FixedLayers, fuse::Chain, shapes::conv_shape, step::Kernel, value::Value};
 
-/// Whether the depthwise kernels can compute it.
-pub(super) fn is_depthwise(c: &Conv) -> bool {
-    let depthwise = c.groups == c.in_channels && c.groups == c.out_channels && c.groups > 1;
-    depthwise && c.kernel == 3 && c.dilation == 1 && matches!(c.stride, 1 | 2)
-}
-
-impl<W: AsRef<[f32]>> Compiler<'_, W> {
+impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
     /// A depthwise convolution and what its chain adds.
     pub(super) fn depthwise(&mut self, chain: &Chain, c: &Conv) -> Value {
         let input = self.graph.node(chain.head).inputs[0];
@@ -51,7 +42,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
         let extent = self.extent(chain.tail);
         let Some(pointwise) = &chain.pointwise else {
             let plan = DepthwisePlan::new(&layer, self.options.isa);
-            self.weight_bytes += 4 * (weight.len() + bias.len());
+            self.layers.bytes += 4 * (weight.len() + bias.len());
             let mut out = self.fresh(extent, x.lanes.len());
             out.lanes.clone_from(&x.lanes);
             self.push(chain.tail, Kernel::Depthwise(Arc::new(plan)), flop, vec![x], &out);
@@ -68,7 +59,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
         };
         let (isa, bf16) = (self.options.isa, self.options.bf16);
         let plan = SeparablePlan::new(&layer, &second, isa, bf16, rayon::current_num_threads());
-        self.weight_bytes += plan.weight_bytes();
+        self.layers.bytes += plan.weight_bytes();
         let flop = flop + pointwise_shape.flop(extent);
         let out = self.fresh(extent, p.out_channels);
         let plan = Arc::new(plan);
@@ -78,39 +69,5 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
         };
         self.push(chain.tail, kernel, flop, inputs, &out);
         out
-    }
-
-    /// Whether an enlargement by 2 is left to the depthwise kernels that read it.
-    pub(super) fn reads_doubled(&self, id: NodeId) -> bool {
-        let nearest = matches!(self.graph.node(id).op, Op::Resize { factor: 2, filter: Filter::Nearest, .. });
-        nearest && self.only_depthwise_reads(id)
-    }
-
-    fn only_depthwise_reads(&self, id: NodeId) -> bool {
-        let depthwise = |&reader: &NodeId| match &self.graph.node(reader).op {
-            Op::Conv(c) => is_depthwise(c),
-            Op::Concat => self.only_depthwise_reads(reader),
-            Op::Frame(_)
-            | Op::Deconv(_)
-            | Op::BatchNorm(_)
-            | Op::LeakyRelu { .. }
-            | Op::Stack
-            | Op::Part { .. }
-            | Op::Channels(_)
-            | Op::Affine { .. }
-            | Op::Add
-            | Op::Sub
-            | Op::ChannelMean
-            | Op::ChannelNorm { .. }
-            | Op::Correlation(_)
-            | Op::Warp(_)
-            | Op::Resize { .. }
-            | Op::ConvexUpsample { .. }
-            | Op::ToOutput { .. }
-            | Op::Moments(_)
-            | Op::Standardise { .. }
-            | Op::Zeros { .. } => false,
-        };
-        !self.uses.is_kept(id) && self.uses.readers(id).iter().all(depthwise)
     }
 }

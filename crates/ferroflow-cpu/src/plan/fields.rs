@@ -10,7 +10,7 @@ use ferroflow_kernels::{
 use ferroflow_net::{NodeId, Op, graph::Frame};
 
 use super::{
-    compile::{Compiler, axes, border, sampling},
+    compile::{Compiler, Layers, axes, border, sampling},
     step::Kernel,
     value::{Pixel, Value},
 };
@@ -27,7 +27,7 @@ struct Writer {
     written: HashMap<NodeId, Vec<Register>>,
 }
 
-impl<W: AsRef<[f32]>> Compiler<'_, W> {
+impl<L: Layers> Compiler<'_, L> {
     /// Which nodes are fields, given which are plain functions of the frames.
     pub(super) fn field_nodes(&self, pixels: &[bool]) -> Vec<bool> {
         let mut fields: Vec<bool> = Vec::with_capacity(pixels.len());

@@ -1,9 +1,12 @@
 //! Which nodes one kernel computes together.
 
 use ferroflow_kernels::conv::Activation;
-use ferroflow_net::{Graph, NodeId, Op, ParamId, graph::Padding};
+use ferroflow_net::{
+    Graph, NodeId, Op, ParamId,
+    graph::{Filter, Padding},
+};
 
-use super::depthwise::is_depthwise;
+use super::shapes::is_depthwise;
 
 /// A kernel and the nodes after it that it absorbs.
 #[derive(Clone, Debug)]
@@ -187,6 +190,40 @@ fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Ab
         chain.tail = next;
     }
     chain
+}
+
+/// Whether an enlargement by 2 is left to the depthwise kernels that read it.
+pub(super) fn reads_doubled(graph: &Graph, uses: &Uses, id: NodeId) -> bool {
+    let nearest = matches!(graph.node(id).op, Op::Resize { factor: 2, filter: Filter::Nearest, .. });
+    nearest && only_depthwise_reads(graph, uses, id)
+}
+
+fn only_depthwise_reads(graph: &Graph, uses: &Uses, id: NodeId) -> bool {
+    let depthwise = |&reader: &NodeId| match &graph.node(reader).op {
+        Op::Conv(c) => is_depthwise(c),
+        Op::Concat => only_depthwise_reads(graph, uses, reader),
+        Op::Frame(_)
+        | Op::Deconv(_)
+        | Op::BatchNorm(_)
+        | Op::LeakyRelu { .. }
+        | Op::Stack
+        | Op::Part { .. }
+        | Op::Channels(_)
+        | Op::Affine { .. }
+        | Op::Add
+        | Op::Sub
+        | Op::ChannelMean
+        | Op::ChannelNorm { .. }
+        | Op::Correlation(_)
+        | Op::Warp(_)
+        | Op::Resize { .. }
+        | Op::ConvexUpsample { .. }
+        | Op::ToOutput { .. }
+        | Op::Moments(_)
+        | Op::Standardise { .. }
+        | Op::Zeros { .. } => false,
+    };
+    !uses.is_kept(id) && uses.readers(id).iter().all(depthwise)
 }
 
 /// The per-channel map `scale * x + offset` that a list of affine and batch-norm nodes comes to.

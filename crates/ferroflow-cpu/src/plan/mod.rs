@@ -10,10 +10,14 @@ mod concat;
 mod convolution;
 mod depthwise;
 mod fields;
+mod fixed;
 mod fuse;
+mod inference;
 mod memory;
+mod options;
 mod pixels;
 mod profile;
+mod shapes;
 mod step;
 pub mod training;
 mod value;
@@ -21,70 +25,20 @@ mod value;
 use std::time::Instant;
 
 pub use ferroflow_kernels::pack::Pixels;
-use ferroflow_kernels::{Bf16, Buffer, Isa, Scratch, team};
+use ferroflow_kernels::{Buffer, Isa, Scratch, team};
 use ferroflow_net::{
     Graph, NodeId,
     device::{DeviceError, Memory, Profile},
-    graph::{ShapeError, Sizes},
+    graph::Sizes,
 };
 
+pub use self::options::{Options, PlanError};
 use self::{
     compile::{Compiled, Compiler},
+    fixed::FixedLayers,
     step::{Context, Step, planar},
     value::Value,
 };
-
-/// How to plan.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Instruction set of the kernels.
-    pub isa: Isa,
-    /// Only sums of products of the given numbers: no Winograd.
-    pub exact: bool,
-    /// Allows convolutions of numbers rounded to bf16, summed in f32, where that is expected to be faster; `None`
-    /// computes in f32. Flows are always f32.
-    pub bf16: Option<Bf16>,
-    /// Measures every step of every run ([`Plan::profile`]).
-    pub profile: bool,
-    /// Nodes whose values [`Plan::value`] shall give; they are neither fused away nor overwritten.
-    pub keep: Vec<NodeId>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { isa: Isa::detect(), exact: false, bf16: None, profile: false, keep: Vec::new() }
-    }
-}
-
-/// A graph that cannot be planned.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PlanError {
-    /// The frames do not suit the network.
-    #[error(transparent)]
-    Shape(#[from] ShapeError),
-    /// A weight is missing or has another size than the graph says.
-    #[error("parameter `{name}` needs {expected} values and has {got}: these are weights of another network")]
-    Weights {
-        /// Name of the parameter.
-        name: String,
-        /// Values the graph asks for.
-        expected: usize,
-        /// Values there are.
-        got: usize,
-    },
-    /// The graph has no output.
-    #[error("the graph has no flow: finish it with an output node")]
-    NoFlow,
-    /// An operation with settings that no kernel has.
-    #[error("node `{node}` cannot run on the CPU: {reason}")]
-    Unsupported {
-        /// Name of the node.
-        node: String,
-        /// What is not there.
-        reason: &'static str,
-    },
-}
 
 /// Frames or a result that the plan was not made for.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -127,8 +81,9 @@ impl Plan {
         sizes: Sizes,
         options: &Options,
     ) -> Result<Self, PlanError> {
-        let Compiled { mut steps, buffers, mut kept, weight_bytes, .. } =
-            Compiler::new(graph, weights, sizes, options)?.compile()?;
+        let flow = graph.flow.ok_or(PlanError::NoFlow)?;
+        let Compiled { mut steps, buffers, mut kept, layers } =
+            Compiler::new(graph, FixedLayers::new(weights), sizes, options, &[flow])?.compile()?;
         let held: Vec<usize> = kept.iter().flat_map(|(_, v)| v.planes.iter().map(|p| p.buffer)).collect();
         let (pool, place) = memory::lay_out(&mut steps, &buffers, &held);
         for plane in kept.iter_mut().flat_map(|(_, v)| &mut v.planes) {
@@ -142,7 +97,7 @@ impl Plan {
             scratch: Scratch::new(),
             kept,
             channels: shapes.iter().map(|s| s[1]).collect(),
-            weight_bytes,
+            weight_bytes: layers.bytes,
             sizes,
             isa: options.isa,
             runs: 0,

@@ -4,12 +4,12 @@ use ferroflow_kernels::LANES;
 use ferroflow_net::{NodeId, Op, graph::Frame};
 
 use super::{
-    compile::Compiler,
+    compile::{Compiler, Layers},
     step::Kernel,
     value::{Pixel, Value},
 };
 
-impl<W: AsRef<[f32]>> Compiler<'_, W> {
+impl<L: Layers> Compiler<'_, L> {
     /// Which nodes are affine functions of the frames, channel by channel.
     pub(super) fn pixel_nodes(&self) -> Vec<bool> {
         let mut pixels: Vec<bool> = Vec::with_capacity(self.graph.nodes.len());

@@ -18,7 +18,7 @@ mod portable;
 
 use std::{marker::PhantomData, sync::OnceLock};
 
-use crate::Isa;
+use crate::{Isa, machine};
 
 /// Points, and outputs, of one tile.
 pub(crate) const TILE: usize = 16;
@@ -109,10 +109,9 @@ impl Bf16 {
     /// best, for the choice too.
     pub(crate) fn flops(self) -> f64 {
         match self.0 {
-            // Twice the rate of f32, where the processor has no tiles: those with both are slower at it.
             #[cfg(target_arch = "x86_64")]
-            Unit::Avx512 => 250e9,
-            _ => 1700e9,
+            Unit::Avx512 => machine::core::FLOPS_BF16_AVX512,
+            _ => machine::core::FLOPS_BF16_AMX,
         }
     }
 }

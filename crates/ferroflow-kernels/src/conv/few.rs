@@ -7,29 +7,26 @@
 use std::ops::Range;
 
 use super::{
-    ConvKind, ConvShape, Engine, Epilogue, Filter, Options, Problem,
     direct::{
         patch::Patch,
-        phases,
-        runs::{Channels, Pitch, Taps},
+        runs::{Channels, Pitch},
         share,
     },
-    select::{Candidate, Machine},
-    set_bias,
+    engine::{Candidate, Engine, Epilogue, set_bias},
+    layer::{ConvKind, ConvShape, Options},
+    problem::{Filter, Problem, Taps},
 };
 use crate::{
     Blocks, BlocksMut, Buffer, Isa, LANES, LaneMap, Scratch,
     disjoint::Disjoint,
+    machine::{
+        Machine,
+        few::{BAND_SUMS, COLUMNS, EFFICIENCY, GROUP},
+    },
     simd::{self, Kernel, Simd},
     team,
 };
 
-/// Accumulators of a band: 128 KB, a tenth of a second-level cache.
-const BAND_SUMS: usize = 2048;
-/// Columns of a band of a convolution.
-const COLUMNS: usize = 64;
-/// Input blocks walked together: three rows of each stay in the cache even where the planes' distance is a power of two.
-const GROUP: usize = 8;
 /// Points of the largest tile.
 const MAX_TILE: usize = 8;
 
@@ -43,7 +40,7 @@ pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> 
     vec![Candidate {
         name: "few outputs".into(),
         weights: problem.lanes.len() * problem.shape.kernel.pow(2),
-        seconds: idle * problem.shape.flop(problem.input) / (0.6 * machine.flops * options.threads as f64),
+        seconds: idle * problem.shape.flop(problem.input) / (EFFICIENCY * machine.flops * options.threads as f64),
         exact: true,
         build: Box::new(|problem, options| Box::new(Few::new(problem, options))),
     }]
@@ -84,7 +81,8 @@ struct Phase {
 impl Few {
     fn new(problem: &Problem, options: Options) -> Self {
         let s = problem.shape;
-        let phases: Vec<Phase> = phases(problem)
+        let phases: Vec<Phase> = problem
+            .phases()
             .0
             .into_iter()
             .map(|(first, rows, columns)| Phase {
@@ -296,14 +294,13 @@ impl Band<'_> {
         };
         let inside = span.in_place();
         if inside.is_none() {
-            // SAFETY: inside a kernel; the patch holds a group of blocks.
-            unsafe { span.copy::<S>(&self.input.planes[group.clone()], self.patch) };
+            span.copy::<S>(&self.input.planes[group.clone()], self.patch);
         }
         for (p, phase) in e.phases.iter().enumerate() {
             let at = self.row::<O, T>(p, y) + (x - self.columns.start) * O * LANES;
             let waiting = &mut self.sums[at..][..T * O * LANES];
             let mut weights = phase.weights[group.start * phase.taps[0].len() * O * KX * LANES..].as_ptr();
-            // SAFETY: inside a kernel. Three rows of `T + 2` pixels are there, in the image or in the patch; the weights
+            // SAFETY: three rows of `T + 2` pixels are there, in the image or in the patch; the weights
             // were packed in this order; `T * O` accumulators wait.
             unsafe {
                 let mut sums = [[S::zero(); T]; O];
@@ -349,21 +346,17 @@ impl Band<'_> {
                 let line = (self.image * self.size[0] + y * spread + phase.first[0]) * self.size[1];
                 for x in self.columns.clone().step_by(LANES / O) {
                     let mut sums = [0.0f32; LANES];
-                    // SAFETY: inside a kernel; 16 accumulators follow each other, in the last tile of the last row
-                    // those of the working memory's reserve.
-                    unsafe {
-                        let from = self.sums[row + (x - self.columns.start) * O * LANES..][..LANES * LANES].as_ptr();
-                        let mut rows = [S::zero(); LANES];
-                        for i in 0..LANES {
-                            rows[i] = S::load(from.add(i * LANES));
-                        }
-                        S::transpose(&mut rows);
-                        let mut sum = rows[0];
-                        for i in 1..LANES {
-                            sum = S::add(sum, rows[i]);
-                        }
-                        S::store(sums.as_mut_ptr(), sum);
+                    let from = &self.sums[row + (x - self.columns.start) * O * LANES..][..LANES * LANES];
+                    let mut rows = [S::zero(); LANES];
+                    for i in 0..LANES {
+                        rows[i] = S::read(&from[i * LANES..]);
                     }
+                    S::transpose(&mut rows);
+                    let mut sum = rows[0];
+                    for i in 1..LANES {
+                        sum = S::add(sum, rows[i]);
+                    }
+                    S::write(&mut sums, sum);
                     for (t, sums) in sums.chunks_exact(O).take(self.columns.end - x).enumerate() {
                         let at = (line + (x + t) * spread + phase.first[1]) * LANES;
                         let mut point = [0.0f32; LANES];
@@ -375,7 +368,7 @@ impl Band<'_> {
                             point[o] = v.max(v * self.epilogue.activation.slope());
                         }
                         // SAFETY: `ConvPlan::run` checked the output's extent, and no other task has this point.
-                        unsafe { S::store(self.output.at(at), S::load(point.as_ptr())) };
+                        unsafe { S::store(self.output.at(at), S::read(&point)) };
                     }
                 }
             }
@@ -386,7 +379,7 @@ impl Band<'_> {
 /// Adds one row of one block: `T + KX - 1` inputs, each used by up to `KX` points.
 ///
 /// # Safety
-/// In a [`Kernel`]; `from` valid for those pixels, `weights` for `O * KX` vectors.
+/// `from` valid for those pixels, `weights` for `O * KX` vectors.
 #[inline(always)]
 unsafe fn row_sums<S: Simd, const O: usize, const T: usize, const KX: usize>(
     from: *const f32,

@@ -1,11 +1,14 @@
 //! A layer as the engines see it: where its values lie, and where the weight of a tap is; for the adjoint of a layer
 //! (its input gradient) likewise.
 
-use super::{ConvKind, ConvShape, Layer};
-use crate::{Extent, LANES, LaneMap, lane_map, simd::Simd};
+use super::layer::{ConvKind, ConvShape, Layer};
+use crate::{Extent, LANES, LaneMap, lane_map, machine::weights::INPUTS_AHEAD, simd::Simd};
 
-/// Inputs ahead of the one whose taps are read, whose weights are fetched: sixteen outputs' lie in sixteen places.
-const AHEAD: usize = 4;
+/// The taps along one axis: (distance from the window's beginning, kernel index).
+pub type Taps = Vec<(usize, usize)>;
+
+/// One phase of a problem: its first output, and its taps along rows and columns.
+pub type PhaseTaps = ([usize; 2], Taps, Taps);
 
 /// What an engine prepares for. `ConvKind::Transposed` with any kernel, stride, dilation and padding is the adjoint of
 /// the convolution with these, from its outputs to an input of extent `output`.
@@ -43,9 +46,29 @@ impl Problem {
         }
     }
 
+    /// Its phases; pixels from the windows' beginning to their point, and pixels that they span.
+    pub fn phases(&self) -> (Vec<PhaseTaps>, [isize; 2], [usize; 2]) {
+        let s = &self.shape;
+        match s.kind {
+            ConvKind::Forward => {
+                let taps: Taps = (0..s.kernel).map(|k| (k * s.dilation, k)).collect();
+                let before = [s.padding[0] as isize, s.padding[1] as isize];
+                (vec![([0, 0], taps.clone(), taps)], before, [s.dilation * (s.kernel - 1) + 1; 2])
+            }
+            ConvKind::Transposed => {
+                let [(rows, top), (columns, left)] = [0, 1].map(|axis| self.residues(axis));
+                let span = |taps: &[Taps]| taps.iter().flatten().map(|t| t.0 + 1).max().unwrap_or(1);
+                let phases = (0..s.stride)
+                    .flat_map(|y| (0..s.stride).map(move |x| [y, x]))
+                    .map(|first| (first, rows[first[0]].clone(), columns[first[1]].clone()));
+                (phases.collect(), [-top, -left], [span(&rows), span(&columns)])
+            }
+        }
+    }
+
     /// Of a transposed problem, per axis: the taps of the outputs of each residue modulo the stride, as (distance from the
     /// window's beginning, kernel index), and the window's beginning relative to the residue's point.
-    pub fn residues(&self, axis: usize) -> (Vec<Vec<(usize, usize)>>, isize) {
+    pub fn residues(&self, axis: usize) -> (Vec<Taps>, isize) {
         let s = &self.shape;
         let (stride, pad) = (s.stride as isize, s.padding[axis] as isize);
         let offsets: Vec<Vec<(isize, usize)>> = (0..stride)
@@ -111,29 +134,23 @@ impl<'a> Filter<'a> {
 
     /// Sixteen taps (row-major) from `first` on, of one input, each a vector of the output lanes of a block. What is
     /// past the last tap is anything.
-    ///
-    /// # Safety
-    /// As for [`Simd`].
     #[inline(always)]
-    pub unsafe fn taps<S: Simd>(&self, block: usize, input: usize, first: usize) -> [S::V; LANES] {
-        // SAFETY: inside a kernel; whole vectors are loaded only where the weights hold them.
-        unsafe {
-            let mut rows = [S::zero(); LANES];
-            for (lane, row) in rows.iter_mut().enumerate() {
-                let Some(output) = self.outputs.get(block * LANES + lane).copied().flatten() else { continue };
-                let at = output as usize * self.output_step + input * self.input_step + first;
-                S::prefetch_near(self.weight.as_ptr().wrapping_add(at + AHEAD * self.input_step));
-                let from = &self.weight[at..];
-                *row = if from.len() >= LANES {
-                    S::load(from.as_ptr())
-                } else {
-                    let mut last = [0.0f32; LANES];
-                    last[..from.len()].copy_from_slice(from);
-                    S::load(last.as_ptr())
-                };
-            }
-            S::transpose(&mut rows);
-            rows
+    pub fn taps<S: Simd>(&self, block: usize, input: usize, first: usize) -> [S::V; LANES] {
+        let mut rows = [S::zero(); LANES];
+        for (lane, row) in rows.iter_mut().enumerate() {
+            let Some(output) = self.outputs.get(block * LANES + lane).copied().flatten() else { continue };
+            let at = output as usize * self.output_step + input * self.input_step + first;
+            S::prefetch_near(self.weight.as_ptr().wrapping_add(at + INPUTS_AHEAD * self.input_step));
+            let from = &self.weight[at..];
+            *row = if from.len() >= LANES {
+                S::read(from)
+            } else {
+                let mut last = [0.0f32; LANES];
+                last[..from.len()].copy_from_slice(from);
+                S::read(&last)
+            };
         }
+        S::transpose(&mut rows);
+        rows
     }
 }

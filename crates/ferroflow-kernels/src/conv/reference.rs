@@ -1,6 +1,10 @@
 //! The definition, in f64, one output at a time: what every other engine is compared with.
 
-use super::{Addend, ConvKind, ConvShape, Engine, Epilogue, Filter, Options, Problem, select::Candidate};
+use super::{
+    engine::{Addend, Candidate, Engine, Epilogue},
+    layer::{ConvKind, ConvShape, Options},
+    problem::{Filter, Problem},
+};
 use crate::{Blocks, BlocksMut, LANES, LaneMap, Scratch};
 
 /// Computes everything, slower than anything.

@@ -3,7 +3,7 @@
 use random::Random;
 
 use super::*;
-use crate::{Buffer, lane_map, layout::to_blocks};
+use crate::{Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch, lane_map, layout::to_blocks};
 
 /// A small generator of test values, so that the tests need no dependency.
 pub(super) mod random {

@@ -72,11 +72,8 @@ impl ConvexUpsampleGradient<'_> {
 const SHARES: usize = 2 * NEIGHBOURS;
 
 /// The gradient that reaches fine pixels `s` of sixteen coarse ones, times the scale; 0 beyond `count`.
-///
-/// # Safety
-/// As for the methods of [`Simd`].
 #[inline(always)]
-unsafe fn reaching<S: Simd>(
+fn reaching<S: Simd>(
     upsample: &ConvexUpsample,
     g: &[f32],
     row: usize,
@@ -90,11 +87,8 @@ unsafe fn reaching<S: Simd>(
     for (x, pixel) in g[start * LANES..].chunks(factor * LANES).enumerate().take(count) {
         (values[0][x], values[1][x]) = (pixel[0], pixel[1]);
     }
-    // SAFETY: the caller's; 16 floats each.
-    unsafe {
-        let u = S::mul(S::load(values[0].as_ptr()), S::splat(scale[0]));
-        [u, S::mul(S::load(values[1].as_ptr()), S::splat(scale[1]))]
-    }
+    let u = S::mul(S::read(&values[0]), S::splat(scale[0]));
+    [u, S::mul(S::read(&values[1]), S::splat(scale[1]))]
 }
 
 /// Computes softmax's weights w of some rows once more, for both gradients.
@@ -138,7 +132,7 @@ impl Kernel for Weigh<'_, '_> {
             }
             for first in (0..w).step_by(LANES) {
                 let count = LANES.min(w - first);
-                // SAFETY: called through `simd::run`; every slice below is of 16 floats.
+                // SAFETY: every slice below is of 16 floats.
                 unsafe {
                     gathered.load::<S>(logits, row * w + first, count);
                     let mut sums = [[S::zero(); NEIGHBOURS]; 2];
@@ -166,11 +160,11 @@ impl Kernel for Weigh<'_, '_> {
                         for k in 0..NEIGHBOURS {
                             let d = S::mul(weights[k], S::sub(products[k], mean));
                             // The logits of this fine pixel are not read again.
-                            S::store(gathered.values[(k * count_s + s) * LANES..][..LANES].as_mut_ptr(), d);
+                            S::write(&mut gathered.values[(k * count_s + s) * LANES..], d);
                         }
                     }
                     for (line, sum) in shares.chunks_exact_mut(line).zip(sums.into_iter().flatten()) {
-                        S::store(line[1 + first..][..LANES].as_mut_ptr(), sum);
+                        S::write(&mut line[1 + first..], sum);
                     }
                     let Some((update, d)) = d else { continue };
                     // What lies in the padding of the logits is no gradient.
@@ -178,7 +172,7 @@ impl Kernel for Weigh<'_, '_> {
                     for (block, from) in gathered.values.chunks_exact(LANES * LANES).enumerate() {
                         let mut rows = [S::zero(); LANES];
                         for (row, v) in rows.iter_mut().zip(from.chunks_exact(LANES)) {
-                            *row = S::load(v.as_ptr());
+                            *row = S::read(v);
                         }
                         S::transpose(&mut rows);
                         // Each row is visited once.
@@ -210,42 +204,33 @@ impl Kernel for ToFlow<'_, '_> {
             // SAFETY: each row is visited once.
             let d = unsafe { self.d.row(0, row / h, row % h) };
             for (first, d) in (0..w).step_by(LANES).zip(d.chunks_mut(LANES * LANES)) {
-                // SAFETY: called through `simd::run`; every slice below is of 16 floats.
-                unsafe {
-                    let mut rows = [S::zero(); LANES];
-                    for (c, lane) in lanes.into_iter().enumerate() {
-                        let mut sum = S::zero();
-                        for k in 0..NEIGHBOURS {
-                            // The pixel whose neighbour `k` this one is.
-                            if !(1..=h).contains(&(row % h + 2 - k / 3)) {
-                                continue;
-                            }
-                            let line = (row + 1 - k / 3) * SHARES + c * NEIGHBOURS + k;
-                            let at = line * self.line + first + 2 - k % 3;
-                            sum = S::add(sum, S::load(self.kept[at..][..LANES].as_ptr()));
+                let mut rows = [S::zero(); LANES];
+                for (c, lane) in lanes.into_iter().enumerate() {
+                    let mut sum = S::zero();
+                    for k in 0..NEIGHBOURS {
+                        // The pixel whose neighbour `k` this one is.
+                        if !(1..=h).contains(&(row % h + 2 - k / 3)) {
+                            continue;
                         }
-                        rows[lane] = S::add(rows[lane], sum);
+                        let line = (row + 1 - k / 3) * SHARES + c * NEIGHBOURS + k;
+                        let at = line * self.line + first + 2 - k % 3;
+                        sum = S::add(sum, S::read(&self.kept[at..]));
                     }
-                    S::transpose(&mut rows);
-                    put::<S>(d, rows, self.update);
+                    rows[lane] = S::add(rows[lane], sum);
                 }
+                S::transpose(&mut rows);
+                put::<S>(d, rows, self.update);
             }
         }
     }
 }
 
 /// Writes or adds as many pixels as `d` takes.
-///
-/// # Safety
-/// As for the methods of [`Simd`].
 #[inline(always)]
-unsafe fn put<S: Simd>(d: &mut [f32], pixels: [S::V; LANES], update: Update) {
+fn put<S: Simd>(d: &mut [f32], pixels: [S::V; LANES], update: Update) {
     for (d, pixel) in d.chunks_exact_mut(LANES).zip(pixels) {
-        // SAFETY: the caller's; every chunk has 16 floats.
-        unsafe {
-            let sum = if update == Update::Add { S::add(S::load(d.as_ptr()), pixel) } else { pixel };
-            S::store(d.as_mut_ptr(), sum);
-        }
+        let sum = if update == Update::Add { S::add(S::read(d), pixel) } else { pixel };
+        S::write(d, sum);
     }
 }
 

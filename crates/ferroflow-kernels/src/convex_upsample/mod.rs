@@ -125,48 +125,45 @@ impl Kernel for Forward<'_> {
             };
             for first in (0..w).step_by(LANES) {
                 let count = LANES.min(w - first);
-                // SAFETY: called through `simd::run`; every slice below is of 16 floats.
-                unsafe {
-                    logits.load::<S>(self.logits, row * w + first, count);
-                    for dy in 0..factor {
-                        for dx in 0..factor {
-                            let (weights, sum) = logits.exponentials::<S>(factor * factor, dy * factor + dx);
-                            let mut mixed = [S::zero(); 2];
-                            for (k, weight) in weights.into_iter().enumerate() {
-                                for (c, mixed) in mixed.iter_mut().enumerate() {
-                                    *mixed = S::fma(weight, lines.neighbour::<S>(k, c, first), *mixed);
+                logits.load::<S>(self.logits, row * w + first, count);
+                for dy in 0..factor {
+                    for dx in 0..factor {
+                        let (weights, sum) = logits.exponentials::<S>(factor * factor, dy * factor + dx);
+                        let mut mixed = [S::zero(); 2];
+                        for (k, weight) in weights.into_iter().enumerate() {
+                            for (c, mixed) in mixed.iter_mut().enumerate() {
+                                *mixed = S::fma(weight, lines.neighbour::<S>(k, c, first), *mixed);
+                            }
+                        }
+                        let share = S::div(S::splat(1.0), sum);
+                        let u = S::mul(S::mul(mixed[0], share), S::splat(scale[0]));
+                        let v = S::mul(S::mul(mixed[1], share), S::splat(scale[1]));
+                        match self.form {
+                            Form::Blocks => {
+                                let mut pixels = [S::zero(); LANES];
+                                (pixels[0], pixels[1]) = (u, v);
+                                S::transpose(&mut pixels);
+                                let start = dy * wide + first * factor + dx;
+                                let to = to[0][start * LANES..].chunks_mut(LANES).step_by(factor);
+                                for (to, pixel) in to.zip(pixels).take(count) {
+                                    S::write(to, pixel);
                                 }
                             }
-                            let share = S::div(S::splat(1.0), sum);
-                            let u = S::mul(S::mul(mixed[0], share), S::splat(scale[0]));
-                            let v = S::mul(S::mul(mixed[1], share), S::splat(scale[1]));
-                            match self.form {
-                                Form::Blocks => {
-                                    let mut pixels = [S::zero(); LANES];
-                                    (pixels[0], pixels[1]) = (u, v);
-                                    S::transpose(&mut pixels);
-                                    let start = dy * wide + first * factor + dx;
-                                    let to = to[0][start * LANES..].chunks_mut(LANES).step_by(factor);
-                                    for (to, pixel) in to.zip(pixels).take(count) {
-                                        S::store(to[..LANES].as_mut_ptr(), pixel);
-                                    }
-                                }
-                                Form::Planar => {
-                                    for (c, v) in [u, v].into_iter().enumerate() {
-                                        S::store(fine[(c * factor + dx) * LANES..][..LANES].as_mut_ptr(), v);
-                                    }
+                            Form::Planar => {
+                                for (c, v) in [u, v].into_iter().enumerate() {
+                                    S::write(&mut fine[(c * factor + dx) * LANES..], v);
                                 }
                             }
                         }
-                        if self.form == Form::Planar {
-                            for (fine, to) in fine.chunks_exact(factor * LANES).zip(&mut to) {
-                                let to = &mut to[dy * wide + first * factor..][..count * factor];
-                                match factor {
-                                    2 => interleave::<2>(fine, to),
-                                    4 => interleave::<4>(fine, to),
-                                    8 => interleave::<8>(fine, to),
-                                    _ => interleave_any(fine, to),
-                                }
+                    }
+                    if self.form == Form::Planar {
+                        for (fine, to) in fine.chunks_exact(factor * LANES).zip(&mut to) {
+                            let to = &mut to[dy * wide + first * factor..][..count * factor];
+                            match factor {
+                                2 => interleave::<2>(fine, to),
+                                4 => interleave::<4>(fine, to),
+                                8 => interleave::<8>(fine, to),
+                                _ => interleave_any(fine, to),
                             }
                         }
                     }
@@ -251,13 +248,9 @@ impl<'a> Lines<'a> {
     }
 
     /// Component `c` of neighbour `k` of sixteen pixels.
-    ///
-    /// # Safety
-    /// As for the methods of [`Simd`].
     #[inline(always)]
-    unsafe fn neighbour<S: Simd>(&self, k: usize, c: usize, first: usize) -> S::V {
-        // SAFETY: the caller's; 16 floats.
-        unsafe { S::load(self.values[self.starts[k / 3][c] + first + k % 3..][..LANES].as_ptr()) }
+    fn neighbour<S: Simd>(&self, k: usize, c: usize, first: usize) -> S::V {
+        S::read(&self.values[self.starts[k / 3][c] + first + k % 3..])
     }
 }
 
@@ -277,52 +270,40 @@ impl<'a> Gathered<'a> {
     }
 
     /// Reads `count` pixels from pixel `first` of all images on; the others are zeros.
-    ///
-    /// # Safety
-    /// As for the methods of [`Simd`].
     #[inline(always)]
-    unsafe fn load<S: Simd>(&mut self, logits: Blocks<'_>, first: usize, count: usize) {
+    fn load<S: Simd>(&mut self, logits: Blocks<'_>, first: usize, count: usize) {
         for (plane, to) in logits.planes.iter().zip(self.values.chunks_exact_mut(LANES * LANES)) {
             let pixels = plane[first * LANES..][..count * LANES].chunks_exact(LANES);
-            // SAFETY: the caller's; every chunk has 16 floats.
-            unsafe {
-                let mut rows = [S::zero(); LANES];
-                // Loops: a closure is not compiled for the instruction set that the function is.
-                for (row, pixel) in rows.iter_mut().zip(pixels) {
-                    *row = S::load(pixel.as_ptr());
-                }
-                S::transpose(&mut rows);
-                for (to, row) in to.chunks_exact_mut(LANES).zip(rows) {
-                    S::store(to.as_mut_ptr(), row);
-                }
+            let mut rows = [S::zero(); LANES];
+            // Loops: a closure is not compiled for the instruction set that the function is.
+            for (row, pixel) in rows.iter_mut().zip(pixels) {
+                *row = S::read(pixel);
+            }
+            S::transpose(&mut rows);
+            for (to, row) in to.chunks_exact_mut(LANES).zip(rows) {
+                S::write(to, row);
             }
         }
     }
 
     /// The softmax of fine pixel `s` of `count` before its division: the exponentials of all logits less the largest, and
     /// their sum.
-    ///
-    /// # Safety
-    /// As for the methods of [`Simd`].
     #[inline(always)]
-    unsafe fn exponentials<S: Simd>(&self, count: usize, s: usize) -> ([S::V; NEIGHBOURS], S::V) {
-        // SAFETY: the caller's; every load is of 16 floats.
-        unsafe {
-            let mut logits = [S::zero(); NEIGHBOURS];
-            for k in 0..NEIGHBOURS {
-                logits[k] = S::load(self.values[(k * count + s) * LANES..][..LANES].as_ptr());
-            }
-            let mut largest = logits[0];
-            for k in 1..NEIGHBOURS {
-                largest = S::max(largest, logits[k]);
-            }
-            let mut sum = S::zero();
-            for logit in &mut logits {
-                *logit = simd::exp::<S>(S::sub(*logit, largest));
-                sum = S::add(sum, *logit);
-            }
-            (logits, sum)
+    fn exponentials<S: Simd>(&self, count: usize, s: usize) -> ([S::V; NEIGHBOURS], S::V) {
+        let mut logits = [S::zero(); NEIGHBOURS];
+        for k in 0..NEIGHBOURS {
+            logits[k] = S::read(&self.values[(k * count + s) * LANES..]);
         }
+        let mut largest = logits[0];
+        for k in 1..NEIGHBOURS {
+            largest = S::max(largest, logits[k]);
+        }
+        let mut sum = S::zero();
+        for logit in &mut logits {
+            *logit = simd::exp::<S>(S::sub(*logit, largest));
+            sum = S::add(sum, *logit);
+        }
+        (logits, sum)
     }
 }
 

@@ -146,7 +146,7 @@ impl Spread<'_, '_> {
     unsafe fn row<S: Simd, const P: usize, const B: usize>(&mut self, row: usize, block: usize) {
         let Correlation { stride, .. } = *self.plan;
         let Extent { h, w, .. } = self.plan.extent;
-        // SAFETY: `S` by the caller, and each row of the gradient belongs to one task.
+        // SAFETY: each row of the gradient belongs to one task.
         unsafe {
             let scale = S::splat(1.0 / self.plan.channels as f32);
             let out: [&mut [f32]; B] = std::array::from_fn(|b| self.rows.row(block + b, row / h, row % h));
@@ -186,7 +186,7 @@ impl Spread<'_, '_> {
         // The first column of the feature under this tile, and whether all of them lie in the image.
         let left = (x * stride + phase) as isize - (radius * stride) as isize;
         let inside = left >= 0 && left as usize + (wide - 1) * stride < w;
-        // SAFETY: `S` by the caller; see at the pointers.
+        // SAFETY: see at the pointers.
         unsafe {
             let mut sums = [[S::zero(); B]; P];
             for dy in 0..diameter {
@@ -244,7 +244,7 @@ impl Spread<'_, '_> {
 /// Adds `N` displacements: `sums[p] += g[n * step + p] * f[(n + p) * next ..]`.
 ///
 /// # Safety
-/// Only inside `simd::run` for `S`; all that is named must be readable.
+/// All that is named must be readable.
 #[inline(always)]
 unsafe fn steps<S: Simd, const P: usize, const B: usize, const N: usize>(
     sums: &mut [[S::V; B]; P],

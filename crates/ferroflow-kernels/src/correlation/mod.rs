@@ -13,6 +13,7 @@ use std::ops::Range;
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES, Scratch,
     conv::Activation,
+    machine::passes::{CORRELATION_CHANNELS, CORRELATION_ROWS},
     rows::{RowsMut, for_ranges},
     simd::{self, Kernel, Simd},
     team,
@@ -30,9 +31,6 @@ pub struct Correlation {
     /// Floats from one phase of a row to the next.
     pitch: usize,
 }
-
-/// Channels summed at a time: their rows stay in L1.
-const CHANNELS: usize = 64;
 
 impl Correlation {
     /// Displacements `-max ..= max` by `stride` along both axes.
@@ -125,10 +123,8 @@ impl Correlation {
 
     /// Copies a feature to rows of planes, `margin` zeros before every phase and zeros to the end of it.
     fn lay_out(&self, isa: Isa, feature: Blocks<'_>, margin: usize, to: &mut [f32]) {
-        // Rows of one task.
-        const ROWS: usize = 4;
-        team::for_chunks_mut(to, ROWS * self.row_len(), |i, rows| {
-            for (row, to) in (i * ROWS..).zip(rows.chunks_mut(self.row_len())) {
+        team::for_chunks_mut(to, CORRELATION_ROWS * self.row_len(), |i, rows| {
+            for (row, to) in (i * CORRELATION_ROWS..).zip(rows.chunks_mut(self.row_len())) {
                 simd::run(isa, LayOut { plan: self, feature, row, margin, to });
             }
         });
@@ -156,18 +152,14 @@ impl Kernel for LayOut<'_> {
                 let planes = &mut self.to[(block * LANES * stride + phase) * pitch..];
                 let count = (w + stride - 1 - phase) / stride;
                 for first in (0..count).step_by(LANES) {
-                    // SAFETY: called through `simd::run`; pixels past the row are not loaded, and `first + margin + 16`
-                    // lies within the pitch, which has room for whole vectors and both margins.
-                    unsafe {
-                        let mut rows = [S::zero(); LANES];
-                        for (i, v) in rows.iter_mut().enumerate().take(count - first) {
-                            *v = S::load(row[((first + i) * stride + phase) * LANES..][..LANES].as_ptr());
-                        }
-                        S::transpose(&mut rows);
-                        for (lane, v) in rows.into_iter().enumerate().take(filled) {
-                            let at = lane * stride * pitch + self.margin + first;
-                            S::store(planes[at..][..LANES].as_mut_ptr(), v);
-                        }
+                    let mut rows = [S::zero(); LANES];
+                    for (i, v) in rows.iter_mut().enumerate().take(count - first) {
+                        *v = S::read(&row[((first + i) * stride + phase) * LANES..]);
+                    }
+                    S::transpose(&mut rows);
+                    for (lane, v) in rows.into_iter().enumerate().take(filled) {
+                        let at = lane * stride * pitch + self.margin + first;
+                        S::write(&mut planes[at..], v);
                     }
                 }
                 let end = self.margin + count.next_multiple_of(LANES);
@@ -269,8 +261,8 @@ impl Sum<'_, '_> {
             };
             let second = &self.features[1][(n * h + row) * row_len + start..];
             let whole = diameter / STEPS * STEPS;
-            for channels in (0..plan.channels).step_by(CHANNELS) {
-                let count = CHANNELS.min(plan.channels - channels);
+            for channels in (0..plan.channels).step_by(CORRELATION_CHANNELS) {
+                let count = CORRELATION_CHANNELS.min(plan.channels - channels);
                 let last = (channels + count - 1) * channel_len;
                 assert!(second.len() >= last + diameter - 1 + LANES);
                 assert!(first.iter().all(|f| f.len() >= last + LANES));
@@ -284,7 +276,7 @@ impl Sum<'_, '_> {
                     diameter,
                     sums: self.sums,
                 };
-                // SAFETY: `S` by the caller; the assertions cover the last vector of the last channel.
+                // SAFETY: the assertions cover the last vector of the last channel.
                 unsafe {
                     for step in (0..whole).step_by(STEPS) {
                         products.run::<S, STEPS>(step);
@@ -311,20 +303,18 @@ impl Sum<'_, '_> {
                 break;
             }
             for block in 0..displacements.div_ceil(LANES) {
-                // SAFETY: `S` by the caller; every slice has 16 floats; each group of rows belongs to one task.
-                unsafe {
-                    let out = self.rows.row(block, n, row);
-                    let (scale, slope) = (S::splat(1.0 / plan.channels as f32), S::splat(plan.activation.slope()));
-                    let mut pixels = [S::zero(); LANES];
-                    for (i, v) in pixels.iter_mut().enumerate().take(displacements - block * LANES) {
-                        let sum = &self.sums[((block * LANES + i) * ROWS + k) * LANES..][..LANES];
-                        let mean = S::mul(S::load(sum.as_ptr()), scale);
-                        *v = S::max(mean, S::mul(mean, slope));
-                    }
-                    S::transpose(&mut pixels);
-                    for (i, v) in pixels.into_iter().enumerate().take(count - x) {
-                        S::store(out[((x + i) * plan.stride + phase) * LANES..][..LANES].as_mut_ptr(), v);
-                    }
+                // SAFETY: each group of rows belongs to one task.
+                let out = unsafe { self.rows.row(block, n, row) };
+                let (scale, slope) = (S::splat(1.0 / plan.channels as f32), S::splat(plan.activation.slope()));
+                let mut pixels = [S::zero(); LANES];
+                for (i, v) in pixels.iter_mut().enumerate().take(displacements - block * LANES) {
+                    let sum = &self.sums[((block * LANES + i) * ROWS + k) * LANES..][..LANES];
+                    let mean = S::mul(S::read(sum), scale);
+                    *v = S::max(mean, S::mul(mean, slope));
+                }
+                S::transpose(&mut pixels);
+                for (i, v) in pixels.into_iter().enumerate().take(count - x) {
+                    S::write(&mut out[((x + i) * plan.stride + phase) * LANES..], v);
                 }
             }
         }

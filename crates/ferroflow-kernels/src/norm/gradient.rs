@@ -70,11 +70,8 @@ impl Kernel for NormGradient<'_> {
         let scalars = self.y.chunks_exact(LANES).zip(self.g.chunks_exact(LANES));
         for ((d, x), (y, g)) in self.d.chunks_exact_mut(LANES).zip(self.x.chunks_exact(LANES)).zip(scalars) {
             let ratio = if y[0] > self.floor { g[0] / y[0] } else { 0.0 };
-            // SAFETY: called through `simd::run`; every chunk has 16 floats.
-            unsafe {
-                let before = if self.update == Update::Add { S::load(d.as_ptr()) } else { S::zero() };
-                S::store(d.as_mut_ptr(), S::fma(S::splat(ratio), S::load(x.as_ptr()), before));
-            }
+            let before = if self.update == Update::Add { S::read(d) } else { S::zero() };
+            S::write(d, S::fma(S::splat(ratio), S::read(x), before));
         }
     }
 }
@@ -161,14 +158,11 @@ impl Kernel for MomentsGradient<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        // SAFETY: called through `simd::run`; every chunk has 16 floats.
-        unsafe {
-            let (constant, factor) = (S::load(self.constant.as_ptr()), S::load(self.factor.as_ptr()));
-            let mean = S::splat(self.mean);
-            for (d, x) in self.d.chunks_exact_mut(LANES).zip(self.x.chunks_exact(LANES)) {
-                let g = S::fma(S::sub(S::load(x.as_ptr()), mean), factor, constant);
-                S::store(d.as_mut_ptr(), if self.update == Update::Add { S::add(S::load(d.as_ptr()), g) } else { g });
-            }
+        let (constant, factor) = (S::read(&self.constant), S::read(&self.factor));
+        let mean = S::splat(self.mean);
+        for (d, x) in self.d.chunks_exact_mut(LANES).zip(self.x.chunks_exact(LANES)) {
+            let g = S::fma(S::sub(S::read(x), mean), factor, constant);
+            S::write(d, if self.update == Update::Add { S::add(S::read(d), g) } else { g });
         }
     }
 }

@@ -99,32 +99,25 @@ impl Kernel for Products<'_> {
     fn run<S: Simd>(self) -> Self::Output {
         let mut total = [[0.0; LANES]; 2];
         for (a, b) in self.a.values.chunks(RUN * LANES).zip(self.b.values.chunks(RUN * LANES)) {
-            // SAFETY: called through `simd::run`; every chunk has 16 floats.
-            unsafe {
-                let (a_shift, b_shift) = (S::load(self.a.by.as_ptr()), S::load(self.b.by.as_ptr()));
-                let (mut sum, mut product) = (S::zero(), S::zero());
-                for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
-                    let a = S::sub(S::load(a.as_ptr()), a_shift);
-                    sum = S::add(sum, a);
-                    product = S::fma(a, S::sub(S::load(b.as_ptr()), b_shift), product);
-                }
-                add_lanes::<S>(&mut total, sum, product);
+            let (a_shift, b_shift) = (S::read(&self.a.by), S::read(&self.b.by));
+            let (mut sum, mut product) = (S::zero(), S::zero());
+            for (a, b) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
+                let a = S::sub(S::read(a), a_shift);
+                sum = S::add(sum, a);
+                product = S::fma(a, S::sub(S::read(b), b_shift), product);
             }
+            add_lanes::<S>(&mut total, sum, product);
         }
         total
     }
 }
 
 /// Adds two vectors to sums in f64.
-///
-/// # Safety
-/// Only inside `simd::run` for `S`.
 #[inline(always)]
-pub(crate) unsafe fn add_lanes<S: Simd>(total: &mut Sums, first: S::V, second: S::V) {
+pub(crate) fn add_lanes<S: Simd>(total: &mut Sums, first: S::V, second: S::V) {
     for (total, v) in total.iter_mut().zip([first, second]) {
         let mut lanes = [0.0f32; LANES];
-        // SAFETY: `S` by the caller; 16 floats.
-        unsafe { S::store(lanes.as_mut_ptr(), v) };
+        S::write(&mut lanes, v);
         for (total, lane) in total.iter_mut().zip(lanes) {
             *total += f64::from(lane);
         }
@@ -150,17 +143,13 @@ impl Kernel for Norm<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         for (i, out) in self.out.chunks_exact_mut(LANES).enumerate() {
-            // SAFETY: called through `simd::run`; the slice has 16 floats.
-            let sum = unsafe {
-                let mut squares = S::zero();
-                for plane in self.x.planes {
-                    let x = S::load(plane[self.start + i * LANES..][..LANES].as_ptr());
-                    squares = S::fma(x, x, squares);
-                }
-                S::sum(squares)
-            };
+            let mut squares = S::zero();
+            for plane in self.x.planes {
+                let x = S::read(&plane[self.start + i * LANES..]);
+                squares = S::fma(x, x, squares);
+            }
             out.fill(0.0);
-            out[0] = sum.max(self.floor).sqrt();
+            out[0] = S::sum(squares).max(self.floor).sqrt();
         }
     }
 }
@@ -229,12 +218,9 @@ impl Kernel for Standardise<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self) {
-        // SAFETY: called through `simd::run`; every chunk has 16 floats.
-        unsafe {
-            let (mean, factors) = (S::splat(self.mean), S::load(self.factors.as_ptr()));
-            for (x, out) in self.x.chunks_exact(LANES).zip(self.out.chunks_exact_mut(LANES)) {
-                S::store(out.as_mut_ptr(), S::mul(S::sub(S::load(x.as_ptr()), mean), factors));
-            }
+        let (mean, factors) = (S::splat(self.mean), S::read(&self.factors));
+        for (x, out) in self.x.chunks_exact(LANES).zip(self.out.chunks_exact_mut(LANES)) {
+            S::write(out, S::mul(S::sub(S::read(x), mean), factors));
         }
     }
 }

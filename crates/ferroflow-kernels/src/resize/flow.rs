@@ -1,37 +1,12 @@
 //! The last step of every network: its flow, at full size, each component a plane.
 
-use super::{Resize, Sampling};
+use super::{Resize, sampling::Fourfold};
 use crate::{
     Blocks, Extent, Isa, LANES, Scratch,
+    machine::passes::FLOW_ROWS,
     simd::{self, Kernel, Simd},
     team,
 };
-
-/// Rows of the output that one task makes: neighbours read the same rows of the flow.
-const ROWS: usize = 16;
-
-/// Rows four times as wide: what 16 neighbouring pixels take of the column before theirs, of theirs, and of the one
-/// behind.
-#[derive(Clone, Debug)]
-pub(super) struct Fourfold([[f32; LANES]; 3]);
-
-impl Fourfold {
-    /// `None` where the share of the neighbours differs along the row.
-    pub fn new(sampling: Sampling) -> Option<Self> {
-        let shift = |i: usize| {
-            let i = (i % 4) as f32;
-            match sampling {
-                Sampling::Nearest => Some(0.0),
-                Sampling::HalfPixel => Some((i + 0.5) / 4.0 - 0.5),
-                Sampling::Asymmetric => Some(i / 4.0),
-                Sampling::AlignCorners => None,
-            }
-        };
-        shift(0)?;
-        let shifts = std::array::from_fn::<f32, LANES, _>(|i| shift(i).unwrap_or(0.0));
-        Some(Self([shifts.map(|s| (-s).max(0.0)), shifts.map(|s| 1.0 - s.abs()), shifts.map(|s| s.max(0.0))]))
-    }
-}
 
 impl Resize {
     /// Resizes a flow (lanes 0 and 1 of the only block) into planar `[n][2][h][w]`, u times `scale[0]`, v times
@@ -47,12 +22,12 @@ impl Resize {
         for (i, plane) in out.chunks_mut(h * w).enumerate() {
             let (image, channel) = (i / 2, i % 2);
             let flow = &flow.planes[0][image * self.from.h * self.from.w * LANES..];
-            team::for_chunks_mut(plane, ROWS * w, |i, out| {
+            team::for_chunks_mut(plane, FLOW_ROWS * w, |i, out| {
                 scratch.with(3 * line, |lines| {
                     let lines = &mut lines[..3 * line];
                     simd::run(
                         isa,
-                        Rows { resize: self, flow, channel, scale: scale[channel], first: i * ROWS, lines, out },
+                        Rows { resize: self, flow, channel, scale: scale[channel], first: i * FLOW_ROWS, lines, out },
                     );
                 });
             });
@@ -113,13 +88,10 @@ impl Kernel for Rows<'_> {
                     held.0 = y;
                 }
             }
-            // SAFETY: called through `simd::run`; lines are whole vectors, and longer by one than what is read of them.
-            unsafe {
-                let down = S::splat(tap.weight);
-                for at in (0..mixed.len()).step_by(LANES) {
-                    let (a, b) = (S::load(top.1[at..].as_ptr()), S::load(bottom.1[at..].as_ptr()));
-                    S::store(mixed[at..].as_mut_ptr(), S::fma(S::sub(b, a), down, a));
-                }
+            let down = S::splat(tap.weight);
+            for at in (0..mixed.len()).step_by(LANES) {
+                let (a, b) = (S::read(&top.1[at..]), S::read(&bottom.1[at..]));
+                S::write(&mut mixed[at..], S::fma(S::sub(b, a), down, a));
             }
             let Some(Fourfold(shares)) = &self.resize.fourfold else {
                 for (out, tap) in out.iter_mut().zip(&self.resize.columns) {
@@ -129,19 +101,16 @@ impl Kernel for Rows<'_> {
                 }
                 continue;
             };
-            // SAFETY: as above; four values from `x + 2` on are inside the line.
-            unsafe {
-                let [before, here, behind] = [0, 1, 2].map(|i| S::load(shares[i].as_ptr()));
-                for (out, x) in out.chunks_mut(LANES).zip((0..).step_by(LANES / 4)) {
-                    let four = |shift: usize| S::load_fourfold(mixed[x + shift..][..4].as_ptr());
-                    let sum = S::fma(four(0), before, S::fma(four(1), here, S::mul(four(2), behind)));
-                    if out.len() == LANES {
-                        S::store(out.as_mut_ptr(), sum);
-                    } else {
-                        let mut last = [0.0; LANES];
-                        S::store(last.as_mut_ptr(), sum);
-                        out.copy_from_slice(&last[..out.len()]);
-                    }
+            let [before, here, behind] = [0, 1, 2].map(|i| S::read(&shares[i]));
+            for (out, x) in out.chunks_mut(LANES).zip((0..).step_by(LANES / 4)) {
+                let four = |shift: usize| S::fourfold(mixed[x + shift..].first_chunk().expect("whole vectors"));
+                let sum = S::fma(four(0), before, S::fma(four(1), here, S::mul(four(2), behind)));
+                if out.len() == LANES {
+                    S::write(out, sum);
+                } else {
+                    let mut last = [0.0; LANES];
+                    S::write(&mut last, sum);
+                    out.copy_from_slice(&last[..out.len()]);
                 }
             }
         }

@@ -1,13 +1,13 @@
 //! The transposed resize: every source pixel gathers from the outputs that read it.
 
-use super::{Resize, Tap};
+use super::sampling::Tap;
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES, Scratch, Update,
     rows::{RowsMut, for_ranges},
     simd::{self, Kernel, Simd},
 };
 
-/// The gradient of a [`Resize`], its positions computed once.
+/// The gradient of a [`super::Resize`], its positions computed once.
 #[derive(Clone, Debug)]
 pub struct ResizeGradient {
     /// Extent of the resize's input, whose gradient is computed.
@@ -53,19 +53,12 @@ impl Transposed {
     }
 }
 
-impl Resize {
-    /// Its transposition.
-    pub fn gradient(&self) -> &ResizeGradient {
-        self.gradient.get_or_init(|| {
-            let (from, to) = (self.from, self.to);
-            let (rows, columns) = (Transposed::new(&self.rows, from.h), Transposed::new(&self.columns, from.w));
-            Box::new(ResizeGradient { from, to, rows, columns })
-        })
-    }
-}
-
 impl ResizeGradient {
-    /// The gradient of [`Resize::run`] with the same `scale`: `g` has the extent of the output, `d` that of the input.
+    pub(super) fn new(from: Extent, to: Extent, rows: &[Tap], columns: &[Tap]) -> Self {
+        Self { from, to, rows: Transposed::new(rows, from.h), columns: Transposed::new(columns, from.w) }
+    }
+
+    /// The gradient of [`super::Resize::run`] with the same `scale`: `g` has the extent of the output, `d` that of the input.
     pub fn run(
         &self,
         isa: Isa,
@@ -97,7 +90,7 @@ impl ResizeGradient {
         });
     }
 
-    /// The gradient of [`Resize::run_flow`] with the same `scale`, from planar `[n][2][h][w]` to lanes 0 and 1 of the
+    /// The gradient of [`super::Resize::run_flow`] with the same `scale`, from planar `[n][2][h][w]` to lanes 0 and 1 of the
     /// only block.
     pub fn run_flow(&self, g: &[f32], scale: [f32; 2], update: Update, d: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
         assert_eq!(d.extent, self.from, "extent");
@@ -148,34 +141,30 @@ impl Kernel for Row<'_> {
     fn run<S: Simd>(self) {
         let Self { gradient, image, y, scale, update, mixed, d } = self;
         let len = mixed.len();
-        // SAFETY: called through `simd::run`; every slice has 16 floats or more.
-        unsafe {
-            // First the rows: two at a time, so that the sum is read and written half as often.
-            let mut add = false;
-            for pair in gradient.rows.of(y).chunks(2) {
-                let ((a, a_weight), (b, b_weight)) = (pair[0], *pair.get(1).unwrap_or(&(pair[0].0, 0.0)));
-                let (a, b) = (&image[a * len..][..len], &image[b * len..][..len]);
-                let (a_weight, b_weight) = (S::splat(a_weight), S::splat(b_weight));
-                for ((sum, a), b) in mixed.chunks_exact_mut(LANES).zip(a.chunks_exact(LANES)).zip(b.chunks_exact(LANES))
-                {
-                    let before = if add { S::load(sum.as_ptr()) } else { S::zero() };
-                    let both = S::fma(a_weight, S::load(a.as_ptr()), before);
-                    S::store(sum.as_mut_ptr(), S::fma(b_weight, S::load(b.as_ptr()), both));
-                }
-                add = true;
+        // First the rows: two at a time, so that the sum is read and written half as often.
+        let mut add = false;
+        for pair in gradient.rows.of(y).chunks(2) {
+            let ((a, a_weight), (b, b_weight)) = (pair[0], *pair.get(1).unwrap_or(&(pair[0].0, 0.0)));
+            let (a, b) = (&image[a * len..][..len], &image[b * len..][..len]);
+            let (a_weight, b_weight) = (S::splat(a_weight), S::splat(b_weight));
+            for ((sum, a), b) in mixed.chunks_exact_mut(LANES).zip(a.chunks_exact(LANES)).zip(b.chunks_exact(LANES)) {
+                let before = if add { S::read(sum) } else { S::zero() };
+                let both = S::fma(a_weight, S::read(a), before);
+                S::write(sum, S::fma(b_weight, S::read(b), both));
             }
-            if !add {
-                mixed.fill(0.0);
+            add = true;
+        }
+        if !add {
+            mixed.fill(0.0);
+        }
+        let scale = S::read(scale);
+        for (x, d) in d.chunks_exact_mut(LANES).enumerate() {
+            let mut sum = S::zero();
+            for &(x, weight) in gradient.columns.of(x) {
+                sum = S::fma(S::splat(weight), S::read(&mixed[x * LANES..]), sum);
             }
-            let scale = S::load(scale.as_ptr());
-            for (x, d) in d.chunks_exact_mut(LANES).enumerate() {
-                let mut sum = S::zero();
-                for &(x, weight) in gradient.columns.of(x) {
-                    sum = S::fma(S::splat(weight), S::load(mixed[x * LANES..][..LANES].as_ptr()), sum);
-                }
-                let before = if update == Update::Add { S::load(d.as_ptr()) } else { S::zero() };
-                S::store(d.as_mut_ptr(), S::fma(scale, sum, before));
-            }
+            let before = if update == Update::Add { S::read(d) } else { S::zero() };
+            S::write(d, S::fma(scale, sum, before));
         }
     }
 }
@@ -184,7 +173,7 @@ impl Kernel for Row<'_> {
 mod tests {
     use super::*;
     use crate::{
-        resize::Sampling,
+        resize::{Resize, Sampling},
         testing::{Random, Value, both_updates},
     };
 

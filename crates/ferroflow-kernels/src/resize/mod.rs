@@ -2,56 +2,17 @@
 
 mod flow;
 mod gradient;
-
-pub use gradient::ResizeGradient;
+mod sampling;
 
 use std::sync::OnceLock;
 
+use self::sampling::{Fourfold, Tap};
+pub use self::{gradient::ResizeGradient, sampling::Sampling};
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES,
     rows::{RowsMut, for_ranges},
     simd::{self, Kernel, Simd},
 };
-
-/// Interpolation and position of the samples.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Sampling {
-    /// `source = floor(destination * in / out)`
-    Nearest,
-    /// Bilinear, `source = (destination + 0.5) * in / out - 0.5`, clamped to the image.
-    HalfPixel,
-    /// Bilinear, `source = destination * (in - 1) / (out - 1)`.
-    AlignCorners,
-    /// Bilinear, `source = destination * in / out`, clamped to the image.
-    Asymmetric,
-}
-
-/// Where one output coordinate reads: `(1 - weight) * from[low] + weight * from[high]`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Tap {
-    low: usize,
-    high: usize,
-    weight: f32,
-}
-
-impl Sampling {
-    fn tap(self, destination: usize, from: usize, to: usize) -> Tap {
-        let (at, ratio) = (destination as f64, from as f64 / to as f64);
-        let source = match self {
-            Sampling::Nearest => {
-                let low = destination * from / to;
-                return Tap { low, high: low, weight: 0.0 };
-            }
-            Sampling::HalfPixel => (at + 0.5) * ratio - 0.5,
-            Sampling::AlignCorners if to > 1 => at * (from - 1) as f64 / (to - 1) as f64,
-            Sampling::AlignCorners => 0.0,
-            Sampling::Asymmetric => at * ratio,
-        };
-        let source = source.clamp(0.0, (from - 1) as f64);
-        let low = source as usize;
-        Tap { low, high: (low + 1).min(from - 1), weight: (source - low as f64) as f32 }
-    }
-}
 
 /// A resize from one extent to another, its positions computed once.
 #[derive(Clone, Debug)]
@@ -62,7 +23,7 @@ pub struct Resize {
     columns: Vec<Tap>,
     nearest: bool,
     /// For rows four times as wide; see [`flow`].
-    fourfold: Option<flow::Fourfold>,
+    fourfold: Option<Fourfold>,
     /// Made when first asked for.
     gradient: OnceLock<Box<ResizeGradient>>,
 }
@@ -78,9 +39,14 @@ impl Resize {
             rows: taps(from.h, to.h),
             columns: taps(from.w, to.w),
             nearest: sampling == Sampling::Nearest,
-            fourfold: if to.w == 4 * from.w { flow::Fourfold::new(sampling) } else { None },
+            fourfold: if to.w == 4 * from.w { Fourfold::new(sampling) } else { None },
             gradient: OnceLock::new(),
         }
+    }
+
+    /// Its transposition.
+    pub fn gradient(&self) -> &ResizeGradient {
+        self.gradient.get_or_init(|| Box::new(ResizeGradient::new(self.from, self.to, &self.rows, &self.columns)))
     }
 
     /// Extent of the input.
@@ -162,19 +128,16 @@ impl Kernel for Row<'_> {
         let Tap { low, high, weight } = self.resize.rows[self.y];
         let row = |y: usize| &self.plane[(self.n * h + y) * w * LANES..][..w * LANES];
         let (top, bottom) = (row(low), row(high));
-        // SAFETY: called through `simd::run`; every slice has 16 floats or more.
-        unsafe {
-            let (scale, down) = (S::load(self.scale.as_ptr()), S::splat(weight));
-            for (out, tap) in self.out.chunks_exact_mut(LANES).zip(&self.resize.columns) {
-                let right = S::splat(tap.weight);
-                let mix = |row: &[f32]| {
-                    let a = S::load(row[tap.low * LANES..][..LANES].as_ptr());
-                    let b = S::load(row[tap.high * LANES..][..LANES].as_ptr());
-                    S::fma(S::sub(b, a), right, a)
-                };
-                let (a, b) = (mix(top), mix(bottom));
-                S::store(out.as_mut_ptr(), S::mul(scale, S::fma(S::sub(b, a), down, a)));
-            }
+        let (scale, down) = (S::read(self.scale), S::splat(weight));
+        for (out, tap) in self.out.chunks_exact_mut(LANES).zip(&self.resize.columns) {
+            let right = S::splat(tap.weight);
+            let mix = |row: &[f32]| {
+                let a = S::read(&row[tap.low * LANES..]);
+                let b = S::read(&row[tap.high * LANES..]);
+                S::fma(S::sub(b, a), right, a)
+            };
+            let (a, b) = (mix(top), mix(bottom));
+            S::write(out, S::mul(scale, S::fma(S::sub(b, a), down, a)));
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The exponential of numbers that are not positive, as softmax takes it.
 
-use super::Simd;
+use super::vector::Simd;
 
 /// Below it the exponential leaves the normal numbers.
 const LOWEST: f32 = -87.3;
@@ -13,26 +13,20 @@ const POLYNOMIAL: [f32; 6] = [1.987_569_2e-4, 1.398_2e-3, 8.333_452e-3, 4.166_57
 
 /// `e^x` for `x <= 0`, relative error below 1.2e-7. Below -87.3 it stays at 1.2e-38, as good as 0 beside the 1 that every
 /// softmax adds it to; NaN stays NaN.
-///
-/// # Safety
-/// As for the methods of [`Simd`].
 #[inline(always)]
-pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
-    // SAFETY: the caller's.
-    unsafe {
-        // `max` gives its second operand where either is not a number.
-        let x = S::max(S::splat(LOWEST), x);
-        // x = n ln 2 + r
-        let n = S::sub(S::fma(x, S::splat(std::f32::consts::LOG2_E), S::splat(ROUND)), S::splat(ROUND));
-        let r = S::fma(n, S::splat(-LN_2[0]), x);
-        let r = S::fma(n, S::splat(-LN_2[1]), r);
-        let mut sum = S::splat(POLYNOMIAL[0]);
-        for coefficient in &POLYNOMIAL[1..] {
-            sum = S::fma(sum, r, S::splat(*coefficient));
-        }
-        let e = S::add(S::fma(sum, S::mul(r, r), r), S::splat(1.0));
-        S::times_power_of_two(e, n)
+pub fn exp<S: Simd>(x: S::V) -> S::V {
+    // `max` gives its second operand where either is not a number.
+    let x = S::max(S::splat(LOWEST), x);
+    // x = n ln 2 + r
+    let n = S::sub(S::fma(x, S::splat(std::f32::consts::LOG2_E), S::splat(ROUND)), S::splat(ROUND));
+    let r = S::fma(n, S::splat(-LN_2[0]), x);
+    let r = S::fma(n, S::splat(-LN_2[1]), r);
+    let mut sum = S::splat(POLYNOMIAL[0]);
+    for coefficient in &POLYNOMIAL[1..] {
+        sum = S::fma(sum, r, S::splat(*coefficient));
     }
+    let e = S::add(S::fma(sum, S::mul(r, r), r), S::splat(1.0));
+    S::times_power_of_two(e, n)
 }
 
 #[cfg(test)]

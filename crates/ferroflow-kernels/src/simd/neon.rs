@@ -2,7 +2,11 @@
 
 use std::arch::aarch64::*;
 
-use super::{Isa, Kernel, Simd};
+use super::{
+    isa::Isa,
+    vector::{Kernel, Simd},
+};
+use crate::machine::tile;
 
 /// Four vectors of 4.
 #[derive(Clone, Copy)]
@@ -19,20 +23,20 @@ fn each(f: impl Fn(usize) -> float32x4_t) -> [float32x4_t; 4] {
     [f(0), f(1), f(2), f(3)]
 }
 
-// SAFETY of every block below: `Simd`'s contract; the methods run only inside `run_neon`.
+// SAFETY: nothing outside `simd` can name the type, and `run` does only where NEON is there, so every block below may use it;
+// `load` and `store` touch 16 floats, which the caller's pointers are valid for.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl Simd for Neon {
+unsafe impl Simd for Neon {
     type V = [float32x4_t; 4];
     const ISA: Isa = Isa::Neon;
-    // 24 sums, 4 weights and the broadcast inputs in 32 registers.
-    const TILE: usize = 6;
-    const PANEL: usize = 1;
+    const TILE: usize = tile::NEON.0;
+    const PANEL: usize = tile::NEON.1;
     #[inline(always)]
-    unsafe fn zero() -> Self::V {
+    fn zero() -> Self::V {
         unsafe { [vdupq_n_f32(0.0); 4] }
     }
     #[inline(always)]
-    unsafe fn splat(x: f32) -> Self::V {
+    fn splat(x: f32) -> Self::V {
         unsafe { [vdupq_n_f32(x); 4] }
     }
     #[inline(always)]
@@ -46,51 +50,51 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+    fn add(a: Self::V, b: Self::V) -> Self::V {
         each(|i| unsafe { vaddq_f32(a[i], b[i]) })
     }
     #[inline(always)]
-    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+    fn sub(a: Self::V, b: Self::V) -> Self::V {
         each(|i| unsafe { vsubq_f32(a[i], b[i]) })
     }
     #[inline(always)]
-    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+    fn mul(a: Self::V, b: Self::V) -> Self::V {
         each(|i| unsafe { vmulq_f32(a[i], b[i]) })
     }
     #[inline(always)]
-    unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+    fn div(a: Self::V, b: Self::V) -> Self::V {
         each(|i| unsafe { vdivq_f32(a[i], b[i]) })
     }
     #[inline(always)]
-    unsafe fn times_power_of_two(a: Self::V, n: Self::V) -> Self::V {
+    fn times_power_of_two(a: Self::V, n: Self::V) -> Self::V {
         each(|i| unsafe {
             let exponent = vaddq_s32(vcvtq_s32_f32(n[i]), vdupq_n_s32(127));
             vmulq_f32(a[i], vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent)))
         })
     }
     #[inline(always)]
-    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+    fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         each(|i| unsafe { vfmaq_f32(c[i], a[i], b[i]) })
     }
     // As on x86, and unlike `vmaxq_f32`, the second operand where either is not a number.
     #[inline(always)]
-    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+    fn max(a: Self::V, b: Self::V) -> Self::V {
         each(|i| unsafe { vbslq_f32(vcgtq_f32(a[i], b[i]), a[i], b[i]) })
     }
     #[inline(always)]
-    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+    fn min(a: Self::V, b: Self::V) -> Self::V {
         each(|i| unsafe { vbslq_f32(vcltq_f32(a[i], b[i]), a[i], b[i]) })
     }
     #[inline(always)]
-    unsafe fn where_positive(condition: Self::V, a: Self::V, b: Self::V) -> Self::V {
+    fn where_positive(condition: Self::V, a: Self::V, b: Self::V) -> Self::V {
         each(|i| unsafe { vbslq_f32(vcgtzq_f32(condition[i]), a[i], b[i]) })
     }
     #[inline(always)]
-    unsafe fn sum(v: Self::V) -> f32 {
+    fn sum(v: Self::V) -> f32 {
         unsafe { vaddvq_f32(vaddq_f32(vaddq_f32(v[0], v[1]), vaddq_f32(v[2], v[3]))) }
     }
     #[inline(always)]
-    unsafe fn transpose(rows: &mut [Self::V; 16]) {
+    fn transpose(rows: &mut [Self::V; 16]) {
         let from = *rows;
         for i in 0..4 {
             for j in 0..4 {

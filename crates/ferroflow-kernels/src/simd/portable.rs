@@ -1,6 +1,7 @@
 //! Plain Rust.
 
-use super::{Isa, Simd};
+use super::{isa::Isa, vector::Simd};
+use crate::machine::tile;
 
 /// Plain Rust.
 #[derive(Clone, Copy)]
@@ -22,17 +23,18 @@ impl Lanes {
     }
 }
 
-impl Simd for Portable {
+// SAFETY: plain Rust is everywhere; `load` and `store` touch 16 floats.
+unsafe impl Simd for Portable {
     type V = Lanes;
     const ISA: Isa = Isa::Portable;
-    const TILE: usize = 4;
-    const PANEL: usize = 1;
+    const TILE: usize = tile::PORTABLE.0;
+    const PANEL: usize = tile::PORTABLE.1;
     #[inline(always)]
-    unsafe fn zero() -> Lanes {
+    fn zero() -> Lanes {
         Lanes([0.0; 16])
     }
     #[inline(always)]
-    unsafe fn splat(x: f32) -> Lanes {
+    fn splat(x: f32) -> Lanes {
         Lanes([x; 16])
     }
     #[inline(always)]
@@ -46,27 +48,27 @@ impl Simd for Portable {
         unsafe { p.cast::<[f32; 16]>().write_unaligned(v.0) }
     }
     #[inline(always)]
-    unsafe fn add(a: Lanes, b: Lanes) -> Lanes {
+    fn add(a: Lanes, b: Lanes) -> Lanes {
         a.zip(b, |a, b| a + b)
     }
     #[inline(always)]
-    unsafe fn sub(a: Lanes, b: Lanes) -> Lanes {
+    fn sub(a: Lanes, b: Lanes) -> Lanes {
         a.zip(b, |a, b| a - b)
     }
     #[inline(always)]
-    unsafe fn mul(a: Lanes, b: Lanes) -> Lanes {
+    fn mul(a: Lanes, b: Lanes) -> Lanes {
         a.zip(b, |a, b| a * b)
     }
     #[inline(always)]
-    unsafe fn div(a: Lanes, b: Lanes) -> Lanes {
+    fn div(a: Lanes, b: Lanes) -> Lanes {
         a.zip(b, |a, b| a / b)
     }
     #[inline(always)]
-    unsafe fn times_power_of_two(a: Lanes, n: Lanes) -> Lanes {
+    fn times_power_of_two(a: Lanes, n: Lanes) -> Lanes {
         a.zip(n, |a, n| a * f32::from_bits(((n as i32 + 127) as u32) << 23))
     }
     #[inline(always)]
-    unsafe fn fma(a: Lanes, b: Lanes, c: Lanes) -> Lanes {
+    fn fma(a: Lanes, b: Lanes, c: Lanes) -> Lanes {
         let mut out = c;
         for i in 0..16 {
             // `mul_add` without the instruction is a library call; two roundings are as good here.
@@ -79,15 +81,15 @@ impl Simd for Portable {
         out
     }
     #[inline(always)]
-    unsafe fn max(a: Lanes, b: Lanes) -> Lanes {
+    fn max(a: Lanes, b: Lanes) -> Lanes {
         a.zip(b, |a, b| if a > b { a } else { b })
     }
     #[inline(always)]
-    unsafe fn min(a: Lanes, b: Lanes) -> Lanes {
+    fn min(a: Lanes, b: Lanes) -> Lanes {
         a.zip(b, |a, b| if a < b { a } else { b })
     }
     #[inline(always)]
-    unsafe fn where_positive(condition: Lanes, a: Lanes, b: Lanes) -> Lanes {
+    fn where_positive(condition: Lanes, a: Lanes, b: Lanes) -> Lanes {
         let mut out = b;
         for i in 0..16 {
             out.0[i] = if condition.0[i] > 0.0 { a.0[i] } else { b.0[i] };
@@ -95,11 +97,11 @@ impl Simd for Portable {
         out
     }
     #[inline(always)]
-    unsafe fn sum(v: Lanes) -> f32 {
+    fn sum(v: Lanes) -> f32 {
         v.0.iter().sum()
     }
     #[inline(always)]
-    unsafe fn transpose(rows: &mut [Lanes; 16]) {
+    fn transpose(rows: &mut [Lanes; 16]) {
         let from = *rows;
         for (i, row) in rows.iter_mut().enumerate() {
             for (j, value) in row.0.iter_mut().enumerate() {

@@ -2,7 +2,11 @@
 
 use std::arch::x86_64::*;
 
-use super::{Isa, Kernel, Simd};
+use super::{
+    isa::Isa,
+    vector::{Kernel, Simd},
+};
+use crate::machine::tile;
 
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
@@ -22,19 +26,20 @@ pub struct Avx2;
 #[derive(Clone, Copy)]
 pub struct Avx512;
 
-// SAFETY of every block below: `Simd`'s contract; the methods run only inside `run_avx2` and `run_avx512`.
+// SAFETY: nothing outside `simd` can name the type, and `run` does only where AVX2 and FMA are there, so every block below
+// may use them; `load` and `store` touch 16 floats, which the caller's pointers are valid for.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl Simd for Avx2 {
+unsafe impl Simd for Avx2 {
     type V = [__m256; 2];
     const ISA: Isa = Isa::Avx2;
-    const TILE: usize = 6;
-    const PANEL: usize = 1;
+    const TILE: usize = tile::AVX2.0;
+    const PANEL: usize = tile::AVX2.1;
     #[inline(always)]
-    unsafe fn zero() -> Self::V {
+    fn zero() -> Self::V {
         unsafe { [_mm256_setzero_ps(); 2] }
     }
     #[inline(always)]
-    unsafe fn splat(x: f32) -> Self::V {
+    fn splat(x: f32) -> Self::V {
         unsafe { [_mm256_set1_ps(x); 2] }
     }
     #[inline(always)]
@@ -49,15 +54,15 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn load_fourfold(p: *const f32) -> Self::V {
+    fn fourfold(from: &[f32; 4]) -> Self::V {
         unsafe {
-            let four = _mm256_castps128_ps256(_mm_loadu_ps(p));
+            let four = _mm256_castps128_ps256(_mm_loadu_ps(from.as_ptr()));
             let twice = |a: i32, b: i32| _mm256_permutevar8x32_ps(four, _mm256_setr_epi32(a, a, a, a, b, b, b, b));
             [twice(0, 1), twice(2, 3)]
         }
     }
     #[inline(always)]
-    unsafe fn load_bytes(a: *const u8, b: *const u8, choice: &[[u8; 16]; 2]) -> Self::V {
+    fn bytes(a: &[u8; 16], b: &[u8; 16], choice: &[[u8; 16]; 2]) -> Self::V {
         unsafe {
             let bytes = chosen_bytes(a, b, choice);
             let upper = _mm_unpackhi_epi64(bytes, bytes);
@@ -72,27 +77,27 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn fence() {
+    fn fence() {
         unsafe { _mm_sfence() }
     }
     #[inline(always)]
-    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+    fn add(a: Self::V, b: Self::V) -> Self::V {
         unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
     }
     #[inline(always)]
-    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+    fn sub(a: Self::V, b: Self::V) -> Self::V {
         unsafe { [_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])] }
     }
     #[inline(always)]
-    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+    fn mul(a: Self::V, b: Self::V) -> Self::V {
         unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
     }
     #[inline(always)]
-    unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+    fn div(a: Self::V, b: Self::V) -> Self::V {
         unsafe { [_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])] }
     }
     #[inline(always)]
-    unsafe fn times_power_of_two(a: Self::V, n: Self::V) -> Self::V {
+    fn times_power_of_two(a: Self::V, n: Self::V) -> Self::V {
         unsafe {
             let half = |i: usize| {
                 let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n[i]), _mm256_set1_epi32(127));
@@ -102,19 +107,19 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+    fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
     }
     #[inline(always)]
-    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+    fn max(a: Self::V, b: Self::V) -> Self::V {
         unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
     }
     #[inline(always)]
-    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+    fn min(a: Self::V, b: Self::V) -> Self::V {
         unsafe { [_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])] }
     }
     #[inline(always)]
-    unsafe fn where_positive(condition: Self::V, a: Self::V, b: Self::V) -> Self::V {
+    fn where_positive(condition: Self::V, a: Self::V, b: Self::V) -> Self::V {
         unsafe {
             let half = |i: usize| {
                 let positive = _mm256_cmp_ps::<_CMP_GT_OQ>(condition[i], _mm256_setzero_ps());
@@ -124,7 +129,7 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn sum(v: Self::V) -> f32 {
+    fn sum(v: Self::V) -> f32 {
         unsafe {
             let s = _mm256_add_ps(v[0], v[1]);
             let s = _mm_add_ps(_mm256_castps256_ps128(s), _mm256_extractf128_ps(s, 1));
@@ -133,15 +138,15 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn prefetch(p: *const f32) {
+    fn prefetch(p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
-    unsafe fn prefetch_near(p: *const f32) {
+    fn prefetch_near(p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
-    unsafe fn transpose(rows: &mut [Self::V; 16]) {
+    fn transpose(rows: &mut [Self::V; 16]) {
         unsafe {
             let quarter = |first: usize, half: usize| {
                 let r: [__m256; 8] = std::array::from_fn(|i| rows[first + i][half]);
@@ -156,19 +161,19 @@ impl Simd for Avx2 {
     }
 }
 
-// SAFETY of every block below: as for `Avx2`.
+// SAFETY: as for `Avx2`, with AVX-512.
 #[allow(clippy::undocumented_unsafe_blocks)]
-impl Simd for Avx512 {
+unsafe impl Simd for Avx512 {
     type V = __m512;
     const ISA: Isa = Isa::Avx512;
-    const TILE: usize = 14;
-    const PANEL: usize = 2;
+    const TILE: usize = tile::AVX512.0;
+    const PANEL: usize = tile::AVX512.1;
     #[inline(always)]
-    unsafe fn zero() -> Self::V {
+    fn zero() -> Self::V {
         unsafe { _mm512_setzero_ps() }
     }
     #[inline(always)]
-    unsafe fn splat(x: f32) -> Self::V {
+    fn splat(x: f32) -> Self::V {
         unsafe { _mm512_set1_ps(x) }
     }
     #[inline(always)]
@@ -180,14 +185,14 @@ impl Simd for Avx512 {
         unsafe { _mm512_storeu_ps(p, v) }
     }
     #[inline(always)]
-    unsafe fn load_fourfold(p: *const f32) -> Self::V {
+    fn fourfold(from: &[f32; 4]) -> Self::V {
         unsafe {
             let index = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
-            _mm512_permutexvar_ps(index, _mm512_castps128_ps512(_mm_loadu_ps(p)))
+            _mm512_permutexvar_ps(index, _mm512_castps128_ps512(_mm_loadu_ps(from.as_ptr())))
         }
     }
     #[inline(always)]
-    unsafe fn load_bytes(a: *const u8, b: *const u8, choice: &[[u8; 16]; 2]) -> Self::V {
+    fn bytes(a: &[u8; 16], b: &[u8; 16], choice: &[[u8; 16]; 2]) -> Self::V {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(chosen_bytes(a, b, choice))) }
     }
     #[inline(always)]
@@ -195,62 +200,62 @@ impl Simd for Avx512 {
         unsafe { _mm512_stream_ps(p, v) }
     }
     #[inline(always)]
-    unsafe fn fence() {
+    fn fence() {
         unsafe { _mm_sfence() }
     }
     #[inline(always)]
-    unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
+    fn add(a: Self::V, b: Self::V) -> Self::V {
         unsafe { _mm512_add_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn sub(a: Self::V, b: Self::V) -> Self::V {
+    fn sub(a: Self::V, b: Self::V) -> Self::V {
         unsafe { _mm512_sub_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn mul(a: Self::V, b: Self::V) -> Self::V {
+    fn mul(a: Self::V, b: Self::V) -> Self::V {
         unsafe { _mm512_mul_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn div(a: Self::V, b: Self::V) -> Self::V {
+    fn div(a: Self::V, b: Self::V) -> Self::V {
         unsafe { _mm512_div_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn times_power_of_two(a: Self::V, n: Self::V) -> Self::V {
+    fn times_power_of_two(a: Self::V, n: Self::V) -> Self::V {
         unsafe { _mm512_scalef_ps(a, n) }
     }
     #[inline(always)]
-    unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+    fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
     #[inline(always)]
-    unsafe fn max(a: Self::V, b: Self::V) -> Self::V {
+    fn max(a: Self::V, b: Self::V) -> Self::V {
         unsafe { _mm512_max_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn min(a: Self::V, b: Self::V) -> Self::V {
+    fn min(a: Self::V, b: Self::V) -> Self::V {
         unsafe { _mm512_min_ps(a, b) }
     }
     #[inline(always)]
-    unsafe fn where_positive(condition: Self::V, a: Self::V, b: Self::V) -> Self::V {
+    fn where_positive(condition: Self::V, a: Self::V, b: Self::V) -> Self::V {
         unsafe {
             let positive = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(condition, _mm512_setzero_ps());
             _mm512_mask_blend_ps(positive, b, a)
         }
     }
     #[inline(always)]
-    unsafe fn sum(v: Self::V) -> f32 {
+    fn sum(v: Self::V) -> f32 {
         unsafe { _mm512_reduce_add_ps(v) }
     }
     #[inline(always)]
-    unsafe fn prefetch(p: *const f32) {
+    fn prefetch(p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
-    unsafe fn prefetch_near(p: *const f32) {
+    fn prefetch_near(p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
-    unsafe fn transpose(rows: &mut [Self::V; 16]) {
+    fn transpose(rows: &mut [Self::V; 16]) {
         unsafe {
             // Within each 128-bit quarter: t[4g + k] holds column k of rows 4g .. 4g + 4.
             let mut t = *rows;
@@ -304,11 +309,11 @@ unsafe fn transpose_8x8(r: [__m256; 8]) -> [__m256; 8] {
 
 // SAFETY: as for `Avx2`.
 #[inline(always)]
-unsafe fn chosen_bytes(a: *const u8, b: *const u8, choice: &[[u8; 16]; 2]) -> __m128i {
-    // SAFETY: as above; both pointers are valid for 16 bytes. `NO_BYTE` makes `shuffle` write 0.
+unsafe fn chosen_bytes(a: &[u8; 16], b: &[u8; 16], choice: &[[u8; 16]; 2]) -> __m128i {
+    // SAFETY: as above. `NO_BYTE` makes `shuffle` write 0.
     unsafe {
-        let of = |p: *const u8, choice: &[u8; 16]| {
-            _mm_shuffle_epi8(_mm_loadu_si128(p.cast()), _mm_loadu_si128(choice.as_ptr().cast()))
+        let of = |bytes: &[u8; 16], choice: &[u8; 16]| {
+            _mm_shuffle_epi8(_mm_loadu_si128(bytes.as_ptr().cast()), _mm_loadu_si128(choice.as_ptr().cast()))
         };
         _mm_or_si128(of(a, &choice[0]), of(b, &choice[1]))
     }

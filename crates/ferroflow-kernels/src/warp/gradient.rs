@@ -187,7 +187,7 @@ impl Kernel for Row<'_> {
                 kept[4..].copy_from_slice(&slopes.weight);
             }
             let Some(d) = &mut self.d else { continue };
-            // SAFETY: called through `simd::run`; every neighbour is a pixel of the image.
+            // SAFETY: every neighbour is a pixel of the image.
             unsafe {
                 let mut sums = [[S::zero(); 2]; RUN];
                 for (plane, g) in image.planes.iter().zip(g.planes) {
@@ -200,7 +200,7 @@ impl Kernel for Row<'_> {
                             right = S::fma(v, S::splat(s.dx[k]), right);
                             down = S::fma(v, S::splat(s.dy[k]), down);
                         }
-                        let g = S::load(g.as_ptr());
+                        let g = S::read(g);
                         sums[0] = S::fma(g, right, sums[0]);
                         sums[1] = S::fma(g, down, sums[1]);
                     }
@@ -231,9 +231,9 @@ impl Kernel for Scatter<'_> {
     fn run<S: Simd>(self) {
         let pixels = self.d.len() / LANES;
         for (g, kept) in self.g.chunks_exact(LANES).zip(self.kept.chunks_exact(KEPT)) {
-            // SAFETY: called through `simd::run`; `Row` kept pixels of the image.
+            // SAFETY: `Row` kept pixels of the image.
             unsafe {
-                let g = S::load(g.as_ptr());
+                let g = S::read(g);
                 for k in 0..4 {
                     let at = kept[k].to_bits() as usize;
                     debug_assert!(at < pixels);

@@ -165,7 +165,7 @@ impl Kernel for Rows<'_, '_> {
                     let out = unsafe { self.rows.row(block, n, y) };
                     let out = &mut out[first * LANES..][..count * LANES];
                     for (out, c) in out.chunks_exact_mut(LANES).zip(&corners) {
-                        // SAFETY: called through `simd::run`; every corner is a pixel of the image.
+                        // SAFETY: every corner is a pixel of the image.
                         unsafe {
                             let load = |k: usize| {
                                 debug_assert!((c.at[k] as usize) < h * w);
@@ -175,7 +175,7 @@ impl Kernel for Rows<'_, '_> {
                             let v = S::fma(load(1), S::splat(c.weight[1]), v);
                             let v = S::fma(load(2), S::splat(c.weight[2]), v);
                             let v = S::fma(load(3), S::splat(c.weight[3]), v);
-                            S::store(out.as_mut_ptr(), v);
+                            S::write(out, v);
                         }
                     }
                 }

@@ -5,23 +5,101 @@ use ferroflow_kernels::{
     depthwise::training::SeparableTraining,
 };
 use ferroflow_net::{
-    Op,
+    Graph, NodeId, Op, ParamId,
     graph::{BatchNorm, Conv, Padding},
 };
 
 use super::layer::{Convolution, Layer, Norm, Separable};
 use crate::plan::{
-    PlanError,
-    compile::Compiler,
-    convolution::{conv_shape, layer_of},
-    depthwise::is_depthwise,
-    fuse::Chain,
+    compile::{Compiler, Layers},
+    fuse::{Chain, Purpose},
+    options::PlanError,
+    shapes::{conv_shape, is_depthwise, layer_of},
+    step::Kernel,
     value::Value,
 };
 
-impl<W: AsRef<[f32]>> Compiler<'_, W> {
+/// The layers that have been compiled, and what depends on trained parameters.
+pub(in crate::plan) struct TrainedLayers<'a> {
+    /// Per parameter of the graph: whether its gradient is wanted.
+    trained: &'a [bool],
+    /// What [`Kernel::Layer`] means.
+    pub layers: Vec<Layer>,
+    /// Per buffer, up to the last that is: whether a trained parameter decides what it holds.
+    pub wanted: Vec<bool>,
+}
+
+impl<'a> TrainedLayers<'a> {
+    pub fn new(trained: &'a [bool]) -> Self {
+        Self { trained, layers: Vec::new(), wanted: Vec::new() }
+    }
+
+    fn is_trained(&self, id: ParamId) -> bool {
+        self.trained[id.0 as usize]
+    }
+
+    /// Whether a trained parameter decides any part of a value.
+    fn is_wanted(&self, value: &Value) -> bool {
+        value.planes.iter().any(|plane| self.wanted.get(plane.buffer) == Some(&true))
+    }
+
+    fn want(&mut self, value: &Value) {
+        for plane in &value.planes {
+            self.wanted.resize(self.wanted.len().max(plane.buffer + 1), false);
+            self.wanted[plane.buffer] = true;
+        }
+    }
+
+    /// Adds a layer; the result is its index.
+    fn add(&mut self, layer: Layer) -> usize {
+        self.layers.push(layer);
+        self.layers.len() - 1
+    }
+}
+
+impl Layers for TrainedLayers<'_> {
+    const PURPOSE: Purpose = Purpose::Training;
+
+    fn check(&self, _: &Graph) -> Result<(), PlanError> {
+        Ok(())
+    }
+
+    fn weight(&self, _: ParamId) -> &[f32] {
+        unreachable!("nothing is folded into weights that change")
+    }
+
+    fn compile(compiler: &mut Compiler<'_, Self>, chain: &Chain) -> Result<Value, PlanError> {
+        compiler.trained_layer(chain)
+    }
+
+    fn made(&mut self, inputs: &[Value], output: &Value) {
+        if inputs.iter().any(|input| self.is_wanted(input)) {
+            self.want(output);
+        }
+    }
+}
+
+impl Compiler<'_, TrainedLayers<'_>> {
+    /// A step that runs a layer; `parameters` are those it reads.
+    fn push_layer(
+        &mut self,
+        node: NodeId,
+        index: usize,
+        flop: f64,
+        input: Value,
+        channels: usize,
+        parameters: &[ParamId],
+    ) -> Value {
+        let out = self.fresh(self.extent(node), channels);
+        self.push(node, Kernel::Layer(index), flop, vec![input], &out);
+        if parameters.iter().any(|&id| self.layers.is_trained(id)) {
+            self.layers.want(&out);
+        }
+        out
+    }
+
     /// A convolution or a batch norm with its activation, or a whole depthwise separable block.
-    pub(in crate::plan) fn trained_layer(&mut self, chain: &Chain) -> Result<Value, PlanError> {
+    fn trained_layer(&mut self, chain: &Chain) -> Result<Value, PlanError> {
         let graph = self.graph;
         let node = graph.node(chain.head);
         match (&node.op, &chain.pointwise) {
@@ -32,7 +110,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
             (Op::BatchNorm(norm), _) => {
                 let x = self.dense(node.inputs[0]);
                 let channels = self.channels(chain.tail);
-                let layer = if self.is_trained(norm.scale) {
+                let layer = if self.layers.is_trained(norm.scale) {
                     let weights = [Vec::new(), Vec::new()];
                     let (norm, activation) = (norm.clone(), chain.activation);
                     Layer::Norm(Box::new(Norm { norm, activation, statistics: None, weights }))
@@ -44,7 +122,8 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
                         offset: Vec::new(),
                     }
                 };
-                Ok(self.push_layer(chain.tail, layer, 0.0, x, channels, &[norm.scale, norm.shift]))
+                let index = self.layers.add(layer);
+                Ok(self.push_layer(chain.tail, index, 0.0, x, channels, &[norm.scale, norm.shift]))
             }
             (op, _) => {
                 let Some((shape, weight, bias)) = layer_of(op) else {
@@ -63,8 +142,8 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
                 };
                 let flop = shape.flop(x.extent);
                 let params: Vec<_> = std::iter::once(weight).chain(bias).collect();
-                let wanted = self.is_wanted(&x);
-                let twin = self.trained_layers.iter_mut().position(|layer| match layer {
+                let wanted = self.layers.is_wanted(&x);
+                let twin = self.layers.layers.iter().position(|layer| match layer {
                     Layer::Conv(conv) => {
                         (conv.weight, conv.bias, conv.activation) == (weight, bias, chain.activation)
                             && conv.kernel.is_for(shape, x.extent, &x.lanes, wanted)
@@ -77,13 +156,13 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
                         let kernel = ConvTraining::new(shape, x.extent, &x.lanes, wanted, options);
                         let activation = chain.activation;
                         let conv = Convolution { kernel, activation, weight, bias, readers: 0 };
-                        self.add_layer(Layer::Conv(Box::new(conv)))
+                        self.layers.add(Layer::Conv(Box::new(conv)))
                     }
                 };
-                if let Layer::Conv(conv) = &mut self.trained_layers[index] {
+                if let Layer::Conv(conv) = &mut self.layers.layers[index] {
                     conv.readers += 1;
                 }
-                Ok(self.push_step(chain.tail, index, flop, x, shape.out_channels, &params))
+                Ok(self.push_layer(chain.tail, index, flop, x, shape.out_channels, &params))
             }
         }
     }
@@ -133,11 +212,11 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
             kernel,
             depthwise: depthwise.weight,
             pointwise: pointwise.weight,
-            frozen: norms.each_ref().map(|norm| !self.is_trained(norm.scale)),
+            frozen: norms.each_ref().map(|norm| !self.layers.is_trained(norm.scale)),
             norms,
             weights: std::array::from_fn(|_| Vec::new()),
         };
-        let layer = Layer::Separable(Box::new(block));
-        Ok(self.push_layer(chain.tail, layer, flop, x, pointwise.out_channels, &params))
+        let index = self.layers.add(Layer::Separable(Box::new(block)));
+        Ok(self.push_layer(chain.tail, index, flop, x, pointwise.out_channels, &params))
     }
 }

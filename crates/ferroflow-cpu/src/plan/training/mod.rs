@@ -21,13 +21,14 @@ use ferroflow_net::graph::{Op, Param, Shape, ShapeError, Sizes};
 use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::{Graph, NodeId, Weights};
 
+use self::compile::TrainedLayers;
 use self::gradients::ValueGradients;
-pub(super) use self::layer::Layer;
+use self::layer::Layer;
 use super::compile::{Compiled, Compiler};
+use super::options::{Options, PlanError};
 use super::profile;
 use super::step::{Context, Kernel, Step, planar};
 use super::value::Value;
-use super::{Options, PlanError};
 
 /// How to prepare a network for training.
 #[derive(Clone, Copy, Debug, Default)]
@@ -102,8 +103,11 @@ impl TrainingPlan {
         let isa = settings.isa.unwrap_or_else(Isa::detect);
         let kept: Vec<NodeId> = options.outputs.iter().copied().filter(|id| Some(*id) != graph.flow).collect();
         let plan = Options { isa, exact: settings.exact, keep: kept, ..Options::default() };
-        let compiler = Compiler::<Vec<f32>>::training(graph, &options.trained, options.sizes, &plan, &options.outputs)?;
-        let Compiled { steps, buffers, kept, layers, wanted, .. } = compiler.compile()?;
+        let layers = TrainedLayers::new(&options.trained);
+        let compiler = Compiler::new(graph, layers, options.sizes, &plan, &options.outputs)?;
+        let Compiled { steps, buffers, kept, layers } = compiler.compile()?;
+        let TrainedLayers { layers, mut wanted, .. } = layers;
+        wanted.resize(buffers.len(), false);
         let output = |id: &NodeId| {
             let value = kept.iter().find(|(kept, _)| kept == id).map(|(_, value)| Output::Value(value.clone()));
             value.or_else(|| steps.iter().position(|step| step.output.is_none()).map(Output::Flow))

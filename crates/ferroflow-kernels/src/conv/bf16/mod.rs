@@ -18,31 +18,25 @@ use self::{
     patch::{Copy, Span},
 };
 use super::{
-    Activation, Addend, ConvKind, ConvShape, Engine, Epilogue, Filter, Layer, Options, Problem,
-    direct::phases,
-    select::{Candidate, Machine},
-    set_bias,
+    engine::{Addend, Candidate, Engine, Epilogue, set_bias},
+    layer::{Activation, ConvKind, ConvShape, Layer, Options},
+    problem::{Filter, Problem},
 };
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
     bf16::{Bf16, DEPTH, Multiplier, PANEL, Product, TILE, TILES},
     disjoint::Disjoint,
     lane_map,
+    machine::{
+        Machine,
+        bf16::{EFFICIENCY, LEAST_POINTS, STRIP_BYTES, STRIP_PIXELS, STRIP_POINTS},
+    },
     simd::{self, Kernel, Simd},
     team,
 };
 
-/// Outputs of a strip at most: enough that weights read from a third-level cache cost little beside the products.
-const STRIP_POINTS: usize = 1024;
-/// Fewer than this are not worth a strip, while threads can share the channels.
-const LEAST_POINTS: usize = 128;
-/// Bytes of a strip's copy: it stays in the second-level cache beside a panel's weights.
-const STRIP_BYTES: usize = 384 << 10;
 /// Outputs below which a layer stays in f32.
 pub(crate) const LEAST_OUTPUTS: usize = 5;
-/// Share of the products' rate that a layer reaches.
-const EFFICIENCY: f64 = 0.8;
-
 /// Computes every layer but those of few outputs, where bf16 is asked for.
 pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> {
     let Some(bf16) = options.bf16 else { return Vec::new() };
@@ -108,7 +102,7 @@ impl Tiled {
         let dilated = s.kind == ConvKind::Forward && s.stride == 1 && s.kernel > 1;
         let every = if dilated { s.dilation } else { 1 };
         let dense = Problem { shape: ConvShape { dilation: s.dilation / every, ..*s }, ..problem.clone() };
-        let (phase_taps, before, window) = phases(&dense);
+        let (phase_taps, before, window) = dense.phases();
         let (stride, spread) = match s.kind {
             ConvKind::Forward => (s.stride, every),
             ConvKind::Transposed => (1, s.stride),
@@ -238,7 +232,7 @@ fn strip(
         let strips = (grid[0].div_ceil(rows) * grid[1].div_ceil(columns)) as f64;
         let within = fits(rows, columns) || columns == TILE;
         // A strip's weights are read anew: as dear as some hundred pixels.
-        (!within, strips * (span(rows, 0) * span(columns, 1) + 128) as f64)
+        (!within, strips * (span(rows, 0) * span(columns, 1) + STRIP_PIXELS) as f64)
     };
     let best = shapes.min_by(|&a, &b| {
         let ((a_over, a), (b_over, b)) = (cost(a), cost(b));
@@ -347,7 +341,7 @@ impl Points {
     /// Computes some points and blocks of an output. `plane` gives the points of an input block.
     ///
     /// # Safety
-    /// In a [`Kernel`]; the contract of [`Disjoint`] for these points and blocks.
+    /// The contract of [`Disjoint`] for these points and blocks.
     #[inline(always)]
     pub unsafe fn run<'a, S: Simd>(&self, plane: impl Fn(usize) -> &'a [f32], part: PointsOf<'_>, scratch: &mut [f32]) {
         let PointsOf { at, pixels, blocks, activation, outputs } = part;
@@ -455,7 +449,7 @@ impl Kernel for Multiply<'_> {
                         let point = (row * self.extent.w + column) * LANES;
                         for n in 0..panel {
                             let sums = &sums.0[(i * panel + n) * TILE * TILE..][..TILE * TILE];
-                            // SAFETY: inside a kernel; these points lie in the output, whose extent and the addend's
+                            // SAFETY: these points lie in the output, whose extent and the addend's
                             // `ConvPlan::run` checked, and no other task has them and this block.
                             unsafe { self.finish::<S>(sums, block + n, point, TILE.min(columns.len() - x)) };
                         }
@@ -470,18 +464,18 @@ impl Multiply<'_> {
     /// Bias, addend and activation of some points of a block; `point` is where the first is.
     ///
     /// # Safety
-    /// As for [`Simd`]; the points lie in the output.
+    /// The points lie in the output.
     #[inline(always)]
     unsafe fn finish<S: Simd>(&self, sums: &[f32], block: usize, point: usize, points: usize) {
         let step = self.engine.spread * LANES;
         // SAFETY: the caller's.
         unsafe {
-            let bias = S::load(self.engine.bias[block * LANES..][..LANES].as_ptr());
+            let bias = S::read(&self.engine.bias[block * LANES..]);
             let slope = S::splat(self.epilogue.activation.slope());
             let output = self.outputs[block].at(point);
             let addend = self.epilogue.addend(block, point, output);
             for (i, sum) in sums.chunks_exact(LANES).enumerate().take(points) {
-                let mut v = S::add(S::load(sum.as_ptr()), bias);
+                let mut v = S::add(S::read(sum), bias);
                 if self.epilogue.adds() {
                     v = S::add(v, S::load(addend.add(i * step)));
                 }

@@ -5,7 +5,7 @@ use std::mem;
 use crate::{
     Buffer, LANES,
     bf16::{DEPTH, PANEL, TILE_LEN, round},
-    conv::{Filter, direct::runs::Taps},
+    conv::problem::{Filter, Taps},
     disjoint::Disjoint,
     team,
 };

@@ -11,29 +11,25 @@ pub(crate) mod tile;
 
 use self::{
     patch::Patch,
-    runs::{Channels, Phase, Pitch, Taps, Window},
-    tile::{Finish, Source, Tile, register_tile},
+    runs::{Channels, Phase, Pitch, Window},
+    tile::{Finish, Source, Tile},
 };
 use super::{
-    ConvKind, Engine, Epilogue, Filter, Options, Problem,
-    select::{Candidate, Machine},
-    set_bias,
+    engine::{Candidate, Engine, Epilogue, set_bias},
+    layer::{ConvKind, Options},
+    problem::{Filter, Problem},
 };
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
     disjoint::Disjoint,
+    gemm::register_tile,
+    machine::{
+        Machine,
+        direct::{EFFICIENCY, PACKED_POINTS, STRIP_BYTES, STRIP_COLUMNS, STRIP_POINTS},
+    },
     simd::{self, Kernel, Simd},
     team,
 };
-
-/// Outputs of a strip: enough that weights read from a third-level cache cost little beside the arithmetic.
-const STRIP_POINTS: usize = 224;
-/// The same where the channels are packed.
-const PACKED_POINTS: usize = 1568;
-/// Columns of a strip at most.
-const STRIP_COLUMNS: usize = 112;
-/// Bytes of input that a strip may span.
-const STRIP_BYTES: usize = 512 << 10;
 
 /// Computes every layer.
 pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> {
@@ -41,7 +37,7 @@ pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> 
     let shape = &problem.shape;
     let idle = shape.out_channels.next_multiple_of(LANES) as f64 / shape.out_channels as f64;
     let weights = problem.lanes.len() * shape.out_channels.next_multiple_of(LANES) * shape.kernel.pow(2);
-    let arithmetic = idle * shape.flop(problem.input) / (0.8 * machine.flops * options.threads as f64);
+    let arithmetic = idle * shape.flop(problem.input) / (EFFICIENCY * machine.flops * options.threads as f64);
     vec![Candidate {
         name: "direct".into(),
         weights,
@@ -85,7 +81,7 @@ impl Direct {
         let (input, output) = (problem.input, problem.output);
         let pointwise = s.kernel == 1 && s.stride == 1 && s.padding == [0; 4];
         let image = if pointwise { Extent { n: 1, h: 1, w: input.n * input.h * input.w } } else { input };
-        let (layout, before, window) = phases(problem);
+        let (layout, before, window) = problem.phases();
         let (stride, spread) = match s.kind {
             ConvKind::Forward => (s.stride, 1),
             ConvKind::Transposed => (1, s.stride),
@@ -144,29 +140,6 @@ impl Direct {
     fn sums_len(&self) -> usize {
         let tiles = self.strip[0] * self.strip[1].div_ceil(self.tile);
         if self.phases.iter().all(|p| p.chunks.len() == 1) { 0 } else { tiles * self.tile * self.panel * LANES }
-    }
-}
-
-/// One phase of a problem: its first output, and its taps along rows and columns.
-type PhaseTaps = ([usize; 2], Taps, Taps);
-
-/// The phases of a problem; pixels from the windows' beginning to their point, and pixels that they span.
-pub(super) fn phases(problem: &Problem) -> (Vec<PhaseTaps>, [isize; 2], [usize; 2]) {
-    let s = &problem.shape;
-    match s.kind {
-        ConvKind::Forward => {
-            let taps: Taps = (0..s.kernel).map(|k| (k * s.dilation, k)).collect();
-            let before = [s.padding[0] as isize, s.padding[1] as isize];
-            (vec![([0, 0], taps.clone(), taps)], before, [s.dilation * (s.kernel - 1) + 1; 2])
-        }
-        ConvKind::Transposed => {
-            let [(rows, top), (columns, left)] = [0, 1].map(|axis| problem.residues(axis));
-            let span = |taps: &[Taps]| taps.iter().flatten().map(|t| t.0 + 1).max().unwrap_or(1);
-            let phases = (0..s.stride)
-                .flat_map(|y| (0..s.stride).map(move |x| [y, x]))
-                .map(|first| (first, rows[first[0]].clone(), columns[first[1]].clone()));
-            (phases.collect(), [-top, -left], [span(&rows), span(&columns)])
-        }
     }
 }
 
@@ -296,8 +269,7 @@ impl Kernel for Strip<'_> {
         let (source, pitch) = match span.in_place() {
             Some(at) => (Source::Blocks(self.input, at), e.image.w * e.channels.source),
             None => {
-                // SAFETY: inside a kernel; the patch was sized by `patch_len` for the largest strip.
-                unsafe { span.copy::<S>(self.input, patch) };
+                span.copy::<S>(self.input, patch);
                 (Source::Patch(patch.as_ptr()), e.pitch.patch * e.channels.pixel())
             }
         };

@@ -30,11 +30,8 @@ impl Patch<'_> {
     }
 
     /// Copies the span.
-    ///
-    /// # Safety
-    /// In a [`crate::simd::Kernel`].
     #[inline(always)]
-    pub unsafe fn copy<S: Simd>(&self, input: &[&[f32]], patch: &mut [f32]) {
+    pub fn copy<S: Simd>(&self, input: &[&[f32]], patch: &mut [f32]) {
         // Columns of the patch: zeros, then the image's, then zeros.
         let begin = (-self.left).clamp(0, self.columns as isize) as usize;
         let end = (self.image.w as isize - self.left).clamp(begin as isize, self.columns as isize) as usize;
@@ -73,8 +70,7 @@ impl Patch<'_> {
                         let mut at = (begin + x) * pixel;
                         for (input, &used) in input.iter().zip(self.used).filter(|(_, used)| **used > 0) {
                             let (from, to) = (&input[from + x * LANES..][..LANES], &mut to[at..][..LANES]);
-                            // SAFETY: both are 16 floats.
-                            unsafe { S::store(to.as_mut_ptr(), S::load(from.as_ptr())) };
+                            S::write(to, S::read(from));
                             at += used;
                         }
                     }

@@ -4,9 +4,13 @@ use std::mem;
 
 use crate::{
     Buffer, Isa, LANES,
-    conv::{Filter, Layer},
+    conv::{
+        layer::Layer,
+        problem::{Filter, Taps},
+    },
     disjoint::Disjoint,
     lane_map,
+    machine::direct::CHUNK_BYTES,
     simd::{self, Kernel, Simd},
     team,
 };
@@ -23,9 +27,6 @@ pub struct Run {
     /// The same in a patch.
     pub patch: u32,
 }
-
-/// The taps along one axis: (distance from the window's beginning, kernel index).
-pub type Taps = Vec<(usize, usize)>;
 
 /// One convolution over the grid: the whole layer, or one of the four phases of a transposed one.
 pub struct Phase {
@@ -74,9 +75,6 @@ impl Channels {
         self.packed.unwrap_or(LANES)
     }
 }
-
-/// Bytes of weights that a chunk may have: with its inputs it should stay in a second-level cache of 1 MB.
-const CHUNK_BYTES: usize = 256 << 10;
 
 impl Phase {
     /// Orders the sum and packs the weights, `panel` blocks of outputs side by side.
@@ -188,16 +186,16 @@ impl Kernel for Pack<'_> {
             for block in blocks.clone() {
                 let first = block - block % phase.panel;
                 let width = phase.panel.min(phase.blocks - first);
-                // SAFETY: inside a kernel; every step of this block has its own place in the weights, which no other task
+                // SAFETY: every step of this block has its own place in the weights, which no other task
                 // writes.
                 unsafe {
                     let vectors = filter.taps::<S>(block, channel, first_tap);
                     for (i, &vector) in vectors.iter().enumerate() {
-                        S::store(taps.as_mut_ptr().add(i * LANES), vector);
+                        S::write(&mut taps[i * LANES..], vector);
                     }
                     for &(_, tap, k) in places {
                         let place = (first * phase.depth + k as usize * width + block - first) * LANES;
-                        S::store(to.at(place), S::load(taps.as_ptr().add((tap as usize - first_tap) * LANES)));
+                        S::store(to.at(place), S::read(&taps[(tap as usize - first_tap) * LANES..]));
                     }
                 }
             }

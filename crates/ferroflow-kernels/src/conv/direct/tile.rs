@@ -4,25 +4,9 @@
 //! of the next output `step` floats further. Weights are vectors read once in order; inputs are broadcast.
 
 use super::runs::Run;
-use crate::{
-    Isa, LANES,
-    conv::Activation,
-    gemm,
-    simd::{self, Kernel, Simd},
-};
+use crate::{LANES, conv::layer::Activation, gemm, machine::direct::VECTORS_AHEAD, simd::Simd};
 
-/// Points and output blocks of the largest tile.
-pub fn register_tile(isa: Isa) -> (usize, usize) {
-    struct Size;
-    impl Kernel for Size {
-        type Output = (usize, usize);
-        #[inline(always)]
-        fn run<S: Simd>(self) -> Self::Output {
-            (S::TILE, S::PANEL)
-        }
-    }
-    simd::run(isa, Size)
-}
+pub(crate) use crate::gemm::register_tile;
 
 /// Where a tile's inputs are.
 #[derive(Clone, Copy)]
@@ -91,7 +75,7 @@ impl Tile<'_> {
     /// Computes `points` (1 to `TILE`) by `blocks` (1 to `PANEL`).
     ///
     /// # Safety
-    /// In a [`crate::simd::Kernel`]; inputs, weights, sums, outputs as the fields say valid for that many points and
+    /// Inputs, weights, sums, outputs as the fields say valid for that many points and
     /// blocks, and no other thread writing them.
     #[inline(always)]
     pub unsafe fn run<S: Simd>(self, points: usize, blocks: usize) {
@@ -156,7 +140,7 @@ impl Tile<'_> {
                 let mut input = self.source.at(run);
                 for _ in 0..run.len {
                     for p in 0..P {
-                        S::prefetch_near(weights.wrapping_add(AHEAD + p * LANES));
+                        S::prefetch_near(weights.wrapping_add((VECTORS_AHEAD + p) * LANES));
                     }
                     if STEP == 0 {
                         strided::<S, T, P>(&mut local, input, self.step, weights);
@@ -171,9 +155,6 @@ impl Tile<'_> {
         *sums = local;
     }
 }
-
-/// Floats of weights asked for ahead of use: eight steps of two vectors, the way from the second-level cache.
-const AHEAD: usize = 16 * LANES;
 
 /// [`gemm::step`] with a distance between points that is not constant: every third point has its own pointer, so that
 /// the two after it are one and two distances away, which an address can express.

@@ -7,86 +7,21 @@
 //! algorithms are chosen without regard to how many there are. So a run can be repeated, and resumed, to the last bit on
 //! processors of one instruction set.
 
-mod bias;
-pub(super) mod direct;
-mod few;
-pub(super) mod target;
 #[cfg(test)]
 mod tests;
 
-pub use bias::bias_gradient;
-
-use super::{Activation, Addend, ConvKind, ConvShape, Engine, Epilogue, Filter, Options, Problem, winograd};
-use crate::{Blocks, BlocksMut, Buffer, Extent, LANES, LaneMap, Scratch, Update, lane_map};
-
-/// The number of threads that algorithms are chosen for, so that the choice (and so the rounding of results) is the same
-/// on any number.
-pub(super) const PLANNED_THREADS: usize = 2;
-
-/// A weight gradient as a correlation, `dW[o][i][ky][kx] = sum over y, x of points[o][y][x] * image[i][y s + ky d - top][x s + kx d - left]`:
-/// of a convolution, the image is its input and the points are its outputs; of a transposed one, the reverse.
-#[derive(Clone, Debug)]
-pub(super) struct Correlation {
-    /// Always [`ConvKind::Forward`], from image to points.
-    pub shape: ConvShape,
-    pub image: Extent,
-    pub points: Extent,
-    pub image_lanes: LaneMap,
-    pub point_lanes: LaneMap,
-}
-
-impl Correlation {
-    fn new(shape: ConvShape, input: Extent, lanes: &[Option<u32>]) -> Self {
-        let (output, out_lanes) = (shape.output(input), lane_map(&[shape.out_channels]));
-        match shape.kind {
-            ConvKind::Forward => {
-                Self { shape, image: input, points: output, image_lanes: lanes.to_vec(), point_lanes: out_lanes }
-            }
-            ConvKind::Transposed => Self {
-                shape: ConvShape {
-                    kind: ConvKind::Forward,
-                    in_channels: shape.out_channels,
-                    out_channels: shape.in_channels,
-                    ..shape
-                },
-                image: output,
-                points: input,
-                image_lanes: out_lanes,
-                point_lanes: lanes.to_vec(),
-            },
-        }
-    }
-}
-
-/// An algorithm for weight gradients.
-pub(super) trait WeightGradient: Send + Sync {
-    /// Adds the gradient to `d_weight`, in PyTorch's order.
-    fn run(&self, image: Blocks<'_>, points: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch);
-    /// The algorithm in two parts, where it sums something else than the weights' gradient itself.
-    fn in_two_parts(&self) -> Option<&dyn TransformedGradient> {
-        None
-    }
-    /// Its name, e.g. `winograd F(4x4)`.
-    fn name(&self) -> String;
-}
-
-/// A weight gradient that is summed in a transformed domain: sums of several inputs may be transformed back as one.
-pub(super) trait TransformedGradient {
-    /// Floats of the transformed gradient.
-    fn len(&self) -> usize;
-    /// Adds to the transformed gradient, or begins it.
-    fn sum(&self, image: Blocks<'_>, points: Blocks<'_>, sum: &mut [f32], update: Update, scratch: &Scratch);
-    /// Adds the gradient that a sum stands for to `d_weight`, in PyTorch's order.
-    fn finish(&self, sum: &[f32], d_weight: &mut [f32]);
-}
-
-/// One way to compute a weight gradient.
-pub(super) struct GradientCandidate {
-    /// Expected seconds on [`PLANNED_THREADS`].
-    pub seconds: f64,
-    pub exact: bool,
-    pub gradient: Box<dyn WeightGradient>,
-}
+pub use super::gradient::bias_gradient;
+use super::{
+    engine::{Addend, Candidate, Engine, Epilogue},
+    gradient::{self, Correlation, WeightGradient},
+    layer::{Activation, ConvKind, ConvShape, Options},
+    problem::{Filter, Problem},
+    select,
+};
+use crate::{
+    Blocks, BlocksMut, Buffer, Extent, LANES, LaneMap, Scratch, Update, lane_map,
+    machine::select::{PLANNED_THREADS, PREPARE_SECONDS},
+};
 
 /// One layer in training: its weights change every step.
 ///
@@ -134,7 +69,7 @@ impl ConvTraining {
             out_lanes,
             forward: engine(&forward, options),
             backward,
-            weights: weight_gradient(&correlation, options),
+            weights: gradient::cheapest(&correlation, options),
             sum: Default::default(),
         }
     }
@@ -292,14 +227,11 @@ impl ConvTraining {
     }
 }
 
-/// Seconds to prepare one float of weights on [`PLANNED_THREADS`].
-const PREPARE: f64 = 0.7e-9;
-
 /// The engine expected to be fastest, weights that change with every run included.
 fn engine(problem: &Problem, options: Options) -> Box<dyn Engine> {
     let planned = Options { threads: PLANNED_THREADS, ..options };
-    let seconds = |c: &super::select::Candidate| c.seconds + PREPARE * c.weights as f64;
-    let all = super::select::candidates(problem, planned).into_iter();
+    let seconds = |c: &Candidate| c.seconds + PREPARE_SECONDS * c.weights as f64;
+    let all = select::candidates(problem, planned).into_iter();
     let chosen = all
         .filter(|c| options.algorithm.is_none_or(|name| c.name == name))
         .min_by(|a, b| seconds(a).total_cmp(&seconds(b)));
@@ -307,19 +239,4 @@ fn engine(problem: &Problem, options: Options) -> Box<dyn Engine> {
         Some(candidate) => (candidate.build)(problem, options),
         None => panic!("no algorithm {:?} for {:?}", options.algorithm, problem.shape),
     }
-}
-
-/// The ways to compute a weight gradient.
-fn gradients(correlation: &Correlation, options: Options) -> Vec<GradientCandidate> {
-    let mut all = vec![direct::candidate(correlation, options)];
-    all.extend(few::candidate(correlation, options));
-    all.extend(winograd::gradient::candidates(correlation, options));
-    all.retain(|c| c.exact || !options.exact);
-    all
-}
-
-/// The one expected to be fastest.
-fn weight_gradient(correlation: &Correlation, options: Options) -> Box<dyn WeightGradient> {
-    let all = gradients(correlation, options).into_iter();
-    all.min_by(|a, b| a.seconds.total_cmp(&b.seconds)).expect("the direct way takes every layer").gradient
 }

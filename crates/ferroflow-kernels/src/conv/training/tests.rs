@@ -288,7 +288,7 @@ fn every_weight_gradient_matches_the_definition() {
         let terms = correlation.points.len() / LANES + 16;
         for isa in Isa::available() {
             let options = Options { isa, exact: false, bf16: None, threads: 1 + round % 2, algorithm: None };
-            for candidate in gradients(&correlation, options) {
+            for candidate in gradient::candidates(&correlation, options) {
                 let gradient = candidate.gradient;
                 *names.entry(gradient.name()).or_insert(0) += 1;
                 let mut dw = vec![0.5; case.weight.len()];

@@ -7,19 +7,18 @@
 use super::{
     memory::Blocking,
     scheme::{Scheme, Tiles},
-    used_channels,
 };
 use crate::{
     LANES,
-    conv::{Options, Problem, select::Machine},
+    conv::{layer::Options, problem::Problem},
+    machine::{
+        Machine,
+        winograd::{
+            ACCUMULATE, BARRIER, BLOCKS, CHUNKS, ODD_PANEL, STAGED_CHUNKS, STAGED_SHARE, THROUGH, TILE_OVERHEAD,
+            TRANSFORM,
+        },
+    },
 };
-
-/// Operations that transforming one vector of 16 costs, loads and stores included, at the rate of the products.
-const TRANSFORM: f64 = 1050.0;
-/// Seconds to bring threads together.
-const BARRIER: f64 = 5e-6;
-/// Passes over memory that V and M of a staged chunk cost: written in scattered lines, read once.
-const THROUGH: f64 = 5.0;
 
 struct Model<'a> {
     machine: Machine,
@@ -35,7 +34,7 @@ struct Model<'a> {
 
 /// The blocking for a layer, and the seconds expected with it. `tile` and `panel` are the instruction set's.
 pub fn plan(problem: &Problem, scheme: &Scheme, options: Options, tile: usize, panel: usize) -> (Blocking, f64) {
-    let channels = used_channels(&problem.lanes, scheme);
+    let channels = scheme.used_channels(&problem.lanes);
     let model = Model {
         machine: Machine::of(options.isa),
         threads: options.threads.max(1) as f64,
@@ -53,14 +52,14 @@ pub fn plan(problem: &Problem, scheme: &Scheme, options: Options, tile: usize, p
         counts.dedup();
         counts
     };
-    let steps = [14usize, 28, 42, 56].map(|t| t / tile.min(14) * tile.min(14));
+    let steps = CHUNKS.map(|t| t / tile.min(14) * tile.min(14));
     let mut all = Vec::new();
     for tiles in some(&steps, model.tiles) {
-        for blocks in some(&[2, 3, 4, 6, 8, 12, 16, 24, 32, usize::MAX], model.blocks) {
+        for blocks in some(&BLOCKS, model.blocks) {
             all.push(Blocking { tiles, blocks, staged: false });
         }
     }
-    for tiles in some(&[56, 112, 168, super::MAX_TILES], model.tiles) {
+    for tiles in some(&STAGED_CHUNKS, model.tiles) {
         all.push(Blocking { tiles, blocks: model.blocks, staged: true });
     }
     let timed = all.into_iter().map(|blocking| (blocking, model.seconds(blocking)));
@@ -79,11 +78,11 @@ impl Model<'_> {
 
         // Arithmetic, of all chunks. A register tile of fewer rows, or one vector wide, is slower.
         let rows = tiles / (tiles / self.tile as f64).ceil();
-        let full = (rows / (rows + 1.5)) / (self.tile as f64 / (self.tile as f64 + 1.5));
+        let full = (rows / (rows + TILE_OVERHEAD)) / (self.tile as f64 / (self.tile as f64 + TILE_OVERHEAD));
         let odd = (self.vectors % self.panel) as f64 / self.vectors as f64;
         let product = 2.0 * self.tiles as f64 * (products * self.lanes * self.vectors * LANES) as f64;
-        let product = product / full * (1.0 + 0.18 * odd);
-        let accumulated = (parts - 1.0) * 0.1 * (points * self.vectors) as f64;
+        let product = product / full * (1.0 + ODD_PANEL * odd);
+        let accumulated = (parts - 1.0) * ACCUMULATE * (points * self.vectors) as f64;
         let transforms =
             TRANSFORM * self.tiles as f64 * ((products * self.blocks + points * self.vectors) as f64 + accumulated);
         let arithmetic = (product + transforms) / self.machine.flops;
@@ -96,7 +95,7 @@ impl Model<'_> {
         let panel = u / (points * self.vectors.div_ceil(self.panel)) as f64 / parts;
         let cache = self.machine.l2_bytes as f64;
         let traffic = if blocking.staged {
-            let through = |size: f64| if size < 0.5 * cache * self.threads { 0.0 } else { THROUGH * size };
+            let through = |size: f64| if size < STAGED_SHARE * cache * self.threads { 0.0 } else { THROUGH * size };
             chunks * (u + through(v) + through(m))
         } else {
             let held = v + 2.0 * panel + if parts > 1.0 { m } else { m_panel };

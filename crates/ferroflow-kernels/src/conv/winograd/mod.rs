@@ -5,16 +5,15 @@
 //! weights U to M, the inverse transform writes outputs.
 
 mod cost;
-pub(super) mod gradient;
-mod input;
-mod memory;
+pub(super) mod input;
+pub(super) mod memory;
 mod output;
-mod points;
+pub(super) mod points;
 mod product;
-mod scheme;
+pub(super) mod scheme;
 #[cfg(test)]
 mod tests;
-mod transform;
+pub(super) mod transform;
 mod weights;
 
 use self::{
@@ -24,18 +23,18 @@ use self::{
     product::Product,
     scheme::{Place, Scheme, Tiles},
 };
-use super::{Engine, Epilogue, Filter, Options, Problem, select::Candidate, set_bias};
+use super::{
+    engine::{Candidate, Engine, Epilogue, set_bias},
+    layer::Options,
+    problem::{Filter, Problem},
+};
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, LaneMap, Scratch,
     disjoint::Disjoint,
-    simd::{self, Kernel, Simd},
-    team,
+    gemm::register_tile,
+    machine::winograd::{MAX_TILES, STAGE_TILES},
+    simd, team,
 };
-
-/// Tiles that one task transforms in a staged layer.
-const STAGE_TILES: usize = 32;
-/// Most tiles of a chunk.
-const MAX_TILES: usize = 256;
 
 /// The numbers of points that layers whose longest filter has `taps` may use. F(7, 2) rounds too much; odd numbers serve
 /// only two taps, which leave few to choose from.
@@ -54,14 +53,14 @@ pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> 
     if input.is_empty() || output.is_empty() || problem.lanes.iter().all(Option::is_none) {
         return Vec::new();
     }
-    let (tile, panel) = simd::run(options.isa, RegisterTile);
+    let (tile, panel) = register_tile(options.isa);
     sizes(taps)
         .iter()
         .filter_map(|&n| {
             let scheme = Scheme::new(problem, n)?;
             let (blocking, seconds) = cost::plan(problem, &scheme, options, tile, panel);
             Some(Candidate {
-                name: name(scheme.m),
+                name: scheme.name(),
                 seconds,
                 weights: problem.lanes.len()
                     * problem.shape.out_channels.next_multiple_of(LANES)
@@ -72,34 +71,6 @@ pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> 
             })
         })
         .collect()
-}
-
-fn name(m: usize) -> String {
-    format!("winograd F({m}x{m})")
-}
-
-/// The input blocks that hold channels: plane, lanes up to the last channel.
-fn used_channels(lanes: &[Option<u32>], scheme: &Scheme) -> Vec<(usize, usize)> {
-    if lanes.len() < LANES {
-        return vec![(0, lanes.len() * scheme.merged)];
-    }
-    lanes
-        .chunks(LANES)
-        .enumerate()
-        .filter_map(|(plane, block)| block.iter().rposition(Option::is_some).map(|last| (plane, last + 1)))
-        .collect()
-}
-
-/// `TILE` and `PANEL` of an instruction set.
-struct RegisterTile;
-
-impl Kernel for RegisterTile {
-    type Output = (usize, usize);
-
-    #[inline(always)]
-    fn run<S: Simd>(self) -> (usize, usize) {
-        (S::TILE, S::PANEL)
-    }
 }
 
 struct Winograd {
@@ -148,8 +119,8 @@ impl Winograd {
     fn new(problem: &Problem, scheme: Scheme, blocking: Blocking, options: Options) -> Self {
         let blocks = problem.shape.out_channels.div_ceil(LANES);
         let vectors = blocks * scheme.outputs.len();
-        let (_, panel) = simd::run(options.isa, RegisterTile);
-        let memory = Memory::new(&scheme, used_channels(&problem.lanes, &scheme), vectors, panel, blocking);
+        let (_, panel) = register_tile(options.isa);
+        let memory = Memory::new(&scheme, scheme.used_channels(&problem.lanes), vectors, panel, blocking);
         Self {
             isa: options.isa,
             threads: options.threads,
@@ -358,7 +329,7 @@ impl Engine for Winograd {
     }
 
     fn name(&self) -> String {
-        name(self.scheme.m)
+        self.scheme.name()
     }
 
     fn scratch_len(&self) -> usize {

@@ -15,7 +15,10 @@
 use super::points::Points;
 use crate::{
     LANES,
-    conv::{ConvKind, ConvShape, Problem},
+    conv::{
+        layer::{ConvKind, ConvShape},
+        problem::Problem,
+    },
 };
 
 /// In the place of a tap: a zero.
@@ -140,6 +143,23 @@ impl Scheme {
             }
         };
         Some(scheme)
+    }
+
+    /// Its name among algorithms.
+    pub fn name(&self) -> String {
+        format!("winograd F({m}x{m})", m = self.m)
+    }
+
+    /// The input blocks that hold channels: plane, lanes up to the last channel.
+    pub fn used_channels(&self, lanes: &[Option<u32>]) -> Vec<(usize, usize)> {
+        if lanes.len() < LANES {
+            return vec![(0, lanes.len() * self.merged)];
+        }
+        lanes
+            .chunks(LANES)
+            .enumerate()
+            .filter_map(|(plane, block)| block.iter().rposition(Option::is_some).map(|last| (plane, last + 1)))
+            .collect()
     }
 
     /// Rows (`axis` 0) or columns of tiles of sub-grid `grid`.

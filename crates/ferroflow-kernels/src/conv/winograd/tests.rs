@@ -59,8 +59,8 @@ fn plan(case: &Case, n: usize, round: usize, options: Options) -> Option<ConvPla
     let layer = case.layer(&lanes);
     let problem = Problem::new(&layer);
     let scheme = Scheme::new(&problem, n)?;
-    let blocks = used_channels(&lanes, &scheme).len();
-    let (tile, panel) = simd::run(options.isa, RegisterTile);
+    let blocks = scheme.used_channels(&lanes).len();
+    let (tile, panel) = register_tile(options.isa);
     let blocking = match round % 4 {
         0 => cost::plan(&problem, &scheme, options, tile, panel).0,
         1 => Blocking { tiles: 5, blocks: 1, staged: false },

@@ -29,150 +29,128 @@ const POWERS: [[[f32; 8]; 3]; 4] = [powers(1), powers(1), powers(2), powers(3)];
 
 /// `x[at] * product of (s^2 - r)` over up to three roots r, s being the step from a value to the next.
 #[inline(always)]
-unsafe fn even<S: Simd>(x: &[S::V; 8], at: usize, roots: &[f64]) -> S::V {
-    // SAFETY: the caller runs inside the instruction set of `S`.
-    unsafe {
-        let c = |v: f64| S::splat(v as f32);
-        match *roots {
-            [] => x[at],
-            [a] => S::fma(x[at], c(-a), x[at + 2]),
-            [a, b] => S::fma(x[at], c(a * b), S::fma(x[at + 2], c(-a - b), x[at + 4])),
-            [a, b, d, ..] => {
-                let high = S::fma(x[at + 4], c(-a - b - d), x[at + 6]);
-                S::fma(x[at], c(-a * b * d), S::fma(x[at + 2], c(a * b + a * d + b * d), high))
-            }
+fn even<S: Simd>(x: &[S::V; 8], at: usize, roots: &[f64]) -> S::V {
+    let c = |v: f64| S::splat(v as f32);
+    match *roots {
+        [] => x[at],
+        [a] => S::fma(x[at], c(-a), x[at + 2]),
+        [a, b] => S::fma(x[at], c(a * b), S::fma(x[at + 2], c(-a - b), x[at + 4])),
+        [a, b, d, ..] => {
+            let high = S::fma(x[at + 4], c(-a - b - d), x[at + 6]);
+            S::fma(x[at], c(-a * b * d), S::fma(x[at + 2], c(a * b + a * d + b * d), high))
         }
     }
 }
 
 /// `B^T x` of the set with `P` pairs, 0 if `Z` is 1, infinity if `I` is 1: the first `2 P + Z + I` values.
-///
-/// # Safety
-/// As for [`Simd`].
 #[inline(always)]
-pub unsafe fn input<S: Simd, const P: usize, const Z: usize, const I: usize>(x: &[S::V; 8]) -> [S::V; 8] {
-    // SAFETY: the caller's.
-    unsafe {
-        let mut out = [S::zero(); 8];
-        let p = pairs(P);
-        let r = [p[0] * p[0], p[1] * p[1], p[2] * p[2]];
-        if const { Z == 1 } {
-            out[0] = even::<S>(x, 0, &r[..P]);
-        }
-        macro_rules! pair {
-            ($i:literal, $others:expr) => {
-                if const { $i < P } {
-                    let (e, o) = (even::<S>(x, Z + 1, &$others[..P - 1]), even::<S>(x, Z, &$others[..P - 1]));
-                    if p[$i] == 1.0 {
-                        out[Z + 2 * $i] = S::add(e, o);
-                        out[Z + 2 * $i + 1] = S::sub(e, o);
-                    } else {
-                        out[Z + 2 * $i] = S::fma(o, S::splat(p[$i] as f32), e);
-                        out[Z + 2 * $i + 1] = S::fma(o, S::splat(-p[$i] as f32), e);
-                    }
-                }
-            };
-        }
-        pair!(0, [r[1], r[2]]);
-        pair!(1, [r[0], r[2]]);
-        pair!(2, [r[0], r[1]]);
-        if const { I == 1 } {
-            out[2 * P + Z] = even::<S>(x, Z, &r[..P]);
-        }
-        out
+pub fn input<S: Simd, const P: usize, const Z: usize, const I: usize>(x: &[S::V; 8]) -> [S::V; 8] {
+    let mut out = [S::zero(); 8];
+    let p = pairs(P);
+    let r = [p[0] * p[0], p[1] * p[1], p[2] * p[2]];
+    if const { Z == 1 } {
+        out[0] = even::<S>(x, 0, &r[..P]);
     }
+    macro_rules! pair {
+        ($i:literal, $others:expr) => {
+            if const { $i < P } {
+                let (e, o) = (even::<S>(x, Z + 1, &$others[..P - 1]), even::<S>(x, Z, &$others[..P - 1]));
+                if p[$i] == 1.0 {
+                    out[Z + 2 * $i] = S::add(e, o);
+                    out[Z + 2 * $i + 1] = S::sub(e, o);
+                } else {
+                    out[Z + 2 * $i] = S::fma(o, S::splat(p[$i] as f32), e);
+                    out[Z + 2 * $i + 1] = S::fma(o, S::splat(-p[$i] as f32), e);
+                }
+            }
+        };
+    }
+    pair!(0, [r[1], r[2]]);
+    pair!(1, [r[0], r[2]]);
+    pair!(2, [r[0], r[1]]);
+    if const { I == 1 } {
+        out[2 * P + Z] = even::<S>(x, Z, &r[..P]);
+    }
+    out
 }
 
 /// `A^T x` to the first `M` values, of the set with `P` pairs, 0, and infinity if `I` is 1.
-///
-/// # Safety
-/// As for [`Simd`].
 #[inline(always)]
-pub unsafe fn output<S: Simd, const P: usize, const I: usize, const M: usize>(x: &[S::V; 8]) -> [S::V; 8] {
-    // SAFETY: the caller's.
-    unsafe {
-        let mut out = [S::zero(); 8];
-        let (mut sum, mut difference) = ([S::zero(); 3], [S::zero(); 3]);
-        macro_rules! each {
+pub fn output<S: Simd, const P: usize, const I: usize, const M: usize>(x: &[S::V; 8]) -> [S::V; 8] {
+    let mut out = [S::zero(); 8];
+    let (mut sum, mut difference) = ([S::zero(); 3], [S::zero(); 3]);
+    macro_rules! each {
             ($body:ident: $($i:literal)*) => { $($body!($i);)* };
         }
-        macro_rules! pair {
-            ($i:literal) => {
-                if const { $i < P } {
-                    sum[$i] = S::add(x[1 + 2 * $i], x[2 + 2 * $i]);
-                    difference[$i] = S::sub(x[1 + 2 * $i], x[2 + 2 * $i]);
-                }
-            };
-        }
-        each!(pair: 0 1 2);
-        macro_rules! row {
-            ($j:literal) => {
-                if const { $j < M } {
-                    let part = if $j % 2 == 0 { &sum } else { &difference };
-                    // p = 1 comes first: no multiplication.
-                    let first =
-                        if POWERS[P][0][$j] == 1.0 { part[0] } else { S::mul(part[0], S::splat(POWERS[P][0][$j])) };
-                    let mut y = if $j == 0 { S::add(first, x[0]) } else { first };
-                    if const { P > 1 } {
-                        y = if $j == 0 { S::add(y, part[1]) } else { S::fma(part[1], S::splat(POWERS[P][1][$j]), y) };
-                    }
-                    if const { P > 2 } {
-                        y = if $j == 0 { S::add(y, part[2]) } else { S::fma(part[2], S::splat(POWERS[P][2][$j]), y) };
-                    }
-                    out[$j] = if I == 1 && $j + 1 == M { S::add(y, x[2 * P + 1]) } else { y };
-                }
-            };
-        }
-        each!(row: 0 1 2 3 4 5 6 7);
-        out
+    macro_rules! pair {
+        ($i:literal) => {
+            if const { $i < P } {
+                sum[$i] = S::add(x[1 + 2 * $i], x[2 + 2 * $i]);
+                difference[$i] = S::sub(x[1 + 2 * $i], x[2 + 2 * $i]);
+            }
+        };
     }
+    each!(pair: 0 1 2);
+    macro_rules! row {
+        ($j:literal) => {
+            if const { $j < M } {
+                let part = if $j % 2 == 0 { &sum } else { &difference };
+                // p = 1 comes first: no multiplication.
+                let first = if POWERS[P][0][$j] == 1.0 { part[0] } else { S::mul(part[0], S::splat(POWERS[P][0][$j])) };
+                let mut y = if $j == 0 { S::add(first, x[0]) } else { first };
+                if const { P > 1 } {
+                    y = if $j == 0 { S::add(y, part[1]) } else { S::fma(part[1], S::splat(POWERS[P][1][$j]), y) };
+                }
+                if const { P > 2 } {
+                    y = if $j == 0 { S::add(y, part[2]) } else { S::fma(part[2], S::splat(POWERS[P][2][$j]), y) };
+                }
+                out[$j] = if I == 1 && $j + 1 == M { S::add(y, x[2 * P + 1]) } else { y };
+            }
+        };
+    }
+    each!(row: 0 1 2 3 4 5 6 7);
+    out
 }
 
 /// `A x`, the transpose of [`output`]: the polynomial with the first `M` values as coefficients, at the points of the set
 /// with `P` pairs, 0, and infinity if `I` is 1.
-///
-/// # Safety
-/// As for [`Simd`].
 #[inline(always)]
-pub unsafe fn evaluate<S: Simd, const P: usize, const I: usize, const M: usize>(x: &[S::V; 8]) -> [S::V; 8] {
-    // SAFETY: the caller's.
-    unsafe {
-        let mut out = [S::zero(); 8];
-        out[0] = x[0];
-        macro_rules! term {
-            ($i:literal, $j:literal, $sum:expr) => {
-                if const { $j < M } {
-                    $sum = if POWERS[P][$i][$j] == 1.0 {
-                        S::add($sum, x[$j])
-                    } else {
-                        S::fma(x[$j], S::splat(POWERS[P][$i][$j]), $sum)
-                    };
-                }
-            };
-        }
-        macro_rules! pair {
-            ($i:literal) => {
-                if const { $i < P } {
-                    let mut even = x[0];
-                    term!($i, 2, even);
-                    term!($i, 4, even);
-                    term!($i, 6, even);
-                    let mut odd = S::mul(x[1], S::splat(POWERS[P][$i][1]));
-                    term!($i, 3, odd);
-                    term!($i, 5, odd);
-                    out[1 + 2 * $i] = S::add(even, odd);
-                    out[2 + 2 * $i] = S::sub(even, odd);
-                }
-            };
-        }
-        pair!(0);
-        pair!(1);
-        pair!(2);
-        if const { I == 1 } {
-            out[2 * P + 1] = x[M - 1];
-        }
-        out
+pub fn evaluate<S: Simd, const P: usize, const I: usize, const M: usize>(x: &[S::V; 8]) -> [S::V; 8] {
+    let mut out = [S::zero(); 8];
+    out[0] = x[0];
+    macro_rules! term {
+        ($i:literal, $j:literal, $sum:expr) => {
+            if const { $j < M } {
+                $sum = if POWERS[P][$i][$j] == 1.0 {
+                    S::add($sum, x[$j])
+                } else {
+                    S::fma(x[$j], S::splat(POWERS[P][$i][$j]), $sum)
+                };
+            }
+        };
     }
+    macro_rules! pair {
+        ($i:literal) => {
+            if const { $i < P } {
+                let mut even = x[0];
+                term!($i, 2, even);
+                term!($i, 4, even);
+                term!($i, 6, even);
+                let mut odd = S::mul(x[1], S::splat(POWERS[P][$i][1]));
+                term!($i, 3, odd);
+                term!($i, 5, odd);
+                out[1 + 2 * $i] = S::add(even, odd);
+                out[2 + 2 * $i] = S::sub(even, odd);
+            }
+        };
+    }
+    pair!(0);
+    pair!(1);
+    pair!(2);
+    if const { I == 1 } {
+        out[2 * P + 1] = x[M - 1];
+    }
+    out
 }
 
 #[cfg(test)]
@@ -197,25 +175,21 @@ mod tests {
                 for (row, &got) in matrix.iter().zip(got) {
                     let expected: f64 = row.iter().zip(&values).map(|(a, b)| a * b).sum();
                     let mut lanes = [0.0f32; LANES];
-                    // SAFETY: 16 floats.
-                    unsafe { S::store(lanes.as_mut_ptr(), got) };
+                    S::write(&mut lanes, got);
                     assert!(
                         lanes.iter().all(|&l| (f64::from(l) - expected).abs() < 1e-3),
                         "{points:?}: {lanes:?}, {expected}"
                     );
                 }
             };
-            // SAFETY: inside `Kernel::run`.
-            unsafe {
-                let x: [S::V; 8] = std::array::from_fn(|i| S::splat(values[i] as f32));
-                check(points.input(), &input::<S, P, Z, I>(&x));
-                if const { Z == 1 } {
-                    check(points.output(M), &output::<S, P, I, M>(&x));
-                    let transposed = |matrix: Vec<Vec<f64>>| -> Vec<Vec<f64>> {
-                        (0..points.len()).map(|point| matrix.iter().map(|row| row[point]).collect()).collect()
-                    };
-                    check(transposed(points.output(M)), &evaluate::<S, P, I, M>(&x));
-                }
+            let x: [S::V; 8] = std::array::from_fn(|i| S::splat(values[i] as f32));
+            check(points.input(), &input::<S, P, Z, I>(&x));
+            if const { Z == 1 } {
+                check(points.output(M), &output::<S, P, I, M>(&x));
+                let transposed = |matrix: Vec<Vec<f64>>| -> Vec<Vec<f64>> {
+                    (0..points.len()).map(|point| matrix.iter().map(|row| row[point]).collect()).collect()
+                };
+                check(transposed(points.output(M)), &evaluate::<S, P, I, M>(&x));
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::{memory::Memory, scheme::Scheme};
 use crate::{
     Isa, LANES,
-    conv::Filter,
+    conv::problem::Filter,
     disjoint::Disjoint,
     simd::{self, Kernel, Simd},
     team,
@@ -90,13 +90,13 @@ impl Kernel for Vector<'_> {
                         let Some(channel) = lanes[lane_of_pixel] else {
                             continue;
                         };
-                        // SAFETY: inside a kernel; `taps` holds whole groups of 16; each vector of outputs has its own
+                        // SAFETY: `taps` holds whole groups of 16; each vector of outputs has its own
                         // places in U, all inside `u_len`.
                         unsafe {
                             for first in (0..kernel * kernel).step_by(LANES) {
                                 let group = filter.taps::<S>(block, channel as usize, first);
                                 for (t, &tap) in group.iter().enumerate() {
-                                    S::store(taps.as_mut_ptr().add((first + t) * LANES), tap);
+                                    S::write(&mut taps[(first + t) * LANES..], tap);
                                 }
                             }
                             let mut g = [[S::zero(); 4]; 4];
@@ -104,7 +104,7 @@ impl Kernel for Vector<'_> {
                                 for (&x, tap) in columns.iter().zip(row) {
                                     let x = x + pixel;
                                     if y < kernel && x < kernel {
-                                        *tap = S::load(taps.as_ptr().add((y * kernel + x) * LANES));
+                                        *tap = S::read(&taps[(y * kernel + x) * LANES..]);
                                     }
                                 }
                             }
@@ -135,32 +135,22 @@ fn padded(matrix: &[Vec<f64>]) -> Vec<[f32; 4]> {
 }
 
 /// `G g G^T` of 16 filters of at most `R` x `R` taps: hands each point's values to `put`.
-///
-/// # Safety
-/// As for [`Simd`].
 #[inline(always)]
-unsafe fn filtered<S: Simd, const R: usize>(
-    transforms: &Transforms,
-    taps: &[[S::V; 4]; 4],
-    put: impl Fn(usize, usize, S::V),
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        for (y, row) in transforms.rows.iter().enumerate() {
-            let mut half = [S::zero(); R];
-            for k in 0..R {
-                let factor = S::splat(row[k]);
-                for x in 0..R {
-                    half[x] = S::fma(factor, taps[k][x], half[x]);
-                }
+fn filtered<S: Simd, const R: usize>(transforms: &Transforms, taps: &[[S::V; 4]; 4], put: impl Fn(usize, usize, S::V)) {
+    for (y, row) in transforms.rows.iter().enumerate() {
+        let mut half = [S::zero(); R];
+        for k in 0..R {
+            let factor = S::splat(row[k]);
+            for x in 0..R {
+                half[x] = S::fma(factor, taps[k][x], half[x]);
             }
-            for (x, column) in transforms.columns.iter().enumerate() {
-                let mut sum = S::mul(half[0], S::splat(column[0]));
-                for k in 1..R {
-                    sum = S::fma(half[k], S::splat(column[k]), sum);
-                }
-                put(y, x, sum);
+        }
+        for (x, column) in transforms.columns.iter().enumerate() {
+            let mut sum = S::mul(half[0], S::splat(column[0]));
+            for k in 1..R {
+                sum = S::fma(half[k], S::splat(column[k]), sum);
             }
+            put(y, x, sum);
         }
     }
 }

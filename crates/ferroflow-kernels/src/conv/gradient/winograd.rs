@@ -7,40 +7,36 @@
 //! threads, which share points and panels.
 
 use super::{
-    RegisterTile,
-    input::InputTransform,
-    memory::{Blocking, Memory},
-    points::Points,
-    scheme::{Place, Scheme, Tiles},
-    transform, used_channels,
+    form::{Correlation, GradientCandidate, TransformedGradient, WeightGradient},
+    product::{product, tile_rows},
+    target::Target,
 };
 use crate::{
     Blocks, Extent, Isa, LANES, Scratch, Update,
     conv::{
-        Options, Problem,
-        select::Machine,
-        training::{
-            Correlation, GradientCandidate, PLANNED_THREADS, TransformedGradient, WeightGradient,
-            direct::{product, tile_rows},
-            target::Target,
+        layer::Options,
+        problem::Problem,
+        winograd::{
+            input::InputTransform,
+            memory::{Blocking, Memory},
+            points::Points,
+            scheme::{Place, Scheme, Tiles},
+            transform,
         },
     },
     disjoint::Disjoint,
-    gemm,
+    gemm::{self, register_tile},
+    machine::{
+        Machine,
+        gradient::{
+            CHANNELS_AHEAD, CHUNK_BYTES, CHUNKS, FILTER, L3_BYTES, MAX_TILES, STAGE_TILES, THROUGH, TRANSFORM,
+            WINOGRAD_EFFICIENCY,
+        },
+        select::PLANNED_THREADS,
+    },
     simd::{self, Kernel, Simd},
     team,
 };
-
-/// Tiles that one task transforms.
-const STAGE_TILES: usize = 32;
-/// Tiles of a chunk, to choose from.
-const CHUNKS: [usize; 11] = [32, 48, 64, 96, 128, 192, 256, 384, 512, 768, MAX_TILES];
-/// Most tiles of a chunk.
-const MAX_TILES: usize = 1024;
-/// Channels ahead of the one whose taps are computed, whose part of U is fetched: each point's lies elsewhere.
-const AHEAD: usize = 4;
-/// Most bytes of V and W of a chunk.
-const CHUNK_BYTES: usize = 8 << 20;
 
 /// The numbers of points for layers whose longest filter has `taps`. More points than six cost the transforms and the
 /// gradient of U more than they save: F(6x6) took a quarter longer than F(4x4) on 3x3 and 5x5 layers.
@@ -72,7 +68,7 @@ pub fn candidates(form: &Correlation, options: Options) -> Vec<GradientCandidate
         .collect()
 }
 
-/// What decides the time. The constants are fitted to timings of 34 layers with AVX-512, chunks of up to 2048 tiles.
+/// What decides the time. See [`crate::machine::gradient`].
 struct Cost {
     machine: Machine,
     /// Tiles in all.
@@ -82,17 +78,6 @@ struct Cost {
     /// Floats of the gradient of U.
     u: usize,
 }
-
-/// Share of the peak that products reach.
-const EFFICIENCY: f64 = 0.85;
-/// Operations that transforming one vector of 16 costs, loads and stores apart, at the rate of the products.
-const TRANSFORM: f64 = 400.0;
-/// Operations that taking one float of the gradient of U to taps costs.
-const FILTER: f64 = 60.0;
-/// Times that V and W pass through a cache: written in scattered lines, read by each panel.
-const THROUGH: f64 = 2.4;
-/// What one of the layers can expect of a third-level cache.
-const L3_BYTES: f64 = 13e6;
 
 impl Cost {
     /// Tiles of a chunk, and the seconds expected with it. Every chunk takes the gradient of U from a cache and back, so
@@ -109,7 +94,7 @@ impl Cost {
         let threads = PLANNED_THREADS as f64;
         let chunks = self.tiles.div_ceil(tiles.max(1)) as f64;
         let (all, u) = (self.tiles as f64, self.u as f64);
-        let product = 2.0 * all * u / EFFICIENCY;
+        let product = 2.0 * all * u / WINOGRAD_EFFICIENCY;
         let transforms = TRANSFORM * all * self.per_tile as f64 + FILTER * u;
         let arithmetic = (product + transforms) / self.machine.flops / threads;
 
@@ -150,8 +135,8 @@ struct Shared<'a> {
 
 impl WinogradGradient {
     fn new(form: &Correlation, scheme: Scheme, options: Options) -> (Self, f64) {
-        let (_, panel) = simd::run(options.isa, RegisterTile);
-        let channels = used_channels(&form.image_lanes, &scheme);
+        let (_, panel) = register_tile(options.isa);
+        let channels = scheme.used_channels(&form.image_lanes);
         let vectors = form.point_lanes.len().div_ceil(LANES);
         let tiles = Tiles::new(&scheme, form.image.n);
         let (products, points) = (scheme.products(), scheme.points.len().pow(2));
@@ -296,7 +281,7 @@ impl WeightGradient for WinogradGradient {
     }
 
     fn name(&self) -> String {
-        super::name(self.scheme.m)
+        self.scheme.name()
     }
 }
 
@@ -367,7 +352,7 @@ impl<const P: usize, const M: usize> Kernel for Sized<'_, P, M> {
         for (t, place) in places.iter().enumerate() {
             // Outputs of a forward layer's tiles begin inside it.
             let [y, x] = place.output.map(|p| p as usize);
-            // SAFETY: inside a kernel; pixels outside the extent are not read; W by `PointTransform::run`'s contract.
+            // SAFETY: pixels outside the extent are not read; W by `PointTransform::run`'s contract.
             unsafe {
                 let from = plane.as_ptr().add(place.image * h * width * LANES);
                 let inside = y + step * (M - 1) < h && x + step * (M - 1) < width;
@@ -426,7 +411,7 @@ impl Kernel for TileSums<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        // SAFETY: inside a kernel; V, W and U are laid out for these tiles, channels and vectors.
+        // SAFETY: V, W and U are laid out for these tiles, channels and vectors.
         unsafe {
             if const { S::PANEL >= 2 } && self.vectors == 2 {
                 self.all::<S, 2>();
@@ -439,7 +424,7 @@ impl Kernel for TileSums<'_> {
 
 impl TileSums<'_> {
     /// # Safety
-    /// In a kernel; `N` is `vectors`; the pointers are valid.
+    /// `N` is `vectors`; the pointers are valid.
     #[inline(always)]
     unsafe fn all<S: Simd, const N: usize>(&self) {
         let mut u = self.u;
@@ -545,43 +530,40 @@ impl Kernel for FilterTransform<'_> {
                 taps.fill(0.0);
                 for (input, [rows, columns], [y0, x0], ranks) in &phases {
                     let [row_taps, column_taps] = &input.taps;
-                    // SAFETY: inside a kernel; U holds every point, phase, channel and vector.
-                    unsafe {
-                        let mut half = [[S::zero(); 4]; 8];
-                        for (y, half) in half.iter_mut().enumerate().take(rows.len()) {
-                            for (x, column) in columns.iter().enumerate() {
-                                let point = (y0 + y) * side + x0 + x;
-                                let k = ranks[point] * depth + before + lane;
-                                let at = memory.u(0, panel, point) + (k * width + v) * LANES;
-                                S::prefetch_near(u.as_ptr().wrapping_add(at + AHEAD * width * LANES));
-                                let value = S::load(u[at..].as_ptr());
-                                for (sum, &factor) in half.iter_mut().zip(column) {
-                                    *sum = S::fma(value, S::splat(factor), *sum);
-                                }
+                    let mut half = [[S::zero(); 4]; 8];
+                    for (y, half) in half.iter_mut().enumerate().take(rows.len()) {
+                        for (x, column) in columns.iter().enumerate() {
+                            let point = (y0 + y) * side + x0 + x;
+                            let k = ranks[point] * depth + before + lane;
+                            let at = memory.u(0, panel, point) + (k * width + v) * LANES;
+                            S::prefetch_near(u.as_ptr().wrapping_add(at + CHANNELS_AHEAD * width * LANES));
+                            let value = S::read(&u[at..]);
+                            for (sum, &factor) in half.iter_mut().zip(column) {
+                                *sum = S::fma(value, S::splat(factor), *sum);
                             }
                         }
-                        for (ky, &tap_y) in row_taps.iter().enumerate() {
-                            for (kx, &tap_x) in column_taps.iter().enumerate() {
-                                if tap_x + pixel >= kernel {
-                                    continue;
-                                }
-                                let mut sum = S::zero();
-                                for (row, half) in rows.iter().zip(&half) {
-                                    sum = S::fma(half[kx], S::splat(row[ky]), sum);
-                                }
-                                S::store(taps[(tap_y * kernel + tap_x + pixel) * LANES..].as_mut_ptr(), sum);
+                    }
+                    for (ky, &tap_y) in row_taps.iter().enumerate() {
+                        for (kx, &tap_x) in column_taps.iter().enumerate() {
+                            if tap_x + pixel >= kernel {
+                                continue;
                             }
+                            let mut sum = S::zero();
+                            for (row, half) in rows.iter().zip(&half) {
+                                sum = S::fma(half[kx], S::splat(row[ky]), sum);
+                            }
+                            S::write(&mut taps[(tap_y * kernel + tap_x + pixel) * LANES..], sum);
                         }
                     }
                 }
                 let outputs = &gradient.form.point_lanes[(first + v) * LANES..];
                 for tap in (0..kernel * kernel).step_by(LANES) {
                     let count = LANES.min(kernel * kernel - tap);
-                    // SAFETY: inside a kernel; these channels' weights are this task's.
+                    // SAFETY: these channels' weights are this task's.
                     unsafe {
                         let mut vectors = [S::zero(); LANES];
                         for (t, vector) in vectors.iter_mut().enumerate() {
-                            *vector = S::load(taps[(tap + t) * LANES..].as_ptr());
+                            *vector = S::read(&taps[(tap + t) * LANES..]);
                         }
                         let outputs = &outputs[..outputs.len().min(LANES)];
                         target.add::<S>(outputs, channel as usize, tap, count, &mut vectors);

@@ -4,14 +4,15 @@
 //! `[line][column][output]` with zeros around, in which the outputs that an input reaches lie next to each other.
 
 use super::{
-    Correlation, GradientCandidate, PLANNED_THREADS, WeightGradient,
-    direct::{product, tile_rows},
+    form::{Correlation, GradientCandidate, WeightGradient},
+    product::{product, tile_rows},
 };
 use crate::{
     Blocks, Extent, Isa, LANES, Scratch,
-    conv::{ConvShape, Options, direct::tile::register_tile, select::Machine},
+    conv::layer::{ConvShape, Options},
     disjoint::Disjoint,
-    gemm,
+    gemm::{self, register_tile},
+    machine::{Machine, gradient::FEW_EFFICIENCY, select::PLANNED_THREADS},
     simd::{self, Kernel, Simd},
     team,
 };
@@ -27,7 +28,7 @@ pub fn candidate(form: &Correlation, options: Options) -> Option<GradientCandida
     let channels = gradient.panels() * gradient.panel * LANES;
     let idle = channels as f64 / s.in_channels as f64;
     Some(GradientCandidate {
-        seconds: idle * s.flop(form.image) / (0.5 * Machine::of(options.isa).flops * PLANNED_THREADS as f64),
+        seconds: idle * s.flop(form.image) / (FEW_EFFICIENCY * Machine::of(options.isa).flops * PLANNED_THREADS as f64),
         exact: true,
         gradient: Box::new(gradient),
     })
@@ -109,7 +110,7 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self) {
-        // SAFETY: inside a kernel.
+        // SAFETY: `N` is `vectors`.
         unsafe {
             if const { S::PANEL >= 2 } && self.vectors == 2 {
                 self.all::<S, 2>();
@@ -122,7 +123,7 @@ impl Kernel for Task<'_> {
 
 impl Task<'_> {
     /// # Safety
-    /// In a kernel; `N` is `vectors`.
+    /// `N` is `vectors`.
     #[inline(always)]
     unsafe fn all<S: Simd, const N: usize>(&mut self) {
         let form = &self.gradient.form;

@@ -46,19 +46,16 @@ impl Kernel for Sum<'_> {
     fn run<S: Simd>(self) {
         let mut total = [0.0f64; LANES];
         for run in self.pixels.chunks(RUN * LANES) {
-            // SAFETY: inside a kernel; every load is of 16 floats of the run.
-            unsafe {
-                let mut sums = [S::zero(); 4];
-                for pixels in run.chunks(4 * LANES) {
-                    for (sum, pixel) in sums.iter_mut().zip(pixels.chunks_exact(LANES)) {
-                        *sum = S::add(*sum, S::load(pixel.as_ptr()));
-                    }
+            let mut sums = [S::zero(); 4];
+            for pixels in run.chunks(4 * LANES) {
+                for (sum, pixel) in sums.iter_mut().zip(pixels.chunks_exact(LANES)) {
+                    *sum = S::add(*sum, S::read(pixel));
                 }
-                let mut lanes = [0.0f32; LANES];
-                S::store(lanes.as_mut_ptr(), S::add(S::add(sums[0], sums[1]), S::add(sums[2], sums[3])));
-                for (total, lane) in total.iter_mut().zip(lanes) {
-                    *total += f64::from(lane);
-                }
+            }
+            let mut lanes = [0.0f32; LANES];
+            S::write(&mut lanes, S::add(S::add(sums[0], sums[1]), S::add(sums[2], sums[3])));
+            for (total, lane) in total.iter_mut().zip(lanes) {
+                *total += f64::from(lane);
             }
         }
         for (part, total) in self.part.iter_mut().zip(total) {

@@ -1,6 +1,6 @@
 //! A weight gradient in PyTorch's order, added to from vectors of 16 output channels.
 
-use crate::{LANES, conv::ConvShape, disjoint::Disjoint, simd::Simd};
+use crate::{LANES, conv::layer::ConvShape, disjoint::Disjoint, simd::Simd};
 
 /// `d_weight`, written by several threads at different places.
 #[derive(Clone, Copy)]
@@ -25,7 +25,7 @@ impl<'a> Target<'a> {
     /// channels `outputs` each.
     ///
     /// # Safety
-    /// In a kernel; `first + count` is at most the number of taps; channels are the layer's; the contract of [`Disjoint`].
+    /// `first + count` is at most the number of taps; channels are the layer's; the contract of [`Disjoint`].
     #[inline(always)]
     pub unsafe fn add<S: Simd>(
         self,
@@ -42,7 +42,7 @@ impl<'a> Target<'a> {
                 let Some(output) = *output else { continue };
                 let to = self.weights.at(output as usize * self.output + input * self.taps + first);
                 let mut values = [0.0f32; LANES];
-                S::store(values.as_mut_ptr(), vector);
+                S::write(&mut values, vector);
                 // Whole vectors, and 3x3 taps, without a loop.
                 match count {
                     16 => add::<16>(to, &values),

@@ -6,25 +6,23 @@
 
 use std::ops::Range;
 
-use super::{Correlation, GradientCandidate, PLANNED_THREADS, WeightGradient, target::Target};
+use super::{
+    form::{Correlation, GradientCandidate, WeightGradient},
+    product::{product, tile_rows},
+    target::Target,
+};
 use crate::{
     Blocks, Extent, Isa, LANES, Scratch,
-    conv::{
-        Options,
-        direct::{share, tile::register_tile},
-        select::Machine,
+    conv::{direct::share, layer::Options},
+    gemm::{self, register_tile},
+    machine::{
+        Machine,
+        gradient::{DIRECT_EFFICIENCY, RUN_POINTS},
+        select::PLANNED_THREADS,
     },
-    gemm,
     simd::{self, Kernel, Simd},
     team,
 };
-
-/// Points that a register tile runs over before the next: with their image rows they should stay in the first-level
-/// cache.
-const RUN_POINTS: usize = 256;
-
-/// Share of the peak that register tiles reach. Fitted to timings of 34 layers with AVX-512.
-const EFFICIENCY: f64 = 0.77;
 
 /// Takes every layer.
 pub fn candidate(form: &Correlation, options: Options) -> GradientCandidate {
@@ -94,7 +92,7 @@ impl DirectGradient {
         // The last task keeps one thread waiting.
         let tasks = (self.used.len() * self.panels() * self.parts(PLANNED_THREADS)).max(1);
         let share = tasks.div_ceil(PLANNED_THREADS) as f64 / tasks as f64;
-        share * flop / (EFFICIENCY * Machine::of(self.isa).flops)
+        share * flop / (DIRECT_EFFICIENCY * Machine::of(self.isa).flops)
     }
 
     /// Vectors of points are whole: points without padding lanes are copied.
@@ -148,7 +146,7 @@ impl Kernel for Task<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self) {
-        // SAFETY: inside a kernel.
+        // SAFETY: `N` is `vectors`.
         unsafe {
             if const { S::PANEL >= 2 } && self.vectors == 2 {
                 self.all::<S, 2>();
@@ -159,14 +157,9 @@ impl Kernel for Task<'_> {
     }
 }
 
-/// Rows of the register tile: accumulators, `panel` vectors and a broadcast fit the registers, and rows divide a block.
-pub const fn tile_rows(panel: usize) -> usize {
-    if panel >= 2 { 8 } else { 4 }
-}
-
 impl Task<'_> {
     /// # Safety
-    /// In a kernel; `N` is `vectors`.
+    /// `N` is `vectors`.
     #[inline(always)]
     unsafe fn all<S: Simd, const N: usize>(&mut self) {
         let form = &self.gradient.form;
@@ -184,7 +177,7 @@ impl Task<'_> {
                     for (lane, rows) in gemm::groups(used, tile_rows(S::PANEL)) {
                         let at = (tap + lane) * N * LANES;
                         gemm::rows!(rows, tile_rows(S::PANEL), T => {
-                            // SAFETY: inside a kernel; lanes, tap and vectors are within this task's.
+                            // SAFETY: lanes, tap and vectors are within this task's.
                             unsafe { self.tile::<S, T, N>(lines.clone(), [ky, kx], lane, at) }
                         });
                     }
@@ -200,11 +193,11 @@ impl Task<'_> {
                 let outputs = &form.point_lanes[(self.first + v) * LANES..];
                 for tap in (0..taps).step_by(LANES) {
                     let count = LANES.min(taps - tap);
-                    // SAFETY: inside a kernel; the sums are this task's, as are these weights.
+                    // SAFETY: the sums are this task's, as are these weights.
                     unsafe {
                         let mut vectors = [S::zero(); LANES];
                         for (t, vector) in vectors.iter_mut().enumerate().take(count) {
-                            *vector = S::load(self.sums[(((tap + t) * LANES + lane) * N + v) * LANES..].as_ptr());
+                            *vector = S::read(&self.sums[(((tap + t) * LANES + lane) * N + v) * LANES..]);
                         }
                         let outputs = &outputs[..outputs.len().min(LANES)];
                         self.target.add::<S>(outputs, channel as usize, first + tap, count, &mut vectors);
@@ -217,7 +210,7 @@ impl Task<'_> {
     /// Adds the products of some lines of points to the tile of sums at `at`.
     ///
     /// # Safety
-    /// In a kernel; `T` lanes from `lane` on are in use, `N` is `vectors`.
+    /// `T` lanes from `lane` on are in use, `N` is `vectors`.
     #[inline(always)]
     unsafe fn tile<S: Simd, const T: usize, const N: usize>(
         &mut self,
@@ -268,31 +261,6 @@ impl Task<'_> {
                 for v in 0..N {
                     S::store(sums.add((t * N + v) * LANES), tile[t][v]);
                 }
-            }
-        }
-    }
-}
-
-/// `tile[t][v] += a[t] * b[v]`: `T` numbers next to each other by `N` vectors.
-///
-/// # Safety
-/// In a kernel; the pointers are valid for that.
-#[inline(always)]
-pub unsafe fn product<S: Simd, const T: usize, const N: usize>(
-    tile: &mut [[S::V; N]; T],
-    a: *const f32,
-    b: [*const f32; N],
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        let mut vectors = [S::zero(); N];
-        for v in 0..N {
-            vectors[v] = S::load(b[v]);
-        }
-        for t in 0..T {
-            let value = S::splat(*a.add(t));
-            for v in 0..N {
-                tile[t][v] = S::fma(value, vectors[v], tile[t][v]);
             }
         }
     }

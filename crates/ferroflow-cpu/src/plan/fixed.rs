@@ -1,0 +1,45 @@
+//! The layers of a plan that estimates: weights are fixed, so that what follows a layer is folded into them.
+
+use std::{collections::HashMap, sync::Arc};
+
+use ferroflow_kernels::{
+    Extent, LaneMap,
+    conv::{ConvPlan, ConvShape},
+};
+use ferroflow_net::{NodeId, ParamId};
+
+/// What makes two convolutions the same prepared layer.
+#[derive(PartialEq, Eq, Hash)]
+pub(super) struct LayerKey {
+    pub weight: ParamId,
+    pub maps: Vec<NodeId>,
+    pub shape: ConvShape,
+    pub input: Extent,
+    pub lanes: LaneMap,
+    pub slope: u32,
+}
+
+/// The weights, and the layers prepared with them.
+pub(super) struct FixedLayers<'a, W> {
+    weights: &'a [W],
+    /// Those that several nodes may run.
+    pub prepared: HashMap<LayerKey, Arc<ConvPlan>>,
+    /// Bytes of all prepared weights.
+    pub bytes: usize,
+}
+
+impl<'a, W: AsRef<[f32]>> FixedLayers<'a, W> {
+    pub fn new(weights: &'a [W]) -> Self {
+        Self { weights, prepared: HashMap::new(), bytes: 0 }
+    }
+
+    /// Values of a parameter; `None` if there are no weights for it.
+    pub fn get(&self, id: ParamId) -> Option<&'a [f32]> {
+        self.weights.get(id.0 as usize).map(AsRef::as_ref)
+    }
+
+    /// Values of a parameter that has been checked.
+    pub fn weight(&self, id: ParamId) -> &'a [f32] {
+        self.weights[id.0 as usize].as_ref()
+    }
+}

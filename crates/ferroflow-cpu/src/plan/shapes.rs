@@ -1,0 +1,63 @@
+//! What the layers of a graph are to the kernels.
+
+use ferroflow_kernels::conv::{ConvKind, ConvShape};
+use ferroflow_net::{Op, ParamId, graph::Conv};
+
+/// What a convolution or a transposed one computes, its weight and its bias.
+pub(super) fn layer_of(op: &Op) -> Option<(ConvShape, ParamId, Option<ParamId>)> {
+    match op {
+        Op::Conv(c) => Some((conv_shape(c), c.weight, c.bias)),
+        Op::Deconv(d) => {
+            let shape = ConvShape {
+                kind: ConvKind::Transposed,
+                in_channels: d.in_channels,
+                out_channels: d.out_channels,
+                kernel: 4,
+                stride: 2,
+                dilation: 1,
+                padding: [1; 4],
+            };
+            Some((shape, d.weight, d.bias))
+        }
+        Op::Frame(_)
+        | Op::BatchNorm(_)
+        | Op::LeakyRelu { .. }
+        | Op::Concat
+        | Op::Stack
+        | Op::Part { .. }
+        | Op::Channels(_)
+        | Op::Affine { .. }
+        | Op::Add
+        | Op::Sub
+        | Op::ChannelMean
+        | Op::ChannelNorm { .. }
+        | Op::Correlation(_)
+        | Op::Warp(_)
+        | Op::Resize { .. }
+        | Op::ConvexUpsample { .. }
+        | Op::ToOutput { .. }
+        | Op::Moments(_)
+        | Op::Standardise { .. }
+        | Op::Zeros { .. } => None,
+    }
+}
+
+/// The layer without its parameters.
+pub(super) fn conv_shape(c: &Conv) -> ConvShape {
+    let p = c.padding;
+    ConvShape {
+        kind: ConvKind::Forward,
+        in_channels: c.in_channels,
+        out_channels: c.out_channels,
+        kernel: c.kernel,
+        stride: c.stride,
+        dilation: c.dilation,
+        padding: [p.top, p.left, p.bottom, p.right],
+    }
+}
+
+/// Whether the depthwise kernels can compute it.
+pub(super) fn is_depthwise(c: &Conv) -> bool {
+    let depthwise = c.groups == c.in_channels && c.groups == c.out_channels && c.groups > 1;
+    depthwise && c.kernel == 3 && c.dilation == 1 && matches!(c.stride, 1 | 2)
+}
