@@ -13,6 +13,9 @@ use super::{
     value::Value,
 };
 
+/// Why a convolution in groups is refused.
+pub(super) const GROUPS: &str = "groups that are not a depthwise 3x3 with stride 1 or 2";
+
 impl<W: AsRef<[f32]>> Compiler<'_, W> {
     /// A convolution or transposed convolution with its batch norm, scale, residual and activation.
     pub(super) fn convolution(&mut self, chain: &Chain) -> Result<Value, PlanError> {
@@ -21,7 +24,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
             return Err(self.unsupported(chain.head, "not a convolution"));
         };
         if matches!(&node.op, Op::Conv(c) if c.groups != 1) {
-            return Err(self.unsupported(chain.head, "groups that are not a depthwise 3x3 with stride 1 or 2"));
+            return Err(self.unsupported(chain.head, GROUPS));
         }
         let x = match self.narrow(node.inputs[0]) {
             Some(narrow) => narrow,

@@ -5,15 +5,15 @@ use ferroflow_kernels::{
     depthwise::training::SeparableTraining,
 };
 use ferroflow_net::{
-    Op,
+    Graph, Op,
     graph::{BatchNorm, Conv, Padding},
 };
 
-use super::layer::{Convolution, Layer, Norm, Separable};
+use super::layer::{Convolution, DepthwiseConvolution, Layer, Norm, Separable};
 use crate::plan::{
     PlanError,
     compile::Compiler,
-    convolution::{conv_shape, layer_of},
+    convolution::{GROUPS, conv_shape, layer_of},
     depthwise::is_depthwise,
     fuse::Chain,
     value::Value,
@@ -25,10 +25,20 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
         let graph = self.graph;
         let node = graph.node(chain.head);
         match (&node.op, &chain.pointwise) {
-            (Op::Conv(depthwise), Some(pointwise)) => self.trained_block(chain, depthwise, pointwise),
-            (Op::Conv(c), None) if c.groups != 1 => {
-                Err(self.unsupported(chain.head, "a depthwise convolution outside a separable block"))
+            (Op::Conv(depthwise), Some(second)) => {
+                let block = separable_block(graph, chain, second);
+                let (pointwise, norms) = block.ok_or_else(|| self.unsupported(chain.head, "not a separable block"))?;
+                Ok(self.trained_block(chain, second, [depthwise, pointwise], norms))
             }
+            (Op::Conv(c), None) if is_depthwise(c) => {
+                let x = self.dense(node.inputs[0]);
+                let flop = conv_shape(c).flop(x.extent) / c.groups as f64;
+                let layer = DepthwiseConvolution { conv: c.clone(), activation: chain.activation, kernel: None };
+                let params: Vec<_> = std::iter::once(c.weight).chain(c.bias).collect();
+                let layer = Layer::Depthwise(Box::new(layer));
+                Ok(self.push_layer(chain.tail, layer, flop, x, c.out_channels, &params))
+            }
+            (Op::Conv(c), None) if c.groups != 1 => Err(self.unsupported(chain.head, GROUPS)),
             (Op::BatchNorm(norm), _) => {
                 let x = self.dense(node.inputs[0]);
                 let channels = self.channels(chain.tail);
@@ -83,32 +93,16 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
         }
     }
 
-    fn trained_block(&mut self, chain: &Chain, depthwise: &Conv, second: &Chain) -> Result<Value, PlanError> {
-        let graph = self.graph;
-        let norm = |chain: &Chain| match chain.maps[..] {
-            [map] => match &graph.node(map).op {
-                Op::BatchNorm(norm) => Some(norm.clone()),
-                _ => None,
-            },
-            _ => None,
-        };
-        let (Some(first_norm), Some(second_norm)) = (norm(chain), norm(second)) else {
-            return Err(self.unsupported(chain.head, "a separable block without its two batch norms"));
-        };
-        let norms: [BatchNorm; 2] = [first_norm, second_norm];
-        let Op::Conv(pointwise) = &graph.node(second.head).op else {
-            return Err(self.unsupported(second.head, "not a convolution"));
-        };
-        let plain = is_depthwise(depthwise)
-            && depthwise.padding == Padding::all(1)
-            && depthwise.bias.is_none()
-            && pointwise.bias.is_none();
-        if !plain {
-            return Err(self.unsupported(chain.head, "a separable block with biases or other padding"));
-        }
+    fn trained_block(
+        &mut self,
+        chain: &Chain,
+        second: &Chain,
+        [depthwise, pointwise]: [&Conv; 2],
+        norms: [BatchNorm; 2],
+    ) -> Value {
         let params =
             [depthwise.weight, norms[0].scale, norms[0].shift, pointwise.weight, norms[1].scale, norms[1].shift];
-        let input = graph.node(chain.head).inputs[0];
+        let input = self.graph.node(chain.head).inputs[0];
         let x = match self.narrow(input) {
             Some(narrow) => narrow,
             None => self.blocks(input),
@@ -133,6 +127,29 @@ impl<W: AsRef<[f32]>> Compiler<'_, W> {
             weights: std::array::from_fn(|_| Vec::new()),
         };
         let layer = Layer::Separable(Box::new(block));
-        Ok(self.push_layer(chain.tail, layer, flop, x, pointwise.out_channels, &params))
+        self.push_layer(chain.tail, layer, flop, x, pointwise.out_channels, &params)
     }
+}
+
+/// The 1x1 convolution and the norms of a depthwise convolution and what follows it, if they are the block that is trained
+/// as one operator: without biases, one norm behind each.
+pub(in crate::plan) fn separable_block<'g>(
+    graph: &'g Graph,
+    first: &Chain,
+    second: &Chain,
+) -> Option<(&'g Conv, [BatchNorm; 2])> {
+    let conv = |chain: &Chain| match &graph.node(chain.head).op {
+        Op::Conv(conv) if conv.bias.is_none() => Some(conv),
+        _ => None,
+    };
+    let norm = |chain: &Chain| match chain.maps[..] {
+        [map] => match &graph.node(map).op {
+            Op::BatchNorm(norm) => Some(norm.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let (depthwise, pointwise) = (conv(first)?, conv(second)?);
+    let norms = [norm(first)?, norm(second)?];
+    (depthwise.padding == Padding::all(1)).then_some((pointwise, norms))
 }

@@ -6,16 +6,20 @@ use ferroflow_kernels::conv::{
     training::{ConvTraining, bias_gradient},
 };
 use ferroflow_kernels::depthwise::training::{SeparableGradients, SeparableTraining, SeparableWeights};
-use ferroflow_kernels::{Blocks, BlocksMut, Isa, LANES, Scratch, Update, elementwise};
-use ferroflow_net::graph::BatchNorm;
+use ferroflow_kernels::depthwise::{Depthwise, DepthwisePlan};
+use ferroflow_kernels::{Blocks, BlocksMut, Isa, LANES, Scratch, Update, elementwise, lane_map};
+use ferroflow_net::graph::{BatchNorm, Conv};
 use ferroflow_net::training::Gradients;
 use ferroflow_net::{ParamId, Weights};
 
+use crate::plan::convolution::conv_shape;
 use crate::plan::value::per_lane;
 
 /// A layer and the parameters it reads.
 pub enum Layer {
     Conv(Box<Convolution>),
+    /// A depthwise convolution on its own.
+    Depthwise(Box<DepthwiseConvolution>),
     /// Batch norm by the statistics of the batch, and the activation after it.
     Norm(Box<Norm>),
     /// Batch norm by its running statistics: an affine map, with the factors of the last forward pass.
@@ -37,6 +41,13 @@ pub struct Convolution {
     pub readers: usize,
     /// Whether the kernel holds the weights of this forward pass.
     pub prepared: bool,
+}
+
+/// A depthwise convolution with the weights of the last forward pass.
+pub struct DepthwiseConvolution {
+    pub conv: Conv,
+    pub activation: Activation,
+    pub kernel: Option<DepthwisePlan>,
 }
 
 /// Batch norm with what its last forward pass has left.
@@ -111,6 +122,21 @@ impl Layer {
                 }
                 conv.kernel.forward(input, conv.activation, out, scratch);
             }
+            Self::Depthwise(layer) => {
+                let (conv, lanes) = (&layer.conv, lane_map(&[layer.conv.in_channels]));
+                let kernel = Depthwise {
+                    input: input.extent,
+                    lanes: &lanes,
+                    stride: conv.stride,
+                    padding: conv_shape(conv).padding,
+                    weight: weights.get(conv.weight),
+                    bias: conv.bias.map(|b| weights.get(b)),
+                    activation: layer.activation,
+                    doubled: &[],
+                    pixel: LANES,
+                };
+                layer.kernel.insert(DepthwisePlan::new(&kernel, isa)).run(input, out);
+            }
             Self::Norm(layer) => {
                 layer.weights =
                     [layer.norm.scale, layer.norm.shift].map(|id| per_lane(weights.get(id).iter().copied()));
@@ -150,6 +176,7 @@ impl Layer {
         // Back through the activation, and through batch norm, in place.
         match self {
             Self::Conv(conv) => elementwise::activation_gradient(isa, output, conv.activation, d),
+            Self::Depthwise(layer) => elementwise::activation_gradient(isa, output, layer.activation, d),
             Self::FrozenNorm { activation, .. } => elementwise::activation_gradient(isa, output, *activation, d),
             Self::Norm(layer) => {
                 let Some(statistics) = &layer.statistics else { return };
@@ -180,6 +207,18 @@ impl Layer {
                 }
                 if let Some((update, d_input)) = d_input {
                     kernel.input_gradient(d, update, d_input, scratch);
+                }
+            }
+            Self::Depthwise(layer) => {
+                let (conv, Some(kernel)) = (&layer.conv, &layer.kernel) else { return };
+                if !sum.get(conv.weight).is_empty() {
+                    kernel.weight_gradient(input, d, sum.get_mut(conv.weight));
+                }
+                if let Some(bias) = conv.bias.filter(|b| !sum.get(*b).is_empty()) {
+                    bias_gradient(isa, d, sum.get_mut(bias), scratch);
+                }
+                if let Some((update, d_input)) = d_input {
+                    kernel.input_gradient(d, update, d_input);
                 }
             }
             Self::Norm(_) => {
@@ -228,7 +267,7 @@ impl Layer {
                     }
                 }
             }
-            Self::Conv(_) | Self::FrozenNorm { .. } => {}
+            Self::Conv(_) | Self::Depthwise(_) | Self::FrozenNorm { .. } => {}
         }
     }
 
@@ -239,6 +278,7 @@ impl Layer {
                 let [forward, input, weight] = conv.kernel.algorithms();
                 if pass == 0 { forward } else { format!("{input}; {weight}") }
             }
+            Self::Depthwise(_) => "depthwise".into(),
             Self::Norm(_) | Self::FrozenNorm { .. } => "batch norm".into(),
             Self::Separable(_) => "separable block".into(),
         }
@@ -248,7 +288,8 @@ impl Layer {
         match self {
             Self::Conv(conv) => conv.kernel.weight_bytes(),
             Self::Separable(block) => block.weights.iter().map(|w| 4 * w.len()).sum(),
-            Self::Norm(_) | Self::FrozenNorm { .. } => 0,
+            // As many as the parameters, nine to a channel.
+            Self::Depthwise(_) | Self::Norm(_) | Self::FrozenNorm { .. } => 0,
         }
     }
 
@@ -256,7 +297,7 @@ impl Layer {
     pub fn saved_bytes(&self) -> usize {
         match self {
             Self::Separable(block) => block.kernel.saved_bytes(),
-            Self::Conv(_) | Self::Norm(_) | Self::FrozenNorm { .. } => 0,
+            Self::Conv(_) | Self::Depthwise(_) | Self::Norm(_) | Self::FrozenNorm { .. } => 0,
         }
     }
 }

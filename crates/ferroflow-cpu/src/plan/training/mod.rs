@@ -21,6 +21,7 @@ use ferroflow_net::graph::{Op, Param, Shape, ShapeError, Sizes};
 use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::{Graph, NodeId, Weights};
 
+pub(super) use self::compile::separable_block;
 use self::gradients::ValueGradients;
 pub(super) use self::layer::Layer;
 use super::compile::{Compiled, Compiler};
