@@ -10,7 +10,7 @@ use super::{
     fixed::{FixedLayers, LayerKey},
     fuse::{Chain, compose},
     options::PlanError,
-    shapes::layer_of,
+    shapes::{GROUPS, layer_of},
     step::Kernel,
     value::Value,
 };
@@ -23,7 +23,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
             return Err(self.unsupported(chain.head, "not a convolution"));
         };
         if matches!(&node.op, Op::Conv(c) if c.groups != 1) {
-            return Err(self.unsupported(chain.head, "groups that are not a depthwise 3x3 with stride 1 or 2"));
+            return Err(self.unsupported(chain.head, GROUPS));
         }
         let x = match self.narrow(node.inputs[0]) {
             Some(narrow) => narrow,

@@ -3,7 +3,7 @@
 use ferroflow_kernels::conv::Activation;
 use ferroflow_net::{
     Graph, NodeId, Op, ParamId,
-    graph::{Filter, Padding},
+    graph::{BatchNorm, Conv, Filter, Padding},
 };
 
 use super::shapes::is_depthwise;
@@ -33,6 +33,7 @@ pub(super) enum Purpose {
 }
 
 /// What may follow a head.
+#[derive(Clone, Copy)]
 struct Absorbs {
     batch_norm: bool,
     affine: bool,
@@ -92,20 +93,29 @@ impl Uses {
 /// The chain that starts at `head`, of nodes that no other chain has claimed; for a depthwise convolution with the 1x1
 /// convolution that alone reads it, so that what lies between never leaves the cache.
 pub(super) fn fused(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, purpose: Purpose) -> Chain {
-    let mut first = chain(graph, uses, claimed, head, absorbs(graph, head, purpose));
-    let Op::Conv(depthwise) = &graph.node(head).op else { return first };
-    let Some(next) = uses.only_reader(first.tail).filter(|n| !claimed[n.0 as usize]) else { return first };
-    if let Op::Conv(c) = &graph.node(next).op
-        && is_depthwise(depthwise)
-        && (c.kernel, c.stride, c.groups, c.padding) == (1, 1, 1, Padding::all(0))
-    {
-        let second = chain(graph, uses, claimed, next, pointwise_absorbs(purpose));
-        if second.residual.is_none() {
-            first.tail = second.tail;
-            first.pointwise = Some(Box::new(second));
-        }
+    separable(graph, uses, claimed, head, purpose)
+        .unwrap_or_else(|| chain(graph, uses, claimed, head, absorbs(graph, head, purpose)))
+}
+
+/// A depthwise convolution with what follows it, up to what follows the 1x1 convolution that reads it.
+fn separable(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, purpose: Purpose) -> Option<Chain> {
+    let conv = |id: NodeId| match &graph.node(id).op {
+        Op::Conv(conv) => Some(conv),
+        _ => None,
+    };
+    conv(head).filter(|c| is_depthwise(c))?;
+    let absorbs = separable_absorbs(purpose);
+    let mut first = chain(graph, uses, claimed, head, Absorbs { residual: false, ..absorbs });
+    let next = uses.only_reader(first.tail).filter(|n| !claimed[n.0 as usize])?;
+    conv(next).filter(|c| (c.kernel, c.stride, c.groups, c.padding) == (1, 1, 1, Padding::all(0)))?;
+    let second = chain(graph, uses, claimed, next, absorbs);
+    let trains = purpose == Purpose::Inference || separable_block(graph, &first, &second).is_some();
+    if second.residual.is_some() || !trains {
+        return None;
     }
-    first
+    first.tail = second.tail;
+    first.pointwise = Some(Box::new(second));
+    Some(first)
 }
 
 fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
@@ -113,7 +123,7 @@ fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
     let inference = purpose == Purpose::Inference;
     match graph.node(head).op {
         Op::Conv(ref c) if c.groups > 1 => {
-            Absorbs { batch_norm: true, affine: inference, residual: false, activation: true }
+            Absorbs { batch_norm: inference, affine: inference, residual: false, activation: true }
         }
         Op::Conv(_) | Op::Deconv(_) => {
             Absorbs { batch_norm: inference, affine: inference, residual: inference, activation: true }
@@ -138,7 +148,8 @@ fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
     }
 }
 
-fn pointwise_absorbs(purpose: Purpose) -> Absorbs {
+/// What may follow either convolution of a separable block.
+fn separable_absorbs(purpose: Purpose) -> Absorbs {
     let inference = purpose == Purpose::Inference;
     Absorbs { batch_norm: true, affine: inference, residual: inference, activation: true }
 }
@@ -272,4 +283,27 @@ pub(super) fn compose<'w>(
         }
     }
     (scale, offset)
+}
+
+/// The 1x1 convolution and the norms of a depthwise convolution and what follows it, if they are the block that is trained
+/// as one operator: without biases, one norm behind each.
+pub(super) fn separable_block<'g>(
+    graph: &'g Graph,
+    first: &Chain,
+    second: &Chain,
+) -> Option<(&'g Conv, [BatchNorm; 2])> {
+    let conv = |chain: &Chain| match &graph.node(chain.head).op {
+        Op::Conv(conv) if conv.bias.is_none() => Some(conv),
+        _ => None,
+    };
+    let norm = |chain: &Chain| match chain.maps[..] {
+        [map] => match &graph.node(map).op {
+            Op::BatchNorm(norm) => Some(norm.clone()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let (depthwise, pointwise) = (conv(first)?, conv(second)?);
+    let norms = [norm(first)?, norm(second)?];
+    (depthwise.padding == Padding::all(1)).then_some((pointwise, norms))
 }

@@ -3,6 +3,9 @@
 use ferroflow_kernels::conv::{ConvKind, ConvShape};
 use ferroflow_net::{Op, ParamId, graph::Conv};
 
+/// Why a convolution in groups is refused.
+pub(super) const GROUPS: &str = "groups that are not a depthwise 3x3 with stride 1 or 2";
+
 /// What a convolution or a transposed one computes, its weight and its bias.
 pub(super) fn layer_of(op: &Op) -> Option<(ConvShape, ParamId, Option<ParamId>)> {
     match op {

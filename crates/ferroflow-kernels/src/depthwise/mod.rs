@@ -3,6 +3,8 @@
 //! Every channel has its own 3x3 filter, so a block of 16 channels is filtered as one vector: nine multiply-adds per
 //! output against nine or more loads. It runs at the speed of the cache, which is why the fused form matters.
 
+mod gradient;
+mod products;
 mod row;
 mod separable;
 #[cfg(test)]
@@ -13,7 +15,7 @@ use std::ops::Range;
 
 pub use self::separable::{Frames, Pointwise, SeparablePlan};
 use crate::{
-    Blocks, BlocksMut, Buffer, Extent, Isa, LANES,
+    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, LaneMap,
     conv::Activation,
     layout::check_lanes,
     rows::for_pieces,
@@ -143,6 +145,7 @@ impl Filters {
 /// A depthwise layer ready to run. Its output has the lanes of its input.
 pub struct DepthwisePlan {
     filters: Filters,
+    lanes: LaneMap,
 }
 
 impl DepthwisePlan {
@@ -152,7 +155,7 @@ impl DepthwisePlan {
     /// If the input's pixels are narrower than 16 floats.
     pub fn new(layer: &Depthwise<'_>, isa: Isa) -> Self {
         assert_eq!(layer.pixel, LANES, "a narrow input is for a separable layer");
-        Self { filters: Filters::new(layer, isa) }
+        Self { filters: Filters::new(layer, isa), lanes: layer.lanes.to_vec() }
     }
 
     /// Extent of the output.

@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::{
-    Scratch, lane_map, pack,
-    testing::{Random, Value},
+    Scratch, lane_map,
+    layout::to_blocks,
+    pack,
+    testing::{Random, Value, both_updates, on_any_threads},
 };
 
 struct Case {
@@ -108,6 +110,58 @@ fn depthwise_is_nine_products() {
             // Nine products of values below 1, in f32.
             out.assert_close(1e-5, |lane, n, y, x| {
                 lanes[lane].map_or(0.0, |c| case.definition(c as usize, n, y, x) as f32)
+            });
+        }
+    }
+}
+
+#[test]
+fn gradients_are_those_of_nine_products() {
+    let mut random = Random::new(8);
+    for i in 0..40 {
+        let mut case = Case::random(&mut random);
+        case.padding = [0; 4].map(|_| random.below(4));
+        // A strip of several, now and then.
+        let size = if i % 10 == 0 { 70 } else { 9 };
+        case.input = Extent { n: 1 + random.below(3), h: 3 + random.below(size), w: 3 + random.below(size) };
+        case.parts.iter_mut().for_each(|part| *part = (random.value(part.0.channels, case.input), false));
+        let lanes = lane_map(&case.channels());
+        let output = case.with(|layer, _| layer.output());
+        let d = random.value(lanes.len(), output);
+        // What every product contributes, in double precision.
+        let (mut d_weight, Extent { n, h, w }) = (vec![0.0; case.weight.len()], case.input);
+        let mut d_input = vec![0.0; lanes.len() * n * h * w];
+        for (lane, channel) in lanes.iter().enumerate() {
+            let Some(c) = channel.map(|c| c as usize) else { continue };
+            for i in 0..n * output.h * output.w {
+                let (image, y, x) = (i / output.w / output.h, i / output.w % output.h, i % output.w);
+                let d = f64::from(d.at(lane, image, y, x));
+                for (ky, kx) in (0..3).flat_map(|ky| (0..3).map(move |kx| (ky, kx))) {
+                    let y = (y * case.stride + ky).checked_sub(case.padding[0]).filter(|y| *y < h);
+                    let x = (x * case.stride + kx).checked_sub(case.padding[1]).filter(|x| *x < w);
+                    let tap = (c * 3 + ky) * 3 + kx;
+                    d_weight[tap] += d * case.at(c, image, y, x);
+                    if let (Some(y), Some(x)) = (y, x) {
+                        d_input[((lane * n + image) * h + y) * w + x] += d * f64::from(case.weight[tap]);
+                    }
+                }
+            }
+        }
+        for isa in Isa::available() {
+            case.with(|layer, input| {
+                let plan = DepthwisePlan::new(layer, isa);
+                let found =
+                    both_updates(lanes.len(), case.input, |update, to| plan.input_gradient(d.blocks(), update, to));
+                // Nine products of values below 1, in f32.
+                found.assert_close(1e-5, |lane, image, y, x| d_input[((lane * n + image) * h + y) * w + x] as f32);
+                let sums = on_any_threads(|| {
+                    let mut gradient = vec![1.0; case.weight.len()];
+                    plan.weight_gradient(input, d.blocks(), &mut gradient);
+                    let (channels, extent) = (gradient.len(), Extent { n: 1, h: 1, w: 1 });
+                    vec![Value { channels, extent, buffers: to_blocks(&gradient, channels, extent) }]
+                });
+                // Thousands of products, in f32 within a strip.
+                sums[0].assert_close(1e-4, |tap, _, _, _| 1.0 + d_weight[tap] as f32);
             });
         }
     }

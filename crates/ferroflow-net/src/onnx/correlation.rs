@@ -18,7 +18,8 @@ pub(super) fn lower(
     channels: usize,
     width: &str,
 ) {
-    let max = c.max_displacement as i64;
+    // What the stride reaches: displacements lie evenly around 0.
+    let max = (c.max_displacement - c.max_displacement % c.stride) as i64;
     let pads = emit.ints(&[0, 0, max, max, 0, 0, max, max]);
     let padded = emit.op("Pad", &[f2, &pads], vec![]);
     // Rows and columns of the padded map that meet displacement `d`: size-independent, as the end counts from the back.

@@ -6,15 +6,15 @@ use ferroflow_kernels::{
 };
 use ferroflow_net::{
     Graph, NodeId, Op, ParamId,
-    graph::{BatchNorm, Conv, Padding},
+    graph::{BatchNorm, Conv},
 };
 
-use super::layer::{Convolution, Layer, Norm, Separable};
+use super::layer::{Convolution, DepthwiseConvolution, Layer, Norm, Separable};
 use crate::plan::{
     compile::{Compiler, Layers},
-    fuse::{Chain, Purpose},
+    fuse::{Chain, Purpose, separable_block},
     options::PlanError,
-    shapes::{conv_shape, is_depthwise, layer_of},
+    shapes::{GROUPS, conv_shape, is_depthwise, layer_of},
     step::Kernel,
     value::Value,
 };
@@ -103,10 +103,21 @@ impl Compiler<'_, TrainedLayers<'_>> {
         let graph = self.graph;
         let node = graph.node(chain.head);
         match (&node.op, &chain.pointwise) {
-            (Op::Conv(depthwise), Some(pointwise)) => self.trained_block(chain, depthwise, pointwise),
-            (Op::Conv(c), None) if c.groups != 1 => {
-                Err(self.unsupported(chain.head, "a depthwise convolution outside a separable block"))
+            (Op::Conv(depthwise), Some(second)) => {
+                let block = separable_block(graph, chain, second);
+                let (pointwise, norms) = block.ok_or_else(|| self.unsupported(chain.head, "not a separable block"))?;
+                Ok(self.trained_block(chain, second, [depthwise, pointwise], norms))
             }
+            (Op::Conv(c), None) if is_depthwise(c) => {
+                let x = self.dense(node.inputs[0]);
+                let flop = conv_shape(c).flop(x.extent) / c.groups as f64;
+                let (activation, isa) = (chain.activation, self.options.isa);
+                let layer = DepthwiseConvolution { conv: c.clone(), activation, input: x.extent, isa, kernel: None };
+                let params: Vec<_> = std::iter::once(c.weight).chain(c.bias).collect();
+                let index = self.layers.add(Layer::Depthwise(Box::new(layer)));
+                Ok(self.push_layer(chain.tail, index, flop, x, c.out_channels, &params))
+            }
+            (Op::Conv(c), None) if c.groups != 1 => Err(self.unsupported(chain.head, GROUPS)),
             (Op::BatchNorm(norm), _) => {
                 let x = self.dense(node.inputs[0]);
                 let channels = self.channels(chain.tail);
@@ -167,32 +178,16 @@ impl Compiler<'_, TrainedLayers<'_>> {
         }
     }
 
-    fn trained_block(&mut self, chain: &Chain, depthwise: &Conv, second: &Chain) -> Result<Value, PlanError> {
-        let graph = self.graph;
-        let norm = |chain: &Chain| match chain.maps[..] {
-            [map] => match &graph.node(map).op {
-                Op::BatchNorm(norm) => Some(norm.clone()),
-                _ => None,
-            },
-            _ => None,
-        };
-        let (Some(first_norm), Some(second_norm)) = (norm(chain), norm(second)) else {
-            return Err(self.unsupported(chain.head, "a separable block without its two batch norms"));
-        };
-        let norms: [BatchNorm; 2] = [first_norm, second_norm];
-        let Op::Conv(pointwise) = &graph.node(second.head).op else {
-            return Err(self.unsupported(second.head, "not a convolution"));
-        };
-        let plain = is_depthwise(depthwise)
-            && depthwise.padding == Padding::all(1)
-            && depthwise.bias.is_none()
-            && pointwise.bias.is_none();
-        if !plain {
-            return Err(self.unsupported(chain.head, "a separable block with biases or other padding"));
-        }
+    fn trained_block(
+        &mut self,
+        chain: &Chain,
+        second: &Chain,
+        [depthwise, pointwise]: [&Conv; 2],
+        norms: [BatchNorm; 2],
+    ) -> Value {
         let params =
             [depthwise.weight, norms[0].scale, norms[0].shift, pointwise.weight, norms[1].scale, norms[1].shift];
-        let input = graph.node(chain.head).inputs[0];
+        let input = self.graph.node(chain.head).inputs[0];
         let x = match self.narrow(input) {
             Some(narrow) => narrow,
             None => self.blocks(input),
@@ -217,6 +212,6 @@ impl Compiler<'_, TrainedLayers<'_>> {
             weights: std::array::from_fn(|_| Vec::new()),
         };
         let index = self.layers.add(Layer::Separable(Box::new(block)));
-        Ok(self.push_layer(chain.tail, index, flop, x, pointwise.out_channels, &params))
+        self.push_layer(chain.tail, index, flop, x, pointwise.out_channels, &params)
     }
 }

@@ -6,16 +6,20 @@ use ferroflow_kernels::conv::{
     training::{ConvTraining, bias_gradient},
 };
 use ferroflow_kernels::depthwise::training::{SeparableGradients, SeparableTraining, SeparableWeights};
-use ferroflow_kernels::{Blocks, BlocksMut, Isa, LANES, Scratch, Update, elementwise};
-use ferroflow_net::graph::BatchNorm;
+use ferroflow_kernels::depthwise::{Depthwise, DepthwisePlan};
+use ferroflow_kernels::{Blocks, BlocksMut, Extent, Isa, LANES, Scratch, Update, elementwise, lane_map};
+use ferroflow_net::graph::{BatchNorm, Conv};
 use ferroflow_net::training::Gradients;
 use ferroflow_net::{ParamId, Weights};
 
+use crate::plan::shapes::conv_shape;
 use crate::plan::value::per_lane;
 
 /// A layer and the parameters it reads.
 pub enum Layer {
     Conv(Box<Convolution>),
+    /// A depthwise convolution on its own.
+    Depthwise(Box<DepthwiseConvolution>),
     /// Batch norm by the statistics of the batch, and the activation after it.
     Norm(Box<Norm>),
     /// Batch norm by its running statistics: an affine map, with a factor and a summand for each lane.
@@ -36,6 +40,15 @@ pub struct Convolution {
     pub bias: Option<ParamId>,
     /// Steps of the plan that run it: iterations of a recurrent network.
     pub readers: usize,
+}
+
+/// A depthwise convolution, prepared whenever there are weights.
+pub struct DepthwiseConvolution {
+    pub conv: Conv,
+    pub activation: Activation,
+    pub input: Extent,
+    pub isa: Isa,
+    pub kernel: Option<DepthwisePlan>,
 }
 
 /// Batch norm with what its last forward pass has left.
@@ -94,6 +107,21 @@ impl Layer {
             Self::Conv(conv) => {
                 conv.kernel.set_weights(weights.get(conv.weight), conv.bias.map(|b| weights.get(b)));
             }
+            Self::Depthwise(layer) => {
+                let (conv, lanes) = (&layer.conv, lane_map(&[layer.conv.in_channels]));
+                let kernel = Depthwise {
+                    input: layer.input,
+                    lanes: &lanes,
+                    stride: conv.stride,
+                    padding: conv_shape(conv).padding,
+                    weight: weights.get(conv.weight),
+                    bias: conv.bias.map(|b| weights.get(b)),
+                    activation: layer.activation,
+                    doubled: &[],
+                    pixel: LANES,
+                };
+                layer.kernel = Some(DepthwisePlan::new(&kernel, layer.isa));
+            }
             Self::Norm(layer) => {
                 layer.weights =
                     [layer.norm.scale, layer.norm.shift].map(|id| per_lane(weights.get(id).iter().copied()));
@@ -118,6 +146,11 @@ impl Layer {
     pub fn forward(&mut self, isa: Isa, input: Blocks<'_>, out: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
         match self {
             Self::Conv(conv) => conv.kernel.forward(input, conv.activation, out, scratch),
+            Self::Depthwise(layer) => {
+                if let Some(kernel) = &layer.kernel {
+                    kernel.run(input, out);
+                }
+            }
             Self::Norm(layer) => {
                 let ([scale, shift], epsilon) = (&layer.weights, layer.norm.epsilon);
                 let statistics = batch_norm::batch_norm(isa, input, scale, shift, epsilon, layer.activation, out);
@@ -145,6 +178,7 @@ impl Layer {
         // Back through the activation, and through batch norm, in place.
         match self {
             Self::Conv(conv) => elementwise::activation_gradient(isa, output, conv.activation, d),
+            Self::Depthwise(layer) => elementwise::activation_gradient(isa, output, layer.activation, d),
             Self::FrozenNorm { activation, .. } => elementwise::activation_gradient(isa, output, *activation, d),
             Self::Norm(layer) => {
                 let Some(statistics) = &layer.statistics else { return };
@@ -175,6 +209,18 @@ impl Layer {
                 }
                 if let Some((update, d_input)) = d_input {
                     kernel.input_gradient(d, update, d_input, scratch);
+                }
+            }
+            Self::Depthwise(layer) => {
+                let (conv, Some(kernel)) = (&layer.conv, &layer.kernel) else { return };
+                if !sum.get(conv.weight).is_empty() {
+                    kernel.weight_gradient(input, d, sum.get_mut(conv.weight));
+                }
+                if let Some(bias) = conv.bias.filter(|b| !sum.get(*b).is_empty()) {
+                    bias_gradient(isa, d, sum.get_mut(bias), scratch);
+                }
+                if let Some((update, d_input)) = d_input {
+                    kernel.input_gradient(d, update, d_input);
                 }
             }
             Self::Norm(_) => {
@@ -223,7 +269,7 @@ impl Layer {
                     }
                 }
             }
-            Self::Conv(_) | Self::FrozenNorm { .. } => {}
+            Self::Conv(_) | Self::Depthwise(_) | Self::FrozenNorm { .. } => {}
         }
     }
 
@@ -234,6 +280,7 @@ impl Layer {
                 let [forward, input, weight] = conv.kernel.algorithms();
                 if pass == 0 { forward } else { format!("{input}; {weight}") }
             }
+            Self::Depthwise(_) => "depthwise".into(),
             Self::Norm(_) | Self::FrozenNorm { .. } => "batch norm".into(),
             Self::Separable(_) => "separable block".into(),
         }
@@ -243,7 +290,8 @@ impl Layer {
         match self {
             Self::Conv(conv) => conv.kernel.weight_bytes(),
             Self::Separable(block) => block.weights.iter().map(|w| 4 * w.len()).sum(),
-            Self::Norm(_) | Self::FrozenNorm { .. } => 0,
+            // As many as the parameters, nine to a channel.
+            Self::Depthwise(_) | Self::Norm(_) | Self::FrozenNorm { .. } => 0,
         }
     }
 
@@ -251,7 +299,7 @@ impl Layer {
     pub fn saved_bytes(&self) -> usize {
         match self {
             Self::Separable(block) => block.kernel.saved_bytes(),
-            Self::Conv(_) | Self::Norm(_) | Self::FrozenNorm { .. } => 0,
+            Self::Conv(_) | Self::Depthwise(_) | Self::Norm(_) | Self::FrozenNorm { .. } => 0,
         }
     }
 }

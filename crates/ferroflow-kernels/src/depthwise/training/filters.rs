@@ -9,9 +9,12 @@ use super::{
     put, streams,
 };
 use crate::{
-    Blocks, BlocksMut, Extent, Isa, LANES, Scratch, Update,
+    Blocks, BlocksMut, Extent, LANES, Scratch, Update,
     conv::Activation,
-    depthwise::row,
+    depthwise::{
+        products::{Products, Taps, add_taps},
+        row,
+    },
     rows::RowsMut,
     simd::{self, Kernel, Simd},
     team,
@@ -50,9 +53,9 @@ impl SeparableTraining {
         let side = &self.sides[0];
         let strips = extent.h.div_ceil(STRIP.div_ceil(extent.w));
         let tasks = side.blocks() * extent.n * strips;
-        let sums: Vec<[[f32; LANES]; 9]> = team::map(0..tasks, |task| {
+        let sums: Vec<Taps> = team::map(0..tasks, |task| {
             let (block, n, strip) = (task / strips / extent.n, task / strips % extent.n, task % strips);
-            let mut taps = [[0.0; LANES]; 9];
+            let mut taps: Taps = [[0.0; LANES]; 9];
             for (lane, channel) in side.lanes[block * LANES..][..LANES].iter().enumerate() {
                 let Some(channel) = *channel else { continue };
                 for (tap, to) in taps.iter_mut().enumerate() {
@@ -83,13 +86,8 @@ impl SeparableTraining {
             })
         })
         .collect();
-        for (block, sums) in sums.chunks(extent.n * strips).enumerate().filter(|_| wanted) {
-            for (lane, channel) in side.lanes[block * LANES..][..LANES].iter().enumerate() {
-                let Some(channel) = *channel else { continue };
-                for (tap, to) in gradient[channel as usize * 9..][..9].iter_mut().enumerate() {
-                    *to += sums.iter().map(|strip| f64::from(strip[tap][lane])).sum::<f64>() as f32;
-                }
-            }
+        if wanted {
+            add_taps(&sums, extent.n * strips, &side.lanes, gradient);
         }
     }
 }
@@ -106,7 +104,7 @@ struct Strip<'a> {
     stream: bool,
     /// Whether the weights' gradient is wanted.
     wanted: bool,
-    taps: &'a [[f32; LANES]; 9],
+    taps: &'a Taps,
     index: usize,
     n: usize,
     rows: Range<usize>,
@@ -118,7 +116,7 @@ struct Strip<'a> {
 }
 
 impl Kernel for Strip<'_> {
-    type Output = [[f32; LANES]; 9];
+    type Output = Taps;
 
     #[inline(always)]
     fn run<S: Simd>(mut self) -> Self::Output {
@@ -190,7 +188,7 @@ impl Strip<'_> {
 
     /// Adds a row's share of the weights' gradient.
     #[inline(always)]
-    unsafe fn weights<S: Simd, const STRIDE: usize>(&self, y: usize, sums: &mut [[f32; LANES]; 9]) {
+    unsafe fn weights<S: Simd, const STRIDE: usize>(&self, y: usize, sums: &mut Taps) {
         let Extent { h, w, .. } = self.block.input;
         let pixel = self.block.pixel;
         let plane = self.input.planes[self.index];
@@ -198,18 +196,9 @@ impl Strip<'_> {
             Some(at) if at < h => plane[(self.n * h + at) * w * pixel..].as_ptr(),
             _ => self.block.zeros.as_ptr(),
         });
-        let row = Products { rows, pixel, width: w, gd: self.gd(Some(y)), count: self.block.output.w };
-        // SAFETY: rows of the input have `w` pixels, from each of which 16 floats can be read; AVX2 and less do not have
-        // the registers for nine sums at a time.
-        unsafe {
-            if const { matches!(S::ISA, Isa::Avx512) } {
-                row.add::<S, STRIDE, 3, 4>(0, sums);
-            } else {
-                for ky in 0..3 {
-                    row.add::<S, STRIDE, 1, 2>(ky, sums);
-                }
-            }
-        }
+        let row = Products { rows, pixel, width: w, before: 1, gd: self.gd(Some(y)), count: self.block.output.w };
+        // SAFETY: rows of the input have `w` pixels, from each of which 16 floats can be read.
+        unsafe { row.add::<S, STRIDE>(sums) };
     }
 
     /// Stride 1: a row of the input's gradient, by the filter turned about.
@@ -291,106 +280,6 @@ impl Strip<'_> {
                 if 2 * x + 1 < w {
                     self.put::<S>(even, 2 * x + 1, S::fma(b, t10, S::mul(a, t12)));
                     self.put::<S>(odd, 2 * x + 1, S::fma(d, t00, S::fma(c, t02, S::fma(b, t20, S::mul(a, t22)))));
-                }
-            }
-        }
-    }
-}
-
-/// Products of a row of `gd` with the three input rows around it.
-struct Products {
-    rows: [*const f32; 3],
-    /// Floats from pixel to pixel of the input, and its columns.
-    pixel: usize,
-    width: usize,
-    gd: *const f32,
-    count: usize,
-}
-
-impl Products {
-    /// Adds to the sums of `R` rows of taps from `first`, `T` points at a time.
-    ///
-    /// # Safety
-    /// In a [`Kernel`]; the rows valid as described, 16 floats readable from every pixel.
-    #[inline(always)]
-    unsafe fn add<S: Simd, const STRIDE: usize, const R: usize, const T: usize>(
-        &self,
-        first: usize,
-        sums: &mut [[f32; LANES]; 9],
-    ) {
-        // Points all of whose taps lie in the image: from 1 on.
-        let outer = if self.width >= 2 { (self.width - 2) / STRIDE + 1 } else { 0 }.clamp(1, self.count);
-        // SAFETY: the caller's.
-        unsafe {
-            let mut local = [[S::zero(); 3]; R];
-            for ky in 0..R {
-                for kx in 0..3 {
-                    local[ky][kx] = S::load(sums[3 * (first + ky) + kx].as_ptr());
-                }
-            }
-            self.edge::<S, STRIDE, R>(first, 0, &mut local);
-            let mut point = 1;
-            while point + T <= outer {
-                self.inside::<S, STRIDE, R, T>(first, point, &mut local);
-                point += T;
-            }
-            while point < outer {
-                self.inside::<S, STRIDE, R, 1>(first, point, &mut local);
-                point += 1;
-            }
-            for point in outer..self.count {
-                self.edge::<S, STRIDE, R>(first, point, &mut local);
-            }
-            for ky in 0..R {
-                for kx in 0..3 {
-                    S::store(sums[3 * (first + ky) + kx].as_mut_ptr(), local[ky][kx]);
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn inside<S: Simd, const STRIDE: usize, const R: usize, const T: usize>(
-        &self,
-        first: usize,
-        point: usize,
-        sums: &mut [[S::V; 3]; R],
-    ) {
-        // SAFETY: `add`'s.
-        unsafe {
-            let mut gd = [S::zero(); T];
-            for t in 0..T {
-                gd[t] = S::load(self.gd.add((point + t) * LANES));
-            }
-            for ky in 0..R {
-                let row = self.rows[first + ky].add((point * STRIDE - 1) * self.pixel);
-                for i in 0..(T - 1) * STRIDE + 3 {
-                    let x = S::load(row.add(i * self.pixel));
-                    for kx in 0..3 {
-                        if i >= kx && (i - kx).is_multiple_of(STRIDE) && (i - kx) / STRIDE < T {
-                            sums[ky][kx] = S::fma(x, gd[(i - kx) / STRIDE], sums[ky][kx]);
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn edge<S: Simd, const STRIDE: usize, const R: usize>(
-        &self,
-        first: usize,
-        point: usize,
-        sums: &mut [[S::V; 3]; R],
-    ) {
-        // SAFETY: `add`'s; taps outside the image are left out.
-        unsafe {
-            let gd = S::load(self.gd.add(point * LANES));
-            for kx in 0..3 {
-                let Some(at) = (point * STRIDE + kx).checked_sub(1).filter(|at| *at < self.width) else { continue };
-                for ky in 0..R {
-                    let x = S::load(self.rows[first + ky].add(at * self.pixel));
-                    sums[ky][kx] = S::fma(x, gd, sums[ky][kx]);
                 }
             }
         }
