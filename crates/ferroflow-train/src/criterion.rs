@@ -19,10 +19,10 @@ pub trait Criterion: Send + Sync {
     /// The nodes whose values it reads, finest first. Every pass gives them.
     fn outputs(&self) -> &[NodeId];
 
-    /// Pairs that the network sees for each pair of a batch: 2 where it is also run from the second frames to the first, which
-    /// follow the others in the same batch.
-    fn directions(&self) -> usize {
-        1
+    /// Whether the network is also run from the second frames to the first. Its outputs then have the size of a batch of twice as
+    /// many pairs: all forward, then all backward.
+    fn both_directions(&self) -> bool {
+        false
     }
 
     /// What it reads of the data beside the frames.
@@ -31,7 +31,7 @@ pub trait Criterion: Send + Sync {
     /// The forward passes of step `step`, in the order in which they are run.
     fn passes(&self, step: u64) -> Vec<Pass>;
 
-    /// First and second frames of a pass, `[directions * N, 3, H, W]`, RGB 0..=255.
+    /// First and second frames of a pass, `[N, 3, H, W]`, RGB 0..=255.
     ///
     /// # Errors
     /// If they cannot be made of those of the batch.

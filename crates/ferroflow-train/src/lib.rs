@@ -23,6 +23,7 @@ mod state;
 pub mod tensorboard;
 #[cfg(test)]
 mod testing;
+mod trainers;
 pub mod validate;
 
 pub use error::TrainError;

@@ -10,10 +10,10 @@ use std::{
 
 use ferroflow_core::Size;
 use ferroflow_net::{
-    Graph, Model, Weights,
+    Model, Weights,
     device::{Device, DeviceError},
     graph::{Shape, Sizes},
-    training::{Gradients, Trainer, TrainingOptions},
+    training::Gradients,
     weights::{
         Provenance,
         store::{self, Precision},
@@ -36,6 +36,7 @@ use crate::{
     recipe::Recipe,
     state::State,
     tensorboard::Events,
+    trainers::Trainers,
     validate::{Picture, Score, Validation, ValidationError, overall, png},
 };
 
@@ -234,7 +235,7 @@ impl Run {
         let mut state = self.state(&model, &trained, watch)?;
         let teacher = if criterion.has_teacher() { Some(self.teacher(&model, &state)?) } else { None };
         let mut crop = recipe.crop_at(state.progress.step);
-        trainers.of(crop)?;
+        trainers.prepare(crop)?;
         let mut batches = Batches::open(recipe, criterion.needs(), state.progress.position)?;
         if self.resumed {
             // Not before its changes have proved possible.
@@ -298,7 +299,7 @@ impl Run {
                         graded.gradients.iter_mut().flat_map(|g| &mut g.data).for_each(|g| *g *= scale as f32);
                     }
                     let kept = Kept::of(&gradients, &dropped);
-                    trainer.backward(&graded.gradients, &mut gradients)?;
+                    trainer.backward(graded.gradients, &mut gradients)?;
                     kept.put_back(&mut gradients);
                     trainer.update_statistics(STATISTICS, &mut state.weights);
                 }
@@ -520,81 +521,6 @@ impl Run {
     }
 }
 
-/// The network ready to be trained, at each size that the passes of a criterion have.
-struct Trainers<'a> {
-    device: &'a Arc<dyn Device>,
-    graph: &'a Graph,
-    criterion: &'a dyn Criterion,
-    batch: usize,
-    trained: &'a [bool],
-    ready: Vec<Ready>,
-}
-
-struct Ready {
-    size: Size,
-    trainer: Box<dyn Trainer>,
-    /// Whose weights it holds, if they are those of now.
-    holds: Option<Whose>,
-}
-
-impl<'a> Trainers<'a> {
-    fn new(
-        device: &'a Arc<dyn Device>,
-        graph: &'a Graph,
-        criterion: &'a dyn Criterion,
-        batch: usize,
-        trained: &'a [bool],
-    ) -> Self {
-        Self { device, graph, criterion, batch, trained, ready: Vec::new() }
-    }
-
-    /// The one for frames of this size.
-    fn of(&mut self, size: Size) -> Result<&mut Ready, DeviceError> {
-        let known = self.ready.iter().position(|ready| ready.size == size);
-        let index = match known {
-            Some(index) => index,
-            None => {
-                let sizes = Sizes::new(self.criterion.directions() * self.batch, size.height, size.width);
-                let outputs = self.criterion.outputs().to_vec();
-                let options = TrainingOptions { sizes, outputs, trained: self.trained.to_vec() };
-                let trainer = self.device.trainer(self.graph, options)?;
-                self.ready.push(Ready { size, trainer, holds: None });
-                self.ready.len() - 1
-            }
-        };
-        Ok(&mut self.ready[index])
-    }
-
-    /// The one for frames of this size, with the weights of the student or the teacher.
-    fn with(&mut self, size: Size, whose: Whose, weights: &Weights) -> Result<&mut dyn Trainer, DeviceError> {
-        let ready = self.of(size)?;
-        if ready.holds != Some(whose) {
-            ready.holds = None;
-            ready.trainer.load(weights)?;
-            ready.holds = Some(whose);
-        }
-        Ok(&mut *ready.trainer)
-    }
-
-    /// The one for frames of this size, with weights for a single pass.
-    fn with_odd(&mut self, size: Size, weights: &Weights) -> Result<&mut dyn Trainer, DeviceError> {
-        let ready = self.of(size)?;
-        ready.holds = None;
-        ready.trainer.load(weights)?;
-        Ok(&mut *ready.trainer)
-    }
-
-    /// Says that the student's weights are others now.
-    fn forget_student(&mut self) {
-        self.ready.iter_mut().for_each(|ready| ready.holds = ready.holds.filter(|whose| *whose == Whose::Teacher));
-    }
-
-    /// Gives their memory back.
-    fn clear(&mut self) {
-        self.ready.clear();
-    }
-}
-
 /// Over the batches and passes of a step.
 #[derive(Default)]
 struct Sums {
@@ -629,8 +555,8 @@ fn tally(
 ) -> Result<Vec<Tally>, TrainError> {
     let mut whole = vec![Tally::default(); criterion.outputs().len()];
     for batch in parts {
-        let pairs = criterion.directions() * batch.ids.len();
-        let shapes = model.graph.shapes(&Sizes::new(pairs, crop.height, crop.width)).map_err(DeviceError::from)?;
+        let sizes = Sizes::new(batch.ids.len(), crop.height, crop.width);
+        let shapes = model.graph.shapes(&sizes).map_err(DeviceError::from)?;
         let shapes: Vec<Shape> = criterion.outputs().iter().map(|node| shapes[node.0 as usize]).collect();
         let values = if criterion.tallies_values() {
             let trainer = trainers.with(crop, Whose::Student, weights)?;

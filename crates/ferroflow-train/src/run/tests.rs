@@ -1,7 +1,11 @@
 use std::fs;
 
 use ferroflow_cpu::{Cpu, Isa, TrainingPlan, reference::Training, training::Settings};
-use ferroflow_net::{Graph, Weights, device::Executor, training::Values};
+use ferroflow_net::{
+    Graph, Weights,
+    device::Executor,
+    training::{Trainer, TrainingOptions, Values},
+};
 use serde_json::Value;
 
 use super::*;
