@@ -95,7 +95,7 @@ impl Batches {
         for (data, steps, crop, skip_occluded) in before.chain([own]) {
             let source = join(data)?;
             let order = Order::new(source.len(), recipe.seed);
-            let augment = augment::named(&recipe.augment, (crop.width, crop.height)).unwrap_or(Box::new(augment::Keep));
+            let augment = augment::named(&recipe.augment, crop).unwrap_or(Box::new(augment::Keep));
             let samples = steps.saturating_mul(per_step);
             stages.push(Stage { source, order, augment, crop, skip_occluded, samples });
         }
@@ -146,8 +146,8 @@ impl Example {
     fn of(sample: Sample) -> Result<Self, FeedError> {
         let Sample { first, second, flow, id, .. } = sample;
         let Some(flow) = flow else { return Err(FeedError::NoTruth(id)) };
-        let size = Size { height: first.height(), width: first.width() };
-        let known = flow.validity().map_or_else(|| vec![true; size.height * size.width], |mask| mask.data().to_vec());
+        let size = first.size();
+        let known = flow.validity().map_or_else(|| vec![true; size.pixels()], |mask| mask.data().to_vec());
         Ok(Self { frames: [planes(&first), planes(&second)], flow: [flow.u(), flow.v()].concat(), known, size, id })
     }
 }
@@ -156,11 +156,11 @@ impl Example {
 fn without_occluded(mut sample: Sample) -> Result<Sample, DataError> {
     let Some(occlusion) = &sample.occlusion else { return Err(DataError::NoOcclusion(sample.id)) };
     if let Some(flow) = sample.flow.take() {
-        let (size, found) = ((flow.width(), flow.height()), (occlusion.width(), occlusion.height()));
+        let (size, found) = (flow.size(), occlusion.size());
         if size != found {
             return Err(DataError::Sizes { id: sample.id, part: "occlusion", expected: size, found });
         }
-        let mask = Mask::from_fn(size.0, size.1, |x, y| !occlusion.get(x, y) && flow.is_valid(x, y));
+        let mask = Mask::from_fn(size.width, size.height, |x, y| !occlusion.get(x, y) && flow.is_valid(x, y));
         sample.flow = Some(flow.with_validity(mask).expect("the mask was made of the flow's size"));
     }
     Ok(sample)

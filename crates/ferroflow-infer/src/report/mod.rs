@@ -96,7 +96,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use ferroflow_core::metrics::Evaluation;
-    use ferroflow_core::{FlowField, Frame};
+    use ferroflow_core::{FlowField, Frame, Size};
     use ferroflow_data::Sample;
 
     use super::*;
@@ -108,7 +108,7 @@ mod tests {
         let sample =
             Sample { first: frame.clone(), second: frame, flow: Some(truth.clone()), occlusion: None, id: id.into() };
         let metrics = Metrics { epe: Some(epe), ..Metrics::default() };
-        (sample, truth, PairResult { id: id.into(), size: [24, 16], seconds: 0.1, metrics })
+        (sample, truth, PairResult { id: id.into(), size: Size::new(16, 24), seconds: 0.1, metrics })
     }
 
     #[test]

@@ -324,7 +324,7 @@ impl Recipe {
         if !(0.0..1.0).contains(&self.ema) || !amount(self.clip) || !amount(self.weight_decay) {
             return wrong("ema must be from 0 to below 1, clip and weight_decay 0 or more".into());
         }
-        if augment::named(&self.augment, (self.crop.width, self.crop.height)).is_none() {
+        if augment::named(&self.augment, self.crop).is_none() {
             return wrong(no_such("augmentation", &self.augment, augment::NAMES.into_iter()));
         }
         let stages = || self.pretrain.iter().map(|stage| &stage.data).chain([&self.data]);
