@@ -138,7 +138,6 @@ impl MethodArgs {
 
     /// The estimator asked for, with random weights if allowed, and a profile if wanted.
     pub fn estimator_with(&self, which: WhichWeights, profile: bool) -> anyhow::Result<Estimator> {
-        let tile = self.tile.map(|t| (t.height, t.width));
         let preset = match self.model.as_deref() {
             Some("dis") => Some(dis::Preset::Medium),
             Some("dis-fast") => Some(dis::Preset::Fast),
@@ -151,7 +150,7 @@ impl MethodArgs {
             if !self.options.is_empty() || self.fit.is_some() || self.exact || self.precision != Precision::F32 {
                 usage!("dis takes no --option, --fit, --exact or --precision: they belong to networks (--model)");
             }
-            return Ok(Estimator::dis(preset).with_host(self.device(profile)?).with_tile(tile)?);
+            return Ok(Estimator::dis(preset).with_host(self.device(profile)?).with_tile(self.tile)?);
         }
         let device = self.device(profile)?;
         let (model, weights, origin) = self.network(which)?;
@@ -165,7 +164,7 @@ impl MethodArgs {
             }),
             device,
         };
-        Ok(Estimator::network(model, weights, options).with_origin(origin).with_tile(tile)?)
+        Ok(Estimator::network(model, weights, options).with_origin(origin).with_tile(self.tile)?)
     }
 
     /// The device asked for.

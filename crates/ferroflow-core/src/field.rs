@@ -1,6 +1,6 @@
 //! Flow fields and masks.
 
-use crate::{SizeError, check_len};
+use crate::{Size, SizeError, check_len};
 
 /// Dense optical flow: for every pixel of frame 1, how far it moved, in pixels of the input image.
 ///
@@ -71,6 +71,11 @@ impl FlowField {
             flow.valid = Some(Mask { width, height, data: known });
         }
         flow
+    }
+
+    /// Height and width in pixels.
+    pub fn size(&self) -> Size {
+        Size { height: self.height, width: self.width }
     }
 
     /// Width in pixels.
@@ -158,6 +163,11 @@ impl Mask {
             data.extend((0..width).map(|x| f(x, y)));
         }
         Self { width, height, data }
+    }
+
+    /// Height and width in pixels.
+    pub fn size(&self) -> Size {
+        Size { height: self.height, width: self.width }
     }
 
     /// Width in pixels.

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::{SizeError, check_len};
+use crate::{Size, SizeError, check_len};
 
 /// An RGB image of 8 bits a channel, rows top to bottom, `[height, width, 3]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,11 @@ impl Frame {
             }
         });
         Self { width, height, rgb }
+    }
+
+    /// Height and width in pixels.
+    pub fn size(&self) -> Size {
+        Size { height: self.height, width: self.width }
     }
 
     /// Width in pixels.

@@ -5,13 +5,30 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 
 /// Height and width in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Size {
     /// Rows.
     pub height: usize,
     /// Columns.
     pub width: usize,
+}
+
+impl Size {
+    /// `height` x `width`.
+    pub const fn new(height: usize, width: usize) -> Self {
+        Self { height, width }
+    }
+
+    /// How many pixels.
+    pub const fn pixels(self) -> usize {
+        self.height * self.width
+    }
+
+    /// Both sides changed alike.
+    pub fn map(self, mut f: impl FnMut(usize) -> usize) -> Self {
+        Self { height: f(self.height), width: f(self.width) }
+    }
 }
 
 /// A longer side is a slip of the finger.

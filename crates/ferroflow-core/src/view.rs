@@ -1,6 +1,6 @@
 //! Pixels of a frame that somebody else owns.
 
-use crate::{Frame, SizeError, check_len};
+use crate::{Frame, Size, SizeError, check_len};
 
 /// Borrowed RGB pixels of 8 bits a channel, rows top to bottom, whose rows may have bytes behind them: what a video decoder
 /// or a window into a larger picture gives.
@@ -38,6 +38,11 @@ impl<'a> FrameView<'a> {
             return Err(SizeError { what: "RGB frame", expected: last, found: bytes.len() });
         }
         Ok(Self { width, height, stride, bytes })
+    }
+
+    /// Height and width in pixels.
+    pub fn size(&self) -> Size {
+        Size { height: self.height, width: self.width }
     }
 
     /// Width in pixels.

@@ -5,9 +5,9 @@
 use std::path::Path;
 use std::time::Instant;
 
-use ferroflow_core::Frame;
 use ferroflow_core::io::{write_bytes, write_frame};
 use ferroflow_core::viz::{Colours, Normalisation, Scaler, picture};
+use ferroflow_core::{Frame, Size};
 use ferroflow_data::synth::{PRESETS, Preset, Synth};
 
 /// Pairs side by side.
@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().unwrap_or_else(|| "chairs".into());
     let preset = Preset::named(&name).ok_or_else(|| format!("no preset '{name}'; there are {PRESETS:?}"))?;
-    let synth = Synth::new(preset.clone(), 1, 512, 384);
+    let synth = Synth::new(preset.clone(), 1, Size::new(384, 512));
 
     let pairs = 150;
     let mut lengths: Vec<f32> = Vec::new();
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         [10, 25, 50, 75, 90, 99].iter().map(|q| format!("{q}%: {:.2}", lengths[lengths.len() * q / 100])).collect();
     println!("{name}: displacement mean {mean:.2} px, {}", quantiles.join(", "));
 
-    let speed = Synth::new(preset, 1, 448, 320);
+    let speed = Synth::new(preset, 1, Size::new(320, 448));
     speed.sample(0);
     let start = Instant::now();
     (0..64).for_each(|index| drop(speed.sample(index)));

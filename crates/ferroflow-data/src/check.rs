@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ferroflow_core::Size;
+
 use rayon::prelude::*;
 use serde::Serialize;
 
@@ -141,8 +143,7 @@ fn glance_pair(pair: &PairFiles) -> Option<String> {
         match (glance(path), size) {
             (Err(reason), _) => return Some(format!("{}: {reason}", path.display())),
             (Ok(Some(found)), Some(expected)) if found != expected => {
-                let ((w, h), (ew, eh)) = (found, expected);
-                return Some(format!("{}: {h}x{w}, frame 1 is {eh}x{ew} (height x width)", path.display()));
+                return Some(format!("{}: {found}, frame 1 is {expected} (height x width)", path.display()));
             }
             (Ok(found), _) => size = size.or(found),
         }
@@ -150,15 +151,16 @@ fn glance_pair(pair: &PairFiles) -> Option<String> {
     None
 }
 
-/// Width and height, if the format shows them in its first bytes.
-fn glance(path: &Path) -> Result<Option<(u64, u64)>, String> {
+/// The size, if the format shows them in its first bytes.
+fn glance(path: &Path) -> Result<Option<Size>, String> {
     let failed = |e: std::io::Error| e.to_string();
     let mut file = File::open(path).map_err(failed)?;
     let length = file.metadata().map_err(failed)?.len();
     let mut head = Vec::new();
     file.by_ref().take(64).read_to_end(&mut head).map_err(failed)?;
     let word = |at: usize| head.get(at..at + 4).and_then(|b| b.try_into().ok()).unwrap_or([0; 4]);
-    let exact = |size: (u64, u64), expected: u128| {
+    let exact = |size: Size, header: usize, bytes_a_pixel: u128| {
+        let expected = header as u128 + bytes_a_pixel * size.height as u128 * size.width as u128;
         let expected_is = u128::from(length) == expected;
         if expected_is { Ok(Some(size)) } else { Err(format!("{length} bytes instead of {expected}")) }
     };
@@ -166,8 +168,8 @@ fn glance(path: &Path) -> Result<Option<(u64, u64)>, String> {
         return Err("empty".into());
     }
     if head.starts_with(b"PIEH") {
-        let (w, h) = (u64::from(u32::from_le_bytes(word(4))), u64::from(u32::from_le_bytes(word(8))));
-        return exact((w, h), 12 + 8 * u128::from(w) * u128::from(h));
+        let side = |at| u32::from_le_bytes(word(at)) as usize;
+        return exact(Size { height: side(8), width: side(4) }, 12, 8);
     }
     if head.starts_with(b"\x89PNG") {
         let mut tail = Vec::new();
@@ -176,7 +178,8 @@ fn glance(path: &Path) -> Result<Option<(u64, u64)>, String> {
         if !tail.windows(4).any(|chunk| chunk == b"IEND") {
             return Err("cut short, the end of the PNG is missing".into());
         }
-        return Ok(Some((u32::from_be_bytes(word(16)).into(), u32::from_be_bytes(word(20)).into())));
+        let side = |at| u32::from_be_bytes(word(at)) as usize;
+        return Ok(Some(Size { height: side(20), width: side(16) }));
     }
     if head.starts_with(b"\x89HDF") {
         // Where the file ends, after versions and sizes that differ with the version.
@@ -203,8 +206,8 @@ fn glance(path: &Path) -> Result<Option<(u64, u64)>, String> {
     let &[_, _, _, end] = &ends[..] else { return Ok(None) };
     let header = String::from_utf8_lossy(&head[..end]).into_owned();
     match header.split_ascii_whitespace().collect::<Vec<_>>()[..] {
-        [_, w, h, last] if last == "255" || bytes_a_pixel == 12 => match (w.parse::<u64>(), h.parse::<u64>()) {
-            (Ok(w), Ok(h)) => exact((w, h), end as u128 + 1 + bytes_a_pixel * u128::from(w) * u128::from(h)),
+        [_, w, h, last] if last == "255" || bytes_a_pixel == 12 => match (h.parse(), w.parse()) {
+            (Ok(height), Ok(width)) => exact(Size { height, width }, end + 1, bytes_a_pixel),
             _ => Err("the header holds no size".into()),
         },
         _ => Ok(None),

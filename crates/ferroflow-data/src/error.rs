@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use ferroflow_core::io::{IoError, OutputError};
+use ferroflow_core::{
+    Size,
+    io::{IoError, OutputError},
+};
 
 use crate::sequence::SequenceError;
 
@@ -38,14 +41,14 @@ pub enum DataError {
         wanted: String,
     },
     /// A crop larger than the frame it is to be cut from.
-    #[error("{id} is {}x{}, too small for a crop of {}x{}; choose a smaller crop", size.1, size.0, crop.1, crop.0)]
+    #[error("{id} is {size}, too small for a crop of {crop}; choose a smaller crop")]
     Crop {
         /// The sample.
         id: String,
-        /// Its width and height.
-        size: (usize, usize),
-        /// Width and height of the crop.
-        crop: (usize, usize),
+        /// Its size.
+        size: Size,
+        /// Size of the crop.
+        crop: Size,
     },
     /// An index past the end.
     #[error("{name} has {len} samples, so there is no sample {index}")]
@@ -99,16 +102,16 @@ pub enum DataError {
         first: PathBuf,
     },
     /// The parts of a sample are not of one size.
-    #[error("{id}: the {part} is {}x{}, frame 1 is {}x{} (height x width)", found.1, found.0, expected.1, expected.0)]
+    #[error("{id}: the {part} is {found}, frame 1 is {expected} (height x width)")]
     Sizes {
         /// The sample.
         id: String,
         /// Which part differs.
         part: &'static str,
-        /// Width and height of frame 1.
-        expected: (usize, usize),
-        /// Width and height of the part.
-        found: (usize, usize),
+        /// Size of frame 1.
+        expected: Size,
+        /// Size of the part.
+        found: Size,
     },
     /// A pair of which nobody knows what is occluded.
     #[error("it is not known which pixels of {0} are occluded: leave out skip_occluded")]

@@ -1,6 +1,8 @@
 //! What is in a data set: sizes of its pairs and statistics of its motion.
 
-use std::{collections::BTreeMap, fmt};
+use std::{collections::HashMap, fmt};
+
+use ferroflow_core::Size;
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -28,8 +30,8 @@ pub struct Info {
     pub pairs: Option<usize>,
     /// How many were read, evenly spread.
     pub read: usize,
-    /// Width, height and number of pairs of that size.
-    pub sizes: Vec<(usize, usize, usize)>,
+    /// Sizes and the number of pairs of each, the narrowest first.
+    pub sizes: Vec<(Size, usize)>,
     /// Statistics of the ground truth, if there is any.
     pub flow: Option<FlowStatistics>,
     /// Share of pixels that frame 2 does not show, where masks say so.
@@ -71,7 +73,7 @@ pub fn info(spec: &Spec, limit: usize) -> Result<Info, DataError> {
 
 #[derive(Default)]
 struct Tally {
-    sizes: BTreeMap<(usize, usize), usize>,
+    sizes: HashMap<Size, usize>,
     counts: Vec<u64>,
     sum: f64,
     largest: f64,
@@ -83,7 +85,7 @@ struct Tally {
 
 impl Tally {
     fn add(&mut self, sample: &Sample) {
-        *self.sizes.entry((sample.first.width(), sample.first.height())).or_default() += 1;
+        *self.sizes.entry(sample.first.size()).or_default() += 1;
         if let Some(mask) = &sample.occlusion {
             self.masked += mask.data().len() as u64;
             self.occluded += mask.count() as u64;
@@ -122,7 +124,8 @@ impl Tally {
             percentiles: PERCENTILES.map(percentile).to_vec(),
             histogram: EDGES.windows(2).map(|e| (e[0], share(below(e[1]) - below(e[0]), self.known))).collect(),
         });
-        let sizes = self.sizes.iter().map(|(&(w, h), &count)| (w, h, count)).collect();
+        let mut sizes: Vec<(Size, usize)> = self.sizes.iter().map(|(&size, &count)| (size, count)).collect();
+        sizes.sort_by_key(|(size, _)| (size.width, size.height));
         Info { spec, pairs, read, sizes, flow, occluded: (self.masked > 0).then(|| share(self.occluded, self.masked)) }
     }
 }
@@ -131,8 +134,8 @@ impl fmt::Display for Info {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pairs = self.pairs.map_or("endless".to_string(), |n| n.to_string());
         writeln!(f, "{}\n  pairs     {pairs}, {} read", self.spec, self.read)?;
-        for (w, h, count) in &self.sizes {
-            writeln!(f, "  size      {h}x{w}  {count}")?;
+        for (size, count) in &self.sizes {
+            writeln!(f, "  size      {size}  {count}")?;
         }
         let Some(flow) = &self.flow else { return writeln!(f, "  no ground truth") };
         writeln!(f, "  known     {:.2} % of pixels", 100.0 * flow.known)?;
@@ -161,7 +164,7 @@ mod tests {
         tree.frame("1.png", 1).frame("2.png", 2).flow("f.flo", 3).mask("o.png");
         let table = "image1\timage2\tflow\tocclusions\n1.png\t2.png\tf.flo\to.png\n";
         let info = info(&tree.text("p.tsv", table).spec("pairs:{root}/p.tsv"), 10).unwrap();
-        assert_eq!((info.pairs, info.read, &info.sizes[..]), (Some(1), 1, &[(6, 4, 1)][..]));
+        assert_eq!((info.pairs, info.read, &info.sizes[..]), (Some(1), 1, &[(Size::new(4, 6), 1)][..]));
         assert!((info.occluded.unwrap() - 1.0 / 6.0).abs() < 1e-12);
         // Rows of (3, 0), (3, 1), (3, 2), (3, 3).
         let flow = info.flow.as_ref().unwrap();

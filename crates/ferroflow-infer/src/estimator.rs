@@ -6,16 +6,16 @@ use std::{
 };
 
 use ferroflow_core::{
-    FlowField, Frame, SizeError,
+    FlowField, Frame, Size, SizeError,
     consistency::{Consistency, Sundaram},
-    geometry::{Blend, Fit, tiles},
+    geometry::{Blend, Fit, FitPlan, tiles},
     memory::{self, Shortage},
 };
 use ferroflow_cpu::Cpu;
 use ferroflow_net::{
     Model, Weights,
     device::{Device, DeviceError, Executor, Frames, Profile},
-    graph::{ShapeError, Size, Sizes},
+    graph::{ShapeError, Sizes},
 };
 use rayon::prelude::*;
 
@@ -34,7 +34,8 @@ const DIS_BYTES: u64 = 48;
 /// Estimates flow. Made once, used for any number of pairs of any size, from any thread.
 pub struct Estimator {
     method: Method,
-    tile: Option<TileSize>,
+    /// Frames are cut into tiles of at most this size, which overlap by a quarter.
+    tile: Option<Size>,
     /// Where a network's weights come from, for [`Estimator::describe`].
     origin: Option<String>,
     /// Whose threads do the host's work.
@@ -63,50 +64,38 @@ impl Default for NetworkOptions {
     }
 }
 
-/// Frames are cut into tiles of at most this size, which overlap by a quarter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct TileSize {
-    height: usize,
-    width: usize,
-}
-
 /// Why there is no flow.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EstimateError {
     /// Two frames of one pair have different sizes.
-    #[error("frame 1 is {}x{} and frame 2 is {}x{}: both must have one size, resize one of them first",
-        .first.1, .first.0, .second.1, .second.0)]
+    #[error("frame 1 is {first} and frame 2 is {second}: both must have one size, resize one of them first")]
     Sizes {
-        /// Width and height.
-        first: (usize, usize),
-        /// Width and height.
-        second: (usize, usize),
+        /// Of frame 1.
+        first: Size,
+        /// Of frame 2.
+        second: Size,
     },
     /// A frame without pixels.
     #[error("a frame has no pixels")]
     Empty,
     /// Tiles too small to see any motion.
-    #[error("tiles of {height}x{width} are too small: use at least {least} a side")]
+    #[error("tiles of {size} are too small: use at least {least} a side")]
     Tile {
-        /// Rows asked for.
-        height: usize,
-        /// Columns asked for.
-        width: usize,
+        /// What was asked for.
+        size: Size,
         /// Smallest side.
         least: usize,
     },
     /// More memory than there is.
     #[error(
-        "cannot estimate {}{width}x{height} pixels at once: {shortage}; estimate in tiles (--tile 1024x1024){}",
+        "cannot estimate {}{size} pixels at once: {shortage}; estimate in tiles (--tile 1024x1024){}",
         if *count > 1 { format!("{count} pairs of ") } else { String::new() },
         if *count > 1 { ", or fewer pairs at once (--batch)" } else { "" }
     )]
     Memory {
-        /// Columns.
-        width: usize,
-        /// Rows.
-        height: usize,
+        /// Of the frames.
+        size: Size,
         /// Pairs at once.
         count: usize,
         /// What it takes and what there is.
@@ -186,20 +175,20 @@ impl Estimator {
         self
     }
 
-    /// Estimates in overlapping tiles of at most `(height, width)`, blended where they overlap, so that memory does not
+    /// Estimates in overlapping tiles of at most this size, blended where they overlap, so that memory does not
     /// grow with the frame. `None` estimates frames whole.
     ///
     /// # Errors
     /// If a tile could not hold what it is to see.
-    pub fn with_tile(mut self, tile: Option<(usize, usize)>) -> Result<Self, EstimateError> {
+    pub fn with_tile(mut self, tile: Option<Size>) -> Result<Self, EstimateError> {
         const LEAST: usize = 64;
-        self.tile = match tile {
-            Some((height, width)) if height.min(width) < LEAST => {
-                return Err(EstimateError::Tile { height, width, least: LEAST });
+        match tile {
+            Some(size) if size.height.min(size.width) < LEAST => Err(EstimateError::Tile { size, least: LEAST }),
+            _ => {
+                self.tile = tile;
+                Ok(self)
             }
-            tile => tile.map(|(height, width)| TileSize { height, width }),
-        };
-        Ok(self)
+        }
     }
 
     /// The flow from `first` to `second`, of their size, in their pixels.
@@ -224,19 +213,18 @@ impl Estimator {
 
     fn estimate_here(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
         for (first, second) in pairs {
-            let size = |frame: &Frame| (frame.width(), frame.height());
-            if size(first) != size(second) {
-                return Err(EstimateError::Sizes { first: size(first), second: size(second) });
+            if first.size() != second.size() {
+                return Err(EstimateError::Sizes { first: first.size(), second: second.size() });
             }
             if first.rgb().is_empty() {
                 return Err(EstimateError::Empty);
             }
         }
         let mut flows = Vec::with_capacity(pairs.len());
-        for group in pairs.chunk_by(|(a, _), (b, _)| (a.width(), a.height()) == (b.width(), b.height())) {
-            let size = (group[0].0.width(), group[0].0.height());
+        for group in pairs.chunk_by(|(a, _), (b, _)| a.size() == b.size()) {
+            let size = group[0].0.size();
             match self.tile {
-                Some(tile) if size.0 > tile.width || size.1 > tile.height => {
+                Some(tile) if size.width > tile.width || size.height > tile.height => {
                     for &(first, second) in group {
                         flows.push(self.tiled(first, second, tile)?);
                     }
@@ -260,8 +248,7 @@ impl Estimator {
 
     /// Pairs of one size, untiled.
     fn whole(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
-        let (width, height) = (pairs[0].0.width(), pairs[0].0.height());
-        self.check_memory(width, height, pairs.len())?;
+        self.check_memory(pairs[0].0.size(), pairs.len())?;
         match &self.method {
             Method::Zero => Ok(pairs.iter().map(|(a, _)| FlowField::zeros(a.width(), a.height())).collect()),
             Method::Dis(dis, _) => pairs.iter().map(|(a, b)| Ok(dis.estimate(a, b)?)).collect(),
@@ -270,13 +257,13 @@ impl Estimator {
     }
 
     /// Refuses what there is no memory for, before the work.
-    fn check_memory(&self, width: usize, height: usize, count: usize) -> Result<(), EstimateError> {
+    fn check_memory(&self, size: Size, count: usize) -> Result<(), EstimateError> {
         let needed = match &self.method {
-            Method::Zero => count as u64 * FLOW_BYTES * width as u64 * height as u64,
+            Method::Zero => count as u64 * FLOW_BYTES * size.pixels() as u64,
             // One pair after another.
-            Method::Dis(..) => (DIS_BYTES + count as u64 * FLOW_BYTES) * width as u64 * height as u64,
+            Method::Dis(..) => (DIS_BYTES + count as u64 * FLOW_BYTES) * size.pixels() as u64,
             Method::Network(network) => {
-                let sizes = network.sizes(count, width, height);
+                let sizes = network.sizes(count, size);
                 // What is prepared for this size is there already; what the network does not take it says itself.
                 match memory_estimate(&network.model, &sizes) {
                     Ok(needed) if !network.is_prepared(sizes) => needed,
@@ -284,21 +271,20 @@ impl Estimator {
                 }
             }
         };
-        memory::check(needed).map_err(|shortage| EstimateError::Memory { width, height, count, shortage })
+        memory::check(needed).map_err(|shortage| EstimateError::Memory { size, count, shortage })
     }
 
-    fn tiled(&self, first: &Frame, second: &Frame, tile: TileSize) -> Result<FlowField, EstimateError> {
-        let size = (first.width(), first.height());
+    fn tiled(&self, first: &Frame, second: &Frame, tile: Size) -> Result<FlowField, EstimateError> {
+        let size = first.size();
         // The sums and weights of the blend, and the flow that is made of them.
-        memory::check(3 * FLOW_BYTES * size.0 as u64 * size.1 as u64).map_err(|shortage| EstimateError::Memory {
-            width: size.0,
-            height: size.1,
+        memory::check(3 * FLOW_BYTES * size.pixels() as u64).map_err(|shortage| EstimateError::Memory {
+            size,
             count: 1,
             shortage,
         })?;
         let overlap = tile.width.min(tile.height) / 4;
         let mut blend = Blend::new(size, overlap);
-        for tile in tiles(size, (tile.width, tile.height), overlap) {
+        for tile in tiles(size, tile, overlap) {
             for flow in self.whole(&[(&tile.cut(first), &tile.cut(second))])? {
                 blend.add(&tile, &flow);
             }
@@ -333,9 +319,9 @@ impl Estimator {
     }
 
     /// Operations for frames of this size in 1e9, counted as direct convolution; `None` for methods without a graph.
-    pub fn gflop(&self, height: usize, width: usize) -> Option<f64> {
+    pub fn gflop(&self, size: Size) -> Option<f64> {
         let Method::Network(network) = &self.method else { return None };
-        let sizes = network.sizes(1, width, height);
+        let sizes = network.sizes(1, size);
         Some(network.model.graph.cost(&sizes).ok()?.flop / 1e9)
     }
 
@@ -366,21 +352,23 @@ struct Network {
 }
 
 impl Network {
-    fn sizes(&self, batch: usize, width: usize, height: usize) -> Sizes {
+    /// How frames of this size are brought to the network.
+    fn plan(&self, frames: Size) -> FitPlan {
         let minimum = self.model.min_size.height.max(self.model.min_size.width);
-        let (w, h) = self.fit.plan(width, height, self.model.stride, minimum).network();
-        let input = Size { height: h, width: w };
+        self.fit.plan(frames, self.model.stride, minimum)
+    }
+
+    fn sizes(&self, batch: usize, frames: Size) -> Sizes {
+        let input = self.plan(frames).network();
         // A resized flow goes back to the frames' size in the graph's own last step; other fits cut it out afterwards.
-        let output = if matches!(self.fit, Fit::Resize(_)) { Size { height, width } } else { input };
+        let output = if matches!(self.fit, Fit::Resize(_)) { frames } else { input };
         Sizes { batch, input, output }
     }
 
     /// Pairs of one size.
     fn estimate(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
-        let (width, height) = (pairs[0].0.width(), pairs[0].0.height());
-        let sizes = self.sizes(pairs.len(), width, height);
-        let minimum = self.model.min_size.height.max(self.model.min_size.width);
-        let fit = self.fit.plan(width, height, self.model.stride, minimum);
+        let size = pairs[0].0.size();
+        let (sizes, fit) = (self.sizes(pairs.len(), size), self.plan(size));
         let first: Vec<_> = pairs.iter().map(|p| fit.apply(p.0)).collect();
         let second: Vec<_> = pairs.iter().map(|p| fit.apply(p.1)).collect();
         fn bytes<'a>(frames: &'a [Cow<'_, Frame>]) -> Vec<&'a [u8]> {
@@ -388,7 +376,7 @@ impl Network {
         }
 
         let mut executor = self.take_executor(sizes)?;
-        let pixels = sizes.output.height * sizes.output.width;
+        let pixels = sizes.output.pixels();
         let mut flow = vec![0.0; 2 * pixels * pairs.len()];
         let ran = executor.run(Frames::Rgb(&bytes(&first)), Frames::Rgb(&bytes(&second)), &mut flow);
         self.keep(executor);

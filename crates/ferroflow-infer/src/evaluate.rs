@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use ferroflow_core::{
-    FlowField,
+    FlowField, Size,
     metrics::{Average, Evaluation, MetricError, Metrics, Summary, Tally, Truth},
 };
 use ferroflow_data::{DataError, Sample, Source};
@@ -70,8 +70,8 @@ pub enum EvaluateError {
 pub struct PairResult {
     /// Its name in the data set.
     pub id: String,
-    /// `[width, height]`
-    pub size: [usize; 2],
+    /// Of the frames.
+    pub size: Size,
     /// Seconds from decoded frames to flow.
     pub seconds: f64,
     /// Over its scored pixels.
@@ -204,12 +204,7 @@ pub fn evaluate(
             scored = scored.occluded(mask);
         }
         let tally = Tally::of(&estimate, &scored).map_err(|source| EvaluateError::Metric { pair: pair(), source })?;
-        let result = PairResult {
-            id: sample.id.clone(),
-            size: [truth.width(), truth.height()],
-            seconds,
-            metrics: Metrics::of(&tally),
-        };
+        let result = PairResult { id: sample.id.clone(), size: truth.size(), seconds, metrics: Metrics::of(&tally) };
         watch(&sample, &estimate, &result);
         evaluation.add(tally);
         pairs.push(result);

@@ -1,7 +1,7 @@
 //! The promises of the estimator, for every kind of network: any size, any batch, any fit.
 
 use ferroflow_core::{
-    FlowField, Frame,
+    FlowField, Frame, Size,
     geometry::{Fill, Fit, Grid, Place},
 };
 use ferroflow_infer::{EstimateError, Estimator, NetworkOptions, dis::Preset};
@@ -21,10 +21,6 @@ fn frame(width: usize, height: usize, seed: usize) -> Frame {
     })
 }
 
-fn size(flow: &FlowField) -> (usize, usize) {
-    (flow.width(), flow.height())
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
     #[test]
@@ -38,7 +34,7 @@ proptest! {
             }
             let estimator = network(name, NetworkOptions { fit, ..NetworkOptions::default() });
             let flow = estimator.estimate(&frame(width, height, 0), &frame(width, height, 1)).unwrap();
-            prop_assert_eq!(size(&flow), (width, height));
+            prop_assert_eq!(flow.size(), Size { height, width });
             prop_assert!(flow.u().iter().chain(flow.v()).all(|v| v.is_finite()));
         }
     }
@@ -65,11 +61,11 @@ fn a_batch_of_two_is_two_batches_of_one() {
 #[test]
 fn pairs_of_different_sizes_may_share_a_batch() {
     let estimator = network("lightflow-0.5", NetworkOptions::default());
-    let sizes = [(40, 30), (40, 30), (90, 20), (40, 30)];
-    let frames: Vec<_> = sizes.iter().map(|&(w, h)| (frame(w, h, 0), frame(w, h, 1))).collect();
+    let sizes = [(40, 30), (40, 30), (90, 20), (40, 30)].map(|(width, height)| Size { height, width });
+    let frames: Vec<_> = sizes.iter().map(|s| (frame(s.width, s.height, 0), frame(s.width, s.height, 1))).collect();
     let pairs: Vec<_> = frames.iter().map(|(a, b)| (a, b)).collect();
     let flows = estimator.estimate_batch(&pairs).unwrap();
-    assert_eq!(flows.iter().map(size).collect::<Vec<_>>(), sizes);
+    assert_eq!(flows.iter().map(FlowField::size).collect::<Vec<_>>(), sizes);
 }
 
 #[test]
@@ -84,18 +80,21 @@ fn swapped_frames_give_the_backward_flow() {
 
 #[test]
 fn tiles_cover_frames_larger_than_they_are() {
-    let estimator = Estimator::dis(Preset::Fast).with_tile(Some((64, 80))).unwrap();
+    let estimator = Estimator::dis(Preset::Fast).with_tile(Some(Size::new(64, 80))).unwrap();
     let flow = estimator.estimate(&frame(200, 100, 0), &frame(200, 100, 1)).unwrap();
-    assert_eq!(size(&flow), (200, 100));
+    assert_eq!(flow.size(), Size::new(100, 200));
     assert!(flow.validity().is_none());
-    assert!(Estimator::zero().with_tile(Some((10, 200))).is_err());
+    assert!(Estimator::zero().with_tile(Some(Size::new(10, 200))).is_err());
 }
 
 #[test]
 fn frames_that_do_not_go_together_are_refused() {
     let estimator = network("lightflow-0.5", NetworkOptions::default());
     let error = estimator.estimate(&frame(10, 20, 0), &frame(20, 10, 0)).unwrap_err();
-    assert!(matches!(error, EstimateError::Sizes { first: (10, 20), second: (20, 10) }));
+    assert!(matches!(
+        error,
+        EstimateError::Sizes { first: Size { height: 20, width: 10 }, second: Size { height: 10, width: 20 } }
+    ));
     let empty = Frame::new(0, 0, Vec::new()).unwrap();
     assert!(matches!(estimator.estimate(&empty, &empty), Err(EstimateError::Empty)));
 }

@@ -104,7 +104,7 @@ impl Batches {
         for (data, steps, crop, skip_occluded) in before.chain([own]) {
             let source = join(data)?;
             let order = Order::new(source.len(), recipe.seed);
-            let augment = augment::named(&recipe.augment, (crop.width, crop.height)).unwrap_or(Box::new(augment::Keep));
+            let augment = augment::named(&recipe.augment, crop).unwrap_or(Box::new(augment::Keep));
             let samples = steps.saturating_mul(per_step);
             stages.push(Stage { source, order, augment, crop, skip_occluded, samples });
         }
@@ -165,8 +165,8 @@ impl Example {
         if flow.is_none() && needs.truth {
             return Err(FeedError::NoTruth(id));
         }
-        let size = Size { height: first.height(), width: first.width() };
-        let pixels = size.height * size.width;
+        let size = first.size();
+        let pixels = size.pixels();
         let known = match &flow {
             None => vec![false; pixels],
             Some(flow) => flow.validity().map_or_else(|| vec![true; pixels], |mask| mask.data().to_vec()),
@@ -193,11 +193,11 @@ impl Example {
 fn without_occluded(mut sample: Sample) -> Result<Sample, DataError> {
     let Some(occlusion) = &sample.occlusion else { return Err(DataError::NoOcclusion(sample.id)) };
     if let Some(flow) = sample.flow.take() {
-        let (size, found) = ((flow.width(), flow.height()), (occlusion.width(), occlusion.height()));
+        let (size, found) = (flow.size(), occlusion.size());
         if size != found {
             return Err(DataError::Sizes { id: sample.id, part: "occlusion", expected: size, found });
         }
-        let mask = Mask::from_fn(size.0, size.1, |x, y| !occlusion.get(x, y) && flow.is_valid(x, y));
+        let mask = Mask::from_fn(size.width, size.height, |x, y| !occlusion.get(x, y) && flow.is_valid(x, y));
         sample.flow = Some(flow.with_validity(mask).expect("the mask was made of the flow's size"));
     }
     Ok(sample)

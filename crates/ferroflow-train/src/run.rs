@@ -455,7 +455,7 @@ impl Run {
             events.scalars(step, &values).map_err(TrainError::Events)?;
             if let Some(picture) = picture {
                 // Frame 1, the truth, the estimate. A picture that cannot be encoded is no reason to stop.
-                let size = (picture.frame.width(), picture.frame.height());
+                let size = picture.frame.size();
                 if let Ok(bytes) = png(&picture.frame) {
                     events.picture(step, &picture.tag, size, bytes).map_err(TrainError::Events)?;
                 }

@@ -38,6 +38,6 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     if clipped > 0 {
         note += &format!(", {clipped} vectors cut to what the format holds");
     }
-    writeln!(session.out, "{}: {}x{}{note}", args.output.display(), flow.height(), flow.width())?;
+    writeln!(session.out, "{}: {}{note}", args.output.display(), flow.size())?;
     Ok(())
 }

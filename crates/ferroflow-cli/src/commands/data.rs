@@ -157,7 +157,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
             if let Some(workers) = args.workers {
                 capacity.workers = workers;
             }
-            let Some(augment) = augment::named(&args.augment, (args.crop.width, args.crop.height)) else {
+            let Some(augment) = augment::named(&args.augment, args.crop) else {
                 usage!("there is no augmentation {}; there are {}", args.augment, augment::NAMES.join(", "));
             };
             let order = Order::new(source.len(), 0);

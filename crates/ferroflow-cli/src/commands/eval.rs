@@ -276,12 +276,11 @@ fn csv(results: &[DataResult]) -> anyhow::Result<Vec<u8>> {
     }
     table.write_record(heading)?;
     for (result, pair) in results.iter().flat_map(|r| r.pairs.iter().map(move |p| (r, p))) {
-        let [width, height] = pair.size;
         let mut cells = vec![
             result.data.clone(),
             pair.id.clone(),
-            width.to_string(),
-            height.to_string(),
+            pair.size.width.to_string(),
+            pair.size.height.to_string(),
             format!("{:.6}", pair.seconds),
         ];
         let rows = pair.metrics.rows();

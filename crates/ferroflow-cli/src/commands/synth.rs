@@ -72,7 +72,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     if args.without_effects {
         preset = preset.without_effects();
     }
-    let mut synth = Synth::new(preset, args.seed, args.size.width, args.size.height);
+    let mut synth = Synth::new(preset, args.seed, args.size);
     if args.textures.is_some() || args.objects.is_some() {
         synth = synth.with_pictures(args.textures.as_deref(), args.objects.as_deref())?;
     }

@@ -6,7 +6,7 @@
 use std::{borrow::Cow, ops::Range};
 
 use super::resize::{Grid, resize_flow, resize_frame};
-use crate::{FlowField, Frame};
+use crate::{FlowField, Frame, Size};
 
 /// How a frame is brought to the network's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,42 +60,43 @@ impl Default for Fit {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct FitPlan {
     fit: Fit,
-    input: [usize; 2],
-    network: [usize; 2],
-    /// Where the input's first pixel lies in the network's frame; negative when cropping.
-    offset: [isize; 2],
+    input: Size,
+    network: Size,
+    /// Where the input's first pixel lies in the network's frame, (x, y); negative when cropping.
+    offset: (isize, isize),
 }
 
 impl Fit {
-    /// Plans for frames of `width` x `height`, and a network that takes multiples of `stride` of at least `minimum`.
-    /// Zeros count as 1, so that every size has a plan.
-    pub fn plan(self, width: usize, height: usize, stride: usize, minimum: usize) -> FitPlan {
-        let input = [width.max(1), height.max(1)];
+    /// Plans for frames of `size`, and a network that takes multiples of `stride` of at least `minimum`. Zeros count as 1,
+    /// so that every size has a plan.
+    pub fn plan(self, size: Size, stride: usize, minimum: usize) -> FitPlan {
+        let input = size.map(|side| side.max(1));
         let stride = stride.max(1);
         let least = minimum.max(1).next_multiple_of(stride);
         let network = input.map(|side| match self {
             Fit::Crop => (side / stride * stride).max(least),
             _ => side.next_multiple_of(stride).max(least),
         });
-        let offset = [0, 1].map(|axis| match self {
+        let offset = |input: usize, network: usize| match self {
             Fit::Pad(Place::TopLeft, _) | Fit::Resize(_) => 0,
             // The centre, rounded towards the top left whether there is too much or too little.
-            _ if network[axis] >= input[axis] => ((network[axis] - input[axis]) / 2) as isize,
-            _ => -(((input[axis] - network[axis]) / 2) as isize),
-        });
+            _ if network >= input => ((network - input) / 2) as isize,
+            _ => -(((input - network) / 2) as isize),
+        };
+        let offset = (offset(input.width, network.width), offset(input.height, network.height));
         FitPlan { fit: self, input, network, offset }
     }
 }
 
 impl FitPlan {
-    /// Width and height of the input.
-    pub fn input(&self) -> (usize, usize) {
-        self.input.into()
+    /// Size of the input.
+    pub fn input(&self) -> Size {
+        self.input
     }
 
-    /// Width and height that the network gets.
-    pub fn network(&self) -> (usize, usize) {
-        self.network.into()
+    /// Size that the network gets.
+    pub fn network(&self) -> Size {
+        self.network
     }
 
     /// The frame as the network gets it: the same one where nothing has to be done.
@@ -103,25 +104,25 @@ impl FitPlan {
     /// # Panics
     /// If the frame is not of the size planned for.
     pub fn apply<'a>(&self, frame: &'a Frame) -> Cow<'a, Frame> {
-        assert_eq!([frame.width(), frame.height()], self.input, "the plan is for another size of frame");
+        assert_eq!(frame.size(), self.input, "the plan is for another size of frame");
         if self.input == self.network {
             return Cow::Borrowed(frame);
         }
         if let Fit::Resize(grid) = self.fit {
-            return Cow::Owned(resize_frame(frame, self.network(), grid));
+            return Cow::Owned(resize_frame(frame, self.network, grid));
         }
         let black = matches!(self.fit, Fit::Pad(_, Fill::Zero));
-        let [width, height] = self.network;
-        let columns = self.shared(0);
-        let left = columns.start.saturating_add_signed(self.offset[0]);
+        let Size { height, width } = self.network;
+        let columns = self.columns();
+        let left = columns.start.saturating_add_signed(self.offset.0);
         let mut padded = Frame::black(width, height);
         for (y, to) in padded.rgb_mut().chunks_exact_mut(3 * width).enumerate() {
-            let place = y as isize - self.offset[1];
-            let inside = place.clamp(0, self.input[1] as isize - 1);
+            let place = y as isize - self.offset.1;
+            let inside = place.clamp(0, self.input.height as isize - 1);
             if black && inside != place {
                 continue;
             }
-            let from = &frame.rgb()[3 * self.input[0] * inside as usize..][..3 * self.input[0]];
+            let from = &frame.rgb()[3 * self.input.width * inside as usize..][..3 * self.input.width];
             let (before, rest) = to.split_at_mut(3 * left);
             let (seen, after) = rest.split_at_mut(3 * columns.len());
             seen.copy_from_slice(&from[3 * columns.start..3 * columns.end]);
@@ -138,22 +139,21 @@ impl FitPlan {
     /// The flow may be coarser than the network's frame (1/4, say): it is taken to cover the whole frame and resized, in
     /// one step.
     pub fn restore(&self, flow: FlowField) -> FlowField {
-        let [width, height] = self.input;
+        let Size { height, width } = self.input;
         if let Fit::Resize(grid) = self.fit {
-            let scale = |axis: usize| self.input[axis] as f32 / self.network[axis] as f32;
-            return resize_flow(&flow, self.input(), (scale(0), scale(1)), grid);
+            let scale = (width as f32 / self.network.width as f32, height as f32 / self.network.height as f32);
+            return resize_flow(&flow, self.input, scale, grid);
         }
-        let flow = if [flow.width(), flow.height()] == self.network {
+        let flow = if flow.size() == self.network {
             flow
         } else {
-            resize_flow(&flow, self.network(), (1.0, 1.0), Grid::HalfPixel)
+            resize_flow(&flow, self.network, (1.0, 1.0), Grid::HalfPixel)
         };
         if self.input == self.network {
             return flow;
         }
-        let [columns, rows] = [self.shared(0), self.shared(1)];
-        let at =
-            |x: usize, y: usize| (x.saturating_add_signed(self.offset[0]), y.saturating_add_signed(self.offset[1]));
+        let (columns, rows) = (self.columns(), self.rows());
+        let at = |x: usize, y: usize| (x.saturating_add_signed(self.offset.0), y.saturating_add_signed(self.offset.1));
         if flow.validity().is_some() || columns.len() < width || rows.len() < height {
             return FlowField::sparse_from_fn(width, height, |x, y| {
                 let (in_x, in_y) = at(x, y);
@@ -171,11 +171,21 @@ impl FitPlan {
         cut
     }
 
-    /// The columns (axis 0) or rows (axis 1) of the input that the network sees.
-    fn shared(&self, axis: usize) -> Range<usize> {
-        let first = (-self.offset[axis]).max(0) as usize;
-        first..self.input[axis].min(self.network[axis].saturating_add_signed(-self.offset[axis]))
+    /// The columns of the input that the network sees.
+    fn columns(&self) -> Range<usize> {
+        shared(self.input.width, self.network.width, self.offset.0)
     }
+
+    /// The rows of the input that the network sees.
+    fn rows(&self) -> Range<usize> {
+        shared(self.input.height, self.network.height, self.offset.1)
+    }
+}
+
+/// What of a side of the input lies within that of the network.
+fn shared(input: usize, network: usize, offset: isize) -> Range<usize> {
+    let first = (-offset).max(0) as usize;
+    first..input.min(network.saturating_add_signed(-offset))
 }
 
 #[cfg(test)]
@@ -200,31 +210,31 @@ mod tests {
     #[test]
     fn padding_by_hand() {
         let frame = numbered(5, 2);
-        let centred = Fit::Pad(Place::Centre, Fill::Zero).plan(5, 2, 8, 1);
+        let centred = Fit::Pad(Place::Centre, Fill::Zero).plan(frame.size(), 8, 1);
         let padded = centred.apply(&frame);
-        assert_eq!((centred.network(), padded.width(), padded.height()), ((8, 8), 8, 8));
+        assert_eq!((centred.network(), padded.size()), (Size::new(8, 8), Size::new(8, 8)));
         // (8 - 5) / 2 = 1 on the left, (8 - 2) / 2 = 3 above.
         assert_eq!((padded.pixel(0, 3), padded.pixel(1, 3), padded.pixel(1, 2)), ([0; 3], [1, 1, 7], [0; 3]));
-        let corner = Fit::Pad(Place::TopLeft, Fill::Replicate).plan(5, 2, 8, 1).apply(&frame);
+        let corner = Fit::Pad(Place::TopLeft, Fill::Replicate).plan(frame.size(), 8, 1).apply(&frame);
         assert_eq!((corner.pixel(0, 0), corner.pixel(7, 7)), ([1, 1, 7], [5, 2, 7]));
     }
 
     #[test]
     fn cropping_by_hand() {
-        let plan = Fit::Crop.plan(11, 10, 4, 8);
-        assert_eq!(plan.network(), (8, 8));
+        let plan = Fit::Crop.plan(Size::new(10, 11), 4, 8);
+        assert_eq!(plan.network(), Size::new(8, 8));
         assert_eq!(plan.apply(&numbered(11, 10)).pixel(0, 0), [2, 2, 7]);
         let flow = plan.restore(FlowField::from_fn(8, 8, |x, y| (x as f32, y as f32)));
         assert!(!flow.is_valid(0, 5) && !flow.is_valid(9, 5) && flow.is_valid(8, 5));
         assert_eq!((flow.known(1, 1), flow.known(8, 8)), (Some((0.0, 0.0)), Some((7.0, 7.0))));
         // A side below the least is padded.
-        assert_eq!(Fit::Crop.plan(3, 70, 64, 64).network(), (64, 64));
+        assert_eq!(Fit::Crop.plan(Size::new(70, 3), 64, 64).network(), Size::new(64, 64));
     }
 
     #[test]
     fn resizing_scales_each_axis() {
-        let plan = Fit::Resize(Grid::HalfPixel).plan(96, 50, 64, 64);
-        assert_eq!(plan.network(), (128, 64));
+        let plan = Fit::Resize(Grid::HalfPixel).plan(Size::new(50, 96), 64, 64);
+        assert_eq!(plan.network(), Size::new(64, 128));
         let flow = plan.restore(FlowField::from_fn(32, 16, |_, _| (4.0, 6.4)));
         assert!((flow.u()[0] - 3.0).abs() < 1e-6 && (flow.v()[0] - 5.0).abs() < 1e-5);
     }
@@ -232,16 +242,18 @@ mod tests {
     /// What [`FitPlan::apply`] and [`FitPlan::restore`] do, pixel by pixel.
     fn by_pixel(plan: &FitPlan, frame: &Frame, flow: &FlowField) -> (Frame, FlowField) {
         let black = matches!(plan.fit, Fit::Pad(_, Fill::Zero));
-        let there = |at: usize, axis: usize| at as isize - plan.offset[axis];
-        let applied = Frame::from_fn(plan.network[0], plan.network[1], |x, y| {
-            let place = [there(x, 0), there(y, 1)];
-            let nearest = [0, 1].map(|axis| place[axis].clamp(0, plan.input[axis] as isize - 1));
-            if black && nearest != place { [0; 3] } else { frame.pixel(nearest[0] as usize, nearest[1] as usize) }
+        let (left, top) = plan.offset;
+        let applied = Frame::from_fn(plan.network.width, plan.network.height, |x, y| {
+            let place = (x as isize - left, y as isize - top);
+            let within = |at: isize, side: usize| at.clamp(0, side as isize - 1);
+            let nearest = (within(place.0, plan.input.width), within(place.1, plan.input.height));
+            if black && nearest != place { [0; 3] } else { frame.pixel(nearest.0 as usize, nearest.1 as usize) }
         });
-        let restored = FlowField::sparse_from_fn(plan.input[0], plan.input[1], |x, y| {
-            let at = [x as isize + plan.offset[0], y as isize + plan.offset[1]];
-            let inside = |axis: usize| (0..plan.network[axis] as isize).contains(&at[axis]);
-            if inside(0) && inside(1) { flow.known(at[0] as usize, at[1] as usize) } else { None }
+        let restored = FlowField::sparse_from_fn(plan.input.width, plan.input.height, |x, y| {
+            let at = (x as isize + left, y as isize + top);
+            let inside = |at: isize, side: usize| (0..side as isize).contains(&at);
+            let seen = inside(at.0, plan.network.width) && inside(at.1, plan.network.height);
+            if seen { flow.known(at.0 as usize, at.1 as usize) } else { None }
         });
         (applied, restored)
     }
@@ -254,8 +266,8 @@ mod tests {
             minimum in 1usize..=70, fit in prop::sample::select(vec![FITS[0], FITS[1], FITS[2], FITS[3], Fit::Crop]),
             holes in any::<bool>(),
         ) {
-            let plan = fit.plan(width, height, stride, minimum);
-            let (w, h) = plan.network();
+            let plan = fit.plan(Size { height, width }, stride, minimum);
+            let Size { height: h, width: w } = plan.network();
             let frame = numbered(width, height);
             let flow = FlowField::sparse_from_fn(w, h, |x, y| {
                 (!holes || (x + y) % 5 > 0).then_some((x as f32, y as f32))
@@ -271,15 +283,15 @@ mod tests {
             stride in prop::sample::select(vec![1usize, 4, 32, 64]), minimum in 1usize..=130,
             fit in prop::sample::select(FITS.to_vec()), coarse in prop::sample::select(vec![1usize, 4]),
         ) {
-            let plan = fit.plan(width, height, stride, minimum);
-            let (w, h) = plan.network();
+            let plan = fit.plan(Size { height, width }, stride, minimum);
+            let Size { height: h, width: w } = plan.network();
             prop_assert!(w % stride == 0 && h % stride == 0 && w >= minimum && h >= minimum);
             let original = numbered(width, height);
             let frame = plan.apply(&original);
-            prop_assert_eq!((frame.width(), frame.height()), (w, h));
+            prop_assert_eq!(frame.size(), plan.network());
             let coarse = if stride % coarse == 0 { coarse } else { 1 };
             let flow = plan.restore(FlowField::from_fn(w / coarse, h / coarse, |_, _| (2.0, -3.0)));
-            prop_assert_eq!((flow.width(), flow.height()), (width, height));
+            prop_assert_eq!(flow.size(), original.size());
             prop_assert!(matches!(fit, Fit::Crop) || flow.validity().is_none());
         }
 
@@ -287,8 +299,8 @@ mod tests {
         fn padding_and_cropping_move_no_pixel(width in 1usize..=200, height in 1usize..=200, fit in 0usize..4) {
             // The flow of a frame whose pixels carry their own place, through the network's frame and back.
             for fit in [FITS[fit], Fit::Crop] {
-                let plan = fit.plan(width, height, 64, 64);
                 let original = numbered(width, height);
+                let plan = fit.plan(original.size(), 64, 64);
                 let seen = plan.apply(&original);
                 let echo = FlowField::from_fn(seen.width(), seen.height(), |x, y| {
                     let [r, g, _] = seen.pixel(x, y);

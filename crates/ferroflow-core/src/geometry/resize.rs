@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use crate::{FlowField, Frame, Mask};
+use crate::{FlowField, Frame, Mask, Size};
 
 /// Where the samples of two grids of different size lie with respect to each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -44,17 +44,17 @@ fn taps(grid: Grid, from: usize, to: usize) -> Vec<Tap> {
         .collect()
 }
 
-/// Resizes an interleaved image `[height, width, channels]` to `to` (width, height).
+/// Resizes an interleaved image `[height, width, channels]` to `to`.
 ///
 /// # Panics
 /// If `data` is not of the size given, or a side is 0.
-pub fn resize(data: &[f32], from: (usize, usize), channels: usize, to: (usize, usize), grid: Grid) -> Vec<f32> {
-    assert_eq!(data.len(), from.0 * from.1 * channels, "values of the image");
-    assert!(from.0 * from.1 * to.0 * to.1 > 0, "resizing from {from:?} to {to:?}");
-    let (columns, rows) = (taps(grid, from.0, to.0), taps(grid, from.1, to.1));
-    let mut out = vec![0.0; to.0 * to.1 * channels];
-    out.par_chunks_exact_mut(to.0 * channels).zip(rows).for_each(|(out, row)| {
-        let line = |y: usize| &data[y * from.0 * channels..][..from.0 * channels];
+pub fn resize(data: &[f32], from: Size, channels: usize, to: Size, grid: Grid) -> Vec<f32> {
+    assert_eq!(data.len(), from.pixels() * channels, "values of the image");
+    assert!(from.pixels() * to.pixels() > 0, "resizing from {from} to {to}");
+    let (columns, rows) = (taps(grid, from.width, to.width), taps(grid, from.height, to.height));
+    let mut out = vec![0.0; to.pixels() * channels];
+    out.par_chunks_exact_mut(to.width * channels).zip(rows).for_each(|(out, row)| {
+        let line = |y: usize| &data[y * from.width * channels..][..from.width * channels];
         let (top, bottom) = (line(row.low), line(row.high));
         for (out, tap) in out.chunks_exact_mut(channels).zip(&columns) {
             for (c, out) in out.iter_mut().enumerate() {
@@ -68,19 +68,19 @@ pub fn resize(data: &[f32], from: (usize, usize), channels: usize, to: (usize, u
     out
 }
 
-/// Resizes a frame to `to` (width, height), rounding to the nearest 8-bit value.
+/// Resizes a frame to `to`, rounding to the nearest 8-bit value.
 ///
 /// # Panics
 /// If a side is 0.
-pub fn resize_frame(frame: &Frame, to: (usize, usize), grid: Grid) -> Frame {
-    if (frame.width(), frame.height()) == to {
+pub fn resize_frame(frame: &Frame, to: Size, grid: Grid) -> Frame {
+    if frame.size() == to {
         return frame.clone();
     }
     let from = frame.width();
-    let (columns, rows) = (taps(grid, from, to.0), taps(grid, frame.height(), to.1));
+    let (columns, rows) = (taps(grid, from, to.width), taps(grid, frame.height(), to.height));
     let nearest = |value: f32| (value + 0.5) as u8;
-    let mut resized = Frame::black(to.0, to.1);
-    let lines = resized.rgb_mut().par_chunks_exact_mut(3 * to.0).zip(rows);
+    let mut resized = Frame::black(to.width, to.height);
+    let lines = resized.rgb_mut().par_chunks_exact_mut(3 * to.width).zip(rows);
     // First down, along whole lines, then across.
     lines.for_each_init(
         || vec![0.0; 3 * from],
@@ -89,7 +89,7 @@ pub fn resize_frame(frame: &Frame, to: (usize, usize), grid: Grid) -> Frame {
             for ((to, above), below) in mixed.iter_mut().zip(line(row.low)).zip(line(row.high)) {
                 *to = above + (below - above) * row.weight;
             }
-            if from == to.0 {
+            if from == to.width {
                 out.iter_mut().zip(mixed).for_each(|(to, value)| *to = nearest(*value));
                 return;
             }
@@ -103,12 +103,12 @@ pub fn resize_frame(frame: &Frame, to: (usize, usize), grid: Grid) -> Frame {
     resized
 }
 
-/// Resizes a flow to `to` (width, height) and scales its vectors by `scale` (of u, of v).
+/// Resizes a flow to `to` and scales its vectors by `scale` (of u, of v).
 ///
 /// An unknown pixel takes no part: each sample is the weighted mean of its known neighbours, and known if these hold at
 /// least half of the weight.
-pub fn resize_flow(flow: &FlowField, to: (usize, usize), scale: (f32, f32), grid: Grid) -> FlowField {
-    let from = (flow.width(), flow.height());
+pub fn resize_flow(flow: &FlowField, to: Size, scale: (f32, f32), grid: Grid) -> FlowField {
+    let from = flow.size();
     let known = flow.validity().map(|m| m.data().iter().map(|&k| f32::from(u8::from(k))).collect::<Vec<_>>());
     let plane = |values: &[f32], scale: f32| {
         let mut out = if from == to { values.to_vec() } else { resize(values, from, 1, to, grid) };
@@ -117,8 +117,8 @@ pub fn resize_flow(flow: &FlowField, to: (usize, usize), scale: (f32, f32), grid
     };
     let (u, v) = (plane(flow.u(), scale.0), plane(flow.v(), scale.1));
     let weight = known.map(|k| if from == to { k } else { resize(&k, from, 1, to, grid) });
-    FlowField::sparse_from_fn(to.0, to.1, |x, y| {
-        let i = y * to.0 + x;
+    FlowField::sparse_from_fn(to.width, to.height, |x, y| {
+        let i = y * to.width + x;
         match &weight {
             None => Some((u[i], v[i])),
             // Unknown pixels hold zero motion, so the sums above are over the known ones.
@@ -128,9 +128,11 @@ pub fn resize_flow(flow: &FlowField, to: (usize, usize), scale: (f32, f32), grid
 }
 
 /// Resizes a mask by its nearest pixels.
-pub fn resize_mask(mask: &Mask, to: (usize, usize)) -> Mask {
+pub fn resize_mask(mask: &Mask, to: Size) -> Mask {
     let nearest = |i: usize, from: usize, to: usize| (2 * i + 1) * from / (2 * to);
-    Mask::from_fn(to.0, to.1, |x, y| mask.get(nearest(x, mask.width(), to.0), nearest(y, mask.height(), to.1)))
+    Mask::from_fn(to.width, to.height, |x, y| {
+        mask.get(nearest(x, mask.width(), to.width), nearest(y, mask.height(), to.height))
+    })
 }
 
 #[cfg(test)]
@@ -140,30 +142,30 @@ mod tests {
     #[test]
     fn the_grids_by_hand() {
         let line = [0.0, 10.0, 20.0, 30.0];
-        let to = |grid, n| resize(&line, (4, 1), 1, (n, 1), grid);
+        let to = |grid, n| resize(&line, Size::new(1, 4), 1, Size::new(1, n), grid);
         assert_eq!(to(Grid::HalfPixel, 2), [5.0, 25.0]);
         assert_eq!(to(Grid::HalfPixel, 8), [0.0, 2.5, 7.5, 12.5, 17.5, 22.5, 27.5, 30.0]);
         assert_eq!(to(Grid::AlignCorners, 7), [0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0]);
         assert_eq!(to(Grid::AlignCorners, 1), [0.0]);
         assert_eq!(to(Grid::Asymmetric, 8), [0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 30.0]);
         assert_eq!(to(Grid::Asymmetric, 2), [0.0, 20.0]);
-        assert_eq!(resize(&[3.0], (1, 1), 1, (2, 2), Grid::AlignCorners), [3.0; 4]);
+        assert_eq!(resize(&[3.0], Size::new(1, 1), 1, Size::new(2, 2), Grid::AlignCorners), [3.0; 4]);
     }
 
     #[test]
     fn frames_round_and_keep_channels_apart() {
         let frame = Frame::new(2, 1, vec![0, 100, 255, 1, 200, 255]).unwrap();
-        assert_eq!(resize_frame(&frame, (1, 1), Grid::HalfPixel).rgb(), [1, 150, 255]);
-        assert_eq!(resize_frame(&frame, (2, 1), Grid::HalfPixel), frame);
+        assert_eq!(resize_frame(&frame, Size::new(1, 1), Grid::HalfPixel).rgb(), [1, 150, 255]);
+        assert_eq!(resize_frame(&frame, Size::new(1, 2), Grid::HalfPixel), frame);
     }
 
     #[test]
     fn flow_scales_by_axis_and_unknown_pixels_take_no_part() {
         let flow = FlowField::from_fn(4, 2, |_, _| (1.0, 2.0));
-        let doubled = resize_flow(&flow, (8, 6), (2.0, 3.0), Grid::HalfPixel);
+        let doubled = resize_flow(&flow, Size::new(6, 8), (2.0, 3.0), Grid::HalfPixel);
         assert!(doubled.u().iter().all(|&u| u == 2.0) && doubled.v().iter().all(|&v| v == 6.0));
         let sparse = FlowField::sparse_from_fn(2, 1, |x, _| (x == 0).then_some((4.0, 0.0)));
-        let wide = resize_flow(&sparse, (4, 1), (1.0, 1.0), Grid::HalfPixel);
+        let wide = resize_flow(&sparse, Size::new(1, 4), (1.0, 1.0), Grid::HalfPixel);
         assert_eq!(wide.validity().unwrap().data(), [true, true, false, false]);
         assert_eq!(wide.u(), [4.0, 4.0, 0.0, 0.0]);
     }

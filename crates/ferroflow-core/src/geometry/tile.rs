@@ -1,7 +1,7 @@
 //! Large frames in overlapping tiles whose flows are blended: in the overlap the weight of each tile falls linearly to its
 //! edge, so that no seam shows.
 
-use crate::{FlowField, Frame};
+use crate::{FlowField, Frame, Size};
 
 /// A rectangle of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,10 +10,8 @@ pub struct Tile {
     pub x: usize,
     /// Top edge, pixels.
     pub y: usize,
-    /// Width in pixels.
-    pub width: usize,
-    /// Height in pixels.
-    pub height: usize,
+    /// Height and width in pixels.
+    pub size: Size,
 }
 
 impl Tile {
@@ -22,16 +20,17 @@ impl Tile {
     /// # Panics
     /// If the tile reaches beyond the frame.
     pub fn cut(&self, frame: &Frame) -> Frame {
-        Frame::from_fn(self.width, self.height, |x, y| frame.pixel(self.x + x, self.y + y))
+        Frame::from_fn(self.size.width, self.size.height, |x, y| frame.pixel(self.x + x, self.y + y))
     }
 }
 
-/// Tiles of one size, at most `tile` (width, height), that cover a frame of `size` with at least `overlap` pixels in
+/// Tiles of one size, at most `tile`, that cover a frame of `size` with at least `overlap` pixels in
 /// common, row by row. An overlap of more than half a tile is reduced to half.
-pub fn tiles(size: (usize, usize), tile: (usize, usize), overlap: usize) -> Vec<Tile> {
-    let (width, columns) = starts(size.0, tile.0, overlap);
-    let (height, rows) = starts(size.1, tile.1, overlap);
-    rows.iter().flat_map(|&y| columns.iter().map(move |&x| Tile { x, y, width, height })).collect()
+pub fn tiles(size: Size, tile: Size, overlap: usize) -> Vec<Tile> {
+    let (width, columns) = starts(size.width, tile.width, overlap);
+    let (height, rows) = starts(size.height, tile.height, overlap);
+    let size = Size { height, width };
+    rows.iter().flat_map(|&y| columns.iter().map(move |&x| Tile { x, y, size })).collect()
 }
 
 /// The length of the tiles of one axis and where they start, evenly spread.
@@ -48,8 +47,7 @@ fn starts(size: usize, tile: usize, overlap: usize) -> (usize, Vec<usize>) {
 /// Flows of tiles being put together.
 #[derive(Clone, Debug)]
 pub struct Blend {
-    width: usize,
-    height: usize,
+    size: Size,
     overlap: usize,
     u: Vec<f32>,
     v: Vec<f32>,
@@ -57,10 +55,10 @@ pub struct Blend {
 }
 
 impl Blend {
-    /// For a frame of `size` (width, height) whose tiles have `overlap` pixels in common.
-    pub fn new(size: (usize, usize), overlap: usize) -> Self {
-        let plane = vec![0.0; size.0 * size.1];
-        Self { width: size.0, height: size.1, overlap, u: plane.clone(), v: plane.clone(), weight: plane }
+    /// For a frame of `size` whose tiles have `overlap` pixels in common.
+    pub fn new(size: Size, overlap: usize) -> Self {
+        let plane = vec![0.0; size.pixels()];
+        Self { size, overlap, u: plane.clone(), v: plane.clone(), weight: plane }
     }
 
     /// Adds the flow of a tile, in pixels; its unknown pixels leave the place to others.
@@ -68,8 +66,9 @@ impl Blend {
     /// # Panics
     /// If the flow is not of the tile's size, or the tile reaches beyond the frame.
     pub fn add(&mut self, tile: &Tile, flow: &FlowField) {
-        assert_eq!((flow.width(), flow.height()), (tile.width, tile.height), "flow of the tile");
-        assert!(tile.x + tile.width <= self.width && tile.y + tile.height <= self.height, "{tile:?} is not inside");
+        assert_eq!(flow.size(), tile.size, "flow of the tile");
+        let (Size { height, width }, whole) = (tile.size, self.size);
+        assert!(tile.x + width <= whole.width && tile.y + height <= whole.height, "{tile:?} is not inside");
         // Towards the frame's own border there is nothing to blend with.
         let ramp = |i: usize, length: usize, start: usize, size: usize| {
             let rise = |distance: usize| ((distance as f32 + 0.5) / self.overlap.max(1) as f32).min(1.0);
@@ -77,12 +76,12 @@ impl Blend {
             let last = if start + length == size { 1.0 } else { rise(length - 1 - i) };
             first * last
         };
-        let across: Vec<f32> = (0..tile.width).map(|x| ramp(x, tile.width, tile.x, self.width)).collect();
-        let down: Vec<f32> = (0..tile.height).map(|y| ramp(y, tile.height, tile.y, self.height)).collect();
+        let across: Vec<f32> = (0..width).map(|x| ramp(x, width, tile.x, whole.width)).collect();
+        let down: Vec<f32> = (0..height).map(|y| ramp(y, height, tile.y, whole.height)).collect();
         for (y, down) in down.iter().enumerate() {
             for (x, across) in across.iter().enumerate() {
                 if let Some((u, v)) = flow.known(x, y) {
-                    let (at, weight) = ((tile.y + y) * self.width + tile.x + x, across * down);
+                    let (at, weight) = ((tile.y + y) * whole.width + tile.x + x, across * down);
                     self.u[at] += weight * u;
                     self.v[at] += weight * v;
                     self.weight[at] += weight;
@@ -93,8 +92,8 @@ impl Blend {
 
     /// The whole flow; unknown where no tile knows it.
     pub fn finish(self) -> FlowField {
-        FlowField::sparse_from_fn(self.width, self.height, |x, y| {
-            let at = y * self.width + x;
+        FlowField::sparse_from_fn(self.size.width, self.size.height, |x, y| {
+            let at = y * self.size.width + x;
             let weight = self.weight[at];
             (weight > 0.0).then(|| (self.u[at] / weight, self.v[at] / weight))
         })
@@ -108,15 +107,16 @@ mod tests {
 
     #[test]
     fn tiles_by_hand() {
-        let starts: Vec<_> = tiles((100, 30), (40, 40), 10).iter().map(|t| (t.x, t.y, t.width, t.height)).collect();
-        assert_eq!(starts, [(0, 0, 40, 30), (30, 0, 40, 30), (60, 0, 40, 30)]);
-        assert_eq!(tiles((40, 40), (40, 40), 39).len(), 1);
+        let size = Size::new(30, 40);
+        let across = tiles(Size::new(30, 100), Size::new(40, 40), 10);
+        assert_eq!(across, [0, 30, 60].map(|x| Tile { x, y: 0, size }));
+        assert_eq!(tiles(Size::new(40, 40), Size::new(40, 40), 39).len(), 1);
     }
 
     #[test]
     fn weights_cross_in_the_middle_of_the_overlap() {
-        let mut blend = Blend::new((12, 1), 4);
-        for (tile, u) in tiles((12, 1), (8, 1), 4).iter().zip([0.0, 1.0]) {
+        let mut blend = Blend::new(Size::new(1, 12), 4);
+        for (tile, u) in tiles(Size::new(1, 12), Size::new(1, 8), 4).iter().zip([0.0, 1.0]) {
             blend.add(tile, &FlowField::from_fn(8, 1, |_, _| (u, 0.0)));
         }
         let u = blend.finish();
@@ -131,9 +131,9 @@ mod tests {
             width in 1usize..=90, height in 1usize..=90, tile in 1usize..=50, overlap in 0usize..=60,
         ) {
             let whole = FlowField::from_fn(width, height, |x, y| (x as f32 - 3.5, (x + 2 * y) as f32));
-            let mut blend = Blend::new((width, height), overlap);
-            for tile in tiles((width, height), (tile, tile), overlap) {
-                blend.add(&tile, &FlowField::from_fn(tile.width, tile.height, |x, y| whole.get(tile.x + x, tile.y + y)));
+            let mut blend = Blend::new(whole.size(), overlap);
+            for tile in tiles(whole.size(), Size::new(tile, tile), overlap) {
+                blend.add(&tile, &FlowField::from_fn(tile.size.width, tile.size.height, |x, y| whole.get(tile.x + x, tile.y + y)));
             }
             let blended = blend.finish();
             prop_assert!(blended.validity().is_none());

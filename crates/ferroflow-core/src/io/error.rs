@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::Size;
+
 /// Why bytes could not be read as a format, or values not be written in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -90,17 +92,17 @@ pub enum IoError {
 pub const MAX_SIDE: usize = 99_999;
 
 /// Checks the size that a header claims: from 1x1 to [`MAX_SIDE`] a side.
-pub(crate) fn check_size(format: &'static str, width: i64, height: i64) -> Result<(usize, usize), FormatError> {
-    if width < 1 || height < 1 {
-        return Err(FormatError::malformed(format, format!("the header claims a size of {width}x{height}")));
+pub(crate) fn check_size(format: &'static str, height: i64, width: i64) -> Result<Size, FormatError> {
+    if height < 1 || width < 1 {
+        return Err(FormatError::malformed(format, format!("the header claims a size of {height}x{width}")));
     }
-    if width > MAX_SIDE as i64 || height > MAX_SIDE as i64 {
+    if height > MAX_SIDE as i64 || width > MAX_SIDE as i64 {
         return Err(FormatError::limits(
             format,
-            format!("the header claims {width}x{height}, more than {MAX_SIDE} on a side"),
+            format!("the header claims {height}x{width}, more than {MAX_SIDE} on a side"),
         ));
     }
-    Ok((width as usize, height as usize))
+    Ok(Size { height: height as usize, width: width as usize })
 }
 
 /// Checks that exactly `expected` bytes of values follow a header, before anything is allocated for them.

@@ -2,7 +2,7 @@
 //! little-endian. A pixel with `|u|` or `|v|` of 1e9 or more, or not a number, is unknown; 1e10 is written there.
 
 use super::{FormatError, error, known_motion};
-use crate::FlowField;
+use crate::{FlowField, Size};
 
 const FORMAT: &str = ".flo";
 
@@ -22,7 +22,7 @@ pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
         return Err(FormatError::malformed(FORMAT, "the first four bytes are not PIEH"));
     }
     let claimed = |at| i64::from(i32::from_le_bytes(word(at)));
-    let (width, height) = error::check_size(FORMAT, claimed(4), claimed(8))?;
+    let Size { height, width } = error::check_size(FORMAT, claimed(8), claimed(4))?;
     error::check_body(FORMAT, width as u128 * height as u128 * 8, body.len())?;
     let (pairs, _) = body.as_chunks::<8>();
     Ok(FlowField::sparse_from_fn(width, height, |x, y| {

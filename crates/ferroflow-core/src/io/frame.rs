@@ -7,7 +7,7 @@ pub use image::ImageFormat;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader};
 
 use super::{FlowFormat, FormatError, IoError, error, npy, npz, read_bytes, what_it_is, write_bytes};
-use crate::{Frame, Mask, memory};
+use crate::{Frame, Mask, Size, memory};
 
 /// Most bytes of pixels that a file may unfold to.
 const MAX_PIXEL_BYTES: u64 = 1 << 30;
@@ -29,17 +29,16 @@ pub enum Orientation {
 /// largest number of bytes of pixels that the format makes of one byte of a file, if it has one.
 pub(crate) fn check_claim(
     format: &'static str,
-    width: usize,
-    height: usize,
+    size: Size,
     bytes_a_pixel: u64,
     file: usize,
     most: Option<u64>,
 ) -> Result<(), FormatError> {
-    let pixels = width as u64 * height as u64 * bytes_a_pixel;
+    let pixels = size.height as u64 * size.width as u64 * bytes_a_pixel;
     if pixels <= BELIEVED {
         return Ok(());
     }
-    let what = format!("{width}x{height} pixels of {bytes_a_pixel} bytes from a file of {file} bytes");
+    let what = format!("{size} pixels of {bytes_a_pixel} bytes from a file of {file} bytes");
     if pixels > MAX_PIXEL_BYTES || most.is_some_and(|most| pixels / most > file as u64) {
         return Err(FormatError::limits(format, what));
     }
@@ -105,9 +104,9 @@ fn decode_any(bytes: &[u8], orientation: Orientation) -> Result<DynamicImage, Fo
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(|e| refused(name, e))?;
     let (width, height) = decoder.dimensions();
-    let (width, height) = error::check_size(name, width.into(), height.into())?;
+    let size = error::check_size(name, height.into(), width.into())?;
     let bytes_a_pixel = decoder.color_type().bytes_per_pixel().max(3).into();
-    check_claim(name, width, height, bytes_a_pixel, bytes.len(), most_of_a_byte(format))?;
+    check_claim(name, size, bytes_a_pixel, bytes.len(), most_of_a_byte(format))?;
     let turn = match orientation {
         Orientation::Tagged => decoder.orientation().map_err(|e| refused(name, e))?,
         Orientation::Stored => image::metadata::Orientation::NoTransforms,
@@ -163,19 +162,18 @@ fn png_without_words(bytes: &[u8]) -> Cow<'_, [u8]> {
 
 /// The bytes of an image file. WebP is lossless, JPEG of quality 95, `Pnm` a binary PPM.
 pub fn encode(frame: &Frame, format: ImageFormat) -> Result<Vec<u8>, FormatError> {
-    encode_pixels(frame.rgb(), frame.width(), frame.height(), image::ExtendedColorType::Rgb8, format)
+    encode_pixels(frame.rgb(), frame.size(), image::ExtendedColorType::Rgb8, format)
 }
 
 /// The bytes of a grey PNG: 255 where the mask is true, else 0.
 pub fn encode_mask(mask: &Mask) -> Result<Vec<u8>, FormatError> {
     let grey: Vec<u8> = mask.data().iter().map(|&m| if m { 255 } else { 0 }).collect();
-    encode_pixels(&grey, mask.width(), mask.height(), image::ExtendedColorType::L8, ImageFormat::Png)
+    encode_pixels(&grey, mask.size(), image::ExtendedColorType::L8, ImageFormat::Png)
 }
 
 fn encode_pixels(
     pixels: &[u8],
-    width: usize,
-    height: usize,
+    size: Size,
     colour: image::ExtendedColorType,
     format: ImageFormat,
 ) -> Result<Vec<u8>, FormatError> {
@@ -184,7 +182,7 @@ fn encode_pixels(
         codecs::pnm::{PnmSubtype, SampleEncoding},
     };
     let mut out = Cursor::new(Vec::new());
-    let (width, height) = (width as u32, height as u32);
+    let (width, height) = (size.width as u32, size.height as u32);
     let written = match format {
         ImageFormat::Jpeg => {
             image::codecs::jpeg::JpegEncoder::new_with_quality(&mut out, 95).write_image(pixels, width, height, colour)

@@ -24,9 +24,9 @@ pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
         );
         return Err(FormatError::unsupported(FORMAT, what));
     }
-    let (width, height) = error::check_size(FORMAT, width.into(), height.into())?;
+    let size = error::check_size(FORMAT, height.into(), width.into())?;
     // Deflate makes at most 1032 bytes of one.
-    check_claim(FORMAT, width, height, 6, bytes.len(), Some(1032))?;
+    check_claim(FORMAT, size, 6, bytes.len(), Some(1032))?;
     if reader.info().interlaced {
         return Err(FormatError::unsupported(FORMAT, "interlaced files are not read; save it without interlacing"));
     }
@@ -34,12 +34,12 @@ pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
     while let Some(row) = reader.next_row().map_err(refused)? {
         samples.extend_from_slice(row.data().as_chunks().0);
     }
-    if samples.len() != width * height {
+    if samples.len() != size.pixels() {
         return Err(FormatError::malformed(FORMAT, "rows are missing"));
     }
     let component = |high, low| (f32::from(u16::from_be_bytes([high, low])) - 32768.0) / 64.0;
-    Ok(FlowField::sparse_from_fn(width, height, |x, y| {
-        let [r, rl, g, gl, b, bl] = samples[y * width + x];
+    Ok(FlowField::sparse_from_fn(size.width, size.height, |x, y| {
+        let [r, rl, g, gl, b, bl] = samples[y * size.width + x];
         (b != 0 || bl != 0).then(|| (component(r, rl), component(g, gl)))
     }))
 }

@@ -107,7 +107,7 @@ impl FlowFormat {
     /// The bytes of a file of this format. A flow without pixels is refused, and one that the format cannot hold.
     pub fn encode(self, flow: &FlowField) -> Result<Vec<u8>, FormatError> {
         if flow.u().is_empty() || flow.width().max(flow.height()) > MAX_SIDE {
-            let what = format!("a flow of {}x{} cannot be written", flow.height(), flow.width());
+            let what = format!("a flow of {} cannot be written", flow.size());
             return Err(FormatError::unsupported("flow", what));
         }
         match self {

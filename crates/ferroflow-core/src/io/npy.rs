@@ -3,7 +3,7 @@
 //! written as float32 `(H, W, 2)`, version 1, NaN where unknown.
 
 use super::{FormatError, error, known_motion};
-use crate::{FlowField, Mask};
+use crate::{FlowField, Mask, Size};
 
 const FORMAT: &str = ".npy";
 
@@ -179,7 +179,7 @@ impl<'a> Array<'a> {
         let (text, body) = split_header(bytes)?;
         let header = Header::parse(text)?;
         for &side in header.shape.iter() {
-            error::check_size(FORMAT, i64::try_from(side).unwrap_or(i64::MAX), 1)?;
+            error::check_size(FORMAT, 1, i64::try_from(side).unwrap_or(i64::MAX))?;
         }
         error::check_body(FORMAT, header.bytes(), body.len())?;
         Ok(Self { header, body })
@@ -236,12 +236,12 @@ impl<'a> Array<'a> {
         let known = |u: f64, v: f64| known_motion(u as f32, v as f32);
         match *self.sides(3) {
             [height, width, 2] => {
-                let (width, height) = check(width, height)?;
+                let Size { height, width } = check(height, width)?;
                 let at = |x, y, c| self.at([height, width, 2], [y, x, c]);
                 Ok(FlowField::sparse_from_fn(width, height, |x, y| known(at(x, y, 0), at(x, y, 1))))
             }
             [2, height, width] => {
-                let (width, height) = check(width, height)?;
+                let Size { height, width } = check(height, width)?;
                 let at = |x, y, c| self.at([2, height, width], [c, y, x]);
                 Ok(FlowField::sparse_from_fn(width, height, |x, y| known(at(x, y, 0), at(x, y, 1))))
             }
@@ -260,42 +260,40 @@ impl<'a> Array<'a> {
     /// Whether its shape is that of one component of a flow or of a mask.
     pub fn plane(&self) -> Result<Plane<'_>, FormatError> {
         let sides = match self.sides(2) {
-            [height, width] | [height, width, 1] => Some((*width, *height)),
+            [height, width] | [height, width, 1] => Some((*height, *width)),
             _ => None,
         };
-        let (width, height) = sides.ok_or_else(|| {
+        let (height, width) = sides.ok_or_else(|| {
             let shape = &self.header.shape;
             let what = format!("an array of shape {shape:?} has not one value a pixel; (H, W) has");
             FormatError::unsupported(FORMAT, what)
         })?;
-        let (width, height) = check(width, height)?;
-        Ok(Plane { array: self, width, height })
+        Ok(Plane { array: self, size: check(height, width)? })
     }
 
     /// As a mask: true where it is not zero.
     pub fn mask(&self) -> Result<Mask, FormatError> {
         let plane = self.plane()?;
-        Ok(Mask::from_fn(plane.width, plane.height, |x, y| plane.get(x, y) != 0.0))
+        Ok(Mask::from_fn(plane.size.width, plane.size.height, |x, y| plane.get(x, y) != 0.0))
     }
 }
 
 /// One value a pixel.
 pub(super) struct Plane<'a> {
     array: &'a Array<'a>,
-    pub width: usize,
-    pub height: usize,
+    pub size: Size,
 }
 
 impl Plane<'_> {
     /// The value of a pixel.
     pub fn get(&self, x: usize, y: usize) -> f64 {
-        self.array.at([self.height, self.width], [y, x])
+        self.array.at([self.size.height, self.size.width], [y, x])
     }
 }
 
-fn check(width: usize, height: usize) -> Result<(usize, usize), FormatError> {
+fn check(height: usize, width: usize) -> Result<Size, FormatError> {
     let side = |side| i64::try_from(side).unwrap_or(i64::MAX);
-    error::check_size(FORMAT, side(width), side(height))
+    error::check_size(FORMAT, side(height), side(width))
 }
 
 /// IEEE 754's binary16.

@@ -24,10 +24,10 @@ pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
             let [u, v] = [read(&mut archive, u)?, read(&mut archive, v)?];
             let [u, v] = [Array::parse(&u)?, Array::parse(&v)?];
             let (u, v) = (u.plane()?, v.plane()?);
-            if (u.width, u.height) != (v.width, v.height) {
+            if u.size != v.size {
                 return Err(FormatError::unsupported(FORMAT, "the arrays u and v have different sizes"));
             }
-            FlowField::sparse_from_fn(u.width, u.height, |x, y| {
+            FlowField::sparse_from_fn(u.size.width, u.size.height, |x, y| {
                 super::known_motion(u.get(x, y) as f32, v.get(x, y) as f32)
             })
         }
@@ -38,7 +38,7 @@ pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
     };
     let Some(valid) = named("valid") else { return Ok(flow) };
     let valid = Array::parse(&read(&mut archive, valid)?)?.mask()?;
-    if (valid.width(), valid.height()) != (flow.width(), flow.height()) {
+    if valid.size() != flow.size() {
         return Err(FormatError::unsupported(FORMAT, "the arrays of the flow and valid have different sizes"));
     }
     Ok(FlowField::sparse_from_fn(flow.width(), flow.height(), |x, y| flow.known(x, y).filter(|_| valid.get(x, y))))

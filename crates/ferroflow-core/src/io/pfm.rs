@@ -7,7 +7,7 @@
 //! A flow is the first two channels of three (FlyingThings3D, ChairsSDHom); the third is written as 0.
 
 use super::{FormatError, error, known_motion};
-use crate::FlowField;
+use crate::{FlowField, Size};
 
 const FORMAT: &str = ".pfm";
 
@@ -35,7 +35,7 @@ pub fn decode_map(bytes: &[u8]) -> Result<Map, FormatError> {
     };
     let mut side = || next_word(&mut rest)?.0.parse::<i64>().map_err(|_| bad("the size is not two whole numbers"));
     let (width, height) = (side()?, side()?);
-    let (width, height) = error::check_size(FORMAT, width, height)?;
+    let Size { height, width } = error::check_size(FORMAT, height, width)?;
     let (scale, ended) = next_word(&mut rest)?;
     let scale: f64 = scale.parse().map_err(|_| bad("the scale is not a number"))?;
     if !scale.is_finite() || scale == 0.0 {

@@ -1,7 +1,7 @@
 //! How well a soft occlusion map tells occluded pixels: the largest F1 over 40 thresholds (UFlow's evaluation).
 
 use super::MetricError;
-use crate::Mask;
+use crate::{Mask, Size};
 
 const THRESHOLDS: usize = 40;
 
@@ -23,8 +23,8 @@ impl OcclusionCurve {
     /// Adds a map `[height, width]` of values in 0..1, 1 = occluded, against the true mask.
     pub fn add(&mut self, map: &[f32], truth: &Mask) -> Result<(), MetricError> {
         if map.len() != truth.data().len() {
-            let expected = (truth.width(), truth.height());
-            return Err(MetricError::Size { what: "the occlusion map", expected, found: (map.len(), 1) });
+            let found = Size { height: 1, width: map.len() };
+            return Err(MetricError::Size { what: "the occlusion map", expected: truth.size(), found });
         }
         for (&value, &occluded) in map.iter().zip(truth.data()) {
             // `value > t` holds for the first thresholds only.

@@ -2,24 +2,21 @@
 
 use rayon::prelude::*;
 
-use crate::{FlowField, Mask};
+use crate::{FlowField, Mask, Size};
 
 /// Why a pair cannot be scored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetricError {
     /// Estimate, truth and masks must have one size.
-    #[error(
-        "{what} has {}x{} pixels, the truth {}x{}: estimate at the truth's resolution or resize first",
-        found.1, found.0, expected.1, expected.0
-    )]
+    #[error("{what} has {found} pixels, the truth {expected}: estimate at the truth's resolution or resize first")]
     Size {
         /// What differs from the truth.
         what: &'static str,
-        /// Width and height of the truth.
-        expected: (usize, usize),
-        /// Width and height found.
-        found: (usize, usize),
+        /// Size of the truth.
+        expected: Size,
+        /// Size found.
+        found: Size,
     },
     /// There is no pixel at which both say something; a mean over none would mean nothing.
     #[error("{}", nothing(*.unanswered))]
@@ -130,20 +127,15 @@ impl Default for Tally {
 impl Tally {
     /// Scores one estimate. Rows run in parallel and are added in order, so the sums are the same every time.
     pub fn of(estimate: &FlowField, truth: &Truth) -> Result<Self, MetricError> {
-        let (width, height) = (truth.flow.width(), truth.flow.height());
-        let check = |what, w, h| {
-            let found = (w, h);
-            if found == (width, height) {
-                Ok(())
-            } else {
-                Err(MetricError::Size { what, expected: (width, height), found })
-            }
+        let expected = truth.flow.size();
+        let check = |what, found| {
+            if found == expected { Ok(()) } else { Err(MetricError::Size { what, expected, found }) }
         };
-        check("the estimate", estimate.width(), estimate.height())?;
+        check("the estimate", estimate.size())?;
         for (what, mask) in [("the mask of scored pixels", truth.only), ("the occlusion mask", truth.occluded)] {
-            mask.map_or(Ok(()), |m| check(what, m.width(), m.height()))?;
+            mask.map_or(Ok(()), |m| check(what, m.size()))?;
         }
-        let rows: Vec<Self> = (0..height).into_par_iter().map(|y| row(estimate, truth, y)).collect();
+        let rows: Vec<Self> = (0..expected.height).into_par_iter().map(|y| row(estimate, truth, y)).collect();
         let mut total = Self::default();
         rows.iter().for_each(|row| total.merge(row));
         Ok(total)
@@ -246,7 +238,7 @@ fn row(estimate: &FlowField, truth: &Truth, y: usize) -> Tally {
 
 /// `|a - b|` at every pixel, `[height, width]`, px; NaN where either is unknown, not finite, or 1e9 px or more.
 pub fn endpoint_error(a: &FlowField, b: &FlowField) -> Result<Vec<f32>, MetricError> {
-    let (expected, found) = ((b.width(), b.height()), (a.width(), a.height()));
+    let (expected, found) = (b.size(), a.size());
     if expected != found {
         return Err(MetricError::Size { what: "the estimate", expected, found });
     }

@@ -1,7 +1,7 @@
 //! Flow as arrows over a frame.
 
 use super::colour::wheel_colour;
-use crate::{FlowField, Frame, SizeError, check_len};
+use crate::{FlowField, Frame, Size, SizeError, check_len};
 
 /// Draws an arrow every `step` pixels (at least 1), from the pixel to `length` times where it went, in the colour of its
 /// direction. Unknown and non-finite vectors have none; vectors shorter than half a pixel are a dot.
@@ -41,23 +41,23 @@ pub fn arrows(frame: &Frame, flow: &FlowField, step: usize, length: f32) -> Resu
 
 /// A line of one pixel's width; what lies outside the frame is left out without being walked.
 fn line(frame: &mut Frame, from: (f32, f32), to: (f32, f32), colour: [u8; 3]) {
-    let (width, height) = (frame.width(), frame.height());
+    let size = frame.size();
     let (dx, dy) = (to.0 - from.0, to.1 - from.1);
     let steps = dx.abs().max(dy.abs()).ceil().max(1.0);
     // From a point inside, no more steps than the diagonal can stay inside; heads of far tips start outside.
-    let most = if inside(from, width, height) { (width + height) as f32 } else { 64.0 };
+    let most = if inside(from, size) { (size.width + size.height) as f32 } else { 64.0 };
     for i in 0..=steps.min(most) as usize {
         let t = i as f32 / steps;
         let at = ((from.0 + dx * t).round(), (from.1 + dy * t).round());
-        if inside(at, width, height) {
-            let at = (at.1 as usize * width + at.0 as usize) * 3;
+        if inside(at, size) {
+            let at = (at.1 as usize * size.width + at.0 as usize) * 3;
             frame.rgb_mut()[at..at + 3].copy_from_slice(&colour);
         }
     }
 }
 
-fn inside(at: (f32, f32), width: usize, height: usize) -> bool {
-    at.0 >= 0.0 && at.1 >= 0.0 && at.0 < width as f32 && at.1 < height as f32
+fn inside(at: (f32, f32), size: Size) -> bool {
+    at.0 >= 0.0 && at.1 >= 0.0 && at.0 < size.width as f32 && at.1 < size.height as f32
 }
 
 #[cfg(test)]

@@ -49,16 +49,15 @@ pub fn error_map(
     occluded: Option<&Mask>,
     scale: ErrorScale,
 ) -> Result<Frame, MetricError> {
-    let expected = (truth.width(), truth.height());
-    for (what, found) in [
-        ("the estimate", (estimate.width(), estimate.height())),
-        ("the occlusion mask", occluded.map_or(expected, |m| (m.width(), m.height()))),
-    ] {
+    let expected = truth.size();
+    for (what, found) in
+        [("the estimate", estimate.size()), ("the occlusion mask", occluded.map_or(expected, Mask::size))]
+    {
         if found != expected {
             return Err(MetricError::Size { what, expected, found });
         }
     }
-    Ok(Frame::par_from_fn(expected.0, expected.1, |x, y| {
+    Ok(Frame::par_from_fn(expected.width, expected.height, |x, y| {
         let (Some((u, v)), Some((p, q))) = (estimate.motion(x, y), truth.motion(x, y)) else { return [0; 3] };
         let error = f64::from(u - p).hypot(f64::from(v - q));
         let colour = scale.colour(error, f64::from(p).hypot(q.into()));

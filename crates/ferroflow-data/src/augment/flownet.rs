@@ -1,7 +1,7 @@
 //! FlowNet's augmentation (Caffe: DataAugmentation, GenerateAugmentationParameters, FlowAugmentation), as used for
 //! FlyingChairs: one affine map and one colour change for both frames, a small extra of each for frame 2.
 
-use ferroflow_core::{FlowField, Frame, Mask};
+use ferroflow_core::{FlowField, Frame, Mask, Size};
 
 use super::{Augment, fits};
 use crate::math::{exp, pow, sin_cos};
@@ -10,8 +10,8 @@ use crate::{DataError, Sample};
 
 /// The whole set with its schedule.
 pub struct FlowNet {
-    /// Width and height of what comes out.
-    pub crop: (usize, usize),
+    /// Size of what comes out.
+    pub crop: Size,
 }
 
 /// How strong the draws are at a training step: 1/2 at first, 3/4 at 50,000, towards 1.
@@ -44,12 +44,12 @@ impl Spatial {
     }
 
     /// Pixels of the crop to pixels of the source.
-    fn affine(self, crop: (usize, usize), source: (usize, usize)) -> Affine {
+    fn affine(self, crop: Size, source: Size) -> Affine {
         let (s, c) = sin_cos(self.angle);
-        let (cw, ch) = (crop.0 as f32, crop.1 as f32);
+        let (cw, ch) = (crop.width as f32, crop.height as f32);
         let (zx, zy) = (1.0 / self.zoom.0, 1.0 / self.zoom.1);
-        let x = (-c * cw / 2.0 + s * ch / 2.0 + self.shift.0 * cw) * zx + source.0 as f32 / 2.0;
-        let y = (-s * cw / 2.0 - c * ch / 2.0 + self.shift.1 * ch) * zy + source.1 as f32 / 2.0;
+        let x = (-c * cw / 2.0 + s * ch / 2.0 + self.shift.0 * cw) * zx + source.width as f32 / 2.0;
+        let y = (-s * cw / 2.0 - c * ch / 2.0 + self.shift.1 * ch) * zy + source.height as f32 / 2.0;
         Affine([c * zx, -s * zx, x, s * zy, c * zy, y])
     }
 }
@@ -72,12 +72,12 @@ impl Affine {
     }
 
     /// Whether all four corners of the crop can be sampled.
-    fn inside(&self, crop: (usize, usize), source: (usize, usize)) -> bool {
-        let (right, bottom) = ((crop.0 - 1) as f32, (crop.1 - 1) as f32);
+    fn inside(&self, crop: Size, source: Size) -> bool {
+        let (right, bottom) = ((crop.width - 1) as f32, (crop.height - 1) as f32);
         [(0.0, 0.0), (right, 0.0), (0.0, bottom), (right, bottom)].into_iter().all(|(x, y)| {
             let (x, y) = self.apply(x, y);
             let within = |v: f32, n: usize| v >= 0.0 && v < n as f32 - 1.0;
-            within(x, source.0) && within(y, source.1)
+            within(x, source.width) && within(y, source.height)
         })
     }
 }
@@ -129,7 +129,7 @@ pub struct Draws {
 
 impl Draws {
     /// Draws for a crop of a source, at strength `k`; spatial draws that leave the source are drawn again, 50 times.
-    pub fn draw(random: &mut Random, k: f32, crop: (usize, usize), source: (usize, usize)) -> Self {
+    pub fn draw(random: &mut Random, k: f32, crop: Size, source: Size) -> Self {
         let own = retry(random, Spatial::IDENTITY, crop, source, |r| {
             let (dx, dy) = (r.spread(0.4 * k), r.spread(0.4 * k));
             let angle = r.spread(0.4 * k);
@@ -170,8 +170,8 @@ impl Draws {
 fn retry(
     random: &mut Random,
     incoming: Spatial,
-    crop: (usize, usize),
-    source: (usize, usize),
+    crop: Size,
+    source: Size,
     draw: impl Fn(&mut Random) -> Spatial,
 ) -> Spatial {
     for _ in 0..50 {
@@ -184,20 +184,20 @@ fn retry(
 }
 
 impl Augment for FlowNet {
-    fn size(&self) -> Option<(usize, usize)> {
+    fn size(&self) -> Option<Size> {
         Some(self.crop)
     }
 
     fn apply(&self, sample: Sample, random: &mut Random, iteration: u64) -> Result<Sample, DataError> {
-        let source = (sample.first.width(), sample.first.height());
+        let source = sample.first.size();
         fits(&sample.id, source, self.crop)?;
         Ok(apply(&sample, &Draws::draw(random, strength(iteration), self.crop, source), self.crop))
     }
 }
 
 /// The sample changed by given draws.
-pub fn apply(sample: &Sample, draws: &Draws, crop: (usize, usize)) -> Sample {
-    let source = (sample.first.width(), sample.first.height());
+pub fn apply(sample: &Sample, draws: &Draws, crop: Size) -> Sample {
+    let source = sample.first.size();
     let maps = draws.spatial.map(|s| s.affine(crop, source));
     let colors = Colors::of([&sample.first, &sample.second]);
     let frame = |frame: &Frame, index: usize| {
@@ -212,7 +212,7 @@ pub fn apply(sample: &Sample, draws: &Draws, crop: (usize, usize)) -> Sample {
     let nearest = |x: usize, y: usize| {
         let (px, py) = maps[0].apply(x as f32, y as f32);
         let clip = |v: f32, n: usize| ((v + 0.5).max(0.0) as usize).min(n - 1);
-        (px, py, clip(px, source.0), clip(py, source.1))
+        (px, py, clip(px, source.width), clip(py, source.height))
     };
     let back = maps[1].inverse();
     let flow = sample.flow.as_ref().map(|flow| {
@@ -223,13 +223,13 @@ pub fn apply(sample: &Sample, draws: &Draws, crop: (usize, usize)) -> Sample {
             flow.is_valid(ix, iy).then_some((qx - x as f32, qy - y as f32))
         };
         if flow.validity().is_some() {
-            FlowField::sparse_from_fn(crop.0, crop.1, moved)
+            FlowField::sparse_from_fn(crop.width, crop.height, moved)
         } else {
-            FlowField::from_fn(crop.0, crop.1, |x, y| moved(x, y).unwrap_or_default())
+            FlowField::from_fn(crop.width, crop.height, |x, y| moved(x, y).unwrap_or_default())
         }
     });
     let occlusion = sample.occlusion.as_ref().map(|mask| {
-        Mask::from_fn(crop.0, crop.1, |x, y| {
+        Mask::from_fn(crop.width, crop.height, |x, y| {
             let (_, _, ix, iy) = nearest(x, y);
             mask.get(ix, iy)
         })
@@ -241,14 +241,14 @@ pub fn apply(sample: &Sample, draws: &Draws, crop: (usize, usize)) -> Sample {
 type Planes = [Vec<f32>; 3];
 
 /// Bilinear samples of a frame, coordinates clamped to `[0, size - 1.05]`.
-fn resample(frame: &Frame, map: Affine, crop: (usize, usize)) -> Planes {
+fn resample(frame: &Frame, map: Affine, crop: Size) -> Planes {
     let (w, h) = (frame.width(), frame.height());
     let (right, bottom) = ((w as f32 - 1.05).max(0.0), (h as f32 - 1.05).max(0.0));
-    let mut planes: Planes = std::array::from_fn(|_| Vec::with_capacity(crop.0 * crop.1));
+    let mut planes: Planes = std::array::from_fn(|_| Vec::with_capacity(crop.pixels()));
     let rgb = frame.rgb();
     let (step_x, step_y) = (usize::from(w > 1) * 3, usize::from(h > 1) * 3 * w);
-    for y in 0..crop.1 {
-        for x in 0..crop.0 {
+    for y in 0..crop.height {
+        for x in 0..crop.width {
             let (px, py) = map.apply(x as f32, y as f32);
             let (px, py) = (px.clamp(0.0, right), py.clamp(0.0, bottom));
             let (x0, y0) = (px as i32 as usize, py as i32 as usize);
@@ -373,11 +373,11 @@ impl Chromatic {
 }
 
 /// To 8 bits, with noise of the given deviation (1 = full range).
-fn quantize(planes: &Planes, (width, height): (usize, usize), noise: f32, key: u64) -> Frame {
+fn quantize(planes: &Planes, size: Size, noise: f32, key: u64) -> Frame {
     // The sum of four uniform 10-bit numbers has variance (2^20 - 1) / 3.
     let amplitude = noise * 255.0 / (1_048_575.0f32 / 3.0).sqrt();
-    let mut rgb = Vec::with_capacity(width * height * 3);
-    for i in 0..width * height {
+    let mut rgb = Vec::with_capacity(size.pixels() * 3);
+    for i in 0..size.pixels() {
         for (c, plane) in planes.iter().enumerate() {
             let bits = mix(key.wrapping_add((i * 3 + c) as u64));
             let sum = (bits & 1023) + (bits >> 10 & 1023) + (bits >> 20 & 1023) + (bits >> 30 & 1023);
@@ -385,5 +385,5 @@ fn quantize(planes: &Planes, (width, height): (usize, usize), noise: f32, key: u
             rgb.push((value + 0.5).clamp(0.0, 255.0) as u8);
         }
     }
-    Frame::new(width, height, rgb).expect("three bytes were pushed for every pixel")
+    Frame::new(size.width, size.height, rgb).expect("three bytes were pushed for every pixel")
 }

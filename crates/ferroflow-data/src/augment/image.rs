@@ -1,6 +1,7 @@
 //! Float images and the pair of them that augmentations change.
 
-use ferroflow_core::{FlowField, Frame, Mask};
+use ferroflow_core::geometry::resize::{self, Grid};
+use ferroflow_core::{FlowField, Frame, Mask, Size};
 
 use crate::Sample;
 use crate::math::floor;
@@ -20,13 +21,9 @@ pub struct Image {
 
 impl Image {
     /// An image computed value by value from `f(x, y, channel)`.
-    pub fn from_fn(
-        width: usize,
-        height: usize,
-        channels: usize,
-        mut f: impl FnMut(usize, usize, usize) -> f32,
-    ) -> Self {
-        let mut data = Vec::with_capacity(width * height * channels);
+    pub fn from_fn(size: Size, channels: usize, mut f: impl FnMut(usize, usize, usize) -> f32) -> Self {
+        let Size { height, width } = size;
+        let mut data = Vec::with_capacity(size.pixels() * channels);
         for y in 0..height {
             for x in 0..width {
                 data.extend((0..channels).map(|c| f(x, y, c)));
@@ -47,19 +44,24 @@ impl Image {
         Frame::new(self.width, self.height, bytes).expect("an image of three channels holds width * height * 3 values")
     }
 
+    /// Height and width in pixels.
+    pub fn size(&self) -> Size {
+        Size { height: self.height, width: self.width }
+    }
+
     /// One value.
     pub fn at(&self, x: usize, y: usize, channel: usize) -> f32 {
         self.data[(y * self.width + x) * self.channels + channel]
     }
 
-    /// The window of `size` (width, height) whose top left pixel is `at`.
-    pub fn crop(&self, at: (usize, usize), size: (usize, usize)) -> Self {
-        let mut data = Vec::with_capacity(size.0 * size.1 * self.channels);
-        for y in at.1..at.1 + size.1 {
+    /// The window of `size` whose top left pixel is `at` (x, y).
+    pub fn crop(&self, at: (usize, usize), size: Size) -> Self {
+        let mut data = Vec::with_capacity(size.pixels() * self.channels);
+        for y in at.1..at.1 + size.height {
             let start = (y * self.width + at.0) * self.channels;
-            data.extend_from_slice(&self.data[start..start + size.0 * self.channels]);
+            data.extend_from_slice(&self.data[start..start + size.width * self.channels]);
         }
-        Self { width: size.0, height: size.1, channels: self.channels, data }
+        Self { width: size.width, height: size.height, channels: self.channels, data }
     }
 
     /// Mirrored left to right or top to bottom.
@@ -88,18 +90,12 @@ impl Image {
     }
 
     /// Bilinear resize on the half-pixel grid, border repeated, nothing smoothed.
-    pub fn resize(&self, width: usize, height: usize) -> Self {
-        if (width, height) == (self.width, self.height) {
+    pub fn resize(&self, size: Size) -> Self {
+        if size == self.size() {
             return self.clone();
         }
-        let data = ferroflow_core::geometry::resize::resize(
-            &self.data,
-            (self.width, self.height),
-            self.channels,
-            (width, height),
-            ferroflow_core::geometry::resize::Grid::HalfPixel,
-        );
-        Self { width, height, channels: self.channels, data }
+        let data = resize::resize(&self.data, self.size(), self.channels, size, Grid::HalfPixel);
+        Self { width: size.width, height: size.height, channels: self.channels, data }
     }
 }
 
@@ -155,9 +151,9 @@ impl Pair {
         Sample { first, second, flow, occlusion, original: None, id }
     }
 
-    /// Width and height.
-    pub fn size(&self) -> (usize, usize) {
-        (self.images[0].width, self.images[0].height)
+    /// Size of frame 1.
+    pub fn size(&self) -> Size {
+        self.images[0].size()
     }
 
     /// Changes every plane in the same way.
@@ -172,7 +168,7 @@ impl Pair {
     }
 
     /// The same window of everything.
-    pub fn crop(self, at: (usize, usize), size: (usize, usize)) -> Self {
+    pub fn crop(self, at: (usize, usize), size: Size) -> Self {
         self.map(|image| image.crop(at, size))
     }
 

@@ -1,19 +1,21 @@
 //! LightFlow's co-transforms (from FlowNetPytorch): translate, rotate, crop, flip. Sparse ground truth: crop and flips.
 
-use super::{Augment, Image, Pair, fits};
+use ferroflow_core::Size;
+
+use super::{Augment, Image, Pair, origin};
 use crate::random::Random;
 use crate::{DataError, Sample};
 
 /// The training set's transforms.
 pub struct LightFlow {
-    /// Width and height of what comes out.
-    pub crop: (usize, usize),
+    /// Size of what comes out.
+    pub crop: Size,
     /// Leave out translation and rotation, which would blend sparse flow.
     pub sparse: bool,
 }
 
 impl Augment for LightFlow {
-    fn size(&self) -> Option<(usize, usize)> {
+    fn size(&self) -> Option<Size> {
         Some(self.crop)
     }
 
@@ -23,16 +25,16 @@ impl Augment for LightFlow {
         if !self.sparse && sample.flow.as_ref().is_none_or(|f| f.validity().is_none()) {
             let shift = |r: &mut Random| r.between(0, 2 * LARGEST_SHIFT) as isize - LARGEST_SHIFT as isize;
             let (tw, th) = (shift(random), shift(random));
-            let (w, h) = pair.size();
+            let Size { height: h, width: w } = pair.size();
             // A frame that the shift would leave smaller than the crop is not shifted.
-            if w >= self.crop.0 + tw.unsigned_abs() && h >= self.crop.1 + th.unsigned_abs() {
+            if w >= self.crop.width + tw.unsigned_abs() && h >= self.crop.height + th.unsigned_abs() {
                 pair = translate(pair, tw, th);
             }
             let (angle, difference) = (f64::from(random.spread(10.0)), f64::from(random.spread(5.0)));
-            let at = self.place(&sample.id, &pair, random)?;
+            let at = origin(&sample.id, pair.size(), self.crop, random)?;
             pair = rotate_window(pair, angle, difference, at, self.crop);
         } else {
-            let at = self.place(&sample.id, &pair, random)?;
+            let at = origin(&sample.id, pair.size(), self.crop, random)?;
             pair = pair.crop(at, self.crop);
         }
         for horizontal in [false, true] {
@@ -44,19 +46,10 @@ impl Augment for LightFlow {
     }
 }
 
-impl LightFlow {
-    /// Where the crop's top left corner goes.
-    fn place(&self, id: &str, pair: &Pair, random: &mut Random) -> Result<(usize, usize), DataError> {
-        let (w, h) = pair.size();
-        fits(id, (w, h), self.crop)?;
-        Ok((random.between(0, w - self.crop.0), random.between(0, h - self.crop.1)))
-    }
-}
-
 /// Shifts frame 2 by `(tw, th)` against frame 1; both shrink to what they share.
 pub fn translate(pair: Pair, tw: isize, th: isize) -> Pair {
-    let (w, h) = pair.size();
-    let size = (w - tw.unsigned_abs(), h - th.unsigned_abs());
+    let Size { height, width } = pair.size();
+    let size = Size { height: height - th.unsigned_abs(), width: width - tw.unsigned_abs() };
     let start = |t: isize| t.max(0) as usize;
     let (first, second) = ((start(tw), start(th)), (start(-tw), start(-th)));
     let [a, b] = &pair.images;
@@ -80,9 +73,9 @@ pub fn rotate(pair: Pair, angle: f64, difference: f64) -> Pair {
 
 /// The window of `size` at `at` of what [`rotate`] gives. Corners rotated in from outside hold zeros, in the original as
 /// flow too; here that flow is unknown.
-fn rotate_window(pair: Pair, angle: f64, difference: f64, at: (usize, usize), size: (usize, usize)) -> Pair {
-    let (w, h) = pair.size();
-    let turn = |degrees: f64| Turn::new(degrees, (w, h));
+fn rotate_window(pair: Pair, angle: f64, difference: f64, at: (usize, usize), size: Size) -> Pair {
+    let Size { height: h, width: w } = pair.size();
+    let turn = |degrees: f64| Turn::new(degrees, pair.size());
     let (first, second) = (turn(angle - difference / 2.0), turn(angle + difference / 2.0));
     let [a, b] = &pair.images;
     let images = [first.apply::<3>(a, at, size), second.apply::<3>(b, at, size)];
@@ -102,7 +95,7 @@ fn rotate_window(pair: Pair, angle: f64, difference: f64, at: (usize, usize), si
         flow
     });
     let inside = |x: usize, y: usize, _: usize| f32::from(u8::from(first.source(at.0 + x, at.1 + y).is_some()));
-    let valid = Image::from_fn(size.0, size.1, 1, inside);
+    let valid = Image::from_fn(size, 1, inside);
     let valid = valid.data.contains(&0.0).then_some(valid);
     Pair { images, flow, valid, occlusion: None }
 }
@@ -111,12 +104,11 @@ fn rotate_window(pair: Pair, angle: f64, difference: f64, at: (usize, usize), si
 struct Turn {
     sin: f64,
     cos: f64,
-    /// Width and height.
-    size: (usize, usize),
+    size: Size,
 }
 
 impl Turn {
-    fn new(degrees: f64, size: (usize, usize)) -> Self {
+    fn new(degrees: f64, size: Size) -> Self {
         let (sin, cos) = degrees.to_radians().sin_cos();
         Self { sin, cos, size }
     }
@@ -124,22 +116,22 @@ impl Turn {
     /// Where pixel `(x, y)` of the result comes from; `None` outside.
     #[inline(always)]
     fn source(&self, x: usize, y: usize) -> Option<(f64, f64)> {
-        let (right, bottom) = ((self.size.0 - 1) as f64, (self.size.1 - 1) as f64);
+        let (right, bottom) = ((self.size.width - 1) as f64, (self.size.height - 1) as f64);
         let (dx, dy) = (x as f64 - right / 2.0, y as f64 - bottom / 2.0);
         let (y, x) = (self.cos * dy + self.sin * dx + bottom / 2.0, -self.sin * dy + self.cos * dx + right / 2.0);
         (y >= 0.0 && x >= 0.0 && y <= bottom && x <= right).then_some((x, y))
     }
 
     /// The window of `size` at `at` of the rotated image, which has `C` channels.
-    fn apply<const C: usize>(&self, image: &Image, at: (usize, usize), size: (usize, usize)) -> Image {
+    fn apply<const C: usize>(&self, image: &Image, at: (usize, usize), size: Size) -> Image {
         if self.sin == 0.0 && self.cos == 1.0 {
             return image.crop(at, size);
         }
-        let (w, h) = self.size;
+        let Size { height: h, width: w } = self.size;
         let coefficients = spline_coefficients(image);
-        let mut data = Vec::with_capacity(size.0 * size.1 * C);
-        for r in at.1..at.1 + size.1 {
-            for c in at.0..at.0 + size.0 {
+        let mut data = Vec::with_capacity(size.pixels() * C);
+        for r in at.1..at.1 + size.height {
+            for c in at.0..at.0 + size.width {
                 let mut sum = [0.0; C];
                 if let Some((x, y)) = self.source(c, r) {
                     let ((rows, wy), (columns, wx)) = (spline_taps(y, h), spline_taps(x, w));
@@ -154,7 +146,7 @@ impl Turn {
                 data.extend_from_slice(&sum);
             }
         }
-        Image { width: size.0, height: size.1, channels: C, data }
+        Image { width: size.width, height: size.height, channels: C, data }
     }
 }
 
@@ -235,11 +227,11 @@ fn filter(x: &mut [f32], width: usize) {
 }
 
 /// The centre window: starts at half the margin, halves rounded to the even number.
-pub fn center_crop(pair: Pair, size: (usize, usize)) -> Pair {
-    let (w, h) = pair.size();
+pub fn center_crop(pair: Pair, size: Size) -> Pair {
+    let whole = pair.size();
     let start = |margin: usize| {
         let low = margin / 2;
         if margin % 2 == 1 { low + low % 2 } else { low }
     };
-    pair.crop((start(w - size.0), start(h - size.1)), size)
+    pair.crop((start(whole.width - size.width), start(whole.height - size.height)), size)
 }

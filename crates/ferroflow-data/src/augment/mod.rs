@@ -12,13 +12,15 @@ pub mod uflow;
 
 pub use image::{Image, Pair};
 
+use ferroflow_core::Size;
+
 use crate::random::Random;
 use crate::{DataError, Sample};
 
 /// A random change of a sample that keeps frames, flow and masks consistent.
 pub trait Augment: Send + Sync {
-    /// Width and height of what comes out; `None` keeps or depends on the input's.
-    fn size(&self) -> Option<(usize, usize)>;
+    /// Size of what comes out; `None` keeps or depends on the input's.
+    fn size(&self) -> Option<Size>;
 
     /// The sample changed by draws from `random`; `iteration` is the training step, for schedules.
     fn apply(&self, sample: Sample, random: &mut Random, iteration: u64) -> Result<Sample, DataError>;
@@ -38,8 +40,8 @@ pub const NAMES: [&str; 10] = [
     "raft",
 ];
 
-/// The augmentation of that name, cropping to `crop` (width, height).
-pub fn named(name: &str, crop: (usize, usize)) -> Option<Box<dyn Augment>> {
+/// The augmentation of that name, cropping to `crop`.
+pub fn named(name: &str, crop: Size) -> Option<Box<dyn Augment>> {
     Some(match name {
         "none" => Box::new(Keep),
         "crop" => Box::new(Crop(crop)),
@@ -59,7 +61,7 @@ pub fn named(name: &str, crop: (usize, usize)) -> Option<Box<dyn Augment>> {
 pub struct Keep;
 
 impl Augment for Keep {
-    fn size(&self) -> Option<(usize, usize)> {
+    fn size(&self) -> Option<Size> {
         None
     }
 
@@ -68,29 +70,29 @@ impl Augment for Keep {
     }
 }
 
-/// A random window of the given width and height, the same in both frames.
-pub struct Crop(pub (usize, usize));
+/// A random window of the given size, the same in both frames.
+pub struct Crop(pub Size);
 
 impl Augment for Crop {
-    fn size(&self) -> Option<(usize, usize)> {
+    fn size(&self) -> Option<Size> {
         Some(self.0)
     }
 
     fn apply(&self, sample: Sample, random: &mut Random, _: u64) -> Result<Sample, DataError> {
-        let at = crop_origin(&sample, self.0, random)?;
+        let at = origin(&sample.id, sample.first.size(), self.0, random)?;
         Ok(Pair::from_sample(&sample).crop(at, self.0).into_sample(sample.id))
     }
 }
 
-/// A uniform top left corner for a crop that fits.
-fn crop_origin(sample: &Sample, crop: (usize, usize), random: &mut Random) -> Result<(usize, usize), DataError> {
-    let (w, h) = (sample.first.width(), sample.first.height());
-    fits(&sample.id, (w, h), crop)?;
-    Ok((random.between(0, w - crop.0), random.between(0, h - crop.1)))
+/// A uniform top left corner, (x, y), for a crop that fits.
+fn origin(id: &str, size: Size, crop: Size, random: &mut Random) -> Result<(usize, usize), DataError> {
+    fits(id, size, crop)?;
+    let x = random.between(0, size.width - crop.width);
+    Ok((x, random.between(0, size.height - crop.height)))
 }
 
-fn fits(id: &str, size: (usize, usize), crop: (usize, usize)) -> Result<(), DataError> {
-    if crop.0 == 0 || crop.1 == 0 || crop.0 > size.0 || crop.1 > size.1 {
+fn fits(id: &str, size: Size, crop: Size) -> Result<(), DataError> {
+    if crop.height == 0 || crop.width == 0 || crop.height > size.height || crop.width > size.width {
         return Err(DataError::Crop { id: id.into(), size, crop });
     }
     Ok(())

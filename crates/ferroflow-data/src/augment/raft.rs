@@ -1,15 +1,17 @@
 //! RAFT's augmentation (Teed and Deng 2020): colour jitter, by chance different for each frame, an eraser on frame 2,
 //! a random scale with stretch, flips, a crop. Sparse flow is scattered, not blended.
 
-use super::{Augment, Image, Pair};
+use ferroflow_core::Size;
+
+use super::{Augment, Image, Pair, fits, origin};
 use crate::math::{exp2, floor};
 use crate::random::Random;
 use crate::{DataError, Sample};
 
 /// The parameters that differ between its training stages.
 pub struct Raft {
-    /// Width and height of what comes out.
-    pub crop: (usize, usize),
+    /// Size of what comes out.
+    pub crop: Size,
     /// Bounds of the base-2 logarithm of the scale.
     pub scale: (f32, f32),
     /// Chance of scaling at all.
@@ -26,7 +28,7 @@ pub struct Raft {
 
 impl Raft {
     /// As for FlyingChairs.
-    pub fn new(crop: (usize, usize)) -> Self {
+    pub fn new(crop: Size) -> Self {
         Self {
             crop,
             scale: (-0.1, 1.0),
@@ -76,27 +78,28 @@ impl Jitter {
 }
 
 impl Augment for Raft {
-    fn size(&self) -> Option<(usize, usize)> {
+    fn size(&self) -> Option<Size> {
         Some(self.crop)
     }
 
     fn apply(&self, sample: Sample, random: &mut Random, _: u64) -> Result<Sample, DataError> {
         let mut pair = Pair::from_sample(&sample);
-        super::fits(&sample.id, (usize::MAX, usize::MAX), self.crop)?;
+        fits(&sample.id, Size::new(usize::MAX, usize::MAX), self.crop)?;
         let jitter = Jitter::draw(random);
         let other = if random.chance(self.asymmetric) { Jitter::draw(random) } else { jitter };
         jitter.apply(&mut pair.images[0]);
         other.apply(&mut pair.images[1]);
         if random.chance(self.eraser) {
             for _ in 0..random.between(1, 2) {
-                let (w, h) = pair.size();
-                let (at, size) = ((random.below(w), random.below(h)), (random.between(50, 99), random.between(50, 99)));
-                erase(&mut pair.images[1], at, size);
+                let Size { height: h, width: w } = pair.size();
+                let at = (random.below(w), random.below(h));
+                let (width, height) = (random.between(50, 99), random.between(50, 99));
+                erase(&mut pair.images[1], at, Size { height, width });
             }
         }
-        let (w, h) = pair.size();
+        let Size { height: h, width: w } = pair.size();
         // Eight pixels of room, as there, so that the crop never touches the resized border.
-        let smallest = ((self.crop.0 + 8) as f32 / w as f32).max((self.crop.1 + 8) as f32 / h as f32);
+        let smallest = ((self.crop.width + 8) as f32 / w as f32).max((self.crop.height + 8) as f32 / h as f32);
         let scale = exp2(random.range(self.scale.0, self.scale.1));
         let (mut sx, mut sy) = (scale, scale);
         if random.chance(0.8) {
@@ -111,21 +114,19 @@ impl Augment for Raft {
                 pair = pair.flip(horizontal);
             }
         }
-        let (w, h) = pair.size();
-        super::fits(&sample.id, (w, h), self.crop)?;
-        let at = (random.between(0, w - self.crop.0), random.between(0, h - self.crop.1));
+        let at = origin(&sample.id, pair.size(), self.crop, random)?;
         Ok(pair.crop(at, self.crop).into_sample(sample.id))
     }
 }
 
 /// Replaces a rectangle by the image's mean colour.
-pub fn erase(image: &mut Image, at: (usize, usize), size: (usize, usize)) {
+pub fn erase(image: &mut Image, at: (usize, usize), size: Size) {
     let count = (image.data.len() / 3).max(1) as f64;
     let mean: [f32; 3] = std::array::from_fn(|c| {
         (image.data.iter().skip(c).step_by(3).map(|&v| f64::from(v)).sum::<f64>() / count) as f32
     });
-    for y in at.1..(at.1 + size.1).min(image.height) {
-        for x in at.0..(at.0 + size.0).min(image.width) {
+    for y in at.1..(at.1 + size.height).min(image.height) {
+        for x in at.0..(at.0 + size.width).min(image.width) {
             let i = (y * image.width + x) * 3;
             image.data[i..i + 3].copy_from_slice(&mean);
         }
@@ -134,16 +135,17 @@ pub fn erase(image: &mut Image, at: (usize, usize), size: (usize, usize)) {
 
 /// Scales the axes by `sx` and `sy`; known pixels of sparse flow move to the nearest new pixel, never blended.
 pub fn resize(pair: Pair, sx: f32, sy: f32) -> Pair {
-    let (w, h) = pair.size();
-    let size = |n: usize, s: f32| ((n as f32 * s + 0.5) as usize).max(1);
-    let (nw, nh) = (size(w, sx), size(h, sy));
+    let Size { height: h, width: w } = pair.size();
+    let side = |n: usize, s: f32| ((n as f32 * s + 0.5) as usize).max(1);
+    let size = Size { height: side(h, sy), width: side(w, sx) };
+    let Size { height: nh, width: nw } = size;
     let (sx, sy) = (nw as f32 / w as f32, nh as f32 / h as f32);
     let [a, b] = &pair.images;
-    let images = [a.resize(nw, nh), b.resize(nw, nh)];
+    let images = [a.resize(size), b.resize(size)];
     let Some(flow) = pair.flow else { return Pair { images, flow: None, valid: None, occlusion: None } };
     let (flow, valid) = match pair.valid {
         None => {
-            let mut resized = flow.resize(nw, nh);
+            let mut resized = flow.resize(size);
             for p in resized.data.chunks_exact_mut(2) {
                 (p[0], p[1]) = (p[0] * sx, p[1] * sy);
             }

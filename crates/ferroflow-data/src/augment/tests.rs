@@ -22,7 +22,7 @@ fn golden(name: &str) -> Option<Golden> {
         let (channels, h, w) = (shape[0], shape[1], shape[2]);
         for i in 0..count {
             let part = &values[i * channels * h * w..];
-            let image = Image::from_fn(w, h, channels, |x, y, c| part[(c * h + y) * w + x]);
+            let image = Image::from_fn(Size::new(h, w), channels, |x, y, c| part[(c * h + y) * w + x]);
             out.insert(if count > 1 { format!("{name}/{i}") } else { name.clone() }, image);
         }
     }
@@ -30,7 +30,7 @@ fn golden(name: &str) -> Option<Golden> {
 }
 
 fn close(what: &str, found: &Image, expected: &Image, limit: f32) {
-    assert_eq!((found.width, found.height), (expected.width, expected.height), "{what}");
+    assert_eq!(found.size(), expected.size(), "{what}");
     let worst = found.data.iter().zip(&expected.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(worst <= limit, "{what}: differs by {worst}, limit {limit}");
 }
@@ -67,8 +67,8 @@ fn lightflow_agrees_with_the_original() {
     check(&g, "lightflow/rotate_same", &lightflow::rotate(pair(), -8.0, 0.0), rotated);
     check(&g, "lightflow/flip_horizontal", &pair().flip(true), plain);
     check(&g, "lightflow/flip_vertical", &pair().flip(false), plain);
-    check(&g, "lightflow/crop", &pair().crop((5, 3), (32, 24)), plain);
-    check(&g, "lightflow/center_crop", &lightflow::center_crop(pair(), (32, 23)), plain);
+    check(&g, "lightflow/crop", &pair().crop((5, 3), Size::new(24, 32)), plain);
+    check(&g, "lightflow/center_crop", &lightflow::center_crop(pair(), Size::new(23, 32)), plain);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn tfoptflow_agrees_with_the_original() {
 
 /// Swaps the channels of a `(dy, dx)` flow.
 fn swapped(flow: &Image) -> Image {
-    Image::from_fn(flow.width, flow.height, 2, |x, y, c| flow.at(x, y, 1 - c))
+    Image::from_fn(flow.size(), 2, |x, y, c| flow.at(x, y, 1 - c))
 }
 
 #[test]
@@ -121,11 +121,11 @@ fn uflow_agrees_with_the_original() {
     close("rotate/flow", &turned, &swapped(&g["rotate/flow"]), 1e-3);
     close("rotate/mask", &mask, &g["rotate/mask"], 1e-5);
     close("rotate/image1", &uflow::rotate_image(&images[0], 0.2), &g["rotate/image1"], 1e-3);
-    for (name, size) in [("resize_up", (78, 53)), ("resize_down", (31, 20))] {
+    for (name, size) in [("resize_up", Size::new(53, 78)), ("resize_down", Size::new(20, 31))] {
         // The original's resize without a mask: never antialiased, the vectors scaled.
-        let mut resized = flow.resize(size.0, size.1);
+        let mut resized = flow.resize(size);
         for p in resized.data.chunks_exact_mut(2) {
-            (p[0], p[1]) = (p[0] * size.0 as f32 / 56.0, p[1] * size.1 as f32 / 40.0);
+            (p[0], p[1]) = (p[0] * size.width as f32 / 56.0, p[1] * size.height as f32 / 40.0);
         }
         close(name, &resized, &swapped(&g[&format!("{name}/flow")]), 1e-3);
     }
@@ -147,7 +147,7 @@ fn uflow_agrees_with_the_original() {
 
 /// A smooth pair without effects, small enough to be quick.
 fn smooth() -> Sample {
-    Synth::new(Preset::sdhom().without_effects(), 9, 160, 120).sample(1)
+    Synth::new(Preset::sdhom().without_effects(), 9, Size::new(120, 160)).sample(1)
 }
 
 /// Median difference between frame 1 and frame 2 warped by the flow.
@@ -175,13 +175,13 @@ fn frames_still_agree_after_every_augmentation() {
     let sample = smooth();
     assert!(warp_error(&sample) < 1.0);
     for name in NAMES {
-        let augment = named(name, (96, 64)).unwrap();
+        let augment = named(name, Size::new(64, 96)).unwrap();
         for seed in 0..4 {
             let mut random = Random::new(seed, &[]);
             let result = augment.apply(sample.clone(), &mut random.clone(), 0).unwrap();
             assert_eq!(result, augment.apply(sample.clone(), &mut random, 0).unwrap(), "{name}");
             if let Some(size) = augment.size() {
-                assert_eq!((result.first.width(), result.first.height()), size, "{name}");
+                assert_eq!(result.first.size(), size, "{name}");
             }
             // The noise of FlowNet (up to 15 grey levels) and colours drawn for each frame are no error of the flow.
             if !matches!(name, "flownet" | "raft" | "uflow" | "uflow-geometric") {
@@ -207,9 +207,9 @@ fn uflow_moves_flow_and_frames_together() {
         uflow::Geometric { flips: [true, true], scales: [1.3, 0.97], rotations: [-both, second], crop_offset: 5 },
     ] {
         for seed in 0..3 {
-            let pair = draws.apply(Pair::from_sample(&sample), (96, 64), &mut Random::new(seed, &[]));
+            let pair = draws.apply(Pair::from_sample(&sample), Size::new(64, 96), &mut Random::new(seed, &[]));
             let result = pair.into_sample("uflow".into());
-            assert_eq!((result.first.width(), result.first.height()), (96, 64));
+            assert_eq!(result.first.size(), Size::new(64, 96));
             assert!(warp_error(&result) < 2.0, "{draws:?} {seed}: {}", warp_error(&result));
         }
     }
@@ -217,14 +217,15 @@ fn uflow_moves_flow_and_frames_together() {
 
 #[test]
 fn uflow_crops_apart_and_keeps_unknown_flow_zero() {
-    let image = Image::from_fn(12, 9, 3, |x, y, _| (x * 10 + y) as f32);
+    let size = Size::new(9, 12);
+    let image = Image::from_fn(size, 3, |x, y, _| (x * 10 + y) as f32);
     let pair = Pair {
         images: [image.clone(), image],
-        flow: Some(Image::from_fn(12, 9, 2, |_, _, c| c as f32 + 1.0)),
-        valid: Some(Image::from_fn(12, 9, 1, |x, _, _| f32::from(u8::from(x != 4)))),
+        flow: Some(Image::from_fn(size, 2, |_, _, c| c as f32 + 1.0)),
+        valid: Some(Image::from_fn(size, 1, |x, _, _| f32::from(u8::from(x != 4)))),
         occlusion: None,
     };
-    let cut = uflow::crop_apart(pair, (3, 2), (5, 1), (4, 5));
+    let cut = uflow::crop_apart(pair, (3, 2), (5, 1), Size::new(5, 4));
     let flow = cut.flow.unwrap();
     assert_eq!((flow.at(0, 0, 0), flow.at(0, 0, 1)), (1.0 - 2.0, 2.0 + 1.0));
     assert_eq!((flow.at(1, 0, 0), flow.at(1, 0, 1)), (0.0, 0.0));
@@ -234,9 +235,9 @@ fn uflow_crops_apart_and_keeps_unknown_flow_zero() {
 #[test]
 fn flownet_moves_flow_and_frames_together() {
     let sample = smooth();
-    let crop = (96, 64);
+    let crop = Size::new(64, 96);
     for seed in 0..6 {
-        let mut draws = flownet::Draws::draw(&mut Random::new(seed, &[]), 1.0, crop, (160, 120));
+        let mut draws = flownet::Draws::draw(&mut Random::new(seed, &[]), 1.0, crop, sample.first.size());
         draws.noise = 0.0;
         draws.eigen = flownet::Eigen {
             power: [1.0; 3],
@@ -262,8 +263,8 @@ fn flownet_s_schedule_has_its_published_points() {
 #[test]
 fn a_crop_too_large_is_an_error() {
     for name in ["crop", "flownet", "tfoptflow-heavy", "lightflow"] {
-        let result = named(name, (500, 64)).unwrap().apply(smooth(), &mut Random::new(0, &[]), 0);
+        let result = named(name, Size::new(64, 500)).unwrap().apply(smooth(), &mut Random::new(0, &[]), 0);
         assert!(matches!(result, Err(DataError::Crop { .. })), "{name}");
     }
-    assert!(named("nonesuch", (8, 8)).is_none());
+    assert!(named("nonesuch", Size::new(8, 8)).is_none());
 }

@@ -1,27 +1,27 @@
 //! tfoptflow's augmentation: crop, flips, and in the heavy set a shift of frame 2 and a small change of scale. On 8-bit
 //! frames, as there; what a shift or a shrink uncovers is black with the flow left as computed.
 
-use super::{Augment, Image, Pair, fits};
+use ferroflow_core::Size;
+
+use super::{Augment, Image, Pair, origin};
 use crate::random::Random;
 use crate::{DataError, Sample};
 
 /// The basic (crop and flips) or heavy set.
 pub struct Tfoptflow {
-    /// Width and height of what comes out.
-    pub crop: (usize, usize),
+    /// Size of what comes out.
+    pub crop: Size,
     /// Also translate and scale.
     pub heavy: bool,
 }
 
 impl Augment for Tfoptflow {
-    fn size(&self) -> Option<(usize, usize)> {
+    fn size(&self) -> Option<Size> {
         Some(self.crop)
     }
 
     fn apply(&self, sample: Sample, random: &mut Random, _: u64) -> Result<Sample, DataError> {
-        let (w, h) = (sample.first.width(), sample.first.height());
-        fits(&sample.id, (w, h), self.crop)?;
-        let at = (random.between(0, w - self.crop.0), random.between(0, h - self.crop.1));
+        let at = origin(&sample.id, sample.first.size(), self.crop, random)?;
         let mut pair = Pair::from_sample(&sample).crop(at, self.crop);
         for horizontal in [true, false] {
             if random.chance(0.5) {
@@ -31,7 +31,7 @@ impl Augment for Tfoptflow {
         if self.heavy {
             let (tw, th) = (random.spread(0.05), random.spread(0.05));
             if random.chance(0.5) {
-                let (w, h) = self.crop;
+                let Size { height: h, width: w } = self.crop;
                 // Truncated towards zero.
                 pair = translate(pair, (tw * w as f32) as isize, (th * h as f32) as isize);
             }
@@ -48,7 +48,7 @@ impl Augment for Tfoptflow {
 pub fn translate(mut pair: Pair, tw: isize, th: isize) -> Pair {
     let old = &pair.images[1];
     let (w, h) = (old.width as isize, old.height as isize);
-    pair.images[1] = Image::from_fn(old.width, old.height, 3, |x, y, c| {
+    pair.images[1] = Image::from_fn(old.size(), 3, |x, y, c| {
         let (x, y) = (x as isize - tw, y as isize - th);
         if x >= 0 && y >= 0 && x < w && y < h { old.at(x as usize, y as usize, c) } else { 0.0 }
     });
@@ -82,7 +82,7 @@ pub fn scale(pair: Pair, ratio: f64) -> Pair {
     Pair { images, flow, valid: pair.valid.as_ref().map(known), occlusion: None }
 }
 
-fn scale_image(image: &Image, (w, h): (usize, usize), ratio: f64) -> Image {
+fn scale_image(image: &Image, Size { height: h, width: w }: Size, ratio: f64) -> Image {
     // One axis: where the source piece starts, its length, and the length and start of what it becomes.
     let axis = |n: usize| {
         let scaled = (n as f64 * ratio) as usize;
@@ -92,7 +92,7 @@ fn scale_image(image: &Image, (w, h): (usize, usize), ratio: f64) -> Image {
         (from, to.min(n) - from, length, (n - length) / 2)
     };
     let ((x0, sw, dw, left), (y0, sh, dh, top)) = (axis(w), axis(h));
-    let piece = image.crop((x0, y0), (sw, sh)).resize(dw, dh);
+    let piece = image.crop((x0, y0), Size::new(sh, sw)).resize(Size::new(dh, dw));
     let mut out = Image { width: w, height: h, channels: image.channels, data: vec![0.0; w * h * image.channels] };
     for y in 0..dh {
         let (to, from) = (((top + y) * w + left) * image.channels, y * dw * image.channels);

@@ -2,6 +2,8 @@
 //!
 //! Images are 0..1 here. Flows are `(u, v)`; rotations turn them with the picture.
 
+use ferroflow_core::Size;
+
 use super::{Augment, Image, Pair};
 use crate::math::floor;
 use crate::random::Random;
@@ -9,19 +11,19 @@ use crate::{DataError, Sample};
 
 /// The photometric set with its defaults, the geometric set or its flips alone, and a crop.
 pub struct UFlow {
-    /// Width and height of what comes out; smaller frames are enlarged first.
-    pub crop: (usize, usize),
+    /// Size of what comes out; smaller frames are enlarged first.
+    pub crop: Size,
     /// Scale, rotate and shift as well; the original has these off unless asked for.
     pub geometric: bool,
 }
 
 impl Augment for UFlow {
-    fn size(&self) -> Option<(usize, usize)> {
+    fn size(&self) -> Option<Size> {
         Some(self.crop)
     }
 
     fn apply(&self, sample: Sample, random: &mut Random, _: u64) -> Result<Sample, DataError> {
-        super::fits(&sample.id, (usize::MAX, usize::MAX), self.crop)?;
+        super::fits(&sample.id, Size::new(usize::MAX, usize::MAX), self.crop)?;
         let mut pair = Pair::from_sample(&sample);
         let plain = Pair { images: pair.images.clone(), flow: None, valid: None, occlusion: None };
         let photometric = Photometric::draw(random);
@@ -70,8 +72,8 @@ impl Geometric {
         }
     }
 
-    /// The changed pair, cut to `crop` (width, height) at a place drawn from `random`.
-    pub fn apply(&self, mut pair: Pair, crop: (usize, usize), random: &mut Random) -> Pair {
+    /// The changed pair, cut to `crop` at a place drawn from `random`.
+    pub fn apply(&self, mut pair: Pair, crop: Size, random: &mut Random) -> Pair {
         for (horizontal, _) in [true, false].into_iter().zip(self.flips).filter(|&(_, wanted)| wanted) {
             pair = pair.flip(horizontal);
         }
@@ -87,13 +89,13 @@ impl Geometric {
         if self.rotations[1] != 0.0 {
             pair = rotate_second(pair, self.rotations[1]);
         }
-        let (w, h) = pair.size();
-        let enlarge = (crop.0 as f32 / w as f32).max(crop.1 as f32 / h as f32);
+        let size = pair.size();
+        let enlarge = (crop.width as f32 / size.width as f32).max(crop.height as f32 / size.height as f32);
         if enlarge > 1.0 {
             pair = scale(pair, enlarge);
         }
-        let (w, h) = pair.size();
-        let room = (w - crop.0, h - crop.1);
+        let size = pair.size();
+        let room = (size.width - crop.width, size.height - crop.height);
         let first = (random.between(0, room.0), random.between(0, room.1));
         if self.crop_offset == 0 {
             return pair.crop(first, crop);
@@ -107,7 +109,7 @@ impl Geometric {
 }
 
 /// Windows of one `size`: from frame 1, its flow and masks at `first`, from frame 2 at `second` (x, y).
-pub fn crop_apart(pair: Pair, first: (usize, usize), second: (usize, usize), size: (usize, usize)) -> Pair {
+pub fn crop_apart(pair: Pair, first: (usize, usize), second: (usize, usize), size: Size) -> Pair {
     let cut = |image: &Image| image.crop(first, size);
     let (dx, dy) = (second.0 as f32 - first.0 as f32, second.1 as f32 - first.1 as f32);
     let valid = pair.valid.as_ref().map(cut);
@@ -222,22 +224,21 @@ pub fn adjust_saturation(rgb: [f32; 3], factor: f32) -> [f32; 3] {
 
 /// A mask for every pixel, all known if there was none.
 fn mask_of(pair: &Pair) -> Image {
-    let (w, h) = pair.size();
-    pair.valid.clone().unwrap_or_else(|| Image { width: w, height: h, channels: 1, data: vec![1.0; w * h] })
+    pair.valid.clone().unwrap_or_else(|| Image::from_fn(pair.size(), 1, |_, _, _| 1.0))
 }
 
-/// Flow and its mask resized to `(width, height)`: known pixels are averaged, the vectors scaled (uflow.md 4).
-pub fn resize_masked(flow: &Image, mask: &Image, (width, height): (usize, usize)) -> (Image, Image) {
-    if (width, height) == (flow.width, flow.height) {
+/// Flow and its mask resized to `size`: known pixels are averaged, the vectors scaled (uflow.md 4).
+pub fn resize_masked(flow: &Image, mask: &Image, size: Size) -> (Image, Image) {
+    if size == flow.size() {
         return (flow.clone(), mask.clone());
     }
     let mut weighted = flow.clone();
     for (p, &m) in weighted.data.chunks_exact_mut(2).zip(&mask.data) {
         (p[0], p[1]) = (p[0] * m, p[1] * m);
     }
-    let mut flow_out = antialiased(&weighted, width, height);
-    let mut mask_out = antialiased(mask, width, height);
-    let (sx, sy) = (width as f32 / flow.width as f32, height as f32 / flow.height as f32);
+    let mut flow_out = antialiased(&weighted, size);
+    let mut mask_out = antialiased(mask, size);
+    let (sx, sy) = (size.width as f32 / flow.width as f32, size.height as f32 / flow.height as f32);
     for (p, m) in flow_out.data.chunks_exact_mut(2).zip(&mut mask_out.data) {
         let weight = if *m > 0.0 { 1.0 / *m } else { 0.0 };
         (p[0], p[1]) = (p[0] * weight * sx, p[1] * weight * sy);
@@ -247,13 +248,13 @@ pub fn resize_masked(flow: &Image, mask: &Image, (width, height): (usize, usize)
 }
 
 /// Resize on the half-pixel grid with a triangle kernel, widened when shrinking, its weights summing to 1 inside.
-fn antialiased(image: &Image, width: usize, height: usize) -> Image {
-    let rows = triangle(image.height, height);
-    let columns = triangle(image.width, width);
-    let across = Image::from_fn(width, image.height, image.channels, |x, y, c| {
+fn antialiased(image: &Image, size: Size) -> Image {
+    let rows = triangle(image.height, size.height);
+    let columns = triangle(image.width, size.width);
+    let across = Image::from_fn(Size { height: image.height, ..size }, image.channels, |x, y, c| {
         columns[x].iter().map(|&(i, w)| image.at(i, y, c) * w).sum()
     });
-    Image::from_fn(width, height, image.channels, |x, y, c| rows[y].iter().map(|&(i, w)| across.at(x, i, c) * w).sum())
+    Image::from_fn(size, image.channels, |x, y, c| rows[y].iter().map(|&(i, w)| across.at(x, i, c) * w).sum())
 }
 
 fn triangle(from: usize, to: usize) -> Vec<Vec<(usize, f32)>> {
@@ -272,35 +273,34 @@ fn triangle(from: usize, to: usize) -> Vec<Vec<(usize, f32)>> {
         .collect()
 }
 
-fn ceil_size((w, h): (usize, usize), s: f32) -> (usize, usize) {
+fn ceil_size(size: Size, s: f32) -> Size {
     // The product in f32, as TensorFlow does it.
-    ((w as f32 * s).ceil() as usize, (h as f32 * s).ceil() as usize)
+    size.map(|side| (side as f32 * s).ceil() as usize)
 }
 
 /// Both frames, flow and mask scaled by `s`.
 pub fn scale(pair: Pair, s: f32) -> Pair {
-    let (nw, nh) = ceil_size(pair.size(), s);
+    let size = ceil_size(pair.size(), s);
     let [a, b] = &pair.images;
-    let images = [a.resize(nw, nh), b.resize(nw, nh)];
-    let resized = pair.flow.as_ref().map(|flow| resize_masked(flow, &mask_of(&pair), (nw, nh)));
+    let images = [a.resize(size), b.resize(size)];
+    let resized = pair.flow.as_ref().map(|flow| resize_masked(flow, &mask_of(&pair), size));
     let (flow, mask) = resized.unzip();
     Pair { images, flow, valid: mask, occlusion: None }
 }
 
-fn center_cut(image: &Image, width: usize, height: usize) -> Image {
-    image.crop(((image.width - width) / 2, (image.height - height) / 2), (width, height))
+fn center_cut(image: &Image, size: Size) -> Image {
+    image.crop(((image.width - size.width) / 2, (image.height - size.height) / 2), size)
 }
 
 /// Frame 2 alone scaled by `s` about its centre.
 pub fn scale_second(pair: Pair, s: f32) -> Pair {
-    let (w, h) = pair.size();
-    let (nw, nh) = ceil_size((w, h), s);
+    let (old, new) = (pair.size(), ceil_size(pair.size(), s));
     let mask = mask_of(&pair);
-    let second = pair.images[1].resize(nw, nh);
-    let (fx, fy) = (nw as f32 / w as f32, nh as f32 / h as f32);
+    let second = pair.images[1].resize(new);
+    let (fx, fy) = (new.width as f32 / old.width as f32, new.height as f32 / old.height as f32);
     let flow = pair.flow.map(|flow| moved(&flow, &mask, |x, y, u, v| ((x + u) * fx - x, (y + v) * fy - y)));
-    let (cw, ch) = (w.min(nw), h.min(nh));
-    let cut = |image: &Image| center_cut(image, cw, ch);
+    let size = Size { height: old.height.min(new.height), width: old.width.min(new.width) };
+    let cut = |image: &Image| center_cut(image, size);
     Pair {
         images: [cut(&pair.images[0]), cut(&second)],
         flow: flow.as_ref().map(cut),
@@ -325,7 +325,7 @@ fn moved(flow: &Image, mask: &Image, f: impl Fn(f32, f32, f32, f32) -> (f32, f32
 pub fn rotate_image(image: &Image, angle: f32) -> Image {
     let (s, c) = f64::from(angle).sin_cos();
     let (cx, cy) = ((image.width - 1) as f64 / 2.0, (image.height - 1) as f64 / 2.0);
-    Image::from_fn(image.width, image.height, image.channels, |x, y, k| {
+    Image::from_fn(image.size(), image.channels, |x, y, k| {
         let (x, y) = (x as f64 - cx, y as f64 - cy);
         image.sample_zero((c * x - s * y + cx) as f32, (c * y + s * x + cy) as f32, k)
     })
@@ -348,20 +348,19 @@ pub fn rotate_flow(flow: &Image, mask: &Image, angle: f32) -> (Image, Image) {
 
 /// Everything turned by `angle` radians and cut to the largest centred window of the same shape without empty corners.
 pub fn rotate(pair: Pair, angle: f32) -> Pair {
-    let (w, h) = pair.size();
     let mask = mask_of(&pair);
     let [a, b] = &pair.images;
     let (a, b) = (rotate_image(a, angle), rotate_image(b, angle));
     let turned = pair.flow.as_ref().map(|flow| rotate_flow(flow, &mask, angle));
     let (flow, mask) = turned.unzip();
-    let (cw, ch) = not_empty((w, h), angle);
-    let cut = |image: &Image| center_cut(image, cw, ch);
+    let size = not_empty(pair.size(), angle);
+    let cut = |image: &Image| center_cut(image, size);
     Pair { images: [cut(&a), cut(&b)], flow: flow.as_ref().map(cut), valid: mask.as_ref().map(cut), occlusion: None }
 }
 
 /// Frame 2 alone turned by `angle` radians, then everything cut as by [`rotate`].
 pub fn rotate_second(pair: Pair, angle: f32) -> Pair {
-    let (w, h) = pair.size();
+    let size = not_empty(pair.size(), angle);
     let mask = mask_of(&pair);
     let second = rotate_image(&pair.images[1], angle);
     let (s, c) = (f64::from(angle).sin() as f32, f64::from(angle).cos() as f32);
@@ -371,8 +370,7 @@ pub fn rotate_second(pair: Pair, angle: f32) -> Pair {
             (s * qy + c * qx - x, c * qy - s * qx - y)
         })
     });
-    let (cw, ch) = not_empty((w, h), angle);
-    let cut = |image: &Image| center_cut(image, cw, ch);
+    let cut = |image: &Image| center_cut(image, size);
     Pair {
         images: [cut(&pair.images[0]), cut(&second)],
         flow: flow.as_ref().map(cut),
@@ -381,9 +379,9 @@ pub fn rotate_second(pair: Pair, angle: f32) -> Pair {
     }
 }
 
-fn not_empty((w, h): (usize, usize), angle: f32) -> (usize, usize) {
-    let (w, h) = (w as f64, h as f64);
+fn not_empty(size: Size, angle: f32) -> Size {
+    let (w, h) = (size.width as f64, size.height as f64);
     let angle = f64::from(angle);
     let k = (w / h).max(h / w) * angle.rem_euclid(std::f64::consts::PI).sin() + angle.cos().abs();
-    (((w / k) as usize).max(1), ((h / k) as usize).max(1))
+    size.map(|side| ((side as f64 / k) as usize).max(1))
 }

@@ -8,7 +8,7 @@
 mod scene;
 mod textures;
 
-use ferroflow_core::{FlowField, Frame, Mask};
+use ferroflow_core::{FlowField, Frame, Mask, Size};
 
 use scene::{Camera, Move, Surface};
 pub use textures::Textures;
@@ -77,8 +77,8 @@ pub struct Case {
     pub name: &'static str,
     /// What is shown, and what of it counts.
     pub what: &'static str,
-    /// Size of the frames: height, width.
-    pub size: (usize, usize),
+    /// Size of the frames.
+    pub size: Size,
     motion: Move,
     surface: Surface,
     camera: Camera,
@@ -98,8 +98,8 @@ pub struct Pair {
     pub scored: Mask,
 }
 
-/// Rows and columns of a frame whose size is not the point.
-const FRAME: (usize, usize) = (384, 512);
+/// Size of a frame whose size is not the point.
+const FRAME: Size = Size::new(384, 512);
 
 impl Case {
     /// A shift of a whole rich texture, seen clearly, in a frame of ordinary size.
@@ -133,7 +133,7 @@ impl Case {
     }
 
     const fn size(self, height: usize, width: usize) -> Self {
-        Self { size: (height, width), ..self }
+        Self { size: Size { height, width }, ..self }
     }
 
     /// The pair of this case in the textures, directions and places of one seed.
@@ -220,8 +220,7 @@ mod tests {
         let (textures, again) = (Textures::new(5), Textures::new(5));
         for case in &CASES {
             let pair = case.pair(&textures);
-            let size = (pair.first.height(), pair.first.width());
-            assert_eq!(size, case.size, "{}", case.name);
+            assert_eq!(pair.first.size(), case.size, "{}", case.name);
             assert!(pair.scored.data().iter().any(|&s| s), "{}", case.name);
             let same = case.pair(&again);
             assert!(same.first == pair.first && same.second == pair.second, "{}", case.name);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ferroflow_core::{FlowField, Frame, Mask};
+use ferroflow_core::{FlowField, Frame, Mask, Size};
 use image::{ExtendedColorType, ImageEncoder, ImageFormat, codecs::jpeg::JpegEncoder};
 
 use super::{Case, Pair, Scored, Textures};
@@ -70,7 +70,7 @@ pub(super) enum Camera {
 const DENSITY: f32 = 0.5;
 
 pub(super) fn pair(case: &Case, textures: &Textures) -> Pair {
-    let (height, width) = case.size;
+    let Size { height, width } = case.size;
     let mut random = Random::new(textures.seed, &[0x0005_CE7E_CA4D, height as u64, width as u64]);
     let shutter = if let Camera::Shutter(share) = case.camera { share } else { 0.0 };
     let noise = if let Camera::Noise(deviation) = case.camera { deviation } else { 0.0 };
@@ -86,7 +86,7 @@ pub(super) fn pair(case: &Case, textures: &Textures) -> Pair {
         quality: None,
     };
     let scene = Scene { world: None, layers, shutter, films: [film(1.0, 1), film(gain, 2)] };
-    let Rendered { frames: [first, second], flow, occlusion } = render(&scene, width, height);
+    let Rendered { frames: [first, second], flow, occlusion } = render(&scene, case.size);
     let second = match case.camera {
         Camera::Jpeg(quality) => compressed(&second, quality),
         Camera::Gamma(gamma) => mapped(second, |v| 255.0 * pow(v / 255.0, gamma)),
@@ -98,7 +98,7 @@ pub(super) fn pair(case: &Case, textures: &Textures) -> Pair {
 }
 
 fn layers(case: &Case, textures: &Textures, random: &mut Random) -> Vec<Layer> {
-    let center = (case.size.1 as f32 / 2.0 - 0.5, case.size.0 as f32 / 2.0 - 0.5);
+    let center = (case.size.width as f32 / 2.0 - 0.5, case.size.height as f32 / 2.0 - 0.5);
     // Unit vectors of rational parts: a shift by a whole multiple of 5 px is one of whole pixels.
     let direction = [(0.8, 0.6), (-0.6, 0.8), (-0.8, -0.6), (0.6, -0.8)][(textures.seed % 4) as usize];
     let shift =
@@ -127,7 +127,7 @@ fn layers(case: &Case, textures: &Textures, random: &mut Random) -> Vec<Layer> {
         Move::Bars { thickness, length } => {
             let place = |i: usize| {
                 let at = |k: usize, of: f32, span: usize| (k as f32 + 0.5) / of * (span as f32 - 40.0) + 20.0;
-                (at(i % 4, 4.0, case.size.1), at(i / 4, 3.0, case.size.0))
+                (at(i % 4, 4.0, case.size.width), at(i / 4, 3.0, case.size.height))
             };
             let bars = (0..12).map(|i| rectangle(place(i), (100.0, thickness), random.spread(1.5))).collect();
             vec![behind(Homography::IDENTITY), layer(bars, front(random), shift(length))]

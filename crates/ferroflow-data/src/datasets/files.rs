@@ -63,22 +63,21 @@ impl Source for FilePairs {
 /// round if `flipped`.
 pub(crate) fn read_pair(files: &PairFiles, largest: Option<f32>, flipped: bool) -> Result<Sample, DataError> {
     let first = read_frame(&files.first)?;
-    let expected = (first.width(), first.height());
-    let same = |part, width, height| {
-        let found = (width, height);
+    let expected = first.size();
+    let same = |part, found| {
         if found == expected { Ok(()) } else { Err(DataError::Sizes { id: files.id.clone(), part, expected, found }) }
     };
     let mask = |part, path: &Option<_>| {
         let Some(path) = path else { return Ok(None) };
         let mask = read_mask(path)?;
-        same(part, mask.width(), mask.height())?;
+        same(part, mask.size())?;
         Ok::<_, DataError>(Some(mask))
     };
     let second = read_frame(&files.second)?;
-    same("second frame", second.width(), second.height())?;
+    same("second frame", second.size())?;
     let mut flow = files.truth.as_deref().map(read_flow).transpose()?;
     if let Some(truth) = &flow {
-        same("ground truth", truth.width(), truth.height())?;
+        same("ground truth", truth.size())?;
     }
     if flipped {
         flow = flow.map(|f| FlowField::sparse_from_fn(f.width(), f.height(), |x, y| f.known(x, f.height() - 1 - y)));

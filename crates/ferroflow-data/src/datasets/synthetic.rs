@@ -50,7 +50,7 @@ fn open(request: &Request) -> Result<Box<dyn Source>, DataError> {
         Some(text) => text.parse().map_err(|error| request.wrong(format!("size={text}: {error}")))?,
     };
     check_memory(size).map_err(|shortage| request.wrong(format!("size={size}: {shortage}")))?;
-    let synth = Synth::new(preset, number("seed")?.unwrap_or(1), size.width, size.height);
+    let synth = Synth::new(preset, number("seed")?.unwrap_or(1), size);
     Ok(match number("count")? {
         Some(count) if count <= MOST => Box::new(synth.take(count as usize)),
         Some(count) => {

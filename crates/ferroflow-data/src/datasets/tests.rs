@@ -6,7 +6,7 @@ use std::{
 };
 
 use ferroflow_core::{
-    FlowField, Frame, Mask,
+    FlowField, Frame, Mask, Size,
     io::{write_flow, write_frame, write_mask},
 };
 use ferroflow_testing::flo5;
@@ -391,7 +391,10 @@ fn parts_of_other_sizes_and_damaged_files_are_refused() {
     tree.text("data/00002_img1.ppm", "P6 6 4 255\nshort");
     let source = tree.open("chairs:{root}").unwrap();
     let sizes = source.get(0).unwrap_err();
-    assert!(matches!(sizes, DataError::Sizes { part: "ground truth", found: (5, 4), .. }), "{sizes}");
+    assert!(
+        matches!(sizes, DataError::Sizes { part: "ground truth", found: Size { height: 4, width: 5 }, .. }),
+        "{sizes}"
+    );
     assert!(source.get(1).unwrap_err().to_string().contains("00002_img1.ppm"));
 }
 

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ferroflow_core::{FlowField, Frame, Mask, io::frame};
+use ferroflow_core::{FlowField, Frame, Mask, Size, io::frame};
 use prost::Message;
 
 use super::{Access, Dataset, Request};
@@ -184,7 +184,7 @@ fn decode(bytes: &[u8], id: &str) -> Result<Sample, String> {
     let first_bytes = |feature: &Feature| feature.bytes.as_ref().and_then(|b| b.value.first().cloned());
     let raw = |name: &str, size: usize| match context.get(name).and_then(first_bytes) {
         Some(bytes) if Some(bytes.len()) == pixels.checked_mul(size) => Ok(Some(bytes)),
-        Some(bytes) if !bytes.is_empty() => Err(format!("{name} does not fit {width}x{height}")),
+        Some(bytes) if !bytes.is_empty() => Err(format!("{name} does not fit {height}x{width}")),
         _ => Ok(None),
     };
     let mask = |bytes: Vec<u8>| Mask::from_fn(width, height, |x, y| bytes[y * width + x] != 0);
@@ -197,7 +197,7 @@ fn decode(bytes: &[u8], id: &str) -> Result<Sample, String> {
     };
     let [first, second] = &images[..] else { return Err(format!("{} images instead of 2", images.len())) };
     let (first, second) = (picture(first)?, picture(second)?);
-    if [&first, &second].iter().any(|f| (f.width(), f.height()) != (width, height)) {
+    if [&first, &second].iter().any(|f| f.size() != Size { height, width }) {
         return Err("its images are not of the size it names".into());
     }
 

@@ -18,7 +18,7 @@ use std::{
 };
 
 use ferroflow_core::{
-    Frame,
+    Frame, Size,
     io::{IoError, Orientation},
 };
 
@@ -111,30 +111,30 @@ pub enum SequenceError {
     },
     /// Neighbours of different sizes.
     #[error(
-        "{first} is {}x{}, and {second}, the frame after it, is {}x{}: the frames of a sequence have one size; resize it or \
+        "{first} is {}, and {second}, the frame after it, is {}: the frames of a sequence have one size; resize it or \
          leave it out",
-        sizes.0.0, sizes.0.1, sizes.1.0, sizes.1.1
+        sizes[0], sizes[1]
     )]
     Sizes {
         /// Name of a frame.
         first: String,
         /// Name of the next one.
         second: String,
-        /// Their widths and heights.
-        sizes: ((usize, usize), (usize, usize)),
+        /// Their sizes.
+        sizes: [Size; 2],
     },
     /// A pair of different sizes.
     #[error(
-        "{} is {}x{} and {} is {}x{} (height x width): both must have one size, resize one of them first",
-        first.display(), sizes.0.1, sizes.0.0, second.display(), sizes.1.1, sizes.1.0
+        "{} is {} and {} is {} (height x width): both must have one size, resize one of them first",
+        first.display(), sizes[0], second.display(), sizes[1]
     )]
     PairSizes {
         /// An image.
         first: PathBuf,
         /// The other one.
         second: PathBuf,
-        /// Their widths and heights.
-        sizes: ((usize, usize), (usize, usize)),
+        /// Their sizes.
+        sizes: [Size; 2],
     },
     /// A line of a list that is no pair.
     #[error("{}, line {line}: expected two image paths", path.display())]
@@ -208,10 +208,10 @@ pub fn successive(frames: Frames) -> impl Iterator<Item = Result<FramePair, Sequ
                 Err(error) => return Some(Err(error)),
             };
             if let Some(first) = previous.replace(next.clone()) {
-                let sizes = [&first, &next].map(|f| (f.frame.width(), f.frame.height()));
+                let sizes = [&first, &next].map(|f| f.frame.size());
                 if sizes[0] != sizes[1] {
                     let (first, second) = (first.name, next.name);
-                    return Some(Err(SequenceError::Sizes { first, second, sizes: (sizes[0], sizes[1]) }));
+                    return Some(Err(SequenceError::Sizes { first, second, sizes }));
                 }
                 return Some(Ok(FramePair { name: first.name, first: first.frame, second: next.frame }));
             }

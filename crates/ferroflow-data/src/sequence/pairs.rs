@@ -34,13 +34,9 @@ impl PairPaths {
     pub fn read(&self, orientation: Orientation) -> Result<FramePair, SequenceError> {
         let [first, second] = [&self.first, &self.second].map(|path| io::read_frame_as(path, orientation));
         let (first, second) = (first?, second?);
-        let sizes = [&first, &second].map(|frame| (frame.width(), frame.height()));
+        let sizes = [first.size(), second.size()];
         if sizes[0] != sizes[1] {
-            return Err(SequenceError::PairSizes {
-                first: self.first.clone(),
-                second: self.second.clone(),
-                sizes: sizes.into(),
-            });
+            return Err(SequenceError::PairSizes { first: self.first.clone(), second: self.second.clone(), sizes });
         }
         let name = self.name.display().to_string();
         Ok(FramePair { name, first: Arc::new(first), second: Arc::new(second) })

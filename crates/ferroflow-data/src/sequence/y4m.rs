@@ -10,7 +10,7 @@ use std::{
 };
 
 use ferroflow_core::{
-    Frame,
+    Frame, Size,
     io::{MAX_SIDE, what_it_is},
 };
 
@@ -172,18 +172,19 @@ impl Layout {
         let full_range = full_range.unwrap_or(name.eq_ignore_ascii_case("420jpeg"));
         let layout = Self { width, height, chroma, depth, full_range };
         if layout.bytes() > MAX_FRAME {
-            return Err(format!("a frame of {width}x{height} takes {} MiB, more than are read", layout.bytes() >> 20));
+            return Err(format!("a frame of {height}x{width} takes {} MiB, more than are read", layout.bytes() >> 20));
         }
         Ok(layout)
     }
 
-    /// Width and height of a chroma plane.
-    fn chroma_size(&self) -> (usize, usize) {
-        match self.chroma {
+    /// Size of a chroma plane.
+    fn chroma_size(&self) -> Size {
+        let (height, width) = match self.chroma {
             Chroma::None => (0, 0),
-            Chroma::Shared(across, down) => (self.width.div_ceil(1 << across), self.height.div_ceil(1 << down)),
-            Chroma::Alpha => (self.width, self.height),
-        }
+            Chroma::Shared(across, down) => (self.height.div_ceil(1 << down), self.width.div_ceil(1 << across)),
+            Chroma::Alpha => (self.height, self.width),
+        };
+        Size { height, width }
     }
 
     /// Bytes of a sample.
@@ -193,18 +194,18 @@ impl Layout {
 
     /// Bytes of a frame. Sides are bounded, so nothing wraps.
     fn bytes(&self) -> u64 {
-        let (w, h) = self.chroma_size();
+        let chroma = self.chroma_size();
         let planes = if self.chroma == Chroma::Alpha { 3 } else { 2 };
-        (self.width as u64 * self.height as u64 + planes * w as u64 * h as u64) * self.sample() as u64
+        (self.width as u64 * self.height as u64 + planes * chroma.pixels() as u64) * self.sample() as u64
     }
 
     /// The frame of `bytes()` bytes of planes.
     fn rgb(&self, planes: &[u8]) -> Frame {
-        let (chroma_width, chroma_height) = self.chroma_size();
+        let chroma = self.chroma_size();
         let size = self.sample();
         let (luma, rest) = planes.split_at(self.width * self.height * size);
-        let (blue, rest) = rest.split_at(chroma_width * chroma_height * size);
-        let red = &rest[..chroma_width * chroma_height * size];
+        let (blue, rest) = rest.split_at(chroma.pixels() * size);
+        let red = &rest[..chroma.pixels() * size];
         // Every depth is brought to the 8-bit scale, keeping its fraction. Full range ends at 255 in each.
         let exact = if self.full_range { 255.0 / ((1u32 << self.depth) - 1) as f32 } else { 1.0 };
         let shifted = 1.0 / (1u32 << (self.depth - 8)) as f32;
@@ -224,7 +225,7 @@ impl Layout {
             if self.chroma == Chroma::None {
                 return [quantise(l); 3];
             }
-            let at = (y >> down) * chroma_width + (x >> across);
+            let at = (y >> down) * chroma.width + (x >> across);
             let [b, r] = [blue, red].map(|plane| (sample(plane, at) * shifted - 128.0) * chroma_scale);
             [l + 1.402 * r, l - 0.344_136 * b - 0.714_136 * r, l + 1.772 * b].map(quantise)
         })

@@ -6,7 +6,10 @@ use std::{
     path::Path,
 };
 
-use ferroflow_core::io::{FlowFormat, IoError, Outputs, frame, outputs::only_holds, write_bytes, write_with};
+use ferroflow_core::{
+    Size,
+    io::{FlowFormat, IoError, Outputs, frame, outputs::only_holds, write_bytes, write_with},
+};
 use rayon::prelude::*;
 
 use super::{
@@ -138,7 +141,7 @@ fn append(tar: &mut tar::Builder<impl Write>, name: &str, bytes: &[u8]) -> io::R
 /// The files of a sample: suffix and bytes.
 fn encode(sample: Sample, spec: &str) -> Result<Vec<(&'static str, Vec<u8>)>, DataError> {
     let failed = |cause| IoError::Format { path: sample.id.clone().into(), cause };
-    let (width, height) = (sample.first.width(), sample.first.height());
+    let Size { height, width } = sample.first.size();
     let png = |image| frame::encode(image, image::ImageFormat::Png).map_err(failed);
     let mut files = vec![(FIRST, png(&sample.first)?), (SECOND, png(&sample.second)?)];
     if let Some(flow) = &sample.flow {

@@ -141,19 +141,18 @@ impl Source for Shards {
         let (first, second) = (needed(FIRST)?, needed(SECOND)?);
         let card = self.read(entry, CARD)?.and_then(|bytes| serde_json::from_slice::<Card>(&bytes).ok());
         let id = card.map_or_else(|| entry.stem.clone(), |card| card.id);
-        let expected = (first.width(), first.height());
-        let same = |part, width, height| {
-            let found = (width, height);
+        let expected = first.size();
+        let same = |part, found| {
             if found == expected { Ok(()) } else { Err(DataError::Sizes { id: id.clone(), part, expected, found }) }
         };
         let mask = |part, suffix| {
             let mask: Option<Mask> = self.decode(entry, suffix, frame::decode_mask)?;
-            mask.iter().try_for_each(|m| same(part, m.width(), m.height()))?;
+            mask.iter().try_for_each(|m| same(part, m.size()))?;
             Ok::<_, DataError>(mask)
         };
-        same("second frame", second.width(), second.height())?;
+        same("second frame", second.size())?;
         let mut flow = self.decode(entry, FLOW, decode_flow)?;
-        flow.iter().try_for_each(|f| same("ground truth", f.width(), f.height()))?;
+        flow.iter().try_for_each(|f| same("ground truth", f.size()))?;
         if let Some(valid) = mask("mask of validity", VALID)? {
             let known = |f: &FlowField, x, y| f.known(x, y).filter(|_| valid.get(x, y));
             flow = flow.map(|f| FlowField::sparse_from_fn(f.width(), f.height(), |x, y| known(&f, x, y)));

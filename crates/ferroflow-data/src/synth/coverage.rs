@@ -3,6 +3,8 @@
 //! Signed areas of the edges are accumulated in one pass and integrated along each row (the method of the `font-rs`
 //! rasteriser), so the cost follows the outline's length, and edges are anti-aliased for free.
 
+use ferroflow_core::Size;
+
 /// A point in pixels; pixel `(i, j)` is the unit square about `(i, j)`.
 pub type Point = (f32, f32);
 
@@ -11,26 +13,26 @@ pub type Point = (f32, f32);
 pub struct Coverage {
     /// Left and top pixel of the box.
     pub origin: (usize, usize),
-    /// Width and height of the box in pixels.
-    pub size: (usize, usize),
+    /// Size of the box in pixels.
+    pub size: Size,
     stride: usize,
     sums: Vec<f32>,
 }
 
 impl Coverage {
     /// Prepares the box of `contours` grown over `offsets`, clipped to a frame; false when nothing is inside.
-    pub fn begin(&mut self, low: Point, high: Point, width: usize, height: usize) -> bool {
-        let clip = |v: f32, size: usize| v.clamp(0.0, size as f32) as usize;
-        let (x0, y0) = (clip(low.0 - 1.0, width), clip(low.1 - 1.0, height));
-        let (x1, y1) = (clip(high.0 + 3.0, width), clip(high.1 + 3.0, height));
+    pub fn begin(&mut self, low: Point, high: Point, frame: Size) -> bool {
+        let clip = |v: f32, side: usize| v.clamp(0.0, side as f32) as usize;
+        let (x0, y0) = (clip(low.0 - 1.0, frame.width), clip(low.1 - 1.0, frame.height));
+        let (x1, y1) = (clip(high.0 + 3.0, frame.width), clip(high.1 + 3.0, frame.height));
         if x1 <= x0 || y1 <= y0 {
             return false;
         }
         self.origin = (x0, y0);
-        self.size = (x1 - x0, y1 - y0);
-        self.stride = self.size.0 + 2;
+        self.size = Size { height: y1 - y0, width: x1 - x0 };
+        self.stride = self.size.width + 2;
         self.sums.clear();
-        self.sums.resize(self.stride * self.size.1, 0.0);
+        self.sums.resize(self.stride * self.size.height, 0.0);
         true
     }
 
@@ -52,10 +54,10 @@ impl Coverage {
         }
         let (sign, top, bottom) = if a.1 < b.1 { (weight, a, b) } else { (-weight, b, a) };
         let slope = (bottom.0 - top.0) / (bottom.1 - top.1);
-        let width = self.size.0 as f32;
+        let width = self.size.width as f32;
         let first = top.1.max(0.0);
         let mut x = top.0 + (first - top.1) * slope;
-        let end = bottom.1.min(self.size.1 as f32);
+        let end = bottom.1.min(self.size.height as f32);
         let mut y = first as usize;
         while (y as f32) < end {
             let dy = ((y + 1) as f32).min(end) - (y as f32).max(first);
@@ -103,7 +105,7 @@ impl Coverage {
     /// Integrates row `y` of the box into `alpha` (length at least the box's width); returns the covered columns.
     pub fn row(&self, y: usize, alpha: &mut [f32]) -> Option<(usize, usize)> {
         let (mut sum, mut first, mut last) = (0.0f32, usize::MAX, 0);
-        let sums = &self.sums[y * self.stride..y * self.stride + self.size.0];
+        let sums = &self.sums[y * self.stride..y * self.stride + self.size.width];
         for (x, (a, d)) in alpha.iter_mut().zip(sums).enumerate() {
             sum += d;
             // Below 1/500 is rounding dust of the running sum, not a covered pixel.
@@ -124,7 +126,7 @@ mod tests {
 
     fn area(contour: &[Point]) -> f32 {
         let mut coverage = Coverage::default();
-        assert!(coverage.begin((0.0, 0.0), (40.0, 40.0), 40, 40));
+        assert!(coverage.begin((0.0, 0.0), (40.0, 40.0), Size::new(40, 40)));
         coverage.add(contour, 1.0);
         let mut alpha = [0.0; 40];
         (0..40).map(|y| if coverage.row(y, &mut alpha).is_some() { alpha.iter().sum() } else { 0.0 }).sum()
@@ -143,6 +145,6 @@ mod tests {
     fn shapes_beyond_the_frame_are_clipped() {
         let huge = [(-1e4, -1e4), (1e4, -1e4), (1e4, 1e4), (-1e4, 1e4)];
         assert!((area(&huge) - 1600.0).abs() < 0.1);
-        assert!(!Coverage::default().begin((-9.0, -9.0), (-5.0, -5.0), 40, 40));
+        assert!(!Coverage::default().begin((-9.0, -9.0), (-5.0, -5.0), Size::new(40, 40)));
     }
 }

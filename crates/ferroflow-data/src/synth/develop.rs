@@ -1,6 +1,6 @@
 //! From light to a picture: shadows, light, tone curve, noise, rounding to 8 bits, compression.
 
-use ferroflow_core::Frame;
+use ferroflow_core::{Frame, Size};
 
 use super::compress::compress;
 use super::render::Canvas;
@@ -56,7 +56,7 @@ const STEPS: f32 = 4.0;
 
 /// The picture of a canvas.
 pub fn develop(canvas: &Canvas, film: &Film) -> Frame {
-    let (w, h) = (canvas.width, canvas.height);
+    let Size { height: h, width: w } = canvas.size;
     let (light, noise, key) = (film.light, film.noise, film.key);
     let mut rgb = vec![0u8; w * h * 3];
     // A sum of two uniform bytes has variance (256^2 - 1) / 6; two such sums are added, one shared by the channels.

@@ -206,6 +206,8 @@ impl fmt::Display for Measurement {
 
 #[cfg(test)]
 mod tests {
+    use ferroflow_core::Size;
+
     use super::*;
     use crate::synth::{PRESETS, Preset, Synth};
 
@@ -233,7 +235,7 @@ mod tests {
     #[test]
     fn every_presets_flow_fits_its_frames_and_no_other_does() {
         for preset in PRESETS {
-            let synth = Synth::new(Preset::named(preset).unwrap().without_effects(), 3, 256, 192);
+            let synth = Synth::new(Preset::named(preset).unwrap().without_effects(), 3, Size::new(192, 256));
             let right = measure(&synth, 8).unwrap();
             let wrong = measure(&Wrong(synth, 3.0), 8).unwrap();
             println!("{preset}: {right}");

@@ -22,6 +22,7 @@ mod write;
 use std::path::Path;
 use std::sync::Arc;
 
+use ferroflow_core::Size;
 pub use preset::{Effects, Movement, PRESETS, Places, Preset};
 use texture::Bank;
 pub use write::write;
@@ -34,16 +35,15 @@ use crate::sample::{Sample, Source};
 pub struct Synth {
     preset: Preset,
     seed: u64,
-    width: usize,
-    height: usize,
+    size: Size,
     count: Option<usize>,
     bank: Arc<Bank>,
 }
 
 impl Synth {
-    /// Pairs of `width` x `height` pixels.
-    pub fn new(preset: Preset, seed: u64, width: usize, height: usize) -> Self {
-        Self { preset, seed, width, height, count: None, bank: Arc::new(Bank::new(seed)) }
+    /// Pairs of `size`.
+    pub fn new(preset: Preset, seed: u64, size: Size) -> Self {
+        Self { preset, seed, size, count: None, bank: Arc::new(Bank::new(seed)) }
     }
 
     /// The same scenes with the user's pictures: those in `textures` instead of procedural textures, those in `objects`
@@ -73,8 +73,8 @@ impl Synth {
 
     /// Pair number `index`; any index, in any order.
     pub fn sample(&self, index: u64) -> Sample {
-        let scene = scene::Scene::draw(&self.preset, &self.bank, self.seed, index, self.width, self.height);
-        let rendered = render::render(&scene, self.width, self.height);
+        let scene = scene::Scene::draw(&self.preset, &self.bank, self.seed, index, self.size);
+        let rendered = render::render(&scene, self.size);
         let [first, second] = rendered.frames;
         Sample {
             first,

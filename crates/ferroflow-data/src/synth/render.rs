@@ -1,6 +1,6 @@
 //! Paints a scene's layers, back to front, into both frames; records flow and owners on the way.
 
-use ferroflow_core::{FlowField, Frame, Mask};
+use ferroflow_core::{FlowField, Frame, Mask, Size};
 
 use super::coverage::{Coverage, Point};
 use super::develop::develop;
@@ -21,10 +21,8 @@ pub struct Rendered {
 
 /// One frame being painted.
 pub struct Canvas {
-    /// Columns.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
+    /// Rows and columns.
+    pub size: Size,
     /// Red, green, blue, 0..=255 as long as no light is too bright, and an idle lane.
     pub color: Vec<[f32; 4]>,
     /// Which surface a pixel shows (the one covering at least half of it): a face of the world, or a layer after those.
@@ -33,8 +31,8 @@ pub struct Canvas {
 
 impl Canvas {
     /// Black.
-    pub fn new(width: usize, height: usize) -> Self {
-        Self { width, height, color: vec![[0.0; 4]; width * height], owner: vec![0; width * height] }
+    pub fn new(size: Size) -> Self {
+        Self { size, color: vec![[0.0; 4]; size.pixels()], owner: vec![0; size.pixels()] }
     }
 }
 
@@ -54,8 +52,9 @@ enum Moment {
 }
 
 /// Renders both frames with flow and occlusion.
-pub fn render(scene: &Scene, width: usize, height: usize) -> Rendered {
-    let (mut u, mut v) = (vec![0.0; width * height], vec![0.0; width * height]);
+pub fn render(scene: &Scene, size: Size) -> Rendered {
+    let Size { height, width } = size;
+    let (mut u, mut v) = (vec![0.0; size.pixels()], vec![0.0; size.pixels()]);
     let mut painter = Painter {
         shutter: scene.shutter,
         coverage: Coverage::default(),
@@ -67,15 +66,14 @@ pub fn render(scene: &Scene, width: usize, height: usize) -> Rendered {
             dy: vec![0.0; width],
         },
     };
-    let stage = scene.world.as_ref().map(|world| Stage::new(world, width, height));
+    let stage = scene.world.as_ref().map(|world| Stage::new(world, size));
     let mut ranks = stage.as_ref().map(Stage::ranks).unwrap_or_default();
     let faces = ranks.len();
     // Layers lie before all of the world, each over those before it.
     let farthest = ranks.iter().max().map_or(0, |&rank| rank + 1);
     ranks.extend((0..scene.layers.len()).map(|layer| farthest + layer as u16));
     let mut paint = |moment: Moment| {
-        let mut canvas =
-            stage.as_ref().map_or_else(|| Canvas::new(width, height), |stage| stage.paint(moment as usize));
+        let mut canvas = stage.as_ref().map_or_else(|| Canvas::new(size), |stage| stage.paint(moment as usize));
         for (index, layer) in scene.layers.iter().enumerate() {
             painter.layer(&mut canvas, layer, (faces + index) as u16, moment, &mut u, &mut v);
         }
@@ -112,9 +110,22 @@ impl Painter {
             let (motion, opacity) = (&layer.motion, layer.opacity);
             let taps = self.taps(&part.contours, motion, canvas);
             if part.contours.is_empty() {
-                for y in 0..canvas.height {
+                for y in 0..canvas.size.height {
                     self.row.alpha.fill(opacity);
-                    self.fill(canvas, &part.paint, motion, index, owns, moment, taps, (0, canvas.width), 0, y, u, v);
+                    self.fill(
+                        canvas,
+                        &part.paint,
+                        motion,
+                        index,
+                        owns,
+                        moment,
+                        taps,
+                        (0, canvas.size.width),
+                        0,
+                        y,
+                        u,
+                        v,
+                    );
                 }
                 continue;
             }
@@ -122,7 +133,7 @@ impl Painter {
                 continue;
             }
             let (x0, y0) = self.coverage.origin;
-            for y in 0..self.coverage.size.1 {
+            for y in 0..self.coverage.size.height {
                 if let Some((from, to)) = self.coverage.row(y, &mut self.row.alpha) {
                     if opacity < 1.0 {
                         self.row.alpha[from..to].iter_mut().for_each(|a| *a *= opacity);
@@ -138,7 +149,7 @@ impl Painter {
         if self.shutter == 0.0 {
             return 1;
         }
-        let corners = [(0.0, 0.0), (canvas.width as f32, 0.0), (0.0, canvas.height as f32)];
+        let corners = [(0.0, 0.0), (canvas.size.width as f32, 0.0), (0.0, canvas.size.height as f32)];
         let points = contours.first().map_or(&corners[..], |c| c);
         let travel = |p: &Point| {
             let q = motion.forward(p.0, p.1);
@@ -178,7 +189,7 @@ impl Painter {
             low = (low.0.min(p.0 - rx), low.1.min(p.1 - ry));
             high = (high.0.max(p.0 + rx), high.1.max(p.1 + ry));
         }
-        if !self.coverage.begin(low, high, canvas.width, canvas.height) {
+        if !self.coverage.begin(low, high, canvas.size) {
             return false;
         }
         let mut points = Vec::new();
@@ -218,7 +229,7 @@ impl Painter {
         let Row { alpha, x: xs, y: ys, dx, dy } = &mut self.row;
         let (alpha, xs, ys) = (&mut alpha[from..to], &mut xs[..n], &mut ys[..n]);
         let (dx, dy) = (&mut dx[..n], &mut dy[..n]);
-        let start = y * canvas.width + x0 + from;
+        let start = y * canvas.size.width + x0 + from;
         for (i, (px, py)) in xs.iter_mut().zip(ys.iter_mut()).enumerate() {
             (*px, *py) = ((x0 + from + i) as f32, y as f32);
         }
@@ -304,7 +315,7 @@ fn widen(c: [f32; 3]) -> [f32; 4] {
 /// A pixel is occluded where its surface lies outside frame 2 or under a nearer layer there.
 fn occlusion(first: &Canvas, second: &Canvas, u: &[f32], v: &[f32], ranks: &[u16]) -> Mask {
     let rank = |owner: u16| ranks.get(owner as usize).copied().unwrap_or(0);
-    let (w, h) = (first.width, first.height);
+    let Size { height: h, width: w } = first.size;
     let mut mask = Mask::filled(w, h, false);
     let (right, bottom) = ((w - 1) as f32, (h - 1) as f32);
     for (i, hidden) in mask.data_mut().iter_mut().enumerate() {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ferroflow_core::Size;
+
 use super::coverage::Point;
 use super::develop::{Film, Light, Shadow};
 use super::motion::{Homography, Motion, Wave};
@@ -71,10 +73,10 @@ struct Fog {
 }
 
 impl Scene {
-    /// The scene number `index` of a preset and a seed, `width` x `height` pixels.
-    pub fn draw(preset: &Preset, bank: &Bank, seed: u64, index: u64, width: usize, height: usize) -> Self {
+    /// The scene number `index` of a preset and a seed, in frames of `size`.
+    pub fn draw(preset: &Preset, bank: &Bank, seed: u64, index: u64, size: Size) -> Self {
         let mut random = Random::new(seed, &[0x5CE7E, index]);
-        let full = (width as f32, height as f32);
+        let full = (size.width as f32, size.height as f32);
         // A scene that scales is drawn for 512x384 pixels' worth of area and enlarged.
         let scale = if preset.relative { (full.0 * full.1 / (512.0 * 384.0)).sqrt() } else { 1.0 };
         let (w, h) = (full.0 / scale, full.1 / scale);
@@ -92,7 +94,7 @@ impl Scene {
         let center = (w / 2.0, h / 2.0);
         let (world, mut layers, map) = if let Some(places) = &preset.places {
             let stream = Random::new(seed, &[0x3D, index]);
-            let world = World::draw(stream, bank, index, places, fog.is_some(), shutter, (width, height));
+            let world = World::draw(stream, bank, index, places, fog.is_some(), shutter, size);
             (Some(world), Vec::new(), Homography::IDENTITY)
         } else {
             let (map, waves) = movement(&mut random, &preset.background, speed, center);
@@ -318,7 +320,7 @@ fn cutout(
     let (own, waves) = movement(random, &preset.object, speed, center);
     let motion = Motion::new(waves, own.before(backdrop));
     let mut paint = Paint::draw(random, tile, 1.0, center, 1.0, haze);
-    let side = size.0.max(size.1) as f32;
+    let side = size.width.max(size.height) as f32;
     let density = side / diameter;
     // The tile's centre lies on the object's; texel centres are at whole numbers.
     let middle = 127.5;
@@ -326,7 +328,7 @@ fn cutout(
     let offset = (middle - a * center.0 - b * center.1, middle - d * center.0 - e * center.1);
     paint.map = [a, b, offset.0, d, e, offset.1];
     (paint.density, paint.cutout) = (density, true);
-    let (rx, ry) = (0.5 * (size.0 as f32 + 2.0) / density, 0.5 * (size.1 as f32 + 2.0) / density);
+    let (rx, ry) = (0.5 * (size.width as f32 + 2.0) / density, 0.5 * (size.height as f32 + 2.0) / density);
     let corner = |x: f32, y: f32| (center.0 + c * x * rx - s * y * ry, center.1 + s * x * rx + c * y * ry);
     let contour = vec![corner(-1.0, -1.0), corner(1.0, -1.0), corner(1.0, 1.0), corner(-1.0, 1.0)];
     let step = if motion.bends() { 8.0 } else { f32::MAX };

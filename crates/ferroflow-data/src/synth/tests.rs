@@ -46,7 +46,7 @@ fn warp_errors(sample: &Sample) -> Vec<f32> {
 #[test]
 fn warping_frame_2_by_the_flow_gives_frame_1() {
     for preset in PRESETS {
-        let synth = Synth::new(Preset::named(preset).unwrap().without_effects(), 3, 448, 320);
+        let synth = Synth::new(Preset::named(preset).unwrap().without_effects(), 3, Size::new(320, 448));
         let mut errors = Vec::new();
         for index in 0..4 {
             errors.append(&mut warp_errors(&synth.sample(index * 5)));
@@ -67,7 +67,7 @@ fn the_same_seed_gives_the_same_bytes_in_any_order() {
 }
 
 fn in_any_order(preset: &Preset) {
-    let make = || Synth::new(preset.clone(), 11, 96, 64);
+    let make = || Synth::new(preset.clone(), 11, Size::new(64, 96));
     let (a, b) = (make(), make());
     let forward: Vec<Sample> = (0..6).map(|i| a.sample(i)).collect();
     let backward: Vec<Sample> = std::thread::scope(|s| {
@@ -84,13 +84,13 @@ fn in_any_order(preset: &Preset) {
     });
     assert_eq!(forward, backward);
     assert_ne!(forward[0].first, forward[1].first);
-    assert_ne!(Synth::new(preset.clone(), 12, 96, 64).sample(0).first, forward[0].first);
+    assert_ne!(Synth::new(preset.clone(), 12, Size::new(64, 96)).sample(0).first, forward[0].first);
 }
 
 /// SHA-256 of both frames, the flow with what is known of it, and the occlusion of the first 32 pairs of a preset.
 fn hash(preset: &str) -> String {
     use sha2::{Digest, Sha256};
-    let synth = Synth::new(Preset::named(preset).unwrap(), 1, 128, 96);
+    let synth = Synth::new(Preset::named(preset).unwrap(), 1, Size::new(96, 128));
     let mut hash = Sha256::new();
     for index in 0..32 {
         let sample = synth.sample(index);
@@ -133,8 +133,8 @@ fn the_bytes_are_those_of_every_other_machine() {
 fn any_size_works() {
     for (w, h) in [(1, 1), (7, 3), (65, 33)] {
         for preset in [Preset::things(), Preset::world(), Preset::wild()] {
-            let sample = Synth::new(preset, 5, w, h).sample(2);
-            assert_eq!((sample.first.width(), sample.first.height()), (w, h));
+            let sample = Synth::new(preset, 5, Size::new(h, w)).sample(2);
+            assert_eq!(sample.first.size(), Size::new(h, w));
         }
     }
 }
@@ -153,7 +153,7 @@ fn the_users_pictures_replace_textures_and_objects() {
         image::Rgba(if inside { [250, 0, 0, 255] } else { [0, 0, 0, 0] })
     });
     disc.save(objects.join("disc.png")).unwrap();
-    let plain = Synth::new(Preset::chairs().without_effects(), 3, 256, 192);
+    let plain = Synth::new(Preset::chairs().without_effects(), 3, Size::new(192, 256));
     let synth = plain.clone().with_pictures(Some(&textures), Some(&objects)).unwrap();
     let sample = synth.sample(4);
     let is_red = |p: [u8; 3]| p[0] > 100 && p[1] < 60 && p[2] < 60;
@@ -173,7 +173,7 @@ fn the_users_pictures_replace_textures_and_objects() {
 #[test]
 fn motion_scales_with_the_frame_where_a_preset_says_so() {
     let mean = |preset: &Preset, w: usize, h: usize| {
-        let flow = Synth::new(preset.clone(), 2, w, h).sample(3).flow.unwrap();
+        let flow = Synth::new(preset.clone(), 2, Size::new(h, w)).sample(3).flow.unwrap();
         let lengths = flow.u().iter().zip(flow.v()).map(|(u, v)| f64::from((u * u + v * v).sqrt()));
         lengths.sum::<f64>() / (w * h) as f64
     };
@@ -185,7 +185,7 @@ fn motion_scales_with_the_frame_where_a_preset_says_so() {
 
 #[test]
 fn a_worlds_unknown_pixels_are_few_and_count_as_occluded() {
-    let synth = Synth::new(Preset::world(), 4, 128, 96);
+    let synth = Synth::new(Preset::world(), 4, Size::new(96, 128));
     let mut unknown = 0;
     for index in 0..24 {
         let sample = synth.sample(index);

@@ -25,7 +25,7 @@ pub fn write(synth: &Synth, count: usize, dir: &Path, progress: impl Fn(usize) +
     only_holds(dir, |name| recognised && ours(name))?;
     std::fs::create_dir_all(dir).map_err(|e| DataError::io(dir, e))?;
     let recipe = serde_json::json!({
-        "preset": synth.preset.name, "seed": synth.seed, "width": synth.width, "height": synth.height,
+        "preset": synth.preset.name, "seed": synth.seed, "width": synth.size.width, "height": synth.size.height,
         "generator": env!("CARGO_PKG_VERSION"),
     });
     let recipe = format!("{recipe}\n");
@@ -63,13 +63,15 @@ pub fn write(synth: &Synth, count: usize, dir: &Path, progress: impl Fn(usize) +
 
 #[cfg(test)]
 mod tests {
+    use ferroflow_core::Size;
+
     use super::super::Preset;
     use super::*;
 
     #[test]
     fn what_is_written_reads_back_and_is_not_made_twice() {
         let dir = tempfile::tempdir().unwrap();
-        let synth = Synth::new(Preset::sdhom(), 4, 40, 24);
+        let synth = Synth::new(Preset::sdhom(), 4, Size::new(24, 40));
         write(&synth, 3, dir.path(), |_| {}).unwrap();
         let sample = synth.sample(2);
         let at = |name: &str| dir.path().join(name);
@@ -79,14 +81,14 @@ mod tests {
         std::fs::remove_file(at("00001_img1.ppm")).unwrap();
         write(&synth, 4, dir.path(), |_| {}).unwrap();
         assert!(at("00004_flow.flo").exists() && !at("00001_img1.ppm").exists());
-        let other = Synth::new(Preset::sdhom(), 5, 40, 24);
+        let other = Synth::new(Preset::sdhom(), 5, Size::new(24, 40));
         assert!(matches!(write(&other, 1, dir.path(), |_| {}), Err(DataError::OtherSettings { .. })));
     }
     #[test]
     fn a_folder_of_something_else_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("00001_flow.flo"), "mine").unwrap();
-        let synth = Synth::new(Preset::sdhom(), 4, 40, 24);
+        let synth = Synth::new(Preset::sdhom(), 4, Size::new(24, 40));
         let error = write(&synth, 1, dir.path(), |_| {}).unwrap_err().to_string();
         assert!(error.contains("00001_flow.flo"), "{error}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);

@@ -13,8 +13,8 @@ const BAND: usize = 48;
 
 /// Spreads the matches of `grid` over all pixels of `flow`.
 pub(super) fn densify(first: &Plane, second: &Plane, grid: Grid, matches: &[Match], flow: &mut Flow) {
-    let (width, height) = (first.width, first.height);
-    flow.resize(width, height);
+    let width = first.size.width;
+    flow.resize(first.size);
     let bands = flow.u.par_chunks_mut(BAND * width).zip(flow.v.par_chunks_mut(BAND * width));
     bands.enumerate().for_each_init(Vec::new, |weight, (band, (u, v))| {
         weight.clear();
@@ -43,7 +43,7 @@ impl Kernel for Band<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let Self { first, second, grid, matches, top, u, v, weight } = self;
-        let width = first.width;
+        let width = first.size.width;
         let bottom = top + u.len() / width;
         for (row, matches) in matches.chunks_exact(grid.columns).enumerate() {
             let patch_y = grid.y(row);

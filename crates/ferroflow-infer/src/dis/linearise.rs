@@ -1,5 +1,6 @@
 //! The two images around a given flow, to first order: what the data term of the variational energy is made of.
 
+use ferroflow_core::Size;
 use ferroflow_kernels::simd::{self, Kernel, Simd};
 use rayon::prelude::*;
 
@@ -31,7 +32,7 @@ impl Linearised {
 
     /// Linearises the frames of one level around `flow`.
     pub(super) fn compute(&mut self, first: &Plane, second: &Plane, flow: &Flow) {
-        let (width, height) = (first.width, first.height);
+        let Size { height, width } = first.size;
         self.images.resize(height * 2 * width, 0.0);
         self.images.par_chunks_mut(2 * width).with_min_len(BAND).enumerate().for_each(|(y, row)| {
             let (mean, difference) = row.split_at_mut(width);
@@ -62,7 +63,7 @@ fn sample(image: &Plane, x: f32, y: f32) -> f32 {
         let whole = at as usize;
         (whole, at - whole as f32)
     };
-    let ((column, fx), (row, fy)) = (place(x, image.width), place(y, image.height));
+    let ((column, fx), (row, fy)) = (place(x, image.size.width), place(y, image.size.height));
     let at = (row + BORDER) * image.stride() + column + BORDER;
     let (top, bottom) = (&image.padded()[at..at + 2], &image.padded()[at + image.stride()..][..2]);
     let above = top[0] + fx * (top[1] - top[0]);

@@ -27,7 +27,7 @@ mod variational;
 
 use std::sync::{Mutex, PoisonError};
 
-use ferroflow_core::{FlowField, Frame};
+use ferroflow_core::{FlowField, Frame, Size};
 use ferroflow_kernels::Isa;
 
 use patches::{Grid, Level, Match};
@@ -72,15 +72,12 @@ impl Preset {
 #[non_exhaustive]
 pub enum DisError {
     /// The two frames are of different sizes.
-    #[error(
-        "the first frame is {}x{}, the second {}x{}: scale or crop one to the size of the other",
-        first.1, first.0, second.1, second.0
-    )]
+    #[error("the first frame is {first}, the second {second}: scale or crop one to the size of the other")]
     SizeMismatch {
-        /// Width and height of the first frame.
-        first: (usize, usize),
-        /// Width and height of the second frame.
-        second: (usize, usize),
+        /// Size of the first frame.
+        first: Size,
+        /// Size of the second frame.
+        second: Size,
     },
     /// The frames have no pixels.
     #[error("the frames have no pixels: give frames of at least 1x1")]
@@ -106,9 +103,8 @@ impl Dis {
     /// # Errors
     /// If the frames differ in size or have no pixels.
     pub fn estimate(&self, first: &Frame, second: &Frame) -> Result<FlowField, DisError> {
-        let size = |frame: &Frame| (frame.width(), frame.height());
-        if size(first) != size(second) {
-            return Err(DisError::SizeMismatch { first: size(first), second: size(second) });
+        if first.size() != second.size() {
+            return Err(DisError::SizeMismatch { first: first.size(), second: second.size() });
         }
         if first.rgb().is_empty() {
             return Err(DisError::Empty);
@@ -134,26 +130,26 @@ struct Workspace {
 
 impl Workspace {
     fn estimate(&mut self, preset: Preset, first: &Frame, second: &Frame) -> FlowField {
-        let (width, height) = (first.width(), first.height());
+        let size = first.size();
         let finest = preset.finest();
-        let coarsest = coarsest_scale(width, height).max(finest);
+        let coarsest = coarsest_scale(size).max(finest);
         self.first.build(first, coarsest);
         self.second.build(second, coarsest);
         self.refinements.resize_with(coarsest + 1, Refinement::default);
 
         let top = &self.first.levels[coarsest];
-        self.flow.reset(top.width, top.height);
+        self.flow.reset(top.size);
         for scale in (1..=coarsest).rev() {
             let (first, second) = (&self.first.levels[scale], &self.second.levels[scale]);
             if scale < coarsest {
-                self.flow.upsample(&mut self.finer, first.width, first.height);
+                self.flow.upsample(&mut self.finer, first.size);
                 std::mem::swap(&mut self.flow, &mut self.finer);
             }
             if scale < finest {
                 continue;
             }
             self.gradient.compute(first);
-            let grid = Grid::new(first.width, first.height, preset.stride(scale));
+            let grid = Grid::new(first.size, preset.stride(scale));
             let level = Level { first, gradient: &self.gradient, second };
             patches::search(level, grid, &self.flow, &mut self.matches);
             densify::densify(first, second, grid, &self.matches, &mut self.flow);
@@ -162,15 +158,15 @@ impl Workspace {
             }
         }
         let mut full = Flow::default();
-        self.flow.upsample(&mut full, width, height);
-        FlowField::new(width, height, full.u, full.v).expect("upsample sets both planes to width x height")
+        self.flow.upsample(&mut full, size);
+        FlowField::new(size.width, size.height, full.u, full.v).expect("upsample sets both planes to the size")
     }
 }
 
 /// The scale at which the frame is about four patches long, so that motion of a quarter of it is found, but no side is
 /// shorter than a patch.
-fn coarsest_scale(width: usize, height: usize) -> usize {
-    let (long, short) = (width.max(height), width.min(height));
+fn coarsest_scale(size: Size) -> usize {
+    let (long, short) = (size.width.max(size.height), size.width.min(size.height));
     let reach = (long as f64 / (4 * PATCH) as f64).log2().round().max(0.0) as usize;
     reach.min((short / PATCH).max(1).ilog2() as usize)
 }

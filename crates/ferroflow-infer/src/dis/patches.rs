@@ -1,6 +1,7 @@
 //! Inverse search (the paper's section 2.1): the motion of each patch of a grid, by Gauss-Newton steps on the sum of squared
 //! differences, whose Hessian belongs to the first frame and so is computed once.
 
+use ferroflow_core::Size;
 use ferroflow_kernels::simd::{self, Kernel, Simd};
 use rayon::prelude::*;
 
@@ -33,8 +34,8 @@ pub(super) struct Grid {
 
 impl Grid {
     /// The grid of a level, which is at least one patch wide and high.
-    pub(super) fn new(width: usize, height: usize, stride: usize) -> Self {
-        let (right, bottom) = (width - PATCH, height - PATCH);
+    pub(super) fn new(size: Size, stride: usize) -> Self {
+        let (right, bottom) = (size.width - PATCH, size.height - PATCH);
         Self { columns: 1 + right.div_ceil(stride), rows: 1 + bottom.div_ceil(stride), stride, right, bottom }
     }
 
@@ -79,8 +80,8 @@ pub(super) fn moved_patch(image: &Plane, x: usize, y: usize, u: f32, v: f32) -> 
         let whole = moved as usize;
         (whole, moved - whole as f32)
     };
-    let (column, fx) = place(x, u, image.width);
-    let (row, fy) = place(y, v, image.height);
+    let (column, fx) = place(x, u, image.size.width);
+    let (row, fy) = place(y, v, image.size.height);
     let (stride, start) = (image.stride(), row * image.stride() + column);
     let mut across = [0.0; PIXELS + PATCH];
     for (row, out) in across.chunks_exact_mut(PATCH).enumerate() {
@@ -221,7 +222,7 @@ impl Kernel for Stripe<'_> {
                 // On the way back a patch stays as it is unless a neighbour knows better.
                 let (mut start, mut step, mut better) = (matches[at], (0.0, 0.0), forward);
                 if forward {
-                    let centre = (y + PATCH / 2) * guess.width + x + PATCH / 2;
+                    let centre = (y + PATCH / 2) * guess.size.width + x + PATCH / 2;
                     (start, step) = evaluate(guess.u[centre], guess.v[centre]);
                 }
                 let (beside, across) = if forward {
@@ -271,7 +272,7 @@ mod tests {
     fn patches_cover_every_pixel() {
         for stride in 1..=PATCH {
             for size in PATCH..60 {
-                let grid = Grid::new(size, size + 3, stride);
+                let grid = Grid::new(Size { height: size + 3, width: size }, stride);
                 let mut covered = vec![false; size];
                 for column in 0..grid.columns {
                     covered[grid.x(column)..grid.x(column) + PATCH].fill(true);

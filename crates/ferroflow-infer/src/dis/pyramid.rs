@@ -3,7 +3,7 @@
 //! A level halves the one before it exactly: pixel `(x, y)` is the mean of the four pixels `(2x, 2y)..=(2x+1, 2y+1)`, and
 //! the last row and column of an odd size count twice, so that motion scales by exactly two from level to level.
 
-use ferroflow_core::Frame;
+use ferroflow_core::{Frame, Size};
 use rayon::prelude::*;
 
 use super::PATCH;
@@ -20,15 +20,14 @@ const BAND: usize = 16;
 /// One channel `[height, width]` inside a border of [`BORDER`] + 1 repeated pixels.
 #[derive(Debug, Default)]
 pub(super) struct Plane {
-    pub(super) width: usize,
-    pub(super) height: usize,
+    pub(super) size: Size,
     data: Vec<f32>,
 }
 
 impl Plane {
     /// Columns from one padded row to the next.
     pub(super) fn stride(&self) -> usize {
-        self.width + 2 * BORDER + 1
+        self.size.width + 2 * BORDER + 1
     }
 
     /// Every padded row, border rows included: pixel `(x, y)` is at `(y + BORDER) * stride() + x + BORDER`.
@@ -38,12 +37,13 @@ impl Plane {
 
     /// Row `y` without its border.
     pub(super) fn row(&self, y: usize) -> &[f32] {
-        &self.data[(y + BORDER) * self.stride() + BORDER..][..self.width]
+        &self.data[(y + BORDER) * self.stride() + BORDER..][..self.size.width]
     }
 
     /// Sets the size, then every row by `fill(y, row)`, then the border.
-    fn fill(&mut self, width: usize, height: usize, fill: impl Fn(usize, &mut [f32]) + Sync) {
-        (self.width, self.height) = (width, height);
+    fn fill(&mut self, size: Size, fill: impl Fn(usize, &mut [f32]) + Sync) {
+        self.size = size;
+        let Size { height, width } = size;
         let stride = self.stride();
         self.data.resize(stride * (height + 2 * BORDER + 1), 0.0);
         let rows = &mut self.data[BORDER * stride..][..height * stride];
@@ -82,17 +82,17 @@ impl Pyramid {
 }
 
 /// Size of a level from the size of the one below.
-fn halved(size: usize) -> usize {
-    size.div_ceil(2).max(PATCH)
+fn halved(size: Size) -> Size {
+    size.map(|side| side.div_ceil(2).max(PATCH))
 }
 
 /// The frame in grey, reduced by two.
 fn halve_frame(frame: &Frame, out: &mut Plane) {
-    let (width, height) = (frame.width(), frame.height());
+    let Size { height, width } = frame.size();
     let rgb = |y: usize| &frame.rgb()[y.min(height - 1) * width * 3..][..width * 3];
     let grey = |p: &[u8]| p.iter().zip(GREY).map(|(&c, weight)| u32::from(c) * weight).sum::<u32>();
     const SCALE: f32 = 1.0 / (4.0 * 65536.0);
-    out.fill(halved(width), halved(height), |y, row| {
+    out.fill(halved(frame.size()), |y, row| {
         let (top, bottom) = (rgb(2 * y), rgb(2 * y + 1));
         let pairs = top.chunks_exact(6).zip(bottom.chunks_exact(6));
         for (o, (a, b)) in row.iter_mut().zip(pairs) {
@@ -111,8 +111,7 @@ fn halve_frame(frame: &Frame, out: &mut Plane) {
 /// `fine` reduced by two.
 fn halve(fine: &Plane, out: &mut Plane) {
     let stride = fine.stride();
-    let (width, height) = (halved(fine.width), halved(fine.height));
-    out.fill(width, height, |y, row| {
+    out.fill(halved(fine.size), |y, row| {
         let top = &fine.padded()[(2 * y + BORDER) * stride + BORDER..];
         let bottom = &top[stride..];
         let pairs = top.chunks_exact(2).zip(bottom.chunks_exact(2));
@@ -135,17 +134,17 @@ impl Gradient {
         let stride = image.stride();
         let around = |y: usize| {
             let rows = &image.padded()[(y + BORDER - 1) * stride + BORDER - 1..];
-            let width = image.width + 2;
+            let width = image.size.width + 2;
             (&rows[..width], &rows[stride..][..width], &rows[2 * stride..][..width])
         };
-        self.x.fill(image.width, image.height, |y, row| {
+        self.x.fill(image.size, |y, row| {
             let (a, b, c) = around(y);
             let column = |x: usize| a[x] + 2.0 * b[x] + c[x];
             for (x, o) in row.iter_mut().enumerate() {
                 *o = 0.125 * (column(x + 2) - column(x));
             }
         });
-        self.y.fill(image.width, image.height, |y, row| {
+        self.y.fill(image.size, |y, row| {
             let (a, _, c) = around(y);
             for (x, o) in row.iter_mut().enumerate() {
                 let smooth = |r: &[f32]| r[x] + 2.0 * r[x + 1] + r[x + 2];
@@ -158,43 +157,43 @@ impl Gradient {
 /// Dense flow of one level in pixels of that level, `[height, width]`.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    pub(super) width: usize,
-    pub(super) height: usize,
+    pub(super) size: Size,
     pub(super) u: Vec<f32>,
     pub(super) v: Vec<f32>,
 }
 
 impl Flow {
     /// Sets the size; the values are whatever they were.
-    pub(super) fn resize(&mut self, width: usize, height: usize) {
-        (self.width, self.height) = (width, height);
-        self.u.resize(width * height, 0.0);
-        self.v.resize(width * height, 0.0);
+    pub(super) fn resize(&mut self, size: Size) {
+        self.size = size;
+        self.u.resize(size.pixels(), 0.0);
+        self.v.resize(size.pixels(), 0.0);
     }
 
     /// No motion anywhere.
-    pub(super) fn reset(&mut self, width: usize, height: usize) {
-        self.resize(width, height);
+    pub(super) fn reset(&mut self, size: Size) {
+        self.resize(size);
         self.u.fill(0.0);
         self.v.fill(0.0);
     }
 
-    /// The flow of the next finer level, `width` x `height`, by bilinear interpolation: twice as long on twice the pixels.
-    pub(super) fn upsample(&self, out: &mut Flow, width: usize, height: usize) {
-        out.resize(width, height);
+    /// The flow of the next finer level, of `size`, by bilinear interpolation: twice as long on twice the pixels.
+    pub(super) fn upsample(&self, out: &mut Flow, size: Size) {
+        out.resize(size);
+        let Size { height, width } = self.size;
         for (from, to) in [(&self.u, &mut out.u), (&self.v, &mut out.v)] {
-            to.par_chunks_mut(width).with_min_len(BAND).enumerate().for_each_init(
-                || vec![0.0; self.width + 2],
+            to.par_chunks_mut(size.width).with_min_len(BAND).enumerate().for_each_init(
+                || vec![0.0; width + 2],
                 |blend, (y, row)| {
                     // Pixel y lies a quarter before or after the centre of the coarse pixel y / 2.
-                    let near = (y / 2).min(self.height - 1);
-                    let far = if y % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(self.height - 1) };
-                    let (near, far) = (&from[near * self.width..], &from[far * self.width..]);
-                    for (b, (n, f)) in blend[1..=self.width].iter_mut().zip(near.iter().zip(far)) {
+                    let near = (y / 2).min(height - 1);
+                    let far = if y % 2 == 0 { near.saturating_sub(1) } else { (near + 1).min(height - 1) };
+                    let (near, far) = (&from[near * width..], &from[far * width..]);
+                    for (b, (n, f)) in blend[1..=width].iter_mut().zip(near.iter().zip(far)) {
                         *b = 1.5 * n + 0.5 * f;
                     }
                     blend[0] = blend[1];
-                    blend[self.width + 1] = blend[self.width];
+                    blend[width + 1] = blend[width];
                     let columns = row.len() / 2 * 2;
                     let (pairs, rest) = row.split_at_mut(columns);
                     for (pair, b) in pairs.chunks_exact_mut(2).zip(blend.windows(3)) {

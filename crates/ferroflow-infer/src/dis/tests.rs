@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use ferroflow_core::io::{read_flow, read_frame, read_mask};
 use ferroflow_core::metrics::{Metrics, Tally, Truth};
-use ferroflow_core::{FlowField, Frame};
+use ferroflow_core::{FlowField, Frame, Size};
 use ferroflow_testing::shared;
 
 use super::{Dis, DisError, Preset};
@@ -101,7 +101,7 @@ fn every_size_gives_a_flow_of_that_size() {
             for height in [sides[(i * 5 + 2) % sides.len()], sides[(i * 3 + 1) % sides.len()], 1] {
                 let (first, second) = scene(width, height, |x, y| (x - 1.5, y + 0.5));
                 let flow = kept.estimate(&first, &second).unwrap();
-                assert_eq!((flow.width(), flow.height()), (width, height));
+                assert_eq!(flow.size(), Size { height, width });
                 assert!(flow.u().iter().chain(flow.v()).all(|m| m.is_finite()), "{width}x{height}");
                 assert_eq!(flow, Dis::new(preset).estimate(&first, &second).unwrap(), "{width}x{height}");
             }
@@ -126,7 +126,10 @@ fn the_number_of_threads_does_not_matter() {
 fn frames_without_a_flow_are_refused() {
     let frame = |width, height| Frame::from_fn(width, height, |_, _| [0; 3]);
     let dis = Dis::new(Preset::Fast);
-    assert_eq!(dis.estimate(&frame(4, 3), &frame(3, 4)), Err(DisError::SizeMismatch { first: (4, 3), second: (3, 4) }));
+    assert_eq!(
+        dis.estimate(&frame(4, 3), &frame(3, 4)),
+        Err(DisError::SizeMismatch { first: Size::new(3, 4), second: Size::new(4, 3) })
+    );
     assert_eq!(dis.estimate(&frame(0, 5), &frame(0, 5)), Err(DisError::Empty));
 }
 

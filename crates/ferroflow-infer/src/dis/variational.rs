@@ -12,6 +12,7 @@
 //! made, used and forgotten within the cache. A band of rows is solved on its own together with [`HALO`] rows at either side:
 //! its sweeps see no further, so the result does not depend on the bands.
 
+use ferroflow_core::Size;
 use ferroflow_kernels::simd::{self, Kernel, Simd};
 use rayon::prelude::*;
 
@@ -53,7 +54,7 @@ struct Scratch {
 impl Refinement {
     /// Refines `flow` between the two frames of one level.
     pub(super) fn refine(&mut self, first: &Plane, second: &Plane, flow: &mut Flow) {
-        let (width, height) = (first.width, first.height);
+        let Size { height, width } = first.size;
         let parted = Parted { width };
         let len = 2 * parted.len();
         self.images.compute(first, second, flow);

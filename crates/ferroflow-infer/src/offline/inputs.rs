@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ferroflow_core::{
-    FlowField, Frame,
+    FlowField, Frame, Size,
     geometry::{Fill, Fit, FitPlan, Place},
     io::{
         IoError, Outputs,
@@ -100,12 +100,12 @@ fn write_file(
     inputs: Inputs,
     batch: usize,
 ) -> Result<File, OfflineError> {
-    let (width, height) = (samples[0].first.width(), samples[0].first.height());
-    if let Some(other) = samples.iter().find(|s| (s.first.width(), s.first.height()) != (width, height)) {
+    let size = samples[0].first.size();
+    if let Some(other) = samples.iter().find(|s| s.first.size() != size) {
         return Err(OfflineError::Sizes { pair: other.id.clone() });
     }
-    let plan = fit(width, height, inputs.stride);
-    let (w, h) = plan.network();
+    let plan = fit(size, inputs.stride);
+    let Size { height: h, width: w } = plan.network();
     let mut arrays: Vec<Vec<f32>> = vec![Vec::new(); inputs.layout.folders().len()];
     let mut truth = Vec::new();
     // The last file is filled up with its last pair, since the network takes whole batches.
@@ -113,7 +113,7 @@ fn write_file(
         let frames = [plan.apply(&sample.first), plan.apply(&sample.second)];
         preprocess(inputs.layout, frames.each_ref().map(AsRef::as_ref), &mut arrays);
         let known = |x: usize, y: usize| match &sample.flow {
-            Some(flow) if x < width && y < height => flow.known(x, y).unwrap_or((f32::NAN, f32::NAN)),
+            Some(flow) if x < size.width && y < size.height => flow.known(x, y).unwrap_or((f32::NAN, f32::NAN)),
             Some(_) => (0.0, 0.0),
             None => (f32::NAN, f32::NAN),
         };
@@ -126,7 +126,7 @@ fn write_file(
         }
     }
     let extension = inputs.format.extension();
-    let flows = inputs.layout.flow_shape(batch, [h, w]);
+    let flows = inputs.layout.flow_shape(batch, plan.network());
     let frames = match inputs.layout {
         Layout::Pwcnet => vec![1, 2, h, w, 3],
         _ => vec![batch, 3, h, w],
@@ -135,13 +135,13 @@ fn write_file(
         array::write(&folder.join(input).join(format!("{name}.{extension}")), inputs.format, &frames, values)?;
     }
     array::write(&folder.join(TRUTH).join(format!("{name}.{extension}")), inputs.format, &flows, &truth)?;
-    let pairs = samples.iter().map(|s| Pair { id: s.id.clone(), size: [height, width] });
-    Ok(File { name: name.to_string(), size: [h, w], pairs: pairs.collect() })
+    let pairs = samples.iter().map(|s| Pair { id: s.id.clone(), size });
+    Ok(File { name: name.to_string(), size: plan.network(), pairs: pairs.collect() })
 }
 
 /// Zeros below and to the right.
-pub(super) fn fit(width: usize, height: usize, stride: usize) -> FitPlan {
-    Fit::Pad(Place::TopLeft, Fill::Zero).plan(width, height, stride, 1)
+pub(super) fn fit(size: Size, stride: usize) -> FitPlan {
+    Fit::Pad(Place::TopLeft, Fill::Zero).plan(size, stride, 1)
 }
 
 /// Appends a padded pair to the arrays of its layout.
@@ -173,9 +173,10 @@ fn preprocess(layout: Layout, frames: [&Frame; 2], arrays: &mut [Vec<f32>]) {
 }
 
 /// A flow out of the padded array of its pair.
-pub(super) fn flow_of(layout: Layout, values: &[f32], pair: usize, [h, w]: [usize; 2], size: [usize; 2]) -> FlowField {
+pub(super) fn flow_of(layout: Layout, values: &[f32], pair: usize, padded: Size, size: Size) -> FlowField {
+    let Size { height: h, width: w } = padded;
     let values = &values[2 * pair * h * w..2 * (pair + 1) * h * w];
-    FlowField::sparse_from_fn(size[1], size[0], |x, y| {
+    FlowField::sparse_from_fn(size.width, size.height, |x, y| {
         let at = y * w + x;
         let (u, v) = if layout.is_interleaved() {
             (values[2 * at], values[2 * at + 1])

@@ -11,7 +11,7 @@ mod score;
 use std::path::PathBuf;
 
 use ferroflow_core::{
-    SizeError,
+    Size, SizeError,
     io::{IoError, OutputError},
     metrics::MetricError,
 };
@@ -47,7 +47,7 @@ impl Layout {
     }
 
     /// The shape of the flows of a file.
-    fn flow_shape(self, batch: usize, [h, w]: [usize; 2]) -> [usize; 4] {
+    fn flow_shape(self, batch: usize, Size { height: h, width: w }: Size) -> [usize; 4] {
         if self.is_interleaved() { [batch, h, w, 2] } else { [batch, 2, h, w] }
     }
 
@@ -92,8 +92,9 @@ struct Manifest {
 struct File {
     /// Name without extension, the same in every folder.
     name: String,
-    /// Padded `[height, width]`.
-    size: [usize; 2],
+    /// Padded.
+    #[serde(with = "sides")]
+    size: Size,
     /// Its pairs, fewer than a batch in the last file.
     pairs: Vec<Pair>,
 }
@@ -102,8 +103,22 @@ struct File {
 struct Pair {
     /// Name in the data set.
     id: String,
-    /// `[height, width]`
-    size: [usize; 2],
+    #[serde(with = "sides")]
+    size: Size,
+}
+
+/// A size as shapes are written: `[height, width]`.
+mod sides {
+    use ferroflow_core::Size;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(size: &Size, serializer: S) -> Result<S::Ok, S::Error> {
+        [size.height, size.width].serialize(serializer)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
+        <[usize; 2]>::deserialize(deserializer).map(|[height, width]| Size { height, width })
+    }
 }
 
 /// Why inputs were not written or outputs not scored.

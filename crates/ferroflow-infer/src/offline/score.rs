@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use ferroflow_core::{
+    Size,
     io::{MAX_SIDE, read_bytes},
     metrics::{Evaluation, MetricError, Summary, Tally, Truth},
 };
@@ -39,16 +40,16 @@ pub fn score(folder: &Path, outputs: &Path) -> Result<Score, OfflineError> {
     let mut evaluation = Evaluation::default();
     let mut pairs = Vec::new();
     for file in &manifest.files {
-        let [h, w] = file.size;
-        let fits = |size: [usize; 2]| size[0] <= h && size[1] <= w;
+        let Size { height: h, width: w } = file.size;
+        let fits = |size: Size| size.height <= h && size.width <= w;
         let wrong = |reason: String| OfflineError::Manifest { path: path.clone(), reason };
         if h.max(w) > MAX_SIDE || manifest.batch > MAX_SIDE || h.min(w).min(manifest.batch) == 0 {
-            return Err(wrong(format!("file `{}` is of {} pairs of {h}x{w}", file.name, manifest.batch)));
+            return Err(wrong(format!("file `{}` is of {} pairs of {}", file.name, manifest.batch, file.size)));
         }
         if file.pairs.len() > manifest.batch || !file.pairs.iter().all(|p| fits(p.size)) {
             return Err(wrong(format!("the sizes of file `{}` contradict each other", file.name)));
         }
-        let shape = manifest.layout.flow_shape(manifest.batch, [h, w]);
+        let shape = manifest.layout.flow_shape(manifest.batch, file.size);
         let truth = folder.join(TRUTH).join(format!("{}.{}", file.name, manifest.format.extension()));
         let truth = array::read(&truth, &shape)?;
         let estimate = array::read(&output(outputs, &file.name)?, &shape)?;

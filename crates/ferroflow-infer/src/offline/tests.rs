@@ -10,10 +10,10 @@ use super::*;
 use crate::evaluate::{Protocol, evaluate};
 use crate::{Estimator, NetworkOptions};
 
-/// Three pairs of 70 x 50 pixels; the flow of the last is unknown in its left half.
+/// Three pairs of 50x70 pixels; the flow of the last is unknown in its left half.
 struct Three;
 
-const SIZE: (usize, usize) = (70, 50);
+const SIZE: Size = Size::new(50, 70);
 
 impl Source for Three {
     fn name(&self) -> String {
@@ -26,12 +26,12 @@ impl Source for Three {
 
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let frame = |salt: usize| {
-            Frame::from_fn(SIZE.0, SIZE.1, |x, y| {
+            Frame::from_fn(SIZE.width, SIZE.height, |x, y| {
                 [0, 1, 2].map(|c| ((x * 7 + y * 13 + c * 50 + salt * 31) % 256) as u8)
             })
         };
-        let flow = FlowField::sparse_from_fn(SIZE.0, SIZE.1, |x, y| {
-            let known = index < 2 || x >= SIZE.0 / 2;
+        let flow = FlowField::sparse_from_fn(SIZE.width, SIZE.height, |x, y| {
+            let known = index < 2 || x >= SIZE.width / 2;
             known.then_some((x as f32 * 0.1, y as f32 * -0.2 + index as f32))
         });
         let id = format!("alley_1/frame_{:04}", index + 1);
@@ -72,7 +72,7 @@ fn perfect_answers_score_zero_and_shifted_ones_their_shift() {
             let answers = tempfile::tempdir().unwrap();
             for entry in std::fs::read_dir(&truth).unwrap() {
                 let path = entry.unwrap().path();
-                let values = array::read(&path, &layout.flow_shape(batch, [64, 128])).unwrap();
+                let values = array::read(&path, &layout.flow_shape(batch, Size::new(64, 128))).unwrap();
                 let answer: Vec<f32> = values.iter().map(|v| if v.is_nan() { 7.0 } else { v + 1.0 }).collect();
                 let name = format!("{}_0.bin", path.file_stem().unwrap().to_str().unwrap());
                 array::write(&answers.path().join(name), Format::Bin, &[answer.len()], &answer).unwrap();

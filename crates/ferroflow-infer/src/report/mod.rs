@@ -96,7 +96,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use ferroflow_core::metrics::Evaluation;
-    use ferroflow_core::{FlowField, Frame};
+    use ferroflow_core::{FlowField, Frame, Size};
     use ferroflow_data::Sample;
 
     use super::*;
@@ -114,7 +114,7 @@ mod tests {
             id: id.into(),
         };
         let metrics = Metrics { epe: Some(epe), ..Metrics::default() };
-        (sample, truth, PairResult { id: id.into(), size: [24, 16], seconds: 0.1, metrics })
+        (sample, truth, PairResult { id: id.into(), size: Size::new(16, 24), seconds: 0.1, metrics })
     }
 
     #[test]

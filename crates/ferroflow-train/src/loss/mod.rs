@@ -12,6 +12,7 @@ mod tests;
 
 use std::ops::AddAssign;
 
+use ferroflow_core::Size;
 use ferroflow_net::{Graph, NodeId, PyramidUnit, graph::Shape, training::Values};
 use rayon::prelude::*;
 
@@ -196,7 +197,7 @@ impl Loss {
         for (index, shape) in shapes.enumerate().take(self.weights.len()) {
             let target = match last.take() {
                 Some(target) if target.shape[2..] == shape[2..] => target,
-                _ => truth.at([shape[2], shape[3]], self.reduction, unit)?,
+                _ => truth.at(Size { height: shape[2], width: shape[3] }, self.reduction, unit)?,
             };
             if target.shape[0] != shape[0] {
                 return Err(size_error(shape, truth));

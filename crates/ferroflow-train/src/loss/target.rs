@@ -65,13 +65,13 @@ impl Truth {
         Self { flow, known }
     }
 
-    /// The truth of a level of `[height, width]`.
+    /// The truth of a level of `size`.
     ///
     /// # Errors
     /// If that size does not divide the truth's.
-    pub fn at(&self, size: [usize; 2], how: Reduction, unit: PyramidUnit) -> Result<Target<'_>, LossError> {
+    pub fn at(&self, size: Size, how: Reduction, unit: PyramidUnit) -> Result<Target<'_>, LossError> {
         let [n, _, height, width] = self.flow.shape;
-        let [h, w] = size;
+        let Size { height: h, width: w } = size;
         if h == 0 || w == 0 || height % h != 0 || width % w != 0 {
             return Err(LossError::Size { level: [n, h, w], truth: [n, height, width] });
         }
@@ -85,7 +85,6 @@ impl Truth {
         }
         let (mut flow, mut known) = (vec![0.0; n * 2 * h * w], vec![false; n * h * w]);
         let from = Size { height, width };
-        let to = Size { height: h, width: w };
         (
             flow.par_chunks_exact_mut(2 * h * w),
             known.par_chunks_exact_mut(h * w),
@@ -96,7 +95,7 @@ impl Truth {
             .for_each(|(flow, known, true_flow, true_known)| {
                 let (first, second) = flow.split_at_mut(h * w);
                 let (u, v) = if swapped { (second, first) } else { (first, second) };
-                reduce(how, from, to, true_flow, true_known, u, v, known);
+                reduce(how, from, size, true_flow, true_known, u, v, known);
                 u.iter_mut().chain(v).for_each(|value| *value /= unit);
             });
         Ok(Target { shape: [n, 2, h, w], flow: flow.into(), known: known.into(), unit })

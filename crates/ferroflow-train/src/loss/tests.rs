@@ -95,7 +95,7 @@ fn the_tfoptflow_losses() {
     let Some(golden) = Golden::open("golden/losses/tfoptflow.safetensors") else { return };
     let (truth, levels) = (truth(), predictions("level_flow", 2.0));
     for level in 2..=6 {
-        let target = truth.at([128 >> level, 192 >> level], Reduction::TopLeft, LEVEL).unwrap();
+        let target = truth.at(Size::new(128 >> level, 192 >> level), Reduction::TopLeft, LEVEL).unwrap();
         agrees("target", &target.flow, &golden.get(&format!("level_gt/{level}")));
     }
     for (name, key) in [("tfoptflow-multiscale", "tfoptflow_multiscale"), ("tfoptflow-robust", "tfoptflow_robust")] {
@@ -247,7 +247,7 @@ fn caffes_triangle_keeps_corners_and_ramps() {
     let (height, width) = (5, 15);
     let data = (0..2 * height * width).map(|i| (i % width) as f32).collect();
     let truth = Truth::new(Values { shape: [1, 2, height, width], data }, vec![true; height * width]);
-    let target = truth.at([5, 5], Reduction::Triangle, PyramidUnit::Pixels(1.0)).unwrap();
+    let target = truth.at(Size::new(5, 5), Reduction::Triangle, PyramidUnit::Pixels(1.0)).unwrap();
     for x in 1..4 {
         assert!((target.flow[x] - 3.5 * x as f32).abs() < 1e-5, "{:?}", &target.flow[..5]);
     }
@@ -258,7 +258,7 @@ fn caffes_triangle_keeps_corners_and_ramps() {
 fn rows_come_first_where_the_network_says_so() {
     let data = vec![8.0, 8.0, 8.0, 8.0, 4.0, 4.0, 4.0, 4.0];
     let truth = Truth::new(Values { shape: [1, 2, 2, 2], data }, vec![true; 4]);
-    let target = truth.at([1, 1], Reduction::Area, PyramidUnit::LevelPixels { row_first: true }).unwrap();
+    let target = truth.at(Size::new(1, 1), Reduction::Area, PyramidUnit::LevelPixels { row_first: true }).unwrap();
     assert_eq!(&target.flow[..], [2.0, 4.0]);
 }
 

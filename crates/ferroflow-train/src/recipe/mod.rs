@@ -353,7 +353,7 @@ impl Recipe {
         if self.level_dropout > 0.0 && model.level_params.is_empty() {
             return wrong(format!("level_dropout: {} has no levels that can be left out; set it to 0", model.name));
         }
-        if augment::named(&self.augment, (self.crop.width, self.crop.height)).is_none() {
+        if augment::named(&self.augment, self.crop).is_none() {
             return wrong(no_such("augmentation", &self.augment, augment::NAMES.into_iter()));
         }
         let stages = || self.pretrain.iter().map(|stage| &stage.data).chain([&self.data]);

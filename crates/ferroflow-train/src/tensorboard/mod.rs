@@ -10,6 +10,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use ferroflow_core::Size;
 use prost::Message;
 
 use proto::{Event, Image, SessionLog, Summary, Value};
@@ -50,9 +51,10 @@ impl Events {
     }
 
     /// A picture, as the bytes of a PNG file.
-    pub fn picture(&mut self, step: u64, tag: &str, size: (usize, usize), png: Vec<u8>) -> io::Result<()> {
+    pub fn picture(&mut self, step: u64, tag: &str, size: Size, png: Vec<u8>) -> io::Result<()> {
         const RGB: i32 = 3;
-        let image = Image { height: size.1 as i32, width: size.0 as i32, colorspace: RGB, encoded_image_string: png };
+        let image =
+            Image { height: size.height as i32, width: size.width as i32, colorspace: RGB, encoded_image_string: png };
         let value = Value { tag: tag.into(), simple_value: None, image: Some(image) };
         self.write(Event { summary: Some(Summary { value: vec![value] }), ..Event::at(step) })
     }
@@ -89,7 +91,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut events = Events::create(folder.path(), 3).unwrap();
         events.scalars(4, &[("train/loss", 0.5), ("train/lr", 1e-4)]).unwrap();
-        events.picture(4, "flow", (2, 1), vec![1, 2, 3]).unwrap();
+        events.picture(4, "flow", Size::new(1, 2), vec![1, 2, 3]).unwrap();
         drop(Events::create(folder.path(), 4).unwrap());
         let mut files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|e| e.unwrap().path()).collect();
         files.sort();

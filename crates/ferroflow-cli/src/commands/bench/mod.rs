@@ -138,7 +138,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         load_s,
         first_s,
         peak_memory_bytes: machine::peak_memory_bytes(),
-        gflop: estimator.gflop(args.size.height, args.size.width),
+        gflop: estimator.gflop(args.size),
         layers: profile.as_ref().map(serde_json::to_value).transpose()?,
     };
     if args.json {

@@ -13,6 +13,8 @@ mod space;
 
 use std::sync::Arc;
 
+use ferroflow_core::Size;
+
 pub use paint::Stage;
 use space::{Camera, Plane, Rigid};
 
@@ -93,16 +95,16 @@ impl World {
         places: &Places,
         foggy: bool,
         shutter: f32,
-        (width, height): (usize, usize),
+        size: Size,
     ) -> Self {
         let mut builder = build::Builder::new(random, bank, index);
         let kind = builder.random.unit();
         let (cameras, foggy) = if kind < places.street {
-            (place::street(&mut builder, (width, height)), foggy)
+            (place::street(&mut builder, size), foggy)
         } else if kind < places.street + places.room {
-            (place::room(&mut builder, (width, height)), false)
+            (place::room(&mut builder, size), false)
         } else {
-            (place::open(&mut builder, (width, height)), foggy)
+            (place::open(&mut builder, size), foggy)
         };
         let reach = builder.random.log_range(15.0, 400.0);
         let haze = foggy.then(|| Haze { color: builder.ambient, density: 1.0 / reach });

@@ -1,5 +1,7 @@
 //! Paints the planes of a world into a frame, nearest first.
 
+use ferroflow_core::Size;
+
 use super::space::{Matrix, clip, determinant, inverse, times};
 use super::{Part, Skin, Thing, World};
 use crate::math::{exp2, log2};
@@ -28,13 +30,12 @@ struct Sight {
 pub struct Stage<'a> {
     world: &'a World,
     sights: Vec<Sight>,
-    width: usize,
-    height: usize,
+    size: Size,
 }
 
 impl<'a> Stage<'a> {
-    /// The world seen in frames of `width` x `height` pixels.
-    pub fn new(world: &'a World, width: usize, height: usize) -> Self {
+    /// The world seen in frames of `size`.
+    pub fn new(world: &'a World, size: Size) -> Self {
         let mut sights = Vec::new();
         for (order, thing) in world.things.iter().enumerate() {
             for face in &thing.faces {
@@ -52,7 +53,7 @@ impl<'a> Stage<'a> {
                 sights.push(Sight { views, seen, hop, rank });
             }
         }
-        Self { world, sights, width, height }
+        Self { world, sights, size }
     }
 
     /// Which owners hide which: an owner with a higher rank is nearer.
@@ -67,7 +68,7 @@ impl<'a> Stage<'a> {
 
     /// Flow of the pixels of frame 1 that the world owns; false where it is unknown.
     pub fn flow(&self, owners: &[u16], u: &mut [f32], v: &mut [f32]) -> Vec<bool> {
-        let farthest = (self.width + self.height) as f32;
+        let farthest = (self.size.width + self.size.height) as f32;
         let world = self.sights.len() as u16;
         let mut known = vec![true; owners.len()];
         for (i, &owner) in owners.iter().enumerate() {
@@ -75,7 +76,7 @@ impl<'a> Stage<'a> {
             if owner >= world && owner != u16::MAX {
                 continue;
             }
-            let (x, y) = ((i % self.width) as f32, (i / self.width) as f32);
+            let (x, y) = ((i % self.size.width) as f32, (i / self.size.width) as f32);
             let m = self.sights.get(owner as usize).map_or(&[0.0; 9], |s| &s.hop);
             let w = m[6] * x + m[7] * y + m[8];
             if w > 1e-4 {
@@ -91,15 +92,14 @@ impl<'a> Stage<'a> {
 
     /// Frame 0 or 1.
     pub fn paint(&self, frame: usize) -> Canvas {
-        let (width, height) = (self.width, self.height);
-        let mut canvas = Canvas::new(width, height);
+        let mut canvas = Canvas::new(self.size);
         canvas.owner.fill(u16::MAX);
         let mut brush = Brush {
             stage: self,
             frame,
-            free: vec![1.0; width * height],
+            free: vec![1.0; self.size.pixels()],
             coverage: Coverage::default(),
-            alpha: vec![0.0; width],
+            alpha: vec![0.0; self.size.width],
         };
         let mut owner = 0u16;
         for thing in &self.world.things {
@@ -165,7 +165,7 @@ impl Brush<'_> {
 
     /// A contour as seen at a moment, in pixels; what lies behind the camera or far outside the frame is cut off.
     fn project(&self, contour: &[(f64, f64)], m: &Matrix) -> Vec<Point> {
-        let (w, h) = (self.stage.width as f64, self.stage.height as f64);
+        let (w, h) = (self.stage.size.width as f64, self.stage.size.height as f64);
         let mut points = clip(contour, [m[6], m[7], m[8] - NEAR]);
         let low = |row: usize, margin: f64| std::array::from_fn(|i| m[row * 3 + i] + margin * m[6 + i]);
         let high = |row: usize, edge: f64| std::array::from_fn(|i| edge * m[6 + i] - m[row * 3 + i]);
@@ -196,7 +196,7 @@ impl Brush<'_> {
                     let z = (m[6] * s + m[7] * t + m[8]).max(NEAR);
                     let clamp = |v: f64, size: usize| v.clamp(-(size as f64), 2.0 * size as f64);
                     let (x, y) = ((m[0] * s + m[1] * t + m[2]) / z, (m[3] * s + m[4] * t + m[5]) / z);
-                    (clamp(x, self.stage.width), clamp(y, self.stage.height))
+                    (clamp(x, self.stage.size.width), clamp(y, self.stage.size.height))
                 };
                 let (p, q) = (at(&a), at(&b));
                 farthest = farthest.max((p.0 - q.0).abs()).max((p.1 - q.1).abs());
@@ -236,7 +236,7 @@ impl Brush<'_> {
             low = (low.0.min(p.0), low.1.min(p.1));
             high = (high.0.max(p.0), high.1.max(p.1));
         }
-        if low.0 > high.0 || !self.coverage.begin(low, high, canvas.width, canvas.height) {
+        if low.0 > high.0 || !self.coverage.begin(low, high, canvas.size) {
             return;
         }
         for outline in &outlines {
@@ -261,7 +261,7 @@ impl Brush<'_> {
             return;
         }
         let (x0, y0) = self.coverage.origin;
-        for y in 0..self.coverage.size.1 {
+        for y in 0..self.coverage.size.height {
             if let Some((from, to)) = self.coverage.row(y, &mut self.alpha) {
                 self.row(canvas, skin, &maps, opacity, owner, (x0 + from, x0 + to), y0 + y, x0);
             }
@@ -282,7 +282,7 @@ impl Brush<'_> {
     ) {
         let textured = skin.gain != [0.0; 3];
         let haze = self.stage.world.haze;
-        let start = y * canvas.width;
+        let start = y * canvas.size.width;
         let fy = y as f32;
         let weight = 1.0 / maps.len() as f32;
         for first in (from..to).step_by(RUN) {

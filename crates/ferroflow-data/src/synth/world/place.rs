@@ -1,5 +1,7 @@
 //! Three kinds of place: streets driven through as in KITTI, rooms, and open ground with anything on it.
 
+use ferroflow_core::Size;
+
 use super::build::{Builder, Look, ground, rectangle, tier, upright};
 use super::prop;
 use super::space::{Camera, Plane, Rigid, Vector, apply, plus, rotation, times};
@@ -23,10 +25,10 @@ struct Shot {
 }
 
 impl Shot {
-    fn cameras(&self, (width, height): (usize, usize)) -> [Camera; 2] {
+    fn cameras(&self, size: Size) -> [Camera; 2] {
         let (s, c) = sin_cos(self.view * (0.5 * std::f32::consts::PI / 180.0));
-        let focal = f64::from(width as f32 * 0.5 * c / s);
-        let center = (0.5 * width as f64 - 0.5, 0.5 * height as f64 - 0.5);
+        let focal = f64::from(size.width as f32 * 0.5 * c / s);
+        let center = (0.5 * size.width as f64 - 0.5, 0.5 * size.height as f64 - 0.5);
         let turn = rotation(self.turn.0, self.turn.1, self.turn.2);
         let first = Camera { position: self.position, turn, focal, center };
         let second = Camera {
@@ -79,7 +81,7 @@ fn hills(b: &mut Builder, nearest: f64) {
 }
 
 /// A street with houses, trees, cars and what else stands at its sides; the camera drives.
-pub fn street(b: &mut Builder, size: (usize, usize)) -> [Camera; 2] {
+pub fn street(b: &mut Builder, size: Size) -> [Camera; 2] {
     let road = b.range(3.0, 8.0);
     let walk = road + b.range(1.0, 4.0);
     let still = Rigid::STILL;
@@ -312,7 +314,7 @@ fn own(b: &mut Builder, center: Vector, distance: f64, flat: bool) -> Rigid {
 }
 
 /// Inside four walls, with furniture; the camera is held in the hand.
-pub fn room(b: &mut Builder, size: (usize, usize)) -> [Camera; 2] {
+pub fn room(b: &mut Builder, size: Size) -> [Camera; 2] {
     let still = Rigid::STILL;
     let (half, high, deep) = (b.range(1.6, 4.0), b.range(2.3, 3.4), b.range(3.5, 9.0));
     let back = -b.range(0.8, 3.0);
@@ -407,7 +409,7 @@ pub fn room(b: &mut Builder, size: (usize, usize)) -> [Camera; 2] {
 }
 
 /// Open ground with boxes, cut-outs, trees and fences in any distance, some in the air; any camera.
-pub fn open(b: &mut Builder, size: (usize, usize)) -> [Camera; 2] {
+pub fn open(b: &mut Builder, size: Size) -> [Camera; 2] {
     let still = Rigid::STILL;
     let yaw = 0.0;
     sky(b, yaw);
