@@ -9,11 +9,13 @@ pub mod lightflow;
 pub mod raft;
 pub mod tfoptflow;
 pub mod uflow;
+mod uflow_whole;
 
 pub use image::{Image, Pair};
 
 use ferroflow_core::Size;
 
+use self::uflow_whole::{Loader, Whole};
 use crate::random::Random;
 use crate::{DataError, Sample};
 
@@ -27,7 +29,7 @@ pub trait Augment: Send + Sync {
 }
 
 /// Names accepted by [`named`].
-pub const NAMES: [&str; 10] = [
+pub const NAMES: [&str; 14] = [
     "none",
     "crop",
     "flownet",
@@ -37,6 +39,10 @@ pub const NAMES: [&str; 10] = [
     "lightflow-sparse",
     "uflow",
     "uflow-geometric",
+    "uflow-photometric",
+    "uflow-flip",
+    "uflow-mindspore",
+    "uflow-mindspore-flip",
     "raft",
 ];
 
@@ -52,6 +58,10 @@ pub fn named(name: &str, crop: Size) -> Option<Box<dyn Augment>> {
         "lightflow-sparse" => Box::new(lightflow::LightFlow { crop, sparse: true }),
         "uflow" => Box::new(uflow::UFlow { crop, geometric: false }),
         "uflow-geometric" => Box::new(uflow::UFlow { crop, geometric: true }),
+        "uflow-photometric" => Box::new(Whole { size: crop, loader: Loader::Google, flip: false }),
+        "uflow-flip" => Box::new(Whole { size: crop, loader: Loader::Google, flip: true }),
+        "uflow-mindspore" => Box::new(Whole { size: crop, loader: Loader::MindSpore, flip: false }),
+        "uflow-mindspore-flip" => Box::new(Whole { size: crop, loader: Loader::MindSpore, flip: true }),
         "raft" => Box::new(raft::Raft::new(crop)),
         _ => return None,
     })

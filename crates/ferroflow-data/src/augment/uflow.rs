@@ -27,11 +27,7 @@ impl Augment for UFlow {
         let mut pair = Pair::from_sample(&sample);
         let plain = Pair { images: pair.images.clone(), flow: None, valid: None, occlusion: None };
         let photometric = Photometric::draw(random);
-        for image in &mut pair.images {
-            image.data.iter_mut().for_each(|v| *v /= 255.0);
-            photometric.apply(image, random);
-            image.data.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0) * 255.0);
-        }
+        pair.images.iter_mut().for_each(|image| photometric.apply_to_bytes(image, random));
         let geometric = if self.geometric { Geometric::draw(random) } else { Geometric::flips(random) };
         // The same windows of both.
         let original = geometric.apply(plain, self.crop, &mut random.clone()).images.map(|image| image.to_frame());
@@ -154,6 +150,13 @@ impl Photometric {
         }
     }
 
+    /// Changes an image of 0..255 in place.
+    pub(super) fn apply_to_bytes(&self, image: &mut Image, random: &mut Random) {
+        image.data.iter_mut().for_each(|v| *v /= 255.0);
+        self.apply(image, random);
+        image.data.iter_mut().for_each(|v| *v = v.clamp(0.0, 1.0) * 255.0);
+    }
+
     /// Changes an image of 0..1 in place; nothing is clipped.
     pub fn apply(&self, image: &mut Image, random: &mut Random) {
         for p in image.data.chunks_exact_mut(3) {
@@ -223,7 +226,7 @@ pub fn adjust_saturation(rgb: [f32; 3], factor: f32) -> [f32; 3] {
 }
 
 /// A mask for every pixel, all known if there was none.
-fn mask_of(pair: &Pair) -> Image {
+pub(super) fn mask_of(pair: &Pair) -> Image {
     pair.valid.clone().unwrap_or_else(|| Image::from_fn(pair.size(), 1, |_, _, _| 1.0))
 }
 
@@ -248,7 +251,7 @@ pub fn resize_masked(flow: &Image, mask: &Image, size: Size) -> (Image, Image) {
 }
 
 /// Resize on the half-pixel grid with a triangle kernel, widened when shrinking, its weights summing to 1 inside.
-fn antialiased(image: &Image, size: Size) -> Image {
+pub(super) fn antialiased(image: &Image, size: Size) -> Image {
     let rows = triangle(image.height, size.height);
     let columns = triangle(image.width, size.width);
     let across = Image::from_fn(Size { height: image.height, ..size }, image.channels, |x, y, c| {
