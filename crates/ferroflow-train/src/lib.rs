@@ -21,6 +21,7 @@ mod state;
 pub mod tensorboard;
 #[cfg(test)]
 mod testing;
+pub mod unsupervised;
 pub mod validate;
 
 pub use error::TrainError;
