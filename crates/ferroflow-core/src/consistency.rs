@@ -5,7 +5,10 @@
 
 use rayon::prelude::*;
 
-use crate::{FlowField, Mask, SizeError, check_len};
+use crate::{
+    FlowField, Mask, Size, SizeError, check_len,
+    sampling::{between, splat},
+};
 
 /// The forward-backward check of Sundaram, Brox and Keutzer (ECCV 2010), equation 5: `x` is inconsistent if
 /// `|w + w'|^2 > alpha1 (|w|^2 + |w'|^2) + alpha2`, with `w = forward(x)` and `w' = backward(x + w)`, bilinear.
@@ -68,20 +71,10 @@ impl Sundaram {
 
 /// The flow at a place between pixels, bilinear; `None` outside the pixel centres or beside an unknown pixel.
 pub fn sample(flow: &FlowField, x: f32, y: f32) -> Option<(f32, f32)> {
-    let (last_x, last_y) = (flow.width().checked_sub(1)?, flow.height().checked_sub(1)?);
-    if !((0.0..=last_x as f32).contains(&x) && (0.0..=last_y as f32).contains(&y)) {
-        return None;
-    }
-    let (left, top) = (x as usize, y as usize);
-    let (a, b) = (x - left as f32, y - top as f32);
     let mut sum = (0.0, 0.0);
-    for (dx, dy, weight) in [(0, 0, (1.0 - a) * (1.0 - b)), (1, 0, a * (1.0 - b)), (0, 1, (1.0 - a) * b), (1, 1, a * b)]
-    {
-        // A neighbour without weight need not exist.
-        if weight > 0.0 {
-            let (u, v) = flow.known(left + dx, top + dy)?;
-            sum = (sum.0 + weight * u, sum.1 + weight * v);
-        }
+    for (at, weight) in between(x, y, Size { height: flow.height(), width: flow.width() })? {
+        let (u, v) = flow.known(at % flow.width(), at / flow.width())?;
+        sum = (sum.0 + weight * u, sum.1 + weight * v);
     }
     Some(sum)
 }
@@ -90,23 +83,15 @@ pub fn sample(flow: &FlowField, x: f32, y: f32) -> Option<(f32, f32)> {
 /// pixels around its target (Wang et al., CVPR 2018), `[height, width]`. 1 everywhere for zero flow; what leaves the image
 /// is lost; unknown pixels send nothing.
 pub fn range_map(flow: &FlowField) -> Vec<f32> {
-    let (width, height) = (flow.width(), flow.height());
-    let mut range = vec![0.0; width * height];
-    for y in 0..height {
-        for x in 0..width {
-            let Some((u, v)) = flow.known(x, y) else { continue };
-            let (x, y) = (x as f32 + u, y as f32 + v);
-            let (left, top) = (x.floor(), y.floor());
-            for (column, weight_x) in [(left, 1.0 - (x - left)), (left + 1.0, x - left)] {
-                for (row, weight_y) in [(top, 1.0 - (y - top)), (top + 1.0, y - top)] {
-                    // NaN fails both comparisons.
-                    if column >= 0.0 && column < width as f32 && row >= 0.0 && row < height as f32 {
-                        range[row as usize * width + column as usize] += weight_x * weight_y;
-                    }
-                }
-            }
+    let size = Size { height: flow.height(), width: flow.width() };
+    let mut planes = [flow.u(), flow.v()].concat();
+    for (i, u) in planes.iter_mut().take(size.height * size.width).enumerate() {
+        if !flow.is_valid(i % size.width, i / size.width) {
+            *u = f32::NAN;
         }
     }
+    let mut range = vec![0.0; size.height * size.width];
+    splat(&planes, size, 1, &mut range);
     range
 }
 

@@ -19,6 +19,7 @@ pub mod geometry;
 pub mod io;
 pub mod memory;
 pub mod metrics;
+pub mod sampling;
 mod size;
 mod view;
 pub mod viz;

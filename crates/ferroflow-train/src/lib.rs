@@ -24,6 +24,7 @@ pub mod tensorboard;
 #[cfg(test)]
 mod testing;
 mod trainers;
+pub mod unsupervised;
 pub mod validate;
 
 pub use error::TrainError;

@@ -19,14 +19,14 @@ pub enum Grid {
 
 /// The two neighbours of an output sample, and the weight of the second.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Tap {
-    low: usize,
-    high: usize,
-    weight: f32,
+pub(crate) struct Tap {
+    pub(crate) low: usize,
+    pub(crate) high: usize,
+    pub(crate) weight: f32,
 }
 
 /// The neighbours of each of `to` samples among `from`.
-fn taps(grid: Grid, from: usize, to: usize) -> Vec<Tap> {
+pub(crate) fn taps(grid: Grid, from: usize, to: usize) -> Vec<Tap> {
     let ratio = from as f64 / to as f64;
     let position = |i: usize| match grid {
         Grid::HalfPixel => (i as f64 + 0.5) * ratio - 0.5,

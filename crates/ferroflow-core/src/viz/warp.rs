@@ -1,7 +1,7 @@
 //! Does the flow fit the frames? Frame 2 brought back to frame 1: `warped(x) = frame2(x + flow(x))`, since `flow(x)` says
 //! where pixel `x` of frame 1 is in frame 2.
 
-use crate::{FlowField, Frame, Mask, SizeError, check_len};
+use crate::{FlowField, Frame, Mask, Size, SizeError, check_len, sampling::between};
 
 /// Frame 2 as frame 1 should look, and what differs.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,31 +23,19 @@ pub fn warp(frame2: &Frame, flow: &FlowField) -> (Frame, Mask) {
     let warped = Frame::par_from_fn(flow.width(), flow.height(), |x, y| {
         target(x, y).and_then(|(x, y)| sample(frame2, x, y)).unwrap_or([0; 3])
     });
-    let seen =
-        Mask::from_fn(flow.width(), flow.height(), |x, y| target(x, y).is_some_and(|(x, y)| inside(frame2, x, y)));
+    let size = Size { height: frame2.height(), width: frame2.width() };
+    let seen = Mask::from_fn(flow.width(), flow.height(), |x, y| {
+        target(x, y).is_some_and(|(x, y)| between(x, y, size).is_some())
+    });
     (warped, seen)
 }
 
-/// Whether a place lies between pixel centres of the frame. NaN does not.
-fn inside(frame: &Frame, x: f32, y: f32) -> bool {
-    let within = |at: f32, side: usize| side > 0 && at >= 0.0 && at <= (side - 1) as f32;
-    within(x, frame.width()) && within(y, frame.height())
-}
-
+/// The colour at a place between pixel centres, `None` elsewhere.
 fn sample(frame: &Frame, x: f32, y: f32) -> Option<[u8; 3]> {
-    if !inside(frame, x, y) {
-        return None;
-    }
-    let (left, top) = (x as usize, y as usize);
-    let (right, bottom) = ((left + 1).min(frame.width() - 1), (top + 1).min(frame.height() - 1));
-    let (a, b) = (x - left as f32, y - top as f32);
-    let corner = |x, y| frame.pixel(x, y).map(f32::from);
-    let (tl, tr, bl, br) = (corner(left, top), corner(right, top), corner(left, bottom), corner(right, bottom));
-    Some([0, 1, 2].map(|c| {
-        let above = tl[c] + (tr[c] - tl[c]) * a;
-        let below = bl[c] + (br[c] - bl[c]) * a;
-        (above + (below - above) * b).round() as u8
-    }))
+    let corners = between(x, y, Size { height: frame.height(), width: frame.width() })?;
+    let (pixels, _) = frame.rgb().as_chunks::<3>();
+    let channel = |c: usize| corners.iter().map(|&(at, weight)| weight * f32::from(pixels[at][c])).sum::<f32>();
+    Some([0, 1, 2].map(|c| channel(c).round() as u8))
 }
 
 /// Warps frame 2 back and compares it with frame 1.

@@ -1,0 +1,119 @@
+//! What training without truth minimises: flow that brings one frame back to the other, that is smooth, and that a network finds
+//! again where it sees less (Jonschkowski et al., "What Matters in Unsupervised Optical Flow", ECCV 2020).
+//!
+//! A step runs the network on frames 1 and 2 in both orders, as one batch: all pairs forward, then all pairs backward.
+//! [`photometric_terms`] judges its flows by the frames as they were before colours were augmented; [`self_supervision`] judges the
+//! flow of frames that were [cut](Cut) by what a teacher, or the network itself, found in the whole ones. All are plain functions from
+//! flows to values and gradients; where the flow is not finite the value is not a number, for the loop to notice.
+
+mod census;
+mod direction;
+mod distance;
+mod levels;
+mod occlusion;
+mod options;
+mod pass;
+mod photometric;
+mod selfsup;
+mod smoothness;
+mod ssim;
+mod supervised;
+#[cfg(test)]
+mod tests;
+
+use ferroflow_core::Size;
+use ferroflow_net::{graph::Shape, training::Values};
+
+pub use distance::Distance;
+pub use options::{
+    ClippedScores, EdgeWeighting, OcclusionEstimation, OcclusionSteps, ResizeGrid, Scores, SelfSupervisionMask,
+    TeacherImages, UnsupervisedOptions,
+};
+pub use pass::{Pass, photometric_terms};
+pub use selfsup::{Cut, TeacherAndStudent, self_supervision};
+pub use supervised::supervised;
+
+/// Why flows cannot be judged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnsupervisedError {
+    /// An option that makes no sense.
+    #[error("{what}")]
+    Option {
+        /// What it should be.
+        what: &'static str,
+    },
+    /// The network gave nothing.
+    #[error("the network gives no flow: choose one that has a pyramid of flows")]
+    NoFlow,
+    /// A flow of a size that does not go with the frames.
+    #[error(
+        "a flow of {flow:?} (batch, components, height, width) does not fit frames of {frames}: both sides must be 1, 2, 4, ... times \
+         its own; choose a crop that is a multiple of the network's stride"
+    )]
+    Flow {
+        /// Of the flow.
+        flow: Shape,
+        /// Of the frames.
+        frames: Size,
+    },
+    /// Flows of another number of pairs.
+    #[error(
+        "{flows} flows for {pairs} pairs: the network must give every pair's flow forward, then every pair's backward"
+    )]
+    Batch {
+        /// In the batch.
+        flows: usize,
+        /// Of frames.
+        pairs: usize,
+    },
+    /// Frames or masks of another size.
+    #[error("{what} holds {found} values where the size of the frames asks for {expected}")]
+    Length {
+        /// Which.
+        what: &'static str,
+        /// Values that there should be.
+        expected: usize,
+        /// Values that there are.
+        found: usize,
+    },
+    /// Nothing of the frames would be left for the student.
+    #[error(
+        "frames of {frames} are too small for selfsup_crop_height and selfsup_crop_width: make these less than half of them"
+    )]
+    Cut {
+        /// Size of the frames.
+        frames: Size,
+    },
+}
+
+/// What a loss says about the flows of a pass.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Terms {
+    /// The sum of the terms.
+    pub value: f64,
+    /// Each term that has a weight, with it.
+    pub terms: Vec<(&'static str, f64)>,
+    /// Of the value with respect to each flow of the pass, in their order.
+    pub gradients: Vec<Values>,
+}
+
+impl Terms {
+    /// Only the finest of the `flows` counts.
+    fn new(terms: Vec<(&'static str, f64)>, finest: Values, flows: &[Values]) -> Self {
+        let others = flows.iter().skip(1).map(|flow| Values::zeros(flow.shape));
+        let gradients = std::iter::once(finest).chain(others).collect();
+        Self { value: terms.iter().map(|(_, value)| value).sum(), terms, gradients }
+    }
+}
+
+/// The value of a loss, unless a flow is not finite.
+fn check_finite(value: f64, flows: &[&Values]) -> f64 {
+    // Not-a-number is absorbing, and so is infinity times 0.
+    let finite = flows.iter().all(|flow| flow.data.iter().fold(0.0f32, |sum, v| sum + 0.0 * v) == 0.0);
+    if finite { value } else { f64::NAN }
+}
+
+fn expect(what: &'static str, expected: usize, found: usize) -> Result<(), UnsupervisedError> {
+    if expected == found { Ok(()) } else { Err(UnsupervisedError::Length { what, expected, found }) }
+}
