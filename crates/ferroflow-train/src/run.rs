@@ -78,8 +78,10 @@ pub enum Event<'a> {
     Epoch {
         /// Epochs done.
         epoch: u64,
-        /// The means over its steps.
-        report: &'a Report,
+        /// Its mean loss.
+        loss: f64,
+        /// The learning rate of its last step.
+        lr: f64,
         /// Mean time of a step.
         seconds_per_step: f64,
     },
@@ -357,9 +359,10 @@ impl Run {
             if recipe.epoch_steps > 0 && step.is_multiple_of(recipe.epoch_steps) {
                 let (epoch, time) = (step / recipe.epoch_steps, clock.epoch(&batches));
                 let seconds_per_step = (recipe.batch * recipe.accumulate) as f64 / time.samples_per_second.max(1e-9);
-                let report = state.progress.epoch.report(step, rate, scale as f32, time);
-                log.line(&json!({ "step": step, "epoch": epoch, "of_epoch": report }))?;
-                watch(Event::Epoch { epoch, report: &report, seconds_per_step });
+                let loss = state.progress.epoch.report(step, rate, scale as f32, time).loss;
+                let time = json!({ "seconds": time.seconds, "seconds_per_step": seconds_per_step });
+                log.line(&json!({ "step": step, "epoch": epoch, "epoch_loss": loss, "lr": rate, "time": time }))?;
+                watch(Event::Epoch { epoch, loss, lr: rate, seconds_per_step });
                 state.progress.epoch = Default::default();
             }
             if recipe.validates(step) || last {

@@ -222,10 +222,9 @@ impl<'a> Watch<'a> {
                 }
                 self.last = now;
             }
-            Event::Epoch { epoch, report, seconds_per_step } => self.say(&format!(
-                "epoch {epoch}: loss {:.4}, rate {:.2e}, {seconds_per_step:.3} s a step",
-                report.loss, report.lr
-            )),
+            Event::Epoch { epoch, loss, lr, seconds_per_step } => {
+                self.say(&format!("epoch {epoch}: loss {loss:.4}, rate {lr:.2e}, {seconds_per_step:.3} s a step"));
+            }
             Event::Validated { step, scores, best } => {
                 for score in *scores {
                     let best = if *best { ", the best so far" } else { "" };

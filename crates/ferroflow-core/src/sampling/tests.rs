@@ -155,7 +155,7 @@ fn windows_resize_as_whole_planes_do() {
         [(Grid::HalfPixel, SIZE), (Grid::Asymmetric, SIZE), (Grid::HalfPixel, Size { height: 2, width: 3 })]
     {
         let cut: Vec<f32> = (0..20).map(|i| plane[(1 + i / 5) * 9 + 2 + i % 5]).collect();
-        let whole = geometry::resize::resize(&cut, (5, 4), 1, (to.width, to.height), grid);
+        let whole = geometry::resize::resize(&cut, window.size, 1, to, grid);
         let expected: Vec<f64> = whole.iter().map(|v| 1.5 * f64::from(*v)).collect();
         let run = |plane: &[f32]| {
             let mut out = vec![0.0; to.height * to.width];

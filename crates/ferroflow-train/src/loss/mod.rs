@@ -16,7 +16,9 @@ use ferroflow_core::Size;
 use ferroflow_net::{Graph, NodeId, PyramidUnit, graph::Shape, training::Values};
 use rayon::prelude::*;
 
-pub use named::{LossConfig, NAMES};
+use crate::unsupervised::UnsupervisedError;
+
+pub use named::{LossConfig, NAMES, UFLOW};
 pub use penalty::{Measure, Penalty};
 pub use target::{Reduction, Target, Truth};
 
@@ -76,6 +78,9 @@ pub enum LossError {
         /// Weights of the loss.
         weights: usize,
     },
+    /// What losses without truth cannot judge.
+    #[error(transparent)]
+    Unsupervised(#[from] UnsupervisedError),
     /// Pairs without true flow.
     #[error("{0} has no true flow: train on data with ground truth, or with a loss that needs none (loss = \"uflow\")")]
     NoTruth(String),

@@ -136,9 +136,13 @@ const LOSSES: &[Named] = &[
     ),
 ];
 
+/// The loss that needs no truth, with the settings of a recipe's `unsupervised`.
+pub const UFLOW: &str = "uflow";
+
 /// Every loss with one line about it.
-pub const NAMES: [(&str, &str); LOSSES.len()] = {
-    let mut names = [("", ""); LOSSES.len()];
+pub const NAMES: [(&str, &str); LOSSES.len() + 1] = {
+    let mut names =
+        [(UFLOW, "learns from the frames alone: census, smoothness, self-supervision (UFlow)"); LOSSES.len() + 1];
     let mut i = 0;
     while i < LOSSES.len() {
         names[i] = (LOSSES[i].name, LOSSES[i].help);

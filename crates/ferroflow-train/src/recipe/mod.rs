@@ -26,9 +26,10 @@ pub use shipped::{SHIPPED, Shipped};
 
 use crate::{
     criterion::{Criterion, Supervised},
-    loss::LossConfig,
+    loss::{self, LossConfig, LossError},
     optimiser::{Decayed, LossScale, LossScaleConfig, OptimiserConfig},
     schedule::Schedule,
+    unsupervised::{Unsupervised, UnsupervisedOptions},
 };
 
 /// Everything that decides a run.
@@ -122,8 +123,11 @@ pub struct Recipe {
     /// What comes before `data`: the first steps of the run, stage by stage.
     #[serde(default)]
     pub pretrain: Vec<Pretrain>,
-    /// What is minimised.
+    /// What is minimised: a loss that compares flows with their truth, or `uflow`, which compares the frames.
     pub loss: LossConfig,
+    /// How `uflow` compares frames; beside another loss, what is added to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unsupervised: Option<UnsupervisedOptions>,
     /// How weights follow gradients.
     #[serde(default = "adam")]
     pub optimiser: OptimiserConfig,
@@ -264,9 +268,18 @@ impl Recipe {
 
     /// What is minimised, for [its network](Self::model).
     pub fn criterion(&self, model: &Model) -> Result<Box<dyn Criterion>, RecipeError> {
-        let loss = self.loss.build().map_err(RecipeError::Value)?;
-        let supervised = Supervised::new(loss, model).map_err(|e| RecipeError::Value(e.to_string()))?;
-        Ok(Box::new(supervised))
+        let wrong = |error: LossError| RecipeError::Value(error.to_string());
+        let alone = self.loss.name == loss::UFLOW;
+        let supervised = if alone { None } else { Some(self.loss.build().map_err(RecipeError::Value)?) };
+        match (supervised, &self.unsupervised) {
+            (Some(loss), None) => Ok(Box::new(Supervised::new(loss, model).map_err(wrong)?)),
+            (supervised, options) => {
+                let options = options.clone().unwrap_or_default();
+                let varies = self.level_dropout > 0.0;
+                let criterion = Unsupervised::new(options, supervised, model, self.crop, self.seed, varies);
+                Ok(Box::new(criterion.map_err(wrong)?))
+            }
+        }
     }
 
     /// The learning rate of update `step`.

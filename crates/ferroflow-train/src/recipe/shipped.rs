@@ -41,4 +41,10 @@ pub const SHIPPED: &[Shipped] = shipped![
     "pwcnet-things",
     "pwcnet-sintel-v1",
     "pwcnet-sintel-v2",
+    "uflow-chairs",
+    "uflow-sintel",
+    "uflow-kitti",
+    "uflow-mindspore-chairs",
+    "uflow-mindspore-sintel",
+    "video",
 ];

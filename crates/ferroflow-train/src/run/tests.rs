@@ -431,3 +431,109 @@ fn one_process_writes_into_a_folder() {
     drop(held);
     assert!(train(&run).finished);
 }
+
+/// UFlow on plain frames: the teacher comes in at step 3.
+fn unlabelled(changes: &[&str]) -> Recipe {
+    let text = r#"
+model = "uflow"
+data = "synth:chairs@size=72x72,count=7"
+steps = 6
+epoch_steps = 3
+batch = 1
+crop = "64x64"
+lr = 1e-4
+checkpoint_every = 2
+log_every = 1
+augment = "uflow"
+level_dropout = 0.3
+loss = "uflow"
+[unsupervised]
+weight_smooth1 = 4.0
+selfsup_crop_height = 8
+selfsup_crop_width = 8
+selfsup_max_shift = 4
+selfsup_after_num_steps = 3
+selfsup_ramp_up_steps = 2
+"#;
+    Recipe::parse("unlabelled", text, changes).unwrap()
+}
+
+#[test]
+fn learning_from_frames_alone_goes_on_bit_for_bit_where_self_supervision_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, changes) in [
+        ("one", &[][..]),
+        ("frozen", &["unsupervised.frozen_teacher=true", "batch=2"]),
+        ("accumulated", &["accumulate=2", "unsupervised.resize_selfsup=false", "crop=96x128", "level_dropout=0"]),
+        ("mixed", &["loss=multiscale-epe", "unsupervised.teacher_image_version=augmented", "level_dropout=0"]),
+        ("sequence", &["unsupervised.sequence_decay=0.8", "unsupervised.occlusion_estimation=brox"]),
+    ] {
+        let cut = ["unsupervised.selfsup_crop_height=16", "unsupervised.selfsup_crop_width=16"];
+        let changes: Vec<&str> = match name {
+            "accumulated" => changes.iter().chain(&cut).copied().collect(),
+            _ => changes.to_vec(),
+        };
+        let [whole, parts] = ["whole", "parts"].map(|part| folder.path().join(format!("{name}-{part}")));
+        assert_eq!(train(&Run::new(unlabelled(&changes), &whole).unwrap()).step, 6);
+        let run = Run::new(unlabelled(&changes), &parts).unwrap();
+        train_until(&run, &cpu(), 3).unwrap();
+        train(&Run::resume(&parts, &[""; 0]).unwrap());
+        let lines = told(&whole);
+        assert_eq!(lines, told(&parts), "{name}");
+        let last = |root: &Path| fs::read(root.join("weights/last.safetensors")).unwrap();
+        assert!(last(&whole) == last(&parts), "{name}");
+        assert_eq!(whole.join("weights/teacher.safetensors").exists(), name == "frozen");
+        let term = |term: &str| -> Vec<bool> {
+            let steps = lines.iter().filter(|line| line.get("loss").is_some());
+            steps.map(|line| line["terms"][term].as_f64().is_some_and(|v| v.is_finite() && v != 0.0)).collect()
+        };
+        assert_eq!(term("census"), [true; 6], "{name}: {lines:?}");
+        assert_eq!(term("smooth1"), [true; 6], "{name}");
+        assert_eq!(term("self-supervision"), [false, false, false, true, true, true], "{name}: {lines:?}");
+        assert_eq!(term("supervised"), [name == "mixed"; 6], "{name}");
+        let epochs: Vec<u64> = lines.iter().filter_map(|line| line["epoch"].as_u64()).collect();
+        assert_eq!(epochs, [1, 2], "{name}");
+    }
+}
+
+#[test]
+fn a_crop_too_small_for_the_student_says_what_works() {
+    let text = |changes: &[&str]| {
+        let changes: Vec<&str> =
+            ["unsupervised.selfsup_crop_height=64"].into_iter().chain(changes.iter().copied()).collect();
+        let text = unlabelled(&[]).to_toml();
+        Recipe::parse("small", &text, &changes).map(|_| ()).map_err(|e| e.to_string())
+    };
+    let refused = text(&[]).unwrap_err();
+    assert!(refused.contains("160x32") && refused.contains("64x64"), "{refused}");
+    assert_eq!(text(&["crop=160x64"]), Ok(()));
+}
+
+#[test]
+fn every_recipe_without_labels_takes_its_first_steps() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in
+        ["uflow-chairs", "uflow-sintel", "uflow-kitti", "uflow-mindspore-chairs", "uflow-mindspore-sintel", "video"]
+    {
+        let changes = [
+            "data=synth:chairs@size=72x72,count=7",
+            "validate=",
+            "crop=128x128",
+            "steps=3",
+            "start=1",
+            "batch=1",
+            "unsupervised.selfsup_crop_height=16",
+            "unsupervised.selfsup_crop_width=16",
+            "unsupervised.selfsup_after_num_steps=1",
+            "unsupervised.selfsup_ramp_up_steps=1",
+            "unsupervised.whole_epochs=false",
+            "log_every=1",
+        ];
+        let run = Run::new(Recipe::open(name, &changes).unwrap(), &folder.path().join(name)).unwrap();
+        assert_eq!(train(&run).step, 3, "{name}");
+        let lines = told(run.folder.root());
+        let steps: Vec<&Value> = lines.iter().filter(|line| line.get("loss").is_some()).collect();
+        assert_eq!(steps.len(), 2, "{name}");
+        assert!(steps.iter().all(|line| line["terms"]["self-supervision"].as_f64().unwrap().is_finite()), "{name}");
+    }
+}

@@ -7,6 +7,7 @@
 //! flows to values and gradients; where the flow is not finite the value is not a number, for the loop to notice.
 
 mod census;
+mod criterion;
 mod direction;
 mod distance;
 mod levels;
@@ -24,6 +25,7 @@ mod tests;
 use ferroflow_core::Size;
 use ferroflow_net::{graph::Shape, training::Values};
 
+pub use criterion::Unsupervised;
 pub use distance::Distance;
 pub use options::{
     ClippedScores, EdgeWeighting, OcclusionEstimation, OcclusionSteps, ResizeGrid, Scores, SelfSupervisionMask,
@@ -77,6 +79,26 @@ pub enum UnsupervisedError {
         /// Values that there are.
         found: usize,
     },
+    /// A crop of which too little would be left for the student.
+    #[error(
+        "a crop of {frames} is too small for what self-supervision cuts off: it needs {needed} (or make selfsup_crop_height and selfsup_crop_width less)"
+    )]
+    Small {
+        /// Size of the frames.
+        frames: Size,
+        /// The least that works.
+        needed: Size,
+    },
+    /// What is left for the student is no size for the network.
+    #[error(
+        "self-supervision leaves {rest} of the crop, and the network needs multiples of {stride}: choose another crop, or resize_selfsup = true"
+    )]
+    Rest {
+        /// What is left.
+        rest: Size,
+        /// Of the network.
+        stride: usize,
+    },
     /// Nothing of the frames would be left for the student.
     #[error(
         "frames of {frames} are too small for selfsup_crop_height and selfsup_crop_width: make these less than half of them"
@@ -99,6 +121,27 @@ pub struct Terms {
 }
 
 impl Terms {
+    /// Multiplies everything.
+    fn scale(&mut self, factor: f64) {
+        if factor != 1.0 {
+            self.value *= factor;
+            self.terms.iter_mut().for_each(|(_, value)| *value *= factor);
+            self.gradients.iter_mut().flat_map(|d| &mut d.data).for_each(|d| *d *= factor as f32);
+        }
+    }
+
+    /// Adds what is said about other flows.
+    fn join(&mut self, others: Self) {
+        self.value += others.value;
+        for (name, value) in others.terms {
+            match self.terms.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => *sum += value,
+                None => self.terms.push((name, value)),
+            }
+        }
+        self.gradients.extend(others.gradients);
+    }
+
     /// Only the finest of the `flows` counts.
     fn new(terms: Vec<(&'static str, f64)>, finest: Values, flows: &[Values]) -> Self {
         let others = flows.iter().skip(1).map(|flow| Values::zeros(flow.shape));

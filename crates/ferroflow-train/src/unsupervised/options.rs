@@ -88,6 +88,9 @@ pub struct UnsupervisedOptions {
     pub resize_gt_flow_supervision: bool,
     /// Where the samples of resized flows and frames lie.
     pub resize_grid: ResizeGrid,
+    /// The weight of a level's or an iteration's flow, as a share of that of the next finer one, in a sum over all of them (SMURF);
+    /// 0: the finest flow alone is judged.
+    pub sequence_decay: f64,
 }
 
 impl Default for UnsupervisedOptions {
@@ -137,6 +140,7 @@ impl UnsupervisedOptions {
             use_supervision: false,
             resize_gt_flow_supervision: true,
             resize_grid: ResizeGrid::HalfPixel,
+            sequence_decay: 0.0,
         }
     }
 
@@ -180,6 +184,9 @@ impl UnsupervisedOptions {
         }
         if ![self.fb_sigma_teacher, self.fb_sigma_student].iter().all(|s| s.is_finite() && *s > 0.0) {
             return refuse("fb_sigma_teacher and fb_sigma_student must be more than 0");
+        }
+        if !(0.0..=1.0).contains(&self.sequence_decay) {
+            return refuse("sequence_decay must be from 0 to 1");
         }
         if self.selfsup_step_cycle == 0 || self.epoch_length == 0 {
             return refuse("selfsup_step_cycle and epoch_length must be 1 or more");
