@@ -26,16 +26,17 @@ use std::{
 
 use ferroflow_core::{Size, io::IoError, memory};
 
-pub use self::{
-    files::VIDEO_EXTENSIONS,
-    found::{Cropped, Found},
-};
 use self::{
+    cuts::Views,
     fields::Fields,
     files::{Clip, clips},
     plane::Plane,
     still::{Area, GRID, Stillness},
     store::Store,
+};
+pub use self::{
+    files::VIDEO_EXTENSIONS,
+    found::{Cropped, Found},
 };
 use crate::{
     DataError, Sample, Source,
@@ -47,9 +48,6 @@ pub const FEWEST: usize = 8;
 
 /// Standard deviation, in grey levels, of a picture that shows nothing.
 const BLANK: f32 = 2.0;
-
-/// Widest grid on which scenes are compared.
-const COARSE: usize = 64;
 
 /// Which pairs are wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -96,7 +94,6 @@ impl fmt::Display for Options {
 }
 
 /// Pairs of frames out of videos, in memory.
-#[derive(Debug)]
 pub struct Clips {
     name: String,
     files: Vec<PathBuf>,
@@ -105,7 +102,6 @@ pub struct Clips {
 }
 
 /// A pair by the numbers of its frames.
-#[derive(Debug)]
 struct Pair {
     first: usize,
     second: usize,
@@ -117,7 +113,8 @@ struct Pair {
 /// Opens a video, an animation, a folder of frames, or a folder of any of these; decodes all of it.
 ///
 /// # Errors
-/// If it cannot be read, is interlaced, or a clip has fewer than [`FEWEST`] different frames (one of several clips is left out).
+/// If it cannot be read, is interlaced, no pair is left, or a clip has fewer than [`FEWEST`] different frames (one of several is
+/// left out).
 pub fn open_clips(path: &Path, options: &Options) -> Result<(Clips, Found), DataError> {
     /// Bytes at most, and where the system does not tell what it has.
     const BUDGET: (u64, u64) = (4 << 30, 1 << 30);
@@ -165,6 +162,9 @@ fn open_within(path: &Path, options: &Options, budget: u64) -> Result<(Clips, Fo
     // A path that holds an @ ends with one.
     let at = if words.is_empty() && !path.to_string_lossy().contains('@') { "" } else { "@" };
     let name = format!("clip:{}{at}{words}", path.display());
+    if pairs.is_empty() {
+        return Err(DataError::NoPairs { spec: name, reason: found.to_string() });
+    }
     Ok((Clips { name, files, pairs, frames }, found))
 }
 
@@ -182,7 +182,7 @@ struct Pass<'a> {
 struct Last {
     grey: Plane,
     small: Plane,
-    coarse: Plane,
+    views: Views,
 }
 
 impl Pass<'_> {
@@ -215,7 +215,7 @@ impl Pass<'_> {
                 last = None;
                 continue;
             }
-            let coarse = small.reduced(COARSE).smoothed();
+            let views = Views::of(&small);
             match &last {
                 Some(last) if cuts::same(&last.small, &small) => {
                     self.found.duplicates += 1;
@@ -226,7 +226,7 @@ impl Pass<'_> {
                     if fields.is_certain() {
                         return Err(interlaced(clip));
                     }
-                    shots.follow(cuts::unlikeness(&last.coarse, &coarse));
+                    shots.follow(cuts::unlikeness(&last.views, &views));
                 }
                 None => shots.begin(),
             }
@@ -238,7 +238,7 @@ impl Pass<'_> {
             }
             self.next += 1;
             shots.names.push(name);
-            last = Some(Last { grey, small, coarse });
+            last = Some(Last { grey, small, views });
         }
         let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
         if fields.are_mixed(notes.iter().any(|note| note.contains("interlaced"))) {
@@ -327,6 +327,12 @@ impl Shots {
             number
         };
         (self.unlikeness.iter().map(step).collect(), found.iter().filter(|&&cut| cut).count())
+    }
+}
+
+impl fmt::Debug for Clips {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clips").field("name", &self.name).field("pairs", &self.pairs.len()).finish_non_exhaustive()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Pictures of one channel, as the statistics of a video are taken on.
 
+use std::ops::Range;
+
 use ferroflow_core::Frame;
 
 /// Values row by row.
@@ -14,11 +16,7 @@ impl Plane {
     /// The grey levels of a frame, 0 to 255.
     pub fn grey(frame: &Frame) -> Self {
         let grey = |p: &[u8]| f32::from(u16::from(p[0]) + 2 * u16::from(p[1]) + u16::from(p[2])) / 4.0;
-        Self {
-            width: frame.width(),
-            height: frame.height(),
-            values: frame.rgb().chunks_exact(3).map(grey).collect(),
-        }
+        Self { width: frame.width(), height: frame.height(), values: frame.rgb().chunks_exact(3).map(grey).collect() }
     }
 
     pub fn row(&self, y: usize) -> &[f32] {
@@ -27,6 +25,15 @@ impl Plane {
 
     pub fn at(&self, x: usize, y: usize) -> f32 {
         self.values[y * self.width + x]
+    }
+
+    /// Some rows and columns of it.
+    pub fn part(&self, [rows, columns]: [Range<usize>; 2]) -> Self {
+        Self {
+            width: columns.len(),
+            height: rows.len(),
+            values: rows.flat_map(|y| self.row(y)[columns.clone()].iter().copied()).collect(),
+        }
     }
 
     /// How many pixels a side of a cell takes that brings the width down to `widest`.
@@ -55,16 +62,23 @@ impl Plane {
 
     /// Smoothed by 1, 2, 1 in both directions, so that motion by part of a pixel changes little.
     pub fn smoothed(&self) -> Self {
+        self.filtered(&[0.25, 0.5, 0.25])
+    }
+
+    /// What differs from the mean of 11x11 pixels around.
+    pub fn details(&self) -> Self {
+        let mut details = self.filtered(&[1.0 / 11.0; 11]);
+        details.values.iter_mut().zip(&self.values).for_each(|(mean, value)| *mean = value - *mean);
+        details
+    }
+
+    /// Filtered by weights, an odd number, in both directions; the border goes on beyond itself.
+    fn filtered(&self, weights: &[f32]) -> Self {
         let (w, h) = (self.width, self.height);
-        let pass = |values: &[f32], step: &dyn Fn(usize, usize) -> [usize; 3]| -> Vec<f32> {
-            let smooth = |i: usize| {
-                let [a, b, c] = step(i % w, i / w);
-                (values[a] + 2.0 * values[b] + values[c]) / 4.0
-            };
-            (0..w * h).map(smooth).collect()
-        };
-        let across = pass(&self.values, &|x, y| [x.saturating_sub(1), x, (x + 1).min(w - 1)].map(|x| y * w + x));
-        let values = pass(&across, &|x, y| [y.saturating_sub(1), y, (y + 1).min(h - 1)].map(|y| y * w + x));
+        let at = |i: usize, k: usize, size: usize| (i + k).saturating_sub(weights.len() / 2).min(size - 1);
+        let sum = |value: &dyn Fn(usize) -> f32| weights.iter().enumerate().map(|(k, v)| v * value(k)).sum();
+        let across: Vec<f32> = (0..w * h).map(|i| sum(&|k| self.at(at(i % w, k, w), i / w))).collect();
+        let values = (0..w * h).map(|i| sum(&|k| across[at(i / w, k, h) * w + i % w])).collect();
         Self { width: w, height: h, values }
     }
 
@@ -94,5 +108,7 @@ mod tests {
         assert_eq!(plane.reduced(128).values, plane.values);
         assert_eq!(plane.smoothed().at(2, 1), 7.0);
         assert_eq!(plane.smoothed().at(0, 0), 0.25 + 5.0 * 0.25);
+        let flat = Plane { width: 9, height: 7, values: vec![40.0; 63] };
+        assert!(flat.details().values.iter().all(|v| v.abs() < 1e-4));
     }
 }

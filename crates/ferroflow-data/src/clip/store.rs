@@ -10,7 +10,6 @@ use ferroflow_core::{
 use rayon::iter::{IntoParallelRefMutIterator, ParallelIterator};
 
 /// Frames by number.
-#[derive(Debug)]
 pub(super) struct Store {
     pictures: BTreeMap<usize, Picture>,
     /// Bytes at most, and of those there are.
@@ -23,7 +22,6 @@ pub(super) struct Store {
     compressed: bool,
 }
 
-#[derive(Debug)]
 enum Picture {
     Raw(Frame),
     Png(Vec<u8>),
@@ -134,12 +132,12 @@ mod tests {
             [(100 * size, false, false), (30 * size, true, false), (3 * size, true, true)]
         {
             let mut store = Store::new(budget, 3);
-            for number in 0..40 {
+            for number in 0..40usize {
                 assert!(store.push(number, &frame(number)).unwrap());
                 assert!(store.bytes() <= budget);
             }
             assert_eq!((store.compressed, store.stride() > 1), (compressed, thinned), "{budget}");
-            for number in 0..40 {
+            for number in 0..40usize {
                 let kept = (number / 3).is_multiple_of(store.stride());
                 assert_eq!(store.get(number).unwrap(), kept.then(|| frame(number)));
                 assert_eq!(store.holds(number), kept);
