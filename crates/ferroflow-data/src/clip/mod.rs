@@ -27,7 +27,6 @@ use std::{
 use ferroflow_core::{Size, io::IoError, memory};
 
 use self::{
-    cuts::Views,
     fields::Fields,
     files::{Clip, clips},
     plane::Plane,
@@ -182,7 +181,7 @@ struct Pass<'a> {
 struct Last {
     grey: Plane,
     small: Plane,
-    views: Views,
+    coarse: Plane,
 }
 
 impl Pass<'_> {
@@ -215,7 +214,7 @@ impl Pass<'_> {
                 last = None;
                 continue;
             }
-            let views = Views::of(&small);
+            let coarse = small.reduced(cuts::COARSE);
             match &last {
                 Some(last) if cuts::same(&last.small, &small) => {
                     self.found.duplicates += 1;
@@ -226,7 +225,7 @@ impl Pass<'_> {
                     if fields.is_certain() {
                         return Err(interlaced(clip));
                     }
-                    shots.follow(cuts::unlikeness(&last.views, &views));
+                    shots.follow(cuts::unlikeness(&last.coarse, &coarse));
                 }
                 None => shots.begin(),
             }
@@ -238,7 +237,7 @@ impl Pass<'_> {
             }
             self.next += 1;
             shots.names.push(name);
-            last = Some(Last { grey, small, views });
+            last = Some(Last { grey, small, coarse });
         }
         let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
         if fields.are_mixed(notes.iter().any(|note| note.contains("interlaced"))) {

@@ -203,11 +203,7 @@ fn a_sign_at_the_border_goes_with_its_band_and_one_in_the_middle_stays() {
     // A logo of stripes in the upper right corner.
     let logo = |left: usize, top: usize| {
         move |x: usize, y: usize| {
-            ((left..left + 12).contains(&x) && (top..top + 6).contains(&y)).then_some(if x / 2 % 2 == 0 {
-                30
-            } else {
-                230
-            })
+            ((left..left + 12).contains(&x) && (top..top + 6).contains(&y)).then_some(if x % 4 < 2 { 30 } else { 230 })
         }
     };
     let corner = painted(frames(), logo(80, 3));
