@@ -4,6 +4,7 @@
 pub mod augment;
 pub mod card;
 mod check;
+pub mod clip;
 pub mod datasets;
 mod error;
 mod info;

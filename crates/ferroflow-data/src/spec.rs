@@ -2,7 +2,8 @@
 //! `things:/data/things@test,final,left`.
 //!
 //! The words after the last `@` choose a split (`train`, `val`, `test`) and a variant; each data set has its own (see
-//! [`DATASETS`]). Without a split: everything that has ground truth.
+//! [`DATASETS`]). Without a split: everything that has ground truth. A path alone, to a video or a folder that exists, means
+//! `clip:PATH`.
 
 use std::{
     fmt,
@@ -12,7 +13,8 @@ use std::{
 
 use crate::{
     DataError, Source,
-    datasets::{Access, DATASETS, Dataset, FilePairs, Listing, Request},
+    clip::{Clips, Found},
+    datasets::{self, Access, DATASETS, Dataset, FilePairs, Listing, Request},
 };
 
 /// A data set by name, place and variant.
@@ -54,6 +56,11 @@ impl Spec {
         Ok(source)
     }
 
+    /// Opens a data set of plain videos, with what was found in them; `None` if it is any other.
+    pub fn clips(&self) -> Option<Result<(Clips, Found), DataError>> {
+        (self.dataset.name == "clip").then(|| datasets::clip::open(&self.request(self.path.clone())))
+    }
+
     /// Where no pair was found: what was looked for, as a listing's variant says it, and what is there.
     pub(crate) fn instead(&self, looked_for: &str) -> String {
         let place = match looked_for {
@@ -90,16 +97,17 @@ impl FromStr for Spec {
 
     fn from_str(text: &str) -> Result<Self, DataError> {
         let wrong = |reason: String| DataError::Spec { spec: text.into(), reason };
-        let (name, rest) = text.split_once(':').unwrap_or((text, ""));
-        let Some(dataset) = DATASETS.iter().find(|d| d.name == name) else {
+        let named = |name: &str| DATASETS.iter().find(|d| d.name == name);
+        let (name, rest) = match text.split_once(':') {
+            Some((name, rest)) if named(name).is_some() => (name, rest),
+            _ if Path::new(path_and_words(text).0).exists() => ("clip", text),
+            _ => text.split_once(':').unwrap_or((text, "")),
+        };
+        let Some(dataset) = named(name) else {
             let known: Vec<&str> = DATASETS.iter().map(|d| d.name).collect();
             return Err(wrong(format!("write NAME:PATH with a name out of {}", known.join(", "))));
         };
-        // A folder may have an @ in its name; what holds a separator is no word.
-        let (path, words) = match rest.rsplit_once('@') {
-            Some((path, words)) if !words.contains(['/', '\\']) => (path, words),
-            _ => (rest, ""),
-        };
+        let (path, words) = path_and_words(rest);
         if path.is_empty() {
             return Err(wrong(format!("after '{name}:' comes {}", dataset.path)));
         }
@@ -118,6 +126,14 @@ impl FromStr for Spec {
             )));
         }
         Ok(Self { dataset, path: path.into(), words })
+    }
+}
+
+/// What stands before and after the last `@`. A folder may have an @ in its name; what holds a separator is no word.
+fn path_and_words(text: &str) -> (&str, &str) {
+    match text.rsplit_once('@') {
+        Some((path, words)) if !words.contains(['/', '\\']) => (path, words),
+        _ => (text, ""),
     }
 }
 

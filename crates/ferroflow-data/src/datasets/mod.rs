@@ -4,6 +4,7 @@
 //! every system; [`FilePairs`] reads them. Layouts follow the original archives.
 
 mod chairs;
+pub(crate) mod clip;
 mod files;
 mod folder;
 mod hd1k;
@@ -130,6 +131,7 @@ pub static DATASETS: &[Dataset] = &[
     pairs::PAIRS,
     folder::FOLDER,
     video::VIDEO,
+    clip::CLIP,
     shards::SHARDS,
     tfrecord::TFRECORD,
     synthetic::SYNTH,
