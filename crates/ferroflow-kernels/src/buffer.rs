@@ -82,7 +82,7 @@ impl Buffer {
 /// Zeros from the operating system, on huge pages if it can, and where the first page of them begins. `None` if that is
 /// not worth while, or there is no such memory.
 fn pages(bytes: usize) -> Option<(Arc<MmapRaw>, usize)> {
-    if bytes < HUGE || !cfg!(target_os = "linux") {
+    if bytes < HUGE || !cfg!(target_os = "linux") || cfg!(miri) {
         return None;
     }
     let map = MmapMut::map_anon(bytes + HUGE).ok()?;

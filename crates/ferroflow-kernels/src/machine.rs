@@ -280,7 +280,7 @@ impl Machine {
 /// Bytes of this processor's second-level cache, or [`core::L2_BYTES`] if it does not say.
 fn l2_bytes() -> usize {
     static BYTES: OnceLock<usize> = OnceLock::new();
-    *BYTES.get_or_init(|| cpu_l2_bytes().unwrap_or(core::L2_BYTES))
+    *BYTES.get_or_init(|| if cfg!(miri) { core::L2_BYTES } else { cpu_l2_bytes().unwrap_or(core::L2_BYTES) })
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -133,11 +133,11 @@ fn available() -> Vec<Unit> {
     #[allow(unused_mut)]
     let mut all = vec![Unit::Portable];
     #[cfg(target_arch = "x86_64")]
-    if avx512::is_available() {
+    if !cfg!(miri) && avx512::is_available() {
         all.push(Unit::Avx512);
     }
     #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-    if amx::is_available() {
+    if !cfg!(miri) && amx::is_available() {
         all.push(Unit::Amx);
     }
     all
