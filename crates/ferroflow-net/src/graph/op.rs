@@ -310,6 +310,19 @@ pub enum Grid {
     Asymmetric,
 }
 
+impl Grid {
+    /// Where output `i` of `outputs` lies along an axis of `inputs` values, not clamped to them.
+    pub fn source(self, i: usize, inputs: usize, outputs: usize) -> f64 {
+        let ratio = inputs as f64 / outputs as f64;
+        match self {
+            Self::HalfPixel => (i as f64 + 0.5) * ratio - 0.5,
+            Self::AlignCorners if outputs == 1 => 0.0,
+            Self::AlignCorners => i as f64 * (inputs - 1) as f64 / (outputs - 1) as f64,
+            Self::Asymmetric => i as f64 * ratio,
+        }
+    }
+}
+
 /// What [`Op::Moments`] averages over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MomentsOver {
