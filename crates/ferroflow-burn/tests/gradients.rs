@@ -2,23 +2,13 @@
 
 mod common;
 
-use std::sync::LazyLock;
-
-use burn::tensor::{Device, FloatDType, IntDType};
-use common::{frames, options, step, weights};
+use common::{DOUBLE, frames, options, step, weights};
 use ferroflow_burn::Training;
 use ferroflow_cpu::reference;
 use ferroflow_net::device::DeviceError;
 use ferroflow_net::graph::{Graph, Sizes};
 use ferroflow_net::training::{Gradients, Trainer, TrainingOptions};
 use ferroflow_net::{Model, NodeId, Weights};
-
-/// Flex in double precision; a process configures a device once.
-static DEVICE: LazyLock<Device> = LazyLock::new(|| {
-    let mut device = Device::flex();
-    device.configure((FloatDType::F64, IntDType::I64)).unwrap();
-    device
-});
 
 /// The largest difference, relative to the largest value.
 fn difference(a: &[f32], b: &[f32]) -> f32 {
@@ -30,7 +20,7 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
 fn check(name: &str, graph: &Graph, options: &TrainingOptions, weights: &Weights) {
     let mut plain = reference::Training::<f64>::new(graph, options.clone()).unwrap();
     let expected = step(&mut plain, graph, options, weights).unwrap();
-    let mut training = Training::new(graph, options.clone(), DEVICE.clone()).unwrap();
+    let mut training = Training::new(graph, options.clone(), DOUBLE.clone()).unwrap();
     let found = step(&mut training, graph, options, weights).unwrap();
 
     // Both round to single precision, here and there by way of another sum.
@@ -120,7 +110,7 @@ fn frozen_parameters_have_no_gradient() {
 fn gradients_add_up() {
     let graph = Model::named("lightflow-0.5").unwrap().graph;
     let (options, weights) = (options(&graph, 1), weights(&graph));
-    let mut training = Training::new(&graph, options.clone(), DEVICE.clone()).unwrap();
+    let mut training = Training::new(&graph, options.clone(), DOUBLE.clone()).unwrap();
     let mut once = Gradients::zeros(&graph, &options.trained);
     let frame = frames(1, 64, 64, 2);
     let mut add = |sum: &mut Gradients| {
@@ -140,7 +130,7 @@ fn gradients_add_up() {
 fn bad_input_is_refused() {
     let graph = Model::named("lightflow-0.5").unwrap().graph;
     let (good, weights) = (options(&graph, 1), weights(&graph));
-    let new = |options| Training::new(&graph, options, DEVICE.clone());
+    let new = |options| Training::new(&graph, options, DOUBLE.clone());
     let short = TrainingOptions { trained: vec![true], ..good.clone() };
     assert!(matches!(new(short).err(), Some(DeviceError::Length { .. })));
     let nowhere = TrainingOptions { outputs: vec![NodeId(1 << 20)], ..good.clone() };

@@ -1,12 +1,10 @@
-//! Convex upsampling: the interpreter against RAFT's own steps, its gradient against differences, both plans against it.
+//! Convex upsampling: the interpreter against RAFT's own steps, and what the plan computes together with it.
 
-use ferroflow_cpu::reference::{self, Tensor, Training};
-use ferroflow_cpu::training::{Settings, TrainingPlan};
-use ferroflow_cpu::{Options, Pixels, Plan};
+use ferroflow_cpu::reference::{self, Tensor};
+use ferroflow_cpu::{Options, Plan};
 use ferroflow_net::graph::{Builder, Extent, Filter, Frame, Graph, Grid, Naming, Op, Sizes, k};
-use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::weights::formula::Stream;
-use ferroflow_net::{NodeId, ParamId, Weights};
+use ferroflow_net::{NodeId, Weights};
 
 fn noise(name: &str, len: usize, spread: f64) -> Vec<f32> {
     Stream::new("convex upsampling", name).tensor(len, spread, 0.0)
@@ -81,155 +79,31 @@ fn the_interpreter_does_what_raft_does() {
     }
 }
 
-/// Flow and logits by convolution of both frames, upsampled and scaled; without corners, so that differences are slopes.
-fn network(factor: usize) -> Graph {
+#[test]
+fn what_follows_is_fused() {
+    let factor = 2;
     let mut net = Builder::new(Naming::Dotted);
     let frames = [Frame::First, Frame::Second].map(|frame| net.frame(frame));
     let x = net.concat("frames", &frames);
-    let x = net.affine("unit", x, &[1.0 / 32.0], &[-4.0]);
     let coarse = net.conv("coarse", x, k(3).out(2));
     let logits = net.conv("logits", x, k(3).out(9 * factor * factor));
     let fine = net.convex_upsample("fine", coarse, logits, factor);
     let fine = net.affine("scaled", fine, &[factor as f32, -0.5], &[0.0]);
-    net.finish(fine, Filter::Bilinear, Grid::HalfPixel, &[coarse])
-}
+    let graph = net.finish(fine, Filter::Bilinear, Grid::HalfPixel, &[]);
+    let weights = Weights::random(&graph, 1);
+    let weights: Vec<&[f32]> = weights.iter().collect();
 
-/// Frames of the coarse size, flow of the fine one.
-fn sizes(factor: usize, [batch, height, width]: [usize; 3]) -> Sizes {
-    let output = Extent { height: factor * height, width: factor * width };
-    Sizes { batch, input: Extent { height, width }, output }
-}
-
-fn frames(sizes: &Sizes) -> [Vec<f32>; 2] {
-    let len = sizes.batch * 3 * sizes.input.height * sizes.input.width;
-    ["first", "second"].map(|name| noise(name, len, 100.0).iter().map(|v| v + 128.0).collect())
-}
-
-fn weights(graph: &Graph) -> Weights {
-    let mut weights = Weights::random(graph, 1);
-    for (i, param) in graph.params.iter().enumerate() {
-        weights.get_mut(ParamId(i as u32)).copy_from_slice(&noise(&param.name, param.len(), 0.3));
-    }
-    weights
-}
-
-/// The largest difference, relative to the largest value.
-fn difference(ours: &[f32], theirs: &[f32]) -> f32 {
-    assert_eq!(ours.len(), theirs.len());
-    let largest = theirs.iter().fold(1e-12f32, |m, v| m.max(v.abs()));
-    let worst = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs());
-    worst.fold(0.0f32, |m, d| if d > m || d.is_nan() { d } else { m }) / largest
-}
-
-/// Single precision of three operations; the sums of the gradients have a few hundred terms.
-const TOLERANCE: f32 = 2e-5;
-
-#[test]
-fn the_plan_equals_the_interpreter() {
-    for (factor, size) in CASES {
-        let (graph, mut sizes) = (network(factor), sizes(factor, size));
-        let weights = weights(&graph);
-        let [first, second] = frames(&sizes);
-        let run = |sizes: Sizes, options: &Options| {
-            let weights: Vec<&[f32]> = weights.iter().collect();
-            let mut plan = Plan::new(&graph, &weights, sizes, options).unwrap();
-            let mut flow = vec![f32::NAN; sizes.batch * 2 * sizes.output.height * sizes.output.width];
-            plan.run(Pixels::Planar(&first), Pixels::Planar(&second), &mut flow).unwrap();
-            (flow, plan.profile().layers.into_iter().map(|layer| layer.algorithm).collect::<Vec<String>>())
-        };
-        let check = |sizes: Sizes, options: &Options, steps: &[&str]| {
-            let plain = reference::run::<f64>(&graph, &weights, [&first, &second], &sizes).unwrap();
-            let plain: Vec<f32> = plain.get(graph.flow.unwrap()).data.iter().map(|v| *v as f32).collect();
-            let (flow, algorithms) = run(sizes, options);
-            let d = difference(&flow, &plain);
-            assert!(d < TOLERANCE, "factor {factor}, {size:?}, {steps:?}: differs from the interpreter by {d}");
-            let from = algorithms.iter().position(|a| a == "convex upsampling").unwrap();
-            // What is kept of the frames is packed last.
-            let others = algorithms[from..].iter().filter(|a| *a != "pack");
-            assert!(others.eq(steps), "{algorithms:?} instead of {steps:?}");
-        };
-        // Straight to the caller.
-        check(sizes, &Options::default(), &["convex upsampling"]);
-        // Every node on its own.
-        let keep = (0..graph.nodes.len() as u32).map(NodeId).collect();
-        let unfused = Options { keep, ..Options::default() };
-        check(sizes, &unfused, &["convex upsampling", "affine", "resize"]);
-        // Through blocks to another size.
-        sizes.output = Extent { height: 7, width: 9 };
-        check(sizes, &Options::default(), &["convex upsampling", "resize"]);
-    }
-}
-
-/// A step of training with random gradients of both outputs.
-fn step(network: &mut dyn Trainer, graph: &Graph, options: &TrainingOptions) -> (Vec<Values>, Gradients) {
-    let [first, second] = frames(&options.sizes);
-    let outputs = network.forward(&weights(graph), [&first, &second]).unwrap();
-    let mut gradients = Gradients::zeros(graph, &options.trained);
-    network.backward(&slopes(&outputs), &mut gradients).unwrap();
-    (outputs, gradients)
-}
-
-fn slopes(outputs: &[Values]) -> Vec<Values> {
-    let d = |(i, o): (usize, &Values)| Values { shape: o.shape, data: noise(&format!("d{i}"), o.data.len(), 1.0) };
-    outputs.iter().enumerate().map(d).collect()
-}
-
-#[test]
-fn the_training_plan_equals_the_interpreter() {
-    for (factor, size) in CASES {
-        let (graph, sizes) = (network(factor), sizes(factor, size));
-        let outputs = vec![graph.pyramid[0], graph.flow.unwrap()];
-        for frozen in ["nothing", "coarse.", "logits."] {
-            let mut options = TrainingOptions::all(&graph, sizes, outputs.clone());
-            for (param, trained) in graph.params.iter().zip(&mut options.trained) {
-                *trained &= !param.name.starts_with(frozen);
-            }
-            let mut plain = Training::<f64>::new(&graph, options.clone()).unwrap();
-            let (values, gradients) = step(&mut plain, &graph, &options);
-            let mut plan = TrainingPlan::new(&graph, options.clone(), Settings::default()).unwrap();
-            let (our_values, our_gradients) = step(&mut plan, &graph, &options);
-            for (ours, theirs) in our_values.iter().zip(&values) {
-                assert!(difference(&ours.data, &theirs.data) < TOLERANCE, "factor {factor}, {size:?}");
-            }
-            for ((param, ours), theirs) in graph.params.iter().zip(our_gradients.iter()).zip(gradients.iter()) {
-                let d = difference(ours, theirs);
-                assert!(d < TOLERANCE, "factor {factor}, {size:?}, {frozen} frozen: {} is off by {d}", param.name);
-            }
-        }
-    }
-}
-
-#[test]
-fn the_gradient_is_the_slope() {
-    for (factor, size) in [(2, [2, 3, 5]), (3, [1, 2, 2])] {
-        let (graph, sizes) = (network(factor), sizes(factor, size));
-        let options = TrainingOptions::all(&graph, sizes, vec![graph.flow.unwrap()]);
-        let mut plain = Training::<f64>::new(&graph, options.clone()).unwrap();
-        let (outputs, gradients) = step(&mut plain, &graph, &options);
-        let d = slopes(&outputs).remove(0).data;
-        let [first, second] = frames(&sizes);
-        let mut loss = |weights: &Weights| -> f64 {
-            plain.forward(weights, [&first, &second]).unwrap();
-            let flow = plain.value(graph.flow.unwrap()).unwrap();
-            flow.data.iter().zip(&d).map(|(v, d)| v * f64::from(*d)).sum()
-        };
-        for (i, param) in graph.params.iter().enumerate() {
-            let id = ParamId(i as u32);
-            let largest = gradients.get(id).iter().fold(0.0f32, |m, v| m.max(v.abs()));
-            assert!(largest > 1e-2, "nothing reaches {}", param.name);
-            for at in (0..param.len()).step_by(1 + param.len() / 7) {
-                let mut weights = weights(&graph);
-                let value = weights.get(id)[at];
-                // What is added is what single precision makes of it.
-                let ends = [value - 1e-3, value + 1e-3].map(|v| {
-                    weights.get_mut(id)[at] = v;
-                    (f64::from(v), loss(&weights))
-                });
-                let slope = (ends[1].1 - ends[0].1) / (ends[1].0 - ends[0].0);
-                let error = (slope - f64::from(gradients.get(id)[at])).abs();
-                // Differences are exact to the square of the step, times the third derivative.
-                assert!(error < 1e-5 * f64::from(largest), "{} {at}: off by {error} of {slope}", param.name);
-            }
-        }
-    }
+    let steps = |output: [usize; 2], keep: Vec<NodeId>| {
+        let output = Extent { height: output[0], width: output[1] };
+        let sizes = Sizes { output, ..Sizes::new(1, 5, 7) };
+        let plan = Plan::new(&graph, &weights, sizes, &Options { keep, ..Options::default() }).unwrap();
+        let layers = plan.profile().layers.into_iter().map(|layer| layer.algorithm);
+        // What is kept of the frames is packed last.
+        layers.skip_while(|step| step != "convex upsampling").filter(|step| step != "pack").collect::<Vec<String>>()
+    };
+    // Straight to the caller; through blocks to another size; every node on its own.
+    assert_eq!(steps([10, 14], vec![]), ["convex upsampling"]);
+    assert_eq!(steps([7, 9], vec![]), ["convex upsampling", "resize"]);
+    let all = (0..graph.nodes.len() as u32).map(NodeId).collect();
+    assert_eq!(steps([10, 14], all), ["convex upsampling", "affine", "resize"]);
 }

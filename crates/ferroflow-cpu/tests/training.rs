@@ -2,7 +2,7 @@
 
 use ferroflow_cpu::reference::Training;
 use ferroflow_cpu::training::{Settings, TrainingPlan, memory_estimate};
-use ferroflow_net::graph::{Builder, Filter, Frame, Graph, Grid, Naming, ParamRole, Sizes, k};
+use ferroflow_net::graph::{Graph, ParamRole, Sizes};
 use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::weights::formula::Stream;
 use ferroflow_net::{Model, ParamId, Weights};
@@ -195,28 +195,6 @@ fn frozen_parts_of_blocks() {
     check("anything", &|_| true);
 }
 
-/// Parts of a convolution and of a norm.
-#[test]
-fn frozen_parts_of_layers() {
-    let mut net = Builder::new(Naming::Dotted);
-    let frames = [Frame::First, Frame::Second].map(|frame| net.frame(frame));
-    let x = net.concat("frames", &frames);
-    let x = net.conv_leaky("first", x, k(3).out(20).stride(2));
-    let x = net.conv("second", x, k(3).out(18).no_bias());
-    let x = net.batch_norm("norm", x);
-    let x = net.leaky("second.leaky", x);
-    let x = net.deconv("third", x, 2, true);
-    let graph = net.finish(x, Filter::Bilinear, Grid::HalfPixel, &[]);
-    for trained in
-        ["first.weight", "first.bias", "second.weight", "norm.weight", "norm.bias", "third.weight", "third.bias"]
-    {
-        assert!(graph.params.iter().any(|param| param.name == trained));
-        agrees_frozen(&format!("only {trained}"), &graph, (16, 24), PLAIN, |name| name != trained);
-        agrees_frozen(&format!("all but {trained}"), &graph, (16, 24), PLAIN, |name| name == trained);
-    }
-}
-
-/// The sums do not depend on how many threads share them.
 /// What a step is said to take before it is prepared, against what it then takes.
 #[test]
 fn the_memory_of_a_step_is_known_beforehand() {
@@ -236,28 +214,7 @@ fn the_memory_of_a_step_is_known_beforehand() {
     }
 }
 
-/// Both gradients would go to the same memory at once: it is said when the plan is made.
-#[test]
-fn a_value_that_is_concatenated_with_itself_is_refused() {
-    let graph = |twice: bool| {
-        let mut net = Builder::new(Naming::Dotted);
-        let (first, second) = (net.frame(Frame::First), net.frame(Frame::Second));
-        let frames = net.concat("frames", &[first, second]);
-        let [a, b] = ["a", "b"].map(|name| net.conv_leaky(name, frames, k(3).out(16)));
-        let inner = net.concat("inner", &[a, b]);
-        let outer = net.concat("outer", &[inner, if twice { a } else { frames }]);
-        let flow = net.conv("flow", outer, k(3).out(2));
-        net.finish(flow, Filter::Bilinear, Grid::HalfPixel, &[flow])
-    };
-    let made = |twice: bool| {
-        let graph = graph(twice);
-        let options = TrainingOptions::all(&graph, Sizes::new(1, 16, 16), graph.pyramid.clone());
-        TrainingPlan::new(&graph, options, Settings::default()).map(|_| ()).map_err(|error| error.to_string())
-    };
-    assert_eq!(made(false), Ok(()));
-    assert!(made(true).unwrap_err().contains("twice"));
-}
-
+/// The sums do not depend on how many threads share them.
 #[test]
 fn threads_change_nothing() {
     for name in ["lightflow-0.5", "pwcnet-sm", "rill"] {

@@ -1,13 +1,22 @@
 //! Weights, frames, and what is compared on every device.
 #![allow(dead_code, reason = "each test file uses some")]
 
-use burn::tensor::{Device, Tensor, TensorData};
+use std::sync::LazyLock;
+
+use burn::tensor::{Device, FloatDType, IntDType, Tensor, TensorData};
 use ferroflow_burn::Network;
 use ferroflow_cpu::reference;
 use ferroflow_net::device::DeviceError;
 use ferroflow_net::graph::{Extent, Graph, ParamRole, Sizes};
 use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::{Model, NodeId, ParamId, Weights};
+
+/// Flex in double precision; a process configures a device once.
+pub static DOUBLE: LazyLock<Device> = LazyLock::new(|| {
+    let mut device = Device::flex();
+    device.configure((FloatDType::F64, IntDType::I64)).unwrap();
+    device
+});
 
 /// Uniform in -1..1 (SplitMix64).
 pub fn random(state: &mut u64) -> f32 {
@@ -39,6 +48,11 @@ pub fn weights(graph: &Graph) -> Weights {
 pub fn frames(batch: usize, height: usize, width: usize, seed: u64) -> Vec<f32> {
     let mut state = seed;
     (0..batch * 3 * height * width).map(|_| (127.5 * (1.0 + random(&mut state))).round()).collect()
+}
+
+/// A batch of pairs.
+pub fn images(sizes: &Sizes) -> [Vec<f32>; 2] {
+    [2, 3].map(|seed| frames(sizes.batch, sizes.input.height, sizes.input.width, seed))
 }
 
 pub fn upload(values: &[f32], shape: [usize; 4], device: &Device) -> Tensor<4> {
@@ -88,16 +102,20 @@ pub fn step(
     options: &TrainingOptions,
     weights: &Weights,
 ) -> Result<Outcome, DeviceError> {
-    let (sizes, mut state) = (options.sizes, 9);
-    let frames = [2, 3].map(|seed| frames(sizes.batch, sizes.input.height, sizes.input.width, seed));
+    let frames = images(&options.sizes);
     let outputs = device.forward(weights, [&frames[0], &frames[1]])?;
-    let random = |v: &Values| Values { shape: v.shape, data: v.data.iter().map(|_| random(&mut state)).collect() };
-    let d_outputs: Vec<Values> = outputs.iter().map(random).collect();
     let mut gradients = Gradients::zeros(graph, &options.trained);
-    device.backward(&d_outputs, &mut gradients)?;
+    device.backward(&slopes(&outputs), &mut gradients)?;
     let mut weights = weights.clone();
     device.update_statistics(0.1, &mut weights);
     Ok(Outcome { outputs, gradients, weights })
+}
+
+/// A random gradient of outputs.
+pub fn slopes(outputs: &[Values]) -> Vec<Values> {
+    let mut state = 9;
+    let mut random = |v: &Values| Values { shape: v.shape, data: v.data.iter().map(|_| random(&mut state)).collect() };
+    outputs.iter().map(&mut random).collect()
 }
 
 pub fn options(graph: &Graph, batch: usize) -> TrainingOptions {

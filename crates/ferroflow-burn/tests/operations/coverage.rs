@@ -1,0 +1,116 @@
+//! Names of the variants of operations and of their settings. A variant without a line does not compile; a line without
+//! a row fails [`crate::every_variant_has_a_row`].
+
+use std::collections::BTreeSet;
+
+use ferroflow_net::Op;
+use ferroflow_net::graph::{Filter, FlowOrder, Frame, Grid, MomentsOver, OnPixel, WarpBorder};
+
+/// A function that names a value's variant, and all its names.
+macro_rules! variants {
+    ($function:ident, $all:ident: $type:ty { $($pattern:pat $(if $guard:expr)? => $name:literal),+ $(,)? }) => {
+        pub fn $function(value: &$type) -> &'static str {
+            match value { $($pattern $(if $guard)? => $name),+ }
+        }
+        pub const $all: &[&str] = &[$($name),+];
+    };
+}
+
+variants!(operation, OPERATIONS: Op {
+    Op::Frame(_) => "frame",
+    Op::Conv(c) if c.groups > 1 => "depthwise convolution",
+    Op::Conv(_) => "convolution",
+    Op::Deconv(_) => "transposed convolution",
+    Op::BatchNorm(_) => "batch norm",
+    Op::LeakyRelu { .. } => "leaky ReLU",
+    Op::Concat => "concat",
+    Op::Stack => "stack",
+    Op::Part { .. } => "part",
+    Op::Channels(_) => "channels",
+    Op::Affine { .. } => "affine",
+    Op::Add => "add",
+    Op::Sub => "sub",
+    Op::ChannelMean => "channel mean",
+    Op::ChannelNorm { .. } => "channel norm",
+    Op::Correlation(_) => "correlation",
+    Op::Warp(_) => "warp",
+    Op::Resize { .. } => "resize",
+    Op::ConvexUpsample { .. } => "convex upsampling",
+    Op::ToOutput { .. } => "to output",
+    Op::Moments(_) => "moments",
+    Op::Standardise { .. } => "standardise",
+    Op::Zeros { .. } => "zeros",
+});
+
+variants!(frame, FRAMES: Frame {
+    Frame::First => "the first frame",
+    Frame::Second => "the second frame",
+});
+
+variants!(border, BORDERS: WarpBorder {
+    WarpBorder::Replicate => "border: replicate",
+    WarpBorder::Zeros => "border: zeros",
+    WarpBorder::ZerosMasked { .. } => "border: zeros, masked",
+    WarpBorder::Extrapolate => "border: extrapolate",
+    WarpBorder::Caffe => "border: Caffe's",
+});
+
+variants!(order, ORDERS: FlowOrder {
+    FlowOrder::Uv => "flow of (u, v)",
+    FlowOrder::Vu => "flow of (v, u)",
+    FlowOrder::NegatedVu => "flow of (-v, -u)",
+});
+
+variants!(on_pixel, ON_PIXEL: OnPixel {
+    OnPixel::Right => "on a pixel, the slope to the right",
+    OnPixel::Zero => "on a pixel, 0",
+    OnPixel::ZeroButLast => "on a pixel, 0 but on the last",
+});
+
+variants!(filter, FILTERS: Filter {
+    Filter::Nearest => "nearest",
+    Filter::Bilinear => "bilinear",
+});
+
+variants!(grid, GRIDS: Grid {
+    Grid::HalfPixel => "half pixel",
+    Grid::AlignCorners => "corners aligned",
+    Grid::Asymmetric => "asymmetric",
+});
+
+variants!(moments, MOMENTS: MomentsOver {
+    MomentsOver::Pair => "moments of a pair",
+    MomentsOver::Batch => "moments of the batch",
+});
+
+/// All names of settings.
+pub fn all_settings() -> BTreeSet<&'static str> {
+    [FRAMES, BORDERS, ORDERS, ON_PIXEL, FILTERS, GRIDS, MOMENTS].into_iter().flatten().copied().collect()
+}
+
+/// The names of an operation's settings.
+pub fn settings(op: &Op) -> Vec<&'static str> {
+    match op {
+        Op::Frame(which) => vec![frame(which)],
+        Op::Warp(w) => vec![border(&w.border), order(&w.order), on_pixel(&w.on_pixel)],
+        Op::Resize { filter: by, grid: on, .. } | Op::ToOutput { filter: by, grid: on } => vec![filter(by), grid(on)],
+        Op::Moments(over) => vec![moments(over)],
+        Op::Conv(_)
+        | Op::Deconv(_)
+        | Op::BatchNorm(_)
+        | Op::LeakyRelu { .. }
+        | Op::Concat
+        | Op::Stack
+        | Op::Part { .. }
+        | Op::Channels(_)
+        | Op::Affine { .. }
+        | Op::Add
+        | Op::Sub
+        | Op::ChannelMean
+        | Op::ChannelNorm { .. }
+        | Op::Correlation(_)
+        | Op::ConvexUpsample { .. }
+        | Op::Standardise { .. }
+        | Op::Zeros { .. } => Vec::new(),
+    }
+}
