@@ -38,20 +38,9 @@ fn resize_axis(x: Tensor<4>, dim: usize, outputs: usize, filter: Filter, grid: G
         return pick((0..outputs).map(|i| (i * inputs / outputs) as i32).collect());
     }
     let last = (inputs - 1) as f64;
-    let sources: Vec<f64> = (0..outputs).map(|i| source(i, inputs, outputs, grid).clamp(0.0, last)).collect();
+    let sources: Vec<f64> = (0..outputs).map(|i| grid.source(i, inputs, outputs).clamp(0.0, last)).collect();
     let lower = pick(sources.iter().map(|s| *s as i32).collect());
     let upper = pick(sources.iter().map(|s| (*s + 1.0).min(last) as i32).collect());
     let fraction = along(dim, sources.iter().map(|s| s.fract()).collect(), &x);
     lower.clone().add(upper.sub(lower).mul(fraction))
-}
-
-/// Where along an axis of the input an output lies.
-fn source(i: usize, inputs: usize, outputs: usize, grid: Grid) -> f64 {
-    let ratio = inputs as f64 / outputs as f64;
-    match grid {
-        Grid::HalfPixel => (i as f64 + 0.5) * ratio - 0.5,
-        Grid::AlignCorners if outputs == 1 => 0.0,
-        Grid::AlignCorners => i as f64 * (inputs - 1) as f64 / (outputs - 1) as f64,
-        Grid::Asymmetric => i as f64 * ratio,
-    }
 }

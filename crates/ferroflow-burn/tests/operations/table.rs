@@ -2,7 +2,7 @@
 
 use ferroflow_net::NodeId;
 use ferroflow_net::graph::{
-    Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Naming, OnPixel, Padding, Size, Sizes,
+    Builder, Correlation, Size, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Naming, OnPixel, Padding, Sizes,
     Warp, WarpBorder, k,
 };
 
@@ -102,20 +102,19 @@ fn views() -> Vec<Row> {
         row("concat of a value with itself", |net, s| {
             let [a, b] = pair(net, s.x, 3);
             net.concat("y", &[a, b, a])
-        })
-        .refused("twice"),
+        }),
         row("concat of a value with a concatenation of it", |net, s| {
             let [a, b] = pair(net, s.x, 16);
             let inner = net.concat("inner", &[a, b]);
-            net.concat("y", &[inner, a])
-        })
-        .refused("twice"),
+            let y = net.concat("y", &[inner, a]);
+            net.conv("reader", y, k(3).out(2))
+        }),
         row("stack", |net, s| {
             let [a, b] = pair(net, s.x, 5);
             let stacked = net.stack("y", &[a, b, a]);
             let shared = net.conv("shared", stacked, k(3).out(4));
-            let [first, last] = [0, 2].map(|i| net.part(&format!("part{i}"), shared, i, 3));
-            net.difference("change", first, last)
+            let [first, second] = [0, 1].map(|i| net.part(&format!("part{i}"), shared, i, 3));
+            net.difference("change", first, second)
         }),
         row("stack of frames", |net, s| {
             let stacked = net.stack("y", &s.frames);
@@ -127,7 +126,16 @@ fn views() -> Vec<Row> {
         row("part", |net, s| {
             let [a, b] = pair(net, s.x, 19);
             let stacked = net.stack("stacked", &[a, b]);
-            net.part("y", stacked, 1, 2)
+            let y = net.part("y", stacked, 1, 2);
+            net.sum("sum", y, a)
+        }),
+        row("part, beside another part of the same value", |net, s| {
+            let [a, b] = pair(net, s.x, 19);
+            let stacked = net.stack("stacked", &[a, b]);
+            let shared = net.conv_leaky("shared", stacked, k(3).out(18));
+            let parts = ["y", "z", "y'"].iter().enumerate().map(|(i, name)| net.part(name, shared, i % 2, 2));
+            let parts: Vec<NodeId> = parts.collect();
+            net.concat("both", &parts)
         }),
         row("channels, another order", |net, s| {
             let a = net.conv("a", s.x, k(3).out(3));
@@ -317,6 +325,7 @@ fn depthwise_convolutions() -> Vec<Row> {
     rows.push(row("depthwise convolution, separable block of frames", |net, s| {
         let y = net.conv("y", s.x, k(3).no_bias());
         let y = net.batch_norm("norm1", y);
+        let y = net.leaky("leaky", y);
         let y = net.conv("pointwise", y, k(1).out(5).no_bias());
         net.batch_norm("norm2", y)
     }));
@@ -410,7 +419,7 @@ fn warps() -> Vec<Row> {
     for (border, order) in borders.into_iter().flat_map(|border| orders.map(|order| (border, order))) {
         let warp = Warp { border, order, scale: 2.7, on_pixel: OnPixel::Right };
         rows.push(row(format!("warp, {border:?}, {order:?}"), |net, s| {
-            let [image, flow] = [("image", 3), ("flow", 2)].map(|(name, c)| net.conv(name, s.x, k(3).out(c)));
+            let [image, flow] = [("image", 3), ("motion", 2)].map(|(name, c)| net.conv(name, s.x, k(3).out(c)));
             net.warp("y", image, flow, warp)
         }));
     }
@@ -427,7 +436,7 @@ fn warps() -> Vec<Row> {
         rows.push(
             row(format!("warp, {border:?}, by a flow of zero, {on_pixel:?}"), |net, s| {
                 let image = net.conv("image", s.x, k(3).out(19));
-                let flow = net.conv("flow", s.x, k(3).out(2).no_bias().gain(0.0));
+                let flow = net.conv("motion", s.x, k(3).out(2).no_bias().gain(0.0));
                 net.warp("y", image, flow, warp)
             })
             .on_pixels(),
@@ -435,7 +444,7 @@ fn warps() -> Vec<Row> {
     }
     let warp = Warp { border: WarpBorder::Replicate, order: FlowOrder::Uv, scale: 1.0, on_pixel: OnPixel::Right };
     rows.push(row("warp by channels of one block", |net, s| {
-        let [image, flow] = [("image", 19), ("flow", 35)].map(|(name, c)| net.conv(name, s.x, k(3).out(c)));
+        let [image, flow] = [("image", 19), ("motion", 35)].map(|(name, c)| net.conv(name, s.x, k(3).out(c)));
         let flow = net.channels("picked", flow, &[20, 18]);
         net.warp("y", image, flow, warp)
     }));
@@ -446,7 +455,7 @@ fn warps() -> Vec<Row> {
     // As FlowNet2 has it: the second frame warped, and what is left.
     rows.push(row("warp of a frame", |net, s| {
         let [first, second] = s.frames.map(|frame| frame);
-        let flow = net.conv("flow", s.x, k(3).stride(2).out(2));
+        let flow = net.conv("motion", s.x, k(3).stride(2).out(2));
         let flow = net.resize("fine", flow, 2, Filter::Bilinear, Grid::HalfPixel);
         let warped = net.warp("y", second, flow, warp);
         let difference = net.difference("difference", first, warped);
@@ -470,19 +479,20 @@ fn resizes() -> Vec<Row> {
             });
             rows.push(resized.frames(2, 8, 12));
         }
-        let output = |stride: usize| {
-            finished(format!("to output, {filter:?}, {grid:?}, stride {stride}"), filter, grid, |net, s| {
+        let output = |how: &str, stride: usize| {
+            finished(format!("to output {how}, {filter:?}, {grid:?}"), filter, grid, |net, s| {
                 net.conv("a", s.x, k(3).stride(stride).out(2))
             })
         };
-        rows.extend([output(1), output(2), output(1).flow(11, 5)]);
+        let other = output("of another size", 1).flow(11, 5);
+        rows.extend([output("as it is", 1), output("of twice the size", 2), other]);
     }
     for (factor, [batch, height, width]) in
         [(2, [1, 1, 1]), (2, [2, 5, 7]), (2, [1, 18, 33]), (3, [2, 4, 3]), (4, [2, 3, 5]), (8, [1, 2, 3])]
     {
         let build = |net: &mut Builder, s: Start| {
             let coarse = k(3).stride(factor);
-            let flow = net.conv("flow", s.x, coarse.out(2));
+            let flow = net.conv("motion", s.x, coarse.out(2));
             let logits = net.conv("logits", s.x, coarse.out(9 * factor * factor));
             net.convex_upsample("y", flow, logits, factor)
         };
@@ -497,7 +507,7 @@ fn resizes() -> Vec<Row> {
     }
     rows.push(row("convex upsampling of a flow by itself", |net, s| {
         let a = net.conv("a", s.x, k(3).stride(2).out(36));
-        let flow = net.channels("flow'", a, &[3, 21]);
+        let flow = net.channels("motion", a, &[3, 21]);
         net.convex_upsample("y", flow, a, 2)
     }));
     rows

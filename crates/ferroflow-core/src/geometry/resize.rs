@@ -17,6 +17,19 @@ pub enum Grid {
     Asymmetric,
 }
 
+impl Grid {
+    /// Where sample `i` of `to` lies along an axis of `from` samples, not clamped to them.
+    pub fn source(self, i: usize, from: usize, to: usize) -> f64 {
+        let ratio = from as f64 / to as f64;
+        match self {
+            Self::HalfPixel => (i as f64 + 0.5) * ratio - 0.5,
+            Self::AlignCorners if to == 1 => 0.0,
+            Self::AlignCorners => i as f64 * (from - 1) as f64 / (to - 1) as f64,
+            Self::Asymmetric => i as f64 * ratio,
+        }
+    }
+}
+
 /// The two neighbours of an output sample, and the weight of the second.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Tap {
@@ -27,17 +40,10 @@ pub(crate) struct Tap {
 
 /// The neighbours of each of `to` samples among `from`.
 pub(crate) fn taps(grid: Grid, from: usize, to: usize) -> Vec<Tap> {
-    let ratio = from as f64 / to as f64;
-    let position = |i: usize| match grid {
-        Grid::HalfPixel => (i as f64 + 0.5) * ratio - 0.5,
-        Grid::AlignCorners if to == 1 => 0.0,
-        Grid::AlignCorners => i as f64 * (from - 1) as f64 / (to - 1) as f64,
-        Grid::Asymmetric => i as f64 * ratio,
-    };
     let last = from - 1;
     (0..to)
         .map(|i| {
-            let p = position(i).clamp(0.0, last as f64);
+            let p = grid.source(i, from, to).clamp(0.0, last as f64);
             let low = p as usize;
             Tap { low, high: (low + 1).min(last), weight: (p - low as f64) as f32 }
         })

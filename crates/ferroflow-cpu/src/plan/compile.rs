@@ -224,13 +224,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 self.push(tail, Kernel::Combine { factor, activation: chain.activation }, 0.0, vec![a, b], &out);
                 out
             }
-            Op::Concat => {
-                if L::PURPOSE == Purpose::Training && self.lists_twice(head) {
-                    let (node, reason) = (node.name.clone(), "a value stands in a concatenation twice");
-                    return Err(PlanError::Unsupported { node, reason });
-                }
-                self.concat(head)
-            }
+            Op::Concat => self.concat(head),
             Op::Stack => {
                 let parts: Vec<Value> = inputs.iter().map(|&i| self.dense(i)).collect();
                 let out = self.fresh(extent, channels);

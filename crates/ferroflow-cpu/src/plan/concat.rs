@@ -1,7 +1,5 @@
 //! Concatenation without copies: a longer list of blocks. Only blocks that are mostly padding are gathered into one.
 
-use std::collections::HashSet;
-
 use ferroflow_kernels::{LANES, LaneMap};
 use ferroflow_net::{NodeId, Op};
 
@@ -20,23 +18,6 @@ impl<L: Layers> Compiler<'_, L> {
         let whole = Value::concat(&parts);
         let matters = |&r: &NodeId| matches!(self.graph.node(r).op, Op::Conv(_) | Op::Deconv(_) | Op::Concat);
         if self.uses.readers(id).iter().any(matters) { self.gather(id, whole) } else { whole }
-    }
-
-    /// Whether a value stands in a concatenation twice, also through other concatenations: the gradients of its blocks would
-    /// be written to the same memory at once.
-    pub(super) fn lists_twice(&self, id: NodeId) -> bool {
-        let mut open = vec![id];
-        let mut seen = HashSet::new();
-        while let Some(id) = open.pop() {
-            for &input in &self.graph.node(id).inputs {
-                match self.graph.node(input).op {
-                    Op::Concat => open.push(input),
-                    _ if !seen.insert(input) => return true,
-                    _ => {}
-                }
-            }
-        }
-        false
     }
 
     /// Moves the channels of part-filled blocks together where that makes fewer blocks: every convolution that reads

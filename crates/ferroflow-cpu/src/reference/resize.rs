@@ -29,20 +29,13 @@ pub fn resize<T: Real>(x: &Tensor<T>, height: usize, width: usize, filter: Filte
 
 /// For each output along one axis: the two inputs it lies between and how far it is from the first.
 pub(super) fn samples(inputs: usize, outputs: usize, filter: Filter, grid: Grid) -> Vec<(usize, usize, f64)> {
-    let ratio = inputs as f64 / outputs as f64;
     (0..outputs)
         .map(|i| {
             if filter == Filter::Nearest {
                 let nearest = i * inputs / outputs;
                 return (nearest, nearest, 0.0);
             }
-            let source = match grid {
-                Grid::HalfPixel => (i as f64 + 0.5) * ratio - 0.5,
-                Grid::AlignCorners if outputs == 1 => 0.0,
-                Grid::AlignCorners => i as f64 * (inputs - 1) as f64 / (outputs - 1) as f64,
-                Grid::Asymmetric => i as f64 * ratio,
-            };
-            let source = source.clamp(0.0, (inputs - 1) as f64);
+            let source = grid.source(i, inputs, outputs).clamp(0.0, (inputs - 1) as f64);
             let first = source as usize;
             (first, (first + 1).min(inputs - 1), source - first as f64)
         })

@@ -71,10 +71,13 @@ impl ValueGradients {
         let whole = |plane: &Plane| plane.start == 0 && plane.len == self.lens[plane.buffer];
         let fresh = |plane: &Plane| !self.wanted[plane.buffer] || (self.held[plane.buffer].is_none() && whole(plane));
         let update = if value.planes.iter().all(fresh) { Update::Overwrite } else { Update::Add };
+        // A value may list a buffer twice: two parts of a stack, or a value concatenated with itself.
+        let first =
+            |i: usize| value.planes.iter().position(|plane| plane.buffer == value.planes[i].buffer).unwrap_or(i);
         let mut buffers: Vec<Buffer> = Vec::with_capacity(value.planes.len());
-        for plane in &value.planes {
+        for (i, plane) in value.planes.iter().enumerate() {
             let len = self.lens[plane.buffer];
-            let held = if self.wanted[plane.buffer] { self.held[plane.buffer].take() } else { None };
+            let held = if self.wanted[plane.buffer] && first(i) == i { self.held[plane.buffer].take() } else { None };
             buffers.push(match held {
                 Some(buffer) => buffer,
                 None => {
@@ -91,8 +94,13 @@ impl ValueGradients {
             let mut planes: Vec<&mut [f32]> = planes.map(|(b, p)| &mut b[p.start..][..p.len]).collect();
             f(self, update, &mut BlocksMut { extent: value.extent, planes: &mut planes });
         }
-        for (buffer, plane) in buffers.into_iter().zip(&value.planes) {
-            if self.wanted[plane.buffer] {
+        for (i, plane) in value.planes.iter().enumerate().rev() {
+            let Some(buffer) = buffers.pop() else { break };
+            if let Some(whole) = buffers.get_mut(first(i)) {
+                let (sum, own) = (&mut whole[plane.start..][..plane.len], &buffer[plane.start..][..plane.len]);
+                sum.iter_mut().zip(own).for_each(|(sum, own)| *sum += own);
+                self.give(self.lens[plane.buffer], buffer);
+            } else if self.wanted[plane.buffer] {
                 self.held[plane.buffer] = Some(buffer);
             } else {
                 self.give(self.lens[plane.buffer], buffer);
