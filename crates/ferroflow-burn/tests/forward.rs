@@ -62,7 +62,9 @@ fn what_runs_on_the_cpu_runs_on_burn() {
     let on: [Arc<dyn Device>; 2] = [Arc::new(Cpu::default()), Arc::new(Burn::flex())];
     let model = Model::named("lightflow-0.5").unwrap();
     let weights = Weights::formula(&model, "ferroflow-golden");
-    let frame = |shift: usize| Frame::from_fn(90, 70, |x, y| [(3 * (x + shift)) as u8, (5 * y) as u8, (x * y) as u8]);
+    let frame = |shift: usize| {
+        Frame::from_fn(Size::new(70, 90), |x, y| [(3 * (x + shift)) as u8, (5 * y) as u8, (x * y) as u8])
+    };
     let flows = on.clone().map(|device| {
         let options = NetworkOptions { device, ..NetworkOptions::default() };
         let estimator = Estimator::network(model.clone(), weights.clone(), options);

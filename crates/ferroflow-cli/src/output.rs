@@ -185,7 +185,7 @@ impl FlowSink {
                 io::write_mask(path, &checked.occluded)?;
             }
             if let Some(path) = &files.confidence {
-                let confidence = Frame::from_fn(flow.width(), flow.height(), |x, y| {
+                let confidence = Frame::from_fn(flow.size(), |x, y| {
                     [(255.0 * checked.confidence[y * flow.width() + x]).round() as u8; 3]
                 });
                 io::write_frame(path, &confidence)?;

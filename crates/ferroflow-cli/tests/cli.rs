@@ -5,7 +5,7 @@ mod common;
 use std::{fs, io::Write, process::Stdio};
 
 use common::cli;
-use ferroflow::core::{FlowField, io};
+use ferroflow::core::{FlowField, Size, io};
 
 cli!(the_card_of_zero_flow_is_the_motion_and_of_dis_is_less, |run| {
     let json = run.ok(&["bench", "--card", "-m", "dis-fast", "--baseline", "zero", "--json", "-o", "card.svg"]);
@@ -155,7 +155,7 @@ cli!(wrong_input_is_named_and_explained, |run| {
 });
 
 cli!(formats_convert_and_compare, |run| {
-    let flow = FlowField::from_fn(20, 10, |x, y| (x as f32 * 0.25, -(y as f32)));
+    let flow = FlowField::from_fn(Size::new(10, 20), |x, y| (x as f32 * 0.25, -(y as f32)));
     io::write_flow(run.path("a.flo"), &flow).unwrap();
     for name in ["b.pfm", "c.npy", "d.npz", "e.png"] {
         run.ok(&["convert", "a.flo", name]);

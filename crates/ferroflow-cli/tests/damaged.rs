@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ferroflow::core::{FlowField, io};
+use ferroflow::core::{FlowField, Size, io};
 use tempfile::TempDir;
 
 /// A file or folder of a case.
@@ -276,7 +276,7 @@ fn an_animation_is_a_video_and_a_gap_is_told() {
     let dir = here();
     let frame = |i: usize| {
         let value = move |x: usize, y: usize| [(3 * x + 5 * y + 9 * i) as u8; 3];
-        ferroflow::core::Frame::from_fn(32, 24, value)
+        ferroflow::core::Frame::from_fn(Size::new(24, 32), value)
     };
     fs::create_dir(dir.path().join("frames")).unwrap();
     for i in [1, 2, 3, 7] {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::{Run, cli};
-use ferroflow::core::{FlowField, io};
+use ferroflow::core::{FlowField, Size, io};
 
 #[test]
 fn case_dotted_pair_folder() {
@@ -88,7 +88,7 @@ fn case_eval_save_outside() {
 fn case_attack_traversal() {
     let Some(run) = Run::case("attack") else { return };
     run.write_frame("mask.png", 64, 64, 0);
-    io::write_flow(run.path("f.flo"), &FlowField::from_fn(64, 64, |_, _| (0.0, 0.0))).unwrap();
+    io::write_flow(run.path("f.flo"), &FlowField::from_fn(Size::new(64, 64), |_, _| (0.0, 0.0))).unwrap();
     let before = run.files(".");
     run.ok(&["eval", "pairs:traversal.tsv", "--save", "d/e"]);
     let written: Vec<String> = run.files(".").into_iter().filter(|file| !before.contains(file)).collect();
@@ -186,8 +186,8 @@ fn case_weights_mode_0600() {
 cli!(an_output_never_replaces_an_input, |run| {
     fs::create_dir(run.path("frames")).unwrap();
     (1..4).for_each(|i| run.write_frame(&format!("frames/{i}.png"), 40, 32, i));
-    io::write_flow(run.path("x.flo"), &FlowField::from_fn(40, 32, |_, _| (1.0, 2.0))).unwrap();
-    io::write_flow(run.path("x.backward.flo"), &FlowField::from_fn(40, 32, |_, _| (1.0, 2.0))).unwrap();
+    io::write_flow(run.path("x.flo"), &FlowField::from_fn(Size::new(32, 40), |_, _| (1.0, 2.0))).unwrap();
+    io::write_flow(run.path("x.backward.flo"), &FlowField::from_fn(Size::new(32, 40), |_, _| (1.0, 2.0))).unwrap();
     run.ok(&["weights", "random", "lightflow-0.5", "-o", "w.safetensors"]);
     fs::write(run.path("pairs.tsv"), "image1\timage2\tflow\nframes/1.png\tframes/2.png\tx.flo\n").unwrap();
     let before: Vec<Vec<u8>> = run.files(".").iter().map(|file| fs::read(run.path(file)).unwrap()).collect();

@@ -59,7 +59,7 @@ impl Sundaram {
             })
             .collect();
         Ok(Consistency {
-            occluded: Mask::from_fn(width, forward.height(), |x, y| {
+            occluded: Mask::from_fn(forward.size(), |x, y| {
                 let relative = pixels[y * width + x].1;
                 relative > 1.0 || relative.is_nan()
             }),
@@ -109,9 +109,10 @@ fn same_size(a: &FlowField, b: &FlowField) -> Result<(), SizeError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Size;
 
     /// A square of 10x10 px at (8, 9) moves by (6, 2) over a background that moves by (-1, 0).
-    const SIZE: (usize, usize) = (40, 32);
+    const SIZE: Size = Size::new(32, 40);
     const SQUARE: (f32, f32) = (6.0, 2.0);
     const GROUND: (f32, f32) = (-1.0, 0.0);
 
@@ -121,14 +122,12 @@ mod tests {
     }
 
     fn forward() -> FlowField {
-        FlowField::from_fn(SIZE.0, SIZE.1, |x, y| if in_square(x as f32, y as f32, 0.0) { SQUARE } else { GROUND })
+        FlowField::from_fn(SIZE, |x, y| if in_square(x as f32, y as f32, 0.0) { SQUARE } else { GROUND })
     }
 
     fn backward() -> FlowField {
         let back = |(u, v): (f32, f32)| (-u, -v);
-        FlowField::from_fn(SIZE.0, SIZE.1, |x, y| {
-            back(if in_square(x as f32, y as f32, 1.0) { SQUARE } else { GROUND })
-        })
+        FlowField::from_fn(SIZE, |x, y| back(if in_square(x as f32, y as f32, 1.0) { SQUARE } else { GROUND }))
     }
 
     /// Background of frame 1 whose target the square covers in frame 2, or that leaves the image.
@@ -141,7 +140,7 @@ mod tests {
     #[test]
     fn two_layers_occlude_exactly_what_they_cover() {
         let found = Sundaram::default().check(&forward(), &backward()).unwrap();
-        assert_eq!(found.occluded, Mask::from_fn(SIZE.0, SIZE.1, truly_occluded));
+        assert_eq!(found.occluded, Mask::from_fn(SIZE, truly_occluded));
         // 100 pixels of background arrive under the square, 3 x 8 of these belong to the square itself; 32 leave on the left.
         assert_eq!(found.occluded.count(), 100 - 3 * 8 + 32);
         for (i, &occluded) in found.occluded.data().iter().enumerate() {
@@ -153,32 +152,32 @@ mod tests {
     #[test]
     fn the_range_map_finds_the_same_layer() {
         let soft = range_occlusion(&backward());
-        for y in 0..SIZE.1 {
-            for x in 0..SIZE.0 {
+        for y in 0..SIZE.height {
+            for x in 0..SIZE.width {
                 let expected = if truly_occluded(x, y) { 1.0 } else { 0.0 };
-                assert_eq!(soft[y * SIZE.0 + x], expected, "({x}, {y})");
+                assert_eq!(soft[y * SIZE.width + x], expected, "({x}, {y})");
             }
         }
     }
 
     #[test]
     fn the_range_map_of_no_motion_is_one_and_shares_bilinearly() {
-        assert!(range_map(&FlowField::zeros(5, 3)).iter().all(|&r| r == 1.0));
-        let quarter = FlowField::sparse_from_fn(2, 2, |x, y| (x + y == 0).then_some((0.25, 0.5)));
+        assert!(range_map(&FlowField::zeros(Size::new(3, 5))).iter().all(|&r| r == 1.0));
+        let quarter = FlowField::sparse_from_fn(Size::new(2, 2), |x, y| (x + y == 0).then_some((0.25, 0.5)));
         assert_eq!(range_map(&quarter), [0.375, 0.125, 0.375, 0.125]);
-        let lost = FlowField::from_fn(1, 1, |_, _| (f32::NAN, 1e30));
+        let lost = FlowField::from_fn(Size::new(1, 1), |_, _| (f32::NAN, 1e30));
         assert_eq!(range_map(&lost), [0.0]);
     }
 
     #[test]
     fn the_threshold_is_that_of_the_paper() {
         // At rest 0.5 px^2 is still consistent; beyond is not.
-        let still = FlowField::zeros(1, 1);
-        let off = |error: f32| FlowField::from_fn(1, 1, move |_, _| (error, 0.0));
+        let still = FlowField::zeros(Size::new(1, 1));
+        let off = |error: f32| FlowField::from_fn(Size::new(1, 1), move |_, _| (error, 0.0));
         let check = |error: f32| Sundaram { alpha1: 0.0, alpha2: 0.5 }.check(&still, &off(error)).unwrap();
         assert!(!check(0.707).occluded.get(0, 0) && check(0.708).occluded.get(0, 0));
         assert!((check(0.5f32.sqrt()).confidence[0] - (-1f32).exp()).abs() < 1e-5);
         assert!(check(f32::NAN).occluded.get(0, 0) && check(f32::NAN).confidence[0] == 0.0);
-        assert!(Sundaram::default().check(&still, &FlowField::zeros(2, 1)).is_err());
+        assert!(Sundaram::default().check(&still, &FlowField::zeros(Size::new(1, 2))).is_err());
     }
 }

@@ -8,8 +8,7 @@ use crate::{Size, SizeError, check_len};
 /// is unknown (sparse or damaged ground truth) and `u`, `v` are 0 there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FlowField {
-    width: usize,
-    height: usize,
+    size: Size,
     /// `u`, then `v`.
     planes: Vec<f32>,
     valid: Option<Mask>,
@@ -17,23 +16,23 @@ pub struct FlowField {
 
 impl FlowField {
     /// Flow known at every pixel, from its two planes `[height, width]`.
-    pub fn new(width: usize, height: usize, mut u: Vec<f32>, v: Vec<f32>) -> Result<Self, SizeError> {
-        check_len("u plane", width.saturating_mul(height), u.len())?;
-        check_len("v plane", width.saturating_mul(height), v.len())?;
+    pub fn new(size: Size, mut u: Vec<f32>, v: Vec<f32>) -> Result<Self, SizeError> {
+        check_len("u plane", size.height.saturating_mul(size.width), u.len())?;
+        check_len("v plane", size.height.saturating_mul(size.width), v.len())?;
         u.extend(v);
-        Ok(Self { width, height, planes: u, valid: None })
+        Ok(Self { size, planes: u, valid: None })
     }
 
     /// Flow known at every pixel, from `[2, height, width]`: `u`, then `v`.
-    pub fn from_planar(width: usize, height: usize, planes: Vec<f32>) -> Result<Self, SizeError> {
-        check_len("u and v planes", width.saturating_mul(height).saturating_mul(2), planes.len())?;
-        Ok(Self { width, height, planes, valid: None })
+    pub fn from_planar(size: Size, planes: Vec<f32>) -> Result<Self, SizeError> {
+        check_len("u and v planes", size.height.saturating_mul(size.width).saturating_mul(2), planes.len())?;
+        Ok(Self { size, planes, valid: None })
     }
 
     /// The same flow, known only where `valid` is true; unknown pixels are set to zero motion.
     pub fn with_validity(mut self, valid: Mask) -> Result<Self, SizeError> {
-        check_len("validity mask width", self.width, valid.width)?;
-        check_len("validity mask height", self.height, valid.height)?;
+        check_len("validity mask width", self.width(), valid.width())?;
+        check_len("validity mask height", self.height(), valid.height())?;
         let (u, v) = self.planes_mut();
         for ((u, v), &known) in u.iter_mut().zip(v).zip(valid.data()) {
             if !known {
@@ -45,57 +44,57 @@ impl FlowField {
     }
 
     /// No motion anywhere.
-    pub fn zeros(width: usize, height: usize) -> Self {
-        Self { width, height, planes: vec![0.0; 2 * width * height], valid: None }
+    pub fn zeros(size: Size) -> Self {
+        Self { size, planes: vec![0.0; 2 * size.pixels()], valid: None }
     }
 
     /// Flow computed pixel by pixel from `f(x, y) -> (u, v)`.
-    pub fn from_fn(width: usize, height: usize, mut f: impl FnMut(usize, usize) -> (f32, f32)) -> Self {
-        let mut flow = Self::zeros(width, height);
+    pub fn from_fn(size: Size, mut f: impl FnMut(usize, usize) -> (f32, f32)) -> Self {
+        let mut flow = Self::zeros(size);
         let (u, v) = flow.planes_mut();
         for (i, (u, v)) in u.iter_mut().zip(v).enumerate() {
-            (*u, *v) = f(i % width, i / width);
+            (*u, *v) = f(i % size.width, i / size.width);
         }
         flow
     }
 
     /// Flow known only where `f(x, y)` gives one; the validity mask is kept only if some pixel is unknown.
-    pub fn sparse_from_fn(width: usize, height: usize, mut f: impl FnMut(usize, usize) -> Option<(f32, f32)>) -> Self {
-        let mut known = Vec::with_capacity(width * height);
-        let mut flow = Self::from_fn(width, height, |x, y| {
+    pub fn sparse_from_fn(size: Size, mut f: impl FnMut(usize, usize) -> Option<(f32, f32)>) -> Self {
+        let mut known = Vec::with_capacity(size.pixels());
+        let mut flow = Self::from_fn(size, |x, y| {
             let motion = f(x, y);
             known.push(motion.is_some());
             motion.unwrap_or((0.0, 0.0))
         });
         if known.contains(&false) {
-            flow.valid = Some(Mask { width, height, data: known });
+            flow.valid = Some(Mask { size, data: known });
         }
         flow
     }
 
     /// Height and width in pixels.
     pub fn size(&self) -> Size {
-        Size { height: self.height, width: self.width }
+        self.size
     }
 
     /// Width in pixels.
     pub fn width(&self) -> usize {
-        self.width
+        self.size.width
     }
 
     /// Height in pixels.
     pub fn height(&self) -> usize {
-        self.height
+        self.size.height
     }
 
     /// Horizontal motion, `[height, width]`, pixels, right positive.
     pub fn u(&self) -> &[f32] {
-        &self.planes[..self.width * self.height]
+        &self.planes[..self.size.pixels()]
     }
 
     /// Vertical motion, `[height, width]`, pixels, down positive.
     pub fn v(&self) -> &[f32] {
-        &self.planes[self.width * self.height..]
+        &self.planes[self.size.pixels()..]
     }
 
     /// `(u, v)` of pixel `(x, y)`, or `None` where the flow is unknown.
@@ -110,7 +109,7 @@ impl FlowField {
 
     /// Both planes, to change in place.
     pub fn planes_mut(&mut self) -> (&mut [f32], &mut [f32]) {
-        self.planes.split_at_mut(self.width * self.height)
+        self.planes.split_at_mut(self.size.pixels())
     }
 
     /// Where the flow is known; `None` means everywhere.
@@ -125,8 +124,8 @@ impl FlowField {
 
     /// `(u, v)` of pixel `(x, y)`.
     pub fn get(&self, x: usize, y: usize) -> (f32, f32) {
-        let i = y * self.width + x;
-        (self.planes[i], self.planes[self.width * self.height + i])
+        let i = y * self.size.width + x;
+        (self.planes[i], self.planes[self.size.pixels() + i])
     }
 }
 
@@ -139,45 +138,44 @@ pub(crate) fn is_motion(u: f32, v: f32) -> bool {
 /// A yes/no image, `[height, width]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
-    width: usize,
-    height: usize,
+    size: Size,
     data: Vec<bool>,
 }
 
 impl Mask {
     /// A mask from its values, `[height, width]`.
-    pub fn new(width: usize, height: usize, data: Vec<bool>) -> Result<Self, SizeError> {
-        check_len("mask", width.saturating_mul(height), data.len())?;
-        Ok(Self { width, height, data })
+    pub fn new(size: Size, data: Vec<bool>) -> Result<Self, SizeError> {
+        check_len("mask", size.height.saturating_mul(size.width), data.len())?;
+        Ok(Self { size, data })
     }
 
     /// The same value everywhere.
-    pub fn filled(width: usize, height: usize, value: bool) -> Self {
-        Self { width, height, data: vec![value; width * height] }
+    pub fn filled(size: Size, value: bool) -> Self {
+        Self { size, data: vec![value; size.pixels()] }
     }
 
     /// A mask computed pixel by pixel from `f(x, y)`.
-    pub fn from_fn(width: usize, height: usize, mut f: impl FnMut(usize, usize) -> bool) -> Self {
-        let mut data = Vec::with_capacity(width * height);
-        for y in 0..height {
-            data.extend((0..width).map(|x| f(x, y)));
+    pub fn from_fn(size: Size, mut f: impl FnMut(usize, usize) -> bool) -> Self {
+        let mut data = Vec::with_capacity(size.pixels());
+        for y in 0..size.height {
+            data.extend((0..size.width).map(|x| f(x, y)));
         }
-        Self { width, height, data }
+        Self { size, data }
     }
 
     /// Height and width in pixels.
     pub fn size(&self) -> Size {
-        Size { height: self.height, width: self.width }
+        self.size
     }
 
     /// Width in pixels.
     pub fn width(&self) -> usize {
-        self.width
+        self.size.width
     }
 
     /// Height in pixels.
     pub fn height(&self) -> usize {
-        self.height
+        self.size.height
     }
 
     /// The values, `[height, width]`.
@@ -192,7 +190,7 @@ impl Mask {
 
     /// The value at `(x, y)`.
     pub fn get(&self, x: usize, y: usize) -> bool {
-        self.data[y * self.width + x]
+        self.data[y * self.size.width + x]
     }
 
     /// How many pixels are true.

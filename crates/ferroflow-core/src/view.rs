@@ -8,8 +8,7 @@ use crate::{Frame, Size, SizeError, check_len};
 /// A [`Frame`] is viewed without a copy; a view becomes a frame by one copy of its rows.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameView<'a> {
-    width: usize,
-    height: usize,
+    size: Size,
     stride: usize,
     bytes: &'a [u8],
 }
@@ -19,40 +18,40 @@ impl<'a> FrameView<'a> {
     ///
     /// # Errors
     /// If there are more or fewer bytes than that.
-    pub fn new(width: usize, height: usize, rgb: &'a [u8]) -> Result<Self, SizeError> {
-        check_len("RGB frame", width.saturating_mul(height).saturating_mul(3), rgb.len())?;
-        Ok(Self { width, height, stride: 3 * width, bytes: rgb })
+    pub fn new(size: Size, rgb: &'a [u8]) -> Result<Self, SizeError> {
+        check_len("RGB frame", size.height.saturating_mul(size.width).saturating_mul(3), rgb.len())?;
+        Ok(Self { size, stride: 3 * size.width, bytes: rgb })
     }
 
     /// Pixels whose rows begin `stride` bytes after each other. What lies behind the last row's pixels may be missing or not.
     ///
     /// # Errors
     /// If rows overlap or the bytes end before the last row does.
-    pub fn with_stride(width: usize, height: usize, stride: usize, bytes: &'a [u8]) -> Result<Self, SizeError> {
-        let row = width.saturating_mul(3);
+    pub fn with_stride(size: Size, stride: usize, bytes: &'a [u8]) -> Result<Self, SizeError> {
+        let row = size.width.saturating_mul(3);
         if stride < row {
             return Err(SizeError { what: "row of an RGB frame", expected: row, found: stride });
         }
-        let last = if height == 0 { 0 } else { stride.saturating_mul(height - 1).saturating_add(row) };
+        let last = if size.height == 0 { 0 } else { stride.saturating_mul(size.height - 1).saturating_add(row) };
         if bytes.len() < last {
             return Err(SizeError { what: "RGB frame", expected: last, found: bytes.len() });
         }
-        Ok(Self { width, height, stride, bytes })
+        Ok(Self { size, stride, bytes })
     }
 
     /// Height and width in pixels.
     pub fn size(&self) -> Size {
-        Size { height: self.height, width: self.width }
+        self.size
     }
 
     /// Width in pixels.
     pub fn width(&self) -> usize {
-        self.width
+        self.size.width
     }
 
     /// Height in pixels.
     pub fn height(&self) -> usize {
-        self.height
+        self.size.height
     }
 
     /// The bytes of row `y`, `[width, 3]`.
@@ -60,15 +59,15 @@ impl<'a> FrameView<'a> {
     /// # Panics
     /// If there is no such row.
     pub fn row(&self, y: usize) -> &'a [u8] {
-        assert!(y < self.height, "row {y} of {}", self.height);
-        &self.bytes[y * self.stride..][..3 * self.width]
+        assert!(y < self.size.height, "row {y} of {}", self.size.height);
+        &self.bytes[y * self.stride..][..3 * self.size.width]
     }
 
     /// A frame of its own, copied.
     pub fn to_frame(&self) -> Frame {
-        let mut frame = Frame::black(self.width, self.height);
+        let mut frame = Frame::black(self.size);
         // No width has no rows to speak of.
-        for (y, row) in frame.rgb_mut().chunks_exact_mut((3 * self.width).max(1)).enumerate() {
+        for (y, row) in frame.rgb_mut().chunks_exact_mut((3 * self.size.width).max(1)).enumerate() {
             row.copy_from_slice(self.row(y));
         }
         frame
@@ -77,7 +76,7 @@ impl<'a> FrameView<'a> {
 
 impl<'a> From<&'a Frame> for FrameView<'a> {
     fn from(frame: &'a Frame) -> Self {
-        Self { width: frame.width(), height: frame.height(), stride: 3 * frame.width(), bytes: frame.rgb() }
+        Self { size: frame.size(), stride: 3 * frame.width(), bytes: frame.rgb() }
     }
 }
 
@@ -93,21 +92,21 @@ mod tests {
 
     #[test]
     fn a_view_is_its_frame() {
-        let frame = Frame::from_fn(5, 3, |x, y| [x as u8, y as u8, 7]);
+        let frame = Frame::from_fn(Size::new(3, 5), |x, y| [x as u8, y as u8, 7]);
         assert_eq!(FrameView::from(&frame).to_frame(), frame);
-        assert_eq!(Frame::from(FrameView::new(5, 3, frame.rgb()).unwrap()), frame);
-        assert!(FrameView::new(5, 4, frame.rgb()).is_err());
-        let empty = FrameView::from(&Frame::black(0, 4)).to_frame();
-        assert_eq!((empty.width(), empty.height()), (0, 4));
+        assert_eq!(Frame::from(FrameView::new(frame.size(), frame.rgb()).unwrap()), frame);
+        assert!(FrameView::new(Size::new(4, 5), frame.rgb()).is_err());
+        let empty = FrameView::from(&Frame::black(Size::new(4, 0))).to_frame();
+        assert_eq!(empty.size(), Size::new(4, 0));
     }
 
     #[test]
     fn a_window_into_a_larger_picture_is_a_view() {
-        let whole = Frame::from_fn(6, 4, |x, y| [x as u8, y as u8, 0]);
+        let whole = Frame::from_fn(Size::new(4, 6), |x, y| [x as u8, y as u8, 0]);
         // Three columns from the second on, two rows from the third on; behind the last pixel the picture ends.
-        let window = FrameView::with_stride(3, 2, 18, &whole.rgb()[2 * 18 + 3..3 * 18 + 12]).unwrap();
-        assert_eq!(window.to_frame(), Frame::from_fn(3, 2, |x, y| [x as u8 + 1, y as u8 + 2, 0]));
-        assert!(FrameView::with_stride(3, 2, 18, &whole.rgb()[..26]).is_err());
-        assert!(FrameView::with_stride(3, 2, 8, whole.rgb()).is_err());
+        let window = FrameView::with_stride(Size::new(2, 3), 18, &whole.rgb()[2 * 18 + 3..3 * 18 + 12]).unwrap();
+        assert_eq!(window.to_frame(), Frame::from_fn(Size::new(2, 3), |x, y| [x as u8 + 1, y as u8 + 2, 0]));
+        assert!(FrameView::with_stride(Size::new(2, 3), 18, &whole.rgb()[..26]).is_err());
+        assert!(FrameView::with_stride(Size::new(2, 3), 8, whole.rgb()).is_err());
     }
 }

@@ -69,15 +69,17 @@ fn sheet(synth: &Synth, rows: usize, factor: usize) -> Frame {
         let sample = synth.sample(index as u64 * 7);
         let (Some(flow), Some(occlusion)) = (sample.flow, sample.occlusion) else { continue };
         let colours = picture(&flow, Colours::default(), &mut Scaler::new(Normalisation::Percentile(99.0)));
-        let mask = Frame::from_fn(512, 384, |x, y| [u8::from(occlusion.get(x, y)) * 255; 3]);
+        let mask = Frame::from_fn(Size::new(384, 512), |x, y| [u8::from(occlusion.get(x, y)) * 255; 3]);
         panels.extend([sample.first, sample.second, colours, mask].iter().map(|frame| shrink(frame, factor)));
     }
-    Frame::from_fn(COLUMNS * 4 * w, rows * h, |x, y| panels[y / h * COLUMNS * 4 + x / w].pixel(x % w, y % h))
+    Frame::from_fn(Size { height: rows * h, width: COLUMNS * 4 * w }, |x, y| {
+        panels[y / h * COLUMNS * 4 + x / w].pixel(x % w, y % h)
+    })
 }
 
 /// The mean of every block of pixels.
 fn shrink(frame: &Frame, factor: usize) -> Frame {
-    Frame::from_fn(frame.width() / factor, frame.height() / factor, |x, y| {
+    Frame::from_fn(Size { height: frame.height() / factor, width: frame.width() / factor }, |x, y| {
         let mut sum = [0usize; 3];
         for i in 0..factor * factor {
             let pixel = frame.pixel(x * factor + i % factor, y * factor + i / factor);

@@ -252,7 +252,7 @@ mod tests {
         assert!(report.damaged == 1 && report.first_damaged[0].contains("cut short"), "{report}");
         let (a, b) = (tree.path("a.png"), tree.path("b.png"));
         tree.frame("a.png", 1);
-        ferroflow_core::io::write_mask(&b, &ferroflow_core::Mask::filled(5, 4, true)).unwrap();
+        ferroflow_core::io::write_mask(&b, &ferroflow_core::Mask::filled(Size::new(4, 5), true)).unwrap();
         let report = check(&tree.text("p.tsv", "image1\timage2\na.png\tb.png\n").spec("pairs:{root}/p.tsv"));
         assert!(a.is_file() && report.first_damaged[0].contains("4x5"), "{report}");
     }

@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use ferroflow_core::Frame;
+use ferroflow_core::{Frame, Size};
 use ferroflow_infer::dis::{Dis, Preset};
 
 /// A texture of many scales, as natural images have: noise on grids of 4 to 64 pixels, smoothly interpolated.
@@ -27,7 +27,7 @@ fn texture(x: f32, y: f32) -> [u8; 3] {
 
 /// The texture seen through a slight zoom and shift.
 fn frame(width: usize, height: usize, zoom: f32, shift: f32) -> Frame {
-    Frame::from_fn(width, height, |x, y| texture(x as f32 * zoom + shift, y as f32 * zoom - shift))
+    Frame::from_fn(Size { height, width }, |x, y| texture(x as f32 * zoom + shift, y as f32 * zoom - shift))
 }
 
 fn dis(criterion: &mut Criterion) {

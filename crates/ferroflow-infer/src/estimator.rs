@@ -250,7 +250,7 @@ impl Estimator {
     fn whole(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
         self.check_memory(pairs[0].0.size(), pairs.len())?;
         match &self.method {
-            Method::Zero => Ok(pairs.iter().map(|(a, _)| FlowField::zeros(a.width(), a.height())).collect()),
+            Method::Zero => Ok(pairs.iter().map(|(a, _)| FlowField::zeros(a.size())).collect()),
             Method::Dis(dis, _) => pairs.iter().map(|(a, b)| Ok(dis.estimate(a, b)?)).collect(),
             Method::Network(network) => network.estimate(pairs),
         }
@@ -388,7 +388,7 @@ impl Network {
         }
         let flows = if pairs.len() == 1 { vec![flow] } else { flow.chunks(2 * pixels).map(<[f32]>::to_vec).collect() };
         let field = |planes| {
-            let flow = FlowField::from_planar(sizes.output.width, sizes.output.height, planes)?;
+            let flow = FlowField::from_planar(sizes.output, planes)?;
             Ok(if matches!(self.fit, Fit::Resize(_)) { flow } else { fit.restore(flow) })
         };
         flows.into_iter().map(field).collect()

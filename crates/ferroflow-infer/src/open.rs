@@ -134,7 +134,7 @@ fn with_options(stored: Stored, options: BTreeMap<String, String>, holder: &str)
 
 #[cfg(test)]
 mod tests {
-    use ferroflow_core::Frame;
+    use ferroflow_core::{Frame, Size};
     use ferroflow_net::{
         Weights,
         weights::{Provenance, store::Precision},
@@ -148,7 +148,7 @@ mod tests {
         let estimator = Estimator::builtin().unwrap();
         assert_eq!(estimator.name(), "rill");
         assert!(estimator.describe().contains("built-in weights"));
-        let frame = Frame::from_fn(64, 64, |x, y| [(3 * x) as u8, (2 * y) as u8, 0]);
+        let frame = Frame::from_fn(Size::new(64, 64), |x, y| [(3 * x) as u8, (2 * y) as u8, 0]);
         assert_eq!(estimator.estimate(&frame, &frame).unwrap().width(), 64);
         assert!(builtin(Some("pwcnet"), &[""; 0]).unwrap().is_none());
     }

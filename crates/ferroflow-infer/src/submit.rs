@@ -214,8 +214,8 @@ pub fn submit(
 
 #[cfg(test)]
 mod tests {
-    use ferroflow_core::Frame;
     use ferroflow_core::io::read_flow;
+    use ferroflow_core::{Frame, Size};
     use ferroflow_data::Sample;
 
     use super::*;
@@ -232,7 +232,7 @@ mod tests {
         }
 
         fn get(&self, index: usize) -> Result<Sample, DataError> {
-            let frame = Frame::from_fn(8, 6, |_, _| [1, 2, 3]);
+            let frame = Frame::from_fn(Size::new(6, 8), |_, _| [1, 2, 3]);
             Ok(Sample {
                 first: frame.clone(),
                 second: frame,

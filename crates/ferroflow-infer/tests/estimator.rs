@@ -15,7 +15,7 @@ fn network(name: &str, options: NetworkOptions) -> Estimator {
 }
 
 fn frame(width: usize, height: usize, seed: usize) -> Frame {
-    Frame::from_fn(width, height, |x, y| {
+    Frame::from_fn(Size { height, width }, |x, y| {
         let wave = ((x + 3 * seed) as f32 * 0.21).sin() + (y as f32 * 0.17 + seed as f32).cos();
         [(120.0 + 50.0 * wave) as u8, (130.0 - 40.0 * wave) as u8, (x * 7 + y * 3 + seed) as u8]
     })
@@ -95,7 +95,7 @@ fn frames_that_do_not_go_together_are_refused() {
         error,
         EstimateError::Sizes { first: Size { height: 20, width: 10 }, second: Size { height: 10, width: 20 } }
     ));
-    let empty = Frame::new(0, 0, Vec::new()).unwrap();
+    let empty = Frame::new(Size::new(0, 0), Vec::new()).unwrap();
     assert!(matches!(estimator.estimate(&empty, &empty), Err(EstimateError::Empty)));
 }
 

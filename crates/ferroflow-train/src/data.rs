@@ -197,7 +197,7 @@ fn without_occluded(mut sample: Sample) -> Result<Sample, DataError> {
         if size != found {
             return Err(DataError::Sizes { id: sample.id, part: "occlusion", expected: size, found });
         }
-        let mask = Mask::from_fn(size.width, size.height, |x, y| !occlusion.get(x, y) && flow.is_valid(x, y));
+        let mask = Mask::from_fn(size, |x, y| !occlusion.get(x, y) && flow.is_valid(x, y));
         sample.flow = Some(flow.with_validity(mask).expect("the mask was made of the flow's size"));
     }
     Ok(sample)
@@ -415,7 +415,7 @@ mod tests {
 
     #[test]
     fn planes_hold_one_channel_each() {
-        let frame = Frame::from_fn(2, 1, |x, _| [x as u8, 10 + x as u8, 20 + x as u8]);
+        let frame = Frame::from_fn(Size::new(1, 2), |x, _| [x as u8, 10 + x as u8, 20 + x as u8]);
         assert_eq!(planes(&frame), [0.0, 1.0, 10.0, 11.0, 20.0, 21.0]);
     }
 

@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+use ferroflow_core::Size;
+
 use ferroflow::{Frame, core::io};
 
 #[path = "../examples/pair.rs"]
@@ -16,7 +18,7 @@ fn a_pair() {
     let (first, second, drawing) = (path("1.png"), path("2.png"), path("flow.png"));
     // Waves that move right by 3 pixels.
     for (file, shift) in [(&first, 0.0), (&second, 3.0)] {
-        let frame = Frame::from_fn(192, 128, |x, y| {
+        let frame = Frame::from_fn(Size::new(128, 192), |x, y| {
             let (x, y) = (x as f32 - shift, y as f32);
             let wave = (0.31 * x).sin() + (0.27 * y + 0.05 * x).cos() + (0.11 * (x + 2.0 * y)).sin();
             [(128.0 + 40.0 * wave) as u8, (128.0 - 40.0 * wave) as u8, (100.0 + 30.0 * wave) as u8]

@@ -7,7 +7,7 @@ use std::{
     process::{Command, Output},
 };
 
-use ferroflow::core::{Frame, io};
+use ferroflow::core::{Frame, Size, io};
 use tempfile::TempDir;
 
 /// A folder to run in.
@@ -57,7 +57,7 @@ impl Run {
 
 /// Smooth blobs that move right by `shift` pixels.
 pub fn write_frame(path: &Path, width: usize, height: usize, shift: usize) {
-    let frame = Frame::from_fn(width, height, |x, y| {
+    let frame = Frame::from_fn(Size { height, width }, |x, y| {
         let (x, y) = (x as f32 - shift as f32, y as f32);
         let wave = (x * 0.31).sin() + (y * 0.27 + 0.05 * x).cos() + (0.11 * (x + 2.0 * y)).sin();
         [(128.0 + 40.0 * wave) as u8, (128.0 - 40.0 * wave) as u8, (100.0 + 30.0 * wave) as u8]

@@ -112,10 +112,10 @@ impl FitPlan {
             return Cow::Owned(resize_frame(frame, self.network, grid));
         }
         let black = matches!(self.fit, Fit::Pad(_, Fill::Zero));
-        let Size { height, width } = self.network;
+        let width = self.network.width;
         let columns = self.columns();
         let left = columns.start.saturating_add_signed(self.offset.0);
-        let mut padded = Frame::black(width, height);
+        let mut padded = Frame::black(self.network);
         for (y, to) in padded.rgb_mut().chunks_exact_mut(3 * width).enumerate() {
             let place = y as isize - self.offset.1;
             let inside = place.clamp(0, self.input.height as isize - 1);
@@ -155,12 +155,12 @@ impl FitPlan {
         let (columns, rows) = (self.columns(), self.rows());
         let at = |x: usize, y: usize| (x.saturating_add_signed(self.offset.0), y.saturating_add_signed(self.offset.1));
         if flow.validity().is_some() || columns.len() < width || rows.len() < height {
-            return FlowField::sparse_from_fn(width, height, |x, y| {
+            return FlowField::sparse_from_fn(self.input, |x, y| {
                 let (in_x, in_y) = at(x, y);
                 if columns.contains(&x) && rows.contains(&y) { flow.known(in_x, in_y) } else { None }
             });
         }
-        let mut cut = FlowField::zeros(width, height);
+        let mut cut = FlowField::zeros(self.input);
         let (u, v) = cut.planes_mut();
         for (to, from) in [(u, flow.u()), (v, flow.v())] {
             for (y, to) in to.chunks_exact_mut(width).enumerate() {
@@ -204,7 +204,7 @@ mod tests {
     ];
 
     fn numbered(width: usize, height: usize) -> Frame {
-        Frame::from_fn(width, height, |x, y| [x as u8 + 1, y as u8 + 1, 7])
+        Frame::from_fn(Size { height, width }, |x, y| [x as u8 + 1, y as u8 + 1, 7])
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
         let plan = Fit::Crop.plan(Size::new(10, 11), 4, 8);
         assert_eq!(plan.network(), Size::new(8, 8));
         assert_eq!(plan.apply(&numbered(11, 10)).pixel(0, 0), [2, 2, 7]);
-        let flow = plan.restore(FlowField::from_fn(8, 8, |x, y| (x as f32, y as f32)));
+        let flow = plan.restore(FlowField::from_fn(Size::new(8, 8), |x, y| (x as f32, y as f32)));
         assert!(!flow.is_valid(0, 5) && !flow.is_valid(9, 5) && flow.is_valid(8, 5));
         assert_eq!((flow.known(1, 1), flow.known(8, 8)), (Some((0.0, 0.0)), Some((7.0, 7.0))));
         // A side below the least is padded.
@@ -235,7 +235,7 @@ mod tests {
     fn resizing_scales_each_axis() {
         let plan = Fit::Resize(Grid::HalfPixel).plan(Size::new(50, 96), 64, 64);
         assert_eq!(plan.network(), Size::new(64, 128));
-        let flow = plan.restore(FlowField::from_fn(32, 16, |_, _| (4.0, 6.4)));
+        let flow = plan.restore(FlowField::from_fn(Size::new(16, 32), |_, _| (4.0, 6.4)));
         assert!((flow.u()[0] - 3.0).abs() < 1e-6 && (flow.v()[0] - 5.0).abs() < 1e-5);
     }
 
@@ -243,13 +243,13 @@ mod tests {
     fn by_pixel(plan: &FitPlan, frame: &Frame, flow: &FlowField) -> (Frame, FlowField) {
         let black = matches!(plan.fit, Fit::Pad(_, Fill::Zero));
         let (left, top) = plan.offset;
-        let applied = Frame::from_fn(plan.network.width, plan.network.height, |x, y| {
+        let applied = Frame::from_fn(plan.network, |x, y| {
             let place = (x as isize - left, y as isize - top);
             let within = |at: isize, side: usize| at.clamp(0, side as isize - 1);
             let nearest = (within(place.0, plan.input.width), within(place.1, plan.input.height));
             if black && nearest != place { [0; 3] } else { frame.pixel(nearest.0 as usize, nearest.1 as usize) }
         });
-        let restored = FlowField::sparse_from_fn(plan.input.width, plan.input.height, |x, y| {
+        let restored = FlowField::sparse_from_fn(plan.input, |x, y| {
             let at = (x as isize + left, y as isize + top);
             let inside = |at: isize, side: usize| (0..side as isize).contains(&at);
             let seen = inside(at.0, plan.network.width) && inside(at.1, plan.network.height);
@@ -269,7 +269,7 @@ mod tests {
             let plan = fit.plan(Size { height, width }, stride, minimum);
             let Size { height: h, width: w } = plan.network();
             let frame = numbered(width, height);
-            let flow = FlowField::sparse_from_fn(w, h, |x, y| {
+            let flow = FlowField::sparse_from_fn(Size::new(h, w), |x, y| {
                 (!holes || (x + y) % 5 > 0).then_some((x as f32, y as f32))
             });
             let (applied, restored) = by_pixel(&plan, &frame, &flow);
@@ -290,7 +290,7 @@ mod tests {
             let frame = plan.apply(&original);
             prop_assert_eq!(frame.size(), plan.network());
             let coarse = if stride % coarse == 0 { coarse } else { 1 };
-            let flow = plan.restore(FlowField::from_fn(w / coarse, h / coarse, |_, _| (2.0, -3.0)));
+            let flow = plan.restore(FlowField::from_fn(Size { height: h / coarse, width: w / coarse }, |_, _| (2.0, -3.0)));
             prop_assert_eq!(flow.size(), original.size());
             prop_assert!(matches!(fit, Fit::Crop) || flow.validity().is_none());
         }
@@ -302,7 +302,7 @@ mod tests {
                 let original = numbered(width, height);
                 let plan = fit.plan(original.size(), 64, 64);
                 let seen = plan.apply(&original);
-                let echo = FlowField::from_fn(seen.width(), seen.height(), |x, y| {
+                let echo = FlowField::from_fn(seen.size(), |x, y| {
                     let [r, g, _] = seen.pixel(x, y);
                     (f32::from(r), f32::from(g))
                 });

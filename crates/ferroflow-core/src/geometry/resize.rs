@@ -85,7 +85,7 @@ pub fn resize_frame(frame: &Frame, to: Size, grid: Grid) -> Frame {
     let from = frame.width();
     let (columns, rows) = (taps(grid, from, to.width), taps(grid, frame.height(), to.height));
     let nearest = |value: f32| (value + 0.5) as u8;
-    let mut resized = Frame::black(to.width, to.height);
+    let mut resized = Frame::black(to);
     let lines = resized.rgb_mut().par_chunks_exact_mut(3 * to.width).zip(rows);
     // First down, along whole lines, then across.
     lines.for_each_init(
@@ -123,7 +123,7 @@ pub fn resize_flow(flow: &FlowField, to: Size, scale: (f32, f32), grid: Grid) ->
     };
     let (u, v) = (plane(flow.u(), scale.0), plane(flow.v(), scale.1));
     let weight = known.map(|k| if from == to { k } else { resize(&k, from, 1, to, grid) });
-    FlowField::sparse_from_fn(to.width, to.height, |x, y| {
+    FlowField::sparse_from_fn(to, |x, y| {
         let i = y * to.width + x;
         match &weight {
             None => Some((u[i], v[i])),
@@ -136,9 +136,7 @@ pub fn resize_flow(flow: &FlowField, to: Size, scale: (f32, f32), grid: Grid) ->
 /// Resizes a mask by its nearest pixels.
 pub fn resize_mask(mask: &Mask, to: Size) -> Mask {
     let nearest = |i: usize, from: usize, to: usize| (2 * i + 1) * from / (2 * to);
-    Mask::from_fn(to.width, to.height, |x, y| {
-        mask.get(nearest(x, mask.width(), to.width), nearest(y, mask.height(), to.height))
-    })
+    Mask::from_fn(to, |x, y| mask.get(nearest(x, mask.width(), to.width), nearest(y, mask.height(), to.height)))
 }
 
 #[cfg(test)]
@@ -160,17 +158,17 @@ mod tests {
 
     #[test]
     fn frames_round_and_keep_channels_apart() {
-        let frame = Frame::new(2, 1, vec![0, 100, 255, 1, 200, 255]).unwrap();
+        let frame = Frame::new(Size::new(1, 2), vec![0, 100, 255, 1, 200, 255]).unwrap();
         assert_eq!(resize_frame(&frame, Size::new(1, 1), Grid::HalfPixel).rgb(), [1, 150, 255]);
         assert_eq!(resize_frame(&frame, Size::new(1, 2), Grid::HalfPixel), frame);
     }
 
     #[test]
     fn flow_scales_by_axis_and_unknown_pixels_take_no_part() {
-        let flow = FlowField::from_fn(4, 2, |_, _| (1.0, 2.0));
+        let flow = FlowField::from_fn(Size::new(2, 4), |_, _| (1.0, 2.0));
         let doubled = resize_flow(&flow, Size::new(6, 8), (2.0, 3.0), Grid::HalfPixel);
         assert!(doubled.u().iter().all(|&u| u == 2.0) && doubled.v().iter().all(|&v| v == 6.0));
-        let sparse = FlowField::sparse_from_fn(2, 1, |x, _| (x == 0).then_some((4.0, 0.0)));
+        let sparse = FlowField::sparse_from_fn(Size::new(1, 2), |x, _| (x == 0).then_some((4.0, 0.0)));
         let wide = resize_flow(&sparse, Size::new(1, 4), (1.0, 1.0), Grid::HalfPixel);
         assert_eq!(wide.validity().unwrap().data(), [true, true, false, false]);
         assert_eq!(wide.u(), [4.0, 4.0, 0.0, 0.0]);

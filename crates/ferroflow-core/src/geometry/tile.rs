@@ -20,7 +20,7 @@ impl Tile {
     /// # Panics
     /// If the tile reaches beyond the frame.
     pub fn cut(&self, frame: &Frame) -> Frame {
-        Frame::from_fn(self.size.width, self.size.height, |x, y| frame.pixel(self.x + x, self.y + y))
+        Frame::from_fn(self.size, |x, y| frame.pixel(self.x + x, self.y + y))
     }
 }
 
@@ -92,7 +92,7 @@ impl Blend {
 
     /// The whole flow; unknown where no tile knows it.
     pub fn finish(self) -> FlowField {
-        FlowField::sparse_from_fn(self.size.width, self.size.height, |x, y| {
+        FlowField::sparse_from_fn(self.size, |x, y| {
             let at = y * self.size.width + x;
             let weight = self.weight[at];
             (weight > 0.0).then(|| (self.u[at] / weight, self.v[at] / weight))
@@ -117,7 +117,7 @@ mod tests {
     fn weights_cross_in_the_middle_of_the_overlap() {
         let mut blend = Blend::new(Size::new(1, 12), 4);
         for (tile, u) in tiles(Size::new(1, 12), Size::new(1, 8), 4).iter().zip([0.0, 1.0]) {
-            blend.add(tile, &FlowField::from_fn(8, 1, |_, _| (u, 0.0)));
+            blend.add(tile, &FlowField::from_fn(Size::new(1, 8), |_, _| (u, 0.0)));
         }
         let u = blend.finish();
         let expected = [0.0, 0.0, 0.0, 0.0, 0.125, 0.375, 0.625, 0.875, 1.0, 1.0, 1.0, 1.0];
@@ -130,10 +130,10 @@ mod tests {
         fn tiles_of_a_flow_blend_to_that_flow(
             width in 1usize..=90, height in 1usize..=90, tile in 1usize..=50, overlap in 0usize..=60,
         ) {
-            let whole = FlowField::from_fn(width, height, |x, y| (x as f32 - 3.5, (x + 2 * y) as f32));
+            let whole = FlowField::from_fn(Size { height, width }, |x, y| (x as f32 - 3.5, (x + 2 * y) as f32));
             let mut blend = Blend::new(whole.size(), overlap);
             for tile in tiles(whole.size(), Size::new(tile, tile), overlap) {
-                blend.add(&tile, &FlowField::from_fn(tile.size.width, tile.size.height, |x, y| whole.get(tile.x + x, tile.y + y)));
+                blend.add(&tile, &FlowField::from_fn(tile.size, |x, y| whole.get(tile.x + x, tile.y + y)));
             }
             let blended = blend.finish();
             prop_assert!(blended.validity().is_none());

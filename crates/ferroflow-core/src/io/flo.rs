@@ -2,7 +2,7 @@
 //! little-endian. A pixel with `|u|` or `|v|` of 1e9 or more, or not a number, is unknown; 1e10 is written there.
 
 use super::{FormatError, error, known_motion};
-use crate::{FlowField, Size};
+use crate::FlowField;
 
 const FORMAT: &str = ".flo";
 
@@ -22,11 +22,11 @@ pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
         return Err(FormatError::malformed(FORMAT, "the first four bytes are not PIEH"));
     }
     let claimed = |at| i64::from(i32::from_le_bytes(word(at)));
-    let Size { height, width } = error::check_size(FORMAT, claimed(8), claimed(4))?;
-    error::check_body(FORMAT, width as u128 * height as u128 * 8, body.len())?;
+    let size = error::check_size(FORMAT, claimed(8), claimed(4))?;
+    error::check_body(FORMAT, size.height as u128 * size.width as u128 * 8, body.len())?;
     let (pairs, _) = body.as_chunks::<8>();
-    Ok(FlowField::sparse_from_fn(width, height, |x, y| {
-        let [a, b, c, d, e, f, g, h] = pairs[y * width + x];
+    Ok(FlowField::sparse_from_fn(size, |x, y| {
+        let [a, b, c, d, e, f, g, h] = pairs[y * size.width + x];
         known_motion(f32::from_le_bytes([a, b, c, d]), f32::from_le_bytes([e, f, g, h]))
     }))
 }
@@ -47,10 +47,11 @@ pub fn encode(flow: &FlowField) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Size;
 
     #[test]
     fn the_bytes_are_those_of_the_definition() {
-        let flow = FlowField::from_fn(2, 1, |x, _| (x as f32 + 0.5, -1.0));
+        let flow = FlowField::from_fn(Size::new(1, 2), |x, _| (x as f32 + 0.5, -1.0));
         let bytes = encode(&flow);
         assert_eq!(bytes.len(), 12 + 8 * 2);
         assert_eq!(f32::from_le_bytes(bytes[..4].try_into().unwrap()), 202021.25);
@@ -61,11 +62,11 @@ mod tests {
 
     #[test]
     fn unknown_pixels_survive() {
-        let flow = FlowField::sparse_from_fn(3, 2, |x, y| (x != y).then_some((x as f32, y as f32)));
+        let flow = FlowField::sparse_from_fn(Size::new(2, 3), |x, y| (x != y).then_some((x as f32, y as f32)));
         let bytes = encode(&flow);
         assert_eq!(f32::from_le_bytes(bytes[12..16].try_into().unwrap()), 1e10);
         assert_eq!(decode(&bytes).unwrap(), flow);
-        let mut nan = encode(&FlowField::zeros(1, 1));
+        let mut nan = encode(&FlowField::zeros(Size::new(1, 1)));
         nan[12..16].copy_from_slice(&f32::NAN.to_le_bytes());
         assert!(!decode(&nan).unwrap().is_valid(0, 0));
     }

@@ -67,7 +67,7 @@ pub fn decode(bytes: &[u8]) -> Result<Frame, FormatError> {
 pub fn decode_as(bytes: &[u8], orientation: Orientation) -> Result<Frame, FormatError> {
     let rgb = decode_any(bytes, orientation)?.into_rgb8();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
-    Frame::new(width, height, rgb.into_raw()).map_err(|e| FormatError::malformed("image", e.to_string()))
+    Frame::new(Size { height, width }, rgb.into_raw()).map_err(|e| FormatError::malformed("image", e.to_string()))
 }
 
 /// A mask from the bytes of an image file, true where any colour channel is not zero, or of a NumPy array of shape
@@ -82,7 +82,7 @@ pub fn decode_mask(bytes: &[u8]) -> Result<Mask, FormatError> {
     let rgb = decode_any(bytes, Orientation::Tagged)?.into_rgb16();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
     let data = rgb.pixels().map(|p| p.0 != [0; 3]).collect();
-    Mask::new(width, height, data).map_err(|e| FormatError::malformed("image", e.to_string()))
+    Mask::new(Size { height, width }, data).map_err(|e| FormatError::malformed("image", e.to_string()))
 }
 
 fn decode_any(bytes: &[u8], orientation: Orientation) -> Result<DynamicImage, FormatError> {
@@ -294,13 +294,13 @@ mod tests {
 
     #[test]
     fn a_ppm_is_a_ppm() {
-        let bytes = encode(&Frame::new(2, 1, b"\nabcde".to_vec()).unwrap(), ImageFormat::Pnm).unwrap();
+        let bytes = encode(&Frame::new(Size::new(1, 2), b"\nabcde".to_vec()).unwrap(), ImageFormat::Pnm).unwrap();
         assert!(bytes.starts_with(b"P6\n2 1") && bytes.ends_with(b"255\n\nabcde"), "{bytes:?}");
     }
 
     #[test]
     fn masks_are_true_where_not_black() {
-        let mask = Mask::new(3, 1, vec![true, false, true]).unwrap();
+        let mask = Mask::new(Size::new(1, 3), vec![true, false, true]).unwrap();
         assert_eq!(decode_mask(&encode_mask(&mask).unwrap()).unwrap(), mask);
         let faint = ImageBuffer::from_fn(2, 1, |x, _| image::Luma([x as u16]));
         assert_eq!(decode_mask(&stored(faint.into(), ImageFormat::Png)).unwrap().data(), [false, true]);
@@ -308,7 +308,7 @@ mod tests {
 
     #[test]
     fn a_small_file_may_not_claim_a_large_picture() {
-        let mut bmp = encode(&Frame::new(1, 1, vec![0; 3]).unwrap(), ImageFormat::Bmp).unwrap();
+        let mut bmp = encode(&Frame::new(Size::new(1, 1), vec![0; 3]).unwrap(), ImageFormat::Bmp).unwrap();
         bmp[18..22].copy_from_slice(&60_000u32.to_le_bytes());
         bmp[22..26].copy_from_slice(&5_000u32.to_le_bytes());
         assert!(matches!(decode(&bmp), Err(FormatError::Limits { .. })), "{:?}", decode(&bmp));
@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn a_file_cut_anywhere_is_an_error_or_whole() {
-        let frame = Frame::from_fn(37, 29, |x, y| [(7 * x + y) as u8, (x * y) as u8, (x ^ (3 * y)) as u8]);
+        let frame = Frame::from_fn(Size::new(29, 37), |x, y| [(7 * x + y) as u8, (x * y) as u8, (x ^ (3 * y)) as u8]);
         use ImageFormat as F;
         for format in [F::Png, F::Jpeg, F::Pnm, F::Bmp, F::Tiff, F::WebP, F::Gif] {
             let bytes = encode(&frame, format).unwrap();
@@ -341,7 +341,7 @@ mod tests {
     #[test]
     fn orientation_is_as_opencv_and_browsers_have_it() {
         // 2x1 pixels, black then white, stored; where the two go for each value of the tag.
-        let stored = Frame::new(2, 1, vec![0, 0, 0, 255, 255, 255]).unwrap();
+        let stored = Frame::new(Size::new(1, 2), vec![0, 0, 0, 255, 255, 255]).unwrap();
         let png = encode(&stored, ImageFormat::Png).unwrap();
         let after_header = 8 + 25;
         for (turn, size, whites) in [
@@ -365,7 +365,7 @@ mod tests {
             assert_eq!(frame.pixel(whites.0, whites.1), [255; 3], "{turn}");
             assert_eq!(decode_as(&tagged, Orientation::Stored).unwrap(), stored);
         }
-        let grey = Frame::from_fn(16, 8, |x, _| [if x < 8 { 0 } else { 255 }; 3]);
+        let grey = Frame::from_fn(Size::new(8, 16), |x, _| [if x < 8 { 0 } else { 255 }; 3]);
         let jpeg = encode(&grey, ImageFormat::Jpeg).unwrap();
         let body = [&b"Exif\0\0"[..], &exif(6)].concat();
         let segment = [&[0xff, 0xe1][..], &(body.len() as u16 + 2).to_be_bytes(), &body].concat();
@@ -383,7 +383,8 @@ mod tests {
 
     #[test]
     fn a_thumbnail_is_not_the_end_of_a_jpeg() {
-        let jpeg = |n| encode(&Frame::from_fn(n, n, |x, y| [(9 * x + y) as u8; 3]), ImageFormat::Jpeg).unwrap();
+        let jpeg =
+            |n| encode(&Frame::from_fn(Size::new(n, n), |x, y| [(9 * x + y) as u8; 3]), ImageFormat::Jpeg).unwrap();
         let (thumbnail, main) = (jpeg(8), jpeg(64));
         let body = [&b"Exif\0\0"[..], &exif(1), &thumbnail].concat();
         let segment = [&[0xff, 0xe1][..], &(body.len() as u16 + 2).to_be_bytes(), &body].concat();

@@ -38,7 +38,7 @@ pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
         return Err(FormatError::malformed(FORMAT, "rows are missing"));
     }
     let component = |high, low| (f32::from(u16::from_be_bytes([high, low])) - 32768.0) / 64.0;
-    Ok(FlowField::sparse_from_fn(size.width, size.height, |x, y| {
+    Ok(FlowField::sparse_from_fn(size, |x, y| {
         let [r, rl, g, gl, b, bl] = samples[y * size.width + x];
         (b != 0 || bl != 0).then(|| (component(r, rl), component(g, gl)))
     }))
@@ -83,7 +83,7 @@ pub fn out_of_range(flow: &FlowField) -> usize {
 /// The flow with every component cut to the range of the format, and how many vectors that changed.
 pub fn clip(flow: &FlowField) -> (FlowField, usize) {
     let cut = |c: f32| c.clamp(-512.0, LARGEST);
-    let clipped = FlowField::sparse_from_fn(flow.width(), flow.height(), |x, y| {
+    let clipped = FlowField::sparse_from_fn(flow.size(), |x, y| {
         finite(flow, x, y).map(|(u, v)| if holds(u) && holds(v) { (u, v) } else { (cut(u), cut(v)) })
     });
     (clipped, out_of_range(flow))
@@ -123,12 +123,16 @@ fn refused(cause: png::DecodingError) -> FormatError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Size;
 
     #[test]
     fn multiples_of_a_64th_survive_and_the_rest_is_rounded() {
-        let flow = FlowField::sparse_from_fn(5, 3, |x, y| (x != 2).then_some((x as f32 - 7.25, y as f32 / 64.0)));
+        let flow =
+            FlowField::sparse_from_fn(Size::new(3, 5), |x, y| (x != 2).then_some((x as f32 - 7.25, y as f32 / 64.0)));
         assert_eq!(decode(&encode(&flow).unwrap()).unwrap(), flow);
-        let fine = FlowField::from_fn(4, 1, |x, _| ([0.01, -0.01, 0.007, 511.999][x], [600.0, -600.0, 0.0, -512.0][x]));
+        let fine = FlowField::from_fn(Size::new(1, 4), |x, _| {
+            ([0.01, -0.01, 0.007, 511.999][x], [600.0, -600.0, 0.0, -512.0][x])
+        });
         let refused = encode(&fine).unwrap_err();
         assert!(matches!(refused, FormatError::Range { count: 3, first: (0, 0), .. }), "{refused}");
         let (clipped, cut) = clip(&fine);
@@ -139,9 +143,13 @@ mod tests {
 
     #[test]
     fn what_rounds_into_the_range_is_held_and_what_is_not_finite_is_unknown() {
-        let edge = FlowField::from_fn(3, 1, |x, _| ([511.99, -512.007, f32::NAN][x], [0.0, 0.0, f32::INFINITY][x]));
+        let edge =
+            FlowField::from_fn(Size::new(1, 3), |x, _| ([511.99, -512.007, f32::NAN][x], [0.0, 0.0, f32::INFINITY][x]));
         let back = decode(&encode(&edge).unwrap()).unwrap();
-        assert_eq!(back, FlowField::sparse_from_fn(3, 1, |x, _| (x < 2).then(|| ([LARGEST, -512.0][x], 0.0))));
+        assert_eq!(
+            back,
+            FlowField::sparse_from_fn(Size::new(1, 3), |x, _| (x < 2).then(|| ([LARGEST, -512.0][x], 0.0)))
+        );
         assert_eq!(clip(&edge).1, 0);
     }
 

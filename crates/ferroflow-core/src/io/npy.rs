@@ -236,14 +236,14 @@ impl<'a> Array<'a> {
         let known = |u: f64, v: f64| known_motion(u as f32, v as f32);
         match *self.sides(3) {
             [height, width, 2] => {
-                let Size { height, width } = check(height, width)?;
+                let size = check(height, width)?;
                 let at = |x, y, c| self.at([height, width, 2], [y, x, c]);
-                Ok(FlowField::sparse_from_fn(width, height, |x, y| known(at(x, y, 0), at(x, y, 1))))
+                Ok(FlowField::sparse_from_fn(size, |x, y| known(at(x, y, 0), at(x, y, 1))))
             }
             [2, height, width] => {
-                let Size { height, width } = check(height, width)?;
+                let size = check(height, width)?;
                 let at = |x, y, c| self.at([2, height, width], [c, y, x]);
-                Ok(FlowField::sparse_from_fn(width, height, |x, y| known(at(x, y, 0), at(x, y, 1))))
+                Ok(FlowField::sparse_from_fn(size, |x, y| known(at(x, y, 0), at(x, y, 1))))
             }
             [count, 2, _, _] | [count, _, _, 2] => {
                 let what = format!("it holds {count} flows; save each by itself");
@@ -274,7 +274,7 @@ impl<'a> Array<'a> {
     /// As a mask: true where it is not zero.
     pub fn mask(&self) -> Result<Mask, FormatError> {
         let plane = self.plane()?;
-        Ok(Mask::from_fn(plane.size.width, plane.size.height, |x, y| plane.get(x, y) != 0.0))
+        Ok(Mask::from_fn(plane.size, |x, y| plane.get(x, y) != 0.0))
     }
 }
 
@@ -332,7 +332,7 @@ pub(super) mod tests {
 
     #[test]
     fn round_trip_is_aligned_as_numpy_aligns() {
-        let flow = FlowField::sparse_from_fn(4, 3, |x, y| (x != 1).then_some((x as f32, y as f32 * 0.25)));
+        let flow = FlowField::sparse_from_fn(Size::new(3, 4), |x, y| (x != 1).then_some((x as f32, y as f32 * 0.25)));
         let bytes = encode(&flow);
         assert_eq!((bytes.len() - 4 * 3 * 8) % 64, 0);
         assert_eq!(decode(&bytes).unwrap(), flow);
@@ -340,7 +340,7 @@ pub(super) mod tests {
 
     #[test]
     fn every_order_and_precision_gives_the_same_flow() {
-        let wanted = FlowField::from_fn(3, 1, |x, _| ([1.0, 2.0, -0.5][x], [-1.0, 0.0, 3.0][x]));
+        let wanted = FlowField::from_fn(Size::new(1, 3), |x, _| ([1.0, 2.0, -0.5][x], [-1.0, 0.0, 3.0][x]));
         let (planes, pixels) = ([1.0f64, 2.0, -0.5, -1.0, 0.0, 3.0], [1.0f64, -1.0, 2.0, 0.0, -0.5, 3.0]);
         let bytes = |v: &[f64]| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
         let halves: Vec<u8> =

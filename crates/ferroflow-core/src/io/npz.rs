@@ -27,9 +27,7 @@ pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
             if u.size != v.size {
                 return Err(FormatError::unsupported(FORMAT, "the arrays u and v have different sizes"));
             }
-            FlowField::sparse_from_fn(u.size.width, u.size.height, |x, y| {
-                super::known_motion(u.get(x, y) as f32, v.get(x, y) as f32)
-            })
+            FlowField::sparse_from_fn(u.size, |x, y| super::known_motion(u.get(x, y) as f32, v.get(x, y) as f32))
         }
         _ => {
             let others: Vec<&String> = names.iter().filter(|n| *n != "valid").collect();
@@ -41,7 +39,7 @@ pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
     if valid.size() != flow.size() {
         return Err(FormatError::unsupported(FORMAT, "the arrays of the flow and valid have different sizes"));
     }
-    Ok(FlowField::sparse_from_fn(flow.width(), flow.height(), |x, y| flow.known(x, y).filter(|_| valid.get(x, y))))
+    Ok(FlowField::sparse_from_fn(flow.size(), |x, y| flow.known(x, y).filter(|_| valid.get(x, y))))
 }
 
 /// A mask from the bytes of a `.npz` file with the array `mask`, or only one: true where it is not zero.
@@ -111,6 +109,7 @@ pub fn encode(flow: &FlowField) -> Result<Vec<u8>, FormatError> {
 #[cfg(test)]
 mod tests {
     use super::{npy::tests::array, *};
+    use crate::Size;
 
     fn archive(arrays: &[(&str, Vec<u8>)]) -> Vec<u8> {
         let mut out = zip::ZipWriter::new(Cursor::new(Vec::new()));
@@ -123,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_array_named_flow_wins_or_is_the_only_one() {
-        let (a, b) = (FlowField::zeros(1, 2), FlowField::from_fn(3, 1, |x, _| (x as f32, 1.0)));
+        let (a, b) = (FlowField::zeros(Size::new(2, 1)), FlowField::from_fn(Size::new(1, 3), |x, _| (x as f32, 1.0)));
         let [x, y] = [&a, &b].map(npy::encode);
         assert_eq!(decode(&archive(&[("a.npy", x.clone()), ("flow.npy", y.clone())])).unwrap(), b);
         assert_eq!(decode(&archive(&[("readme.txt", y.clone()), ("x.npy", x.clone())])).unwrap(), a);
@@ -137,9 +136,9 @@ mod tests {
     fn two_components_and_a_mask_of_what_is_known_are_a_flow() {
         let floats = |v: [f32; 2]| array("<f4", false, "(1, 2)", v.map(f32::to_le_bytes).as_flattened());
         let (u, v, valid) = (floats([1.0, 2.0]), floats([3.0, 4.0]), array("|b1", false, "(1, 2)", &[0, 1]));
-        let known = FlowField::sparse_from_fn(2, 1, |x, _| (x == 1).then_some((2.0, 4.0)));
+        let known = FlowField::sparse_from_fn(Size::new(1, 2), |x, _| (x == 1).then_some((2.0, 4.0)));
         assert_eq!(decode(&archive(&[("u.npy", u), ("v.npy", v), ("valid.npy", valid.clone())])).unwrap(), known);
-        let flow = npy::encode(&FlowField::from_fn(2, 1, |x, _| (1.0 + x as f32, 3.0 + x as f32)));
+        let flow = npy::encode(&FlowField::from_fn(Size::new(1, 2), |x, _| (1.0 + x as f32, 3.0 + x as f32)));
         for name in ["flow.npy", "arr_0.npy"] {
             assert_eq!(decode(&archive(&[(name, flow.clone()), ("valid.npy", valid.clone())])).unwrap(), known);
         }

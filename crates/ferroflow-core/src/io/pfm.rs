@@ -122,7 +122,7 @@ pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
         ));
     }
     let (pixels, _) = map.data.as_chunks::<3>();
-    Ok(FlowField::sparse_from_fn(map.width, map.height, |x, y| {
+    Ok(FlowField::sparse_from_fn(Size { height: map.height, width: map.width }, |x, y| {
         let [u, v, _] = pixels[y * map.width + x];
         known_motion(u, v)
     }))
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn flow_is_the_first_two_channels() {
-        let flow = FlowField::sparse_from_fn(3, 2, |x, y| (x + y != 1).then_some((x as f32, -(y as f32))));
+        let flow = FlowField::sparse_from_fn(Size::new(2, 3), |x, y| (x + y != 1).then_some((x as f32, -(y as f32))));
         assert_eq!(decode(&encode(&flow).unwrap()).unwrap(), flow);
         let grey = encode_map(&Map { width: 1, height: 1, channels: 1, data: vec![0.5] }).unwrap();
         assert!(matches!(decode(&grey), Err(FormatError::Unsupported { .. })));

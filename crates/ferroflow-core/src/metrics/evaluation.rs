@@ -174,14 +174,14 @@ impl Evaluation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{FlowField, metrics::Truth};
+    use crate::{FlowField, Size, metrics::Truth};
 
     /// Pairs of 1, 3, 1 and 1 pixels with errors 4, 0, 1 and 3.
     fn evaluation() -> Evaluation {
         let mut all = Evaluation::default();
         for (pixels, error) in [(1, 4.0), (3, 0.0), (1, 1.0), (1, 3.0)] {
-            let truth = FlowField::zeros(pixels, 1);
-            let estimate = FlowField::from_fn(pixels, 1, |_, _| (error, 0.0));
+            let truth = FlowField::zeros(Size::new(1, pixels));
+            let estimate = FlowField::from_fn(Size::new(1, pixels), |_, _| (error, 0.0));
             all.add(Tally::of(&estimate, &Truth::new(&truth)).unwrap());
         }
         all
@@ -207,8 +207,8 @@ mod tests {
     #[test]
     fn a_pair_without_scored_pixels_does_not_count() {
         let mut all = evaluation();
-        let nothing = FlowField::sparse_from_fn(2, 1, |_, _| None);
-        all.add(Tally::of(&FlowField::zeros(2, 1), &Truth::new(&nothing)).unwrap());
+        let nothing = FlowField::sparse_from_fn(Size::new(1, 2), |_, _| None);
+        all.add(Tally::of(&FlowField::zeros(Size::new(1, 2)), &Truth::new(&nothing)).unwrap());
         assert_eq!(all.average(Average::Images).epe, Some(2.0));
         assert_eq!(Evaluation::default().summary().over_pixels, Metrics::default());
     }
@@ -216,8 +216,8 @@ mod tests {
     #[test]
     fn unanswered_pixels_are_counted_under_every_rule() {
         let mut all = evaluation();
-        let half = FlowField::sparse_from_fn(4, 1, |x, _| (x < 2).then_some((2.0, 0.0)));
-        all.add(Tally::of(&half, &Truth::new(&FlowField::zeros(4, 1))).unwrap());
+        let half = FlowField::sparse_from_fn(Size::new(1, 4), |x, _| (x < 2).then_some((2.0, 0.0)));
+        all.add(Tally::of(&half, &Truth::new(&FlowField::zeros(Size::new(1, 4)))).unwrap());
         for rule in [Average::Pixels, Average::Images, Average::Batches(2)] {
             let metrics = all.average(rule);
             assert_eq!(metrics.unanswered, 2, "{rule:?}");

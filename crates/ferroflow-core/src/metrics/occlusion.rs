@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn the_best_threshold_counts() {
-        let truth = Mask::new(4, 1, vec![true, true, false, false]).unwrap();
+        let truth = Mask::new(Size::new(1, 4), vec![true, true, false, false]).unwrap();
         let mut perfect = OcclusionCurve::default();
         perfect.add(&[0.9, 0.7, 0.3, 0.0], &truth).unwrap();
         assert!((perfect.f_max() - 1.0).abs() < 1e-5);

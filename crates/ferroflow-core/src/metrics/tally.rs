@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     fn flow(values: &[(f32, f32)]) -> FlowField {
-        FlowField::from_fn(values.len(), 1, |x, _| values[x])
+        FlowField::from_fn(Size::new(1, values.len()), |x, _| values[x])
     }
 
     /// Three pixels by hand: e = 5, 3, 2 against m = 100, 0, 50.
@@ -304,13 +304,13 @@ mod tests {
 
     #[test]
     fn masks_decide_what_is_scored() {
-        let truth = FlowField::sparse_from_fn(4, 1, |x, _| (x != 0).then_some((0.0, 0.0)));
-        let estimate = FlowField::sparse_from_fn(4, 1, |x, _| (x != 1).then_some((x as f32, 0.0)));
-        let occluded = Mask::from_fn(4, 1, |x, _| x == 3);
+        let truth = FlowField::sparse_from_fn(Size::new(1, 4), |x, _| (x != 0).then_some((0.0, 0.0)));
+        let estimate = FlowField::sparse_from_fn(Size::new(1, 4), |x, _| (x != 1).then_some((x as f32, 0.0)));
+        let occluded = Mask::from_fn(Size::new(1, 4), |x, _| x == 3);
         let tally = Tally::of(&estimate, &Truth::new(&truth).occluded(&occluded)).unwrap();
         assert_eq!((tally.pixels, tally.scored(), tally.unanswered), (4, 2, 1));
         assert_eq!((tally.matched.sum, tally.unmatched.sum), (2.0, 3.0));
-        let last = Mask::from_fn(4, 1, |x, _| x == 3);
+        let last = Mask::from_fn(Size::new(1, 4), |x, _| x == 3);
         assert_eq!(Tally::of(&estimate, &Truth::new(&truth).only(&last)).unwrap().error.sum, 3.0);
     }
 
@@ -337,7 +337,7 @@ mod tests {
         let clean = flow(&[(0.0, 0.0); 3]);
         let small = flow(&[(0.0, 0.0)]);
         assert!(matches!(Tally::of(&small, &Truth::new(&clean)), Err(MetricError::Size { .. })));
-        let mask = Mask::filled(1, 3, true);
+        let mask = Mask::filled(Size::new(3, 1), true);
         assert!(matches!(Tally::of(&clean, &Truth::new(&clean).only(&mask)), Err(MetricError::Size { .. })));
     }
 }

@@ -66,8 +66,8 @@ mod tests {
 
     #[test]
     fn an_arrow_points_where_the_pixel_went() {
-        let frame = Frame::from_fn(40, 20, |_, _| [0; 3]);
-        let flow = FlowField::sparse_from_fn(40, 20, |x, y| (x == 10 && y == 10).then_some((12.0, 0.0)));
+        let frame = Frame::from_fn(Size::new(20, 40), |_, _| [0; 3]);
+        let flow = FlowField::sparse_from_fn(Size::new(20, 40), |x, y| (x == 10 && y == 10).then_some((12.0, 0.0)));
         let drawn = arrows(&frame, &flow, 20, 1.0).unwrap();
         let red = |x: usize, y: usize| drawn.pixel(x, y) == [255, 0, 0];
         assert!((10..=22).all(|x| red(x, 10)) && !red(9, 10) && !red(23, 10));
@@ -77,11 +77,11 @@ mod tests {
 
     #[test]
     fn wild_vectors_are_drawn_as_far_as_the_frame_or_not_at_all() {
-        let frame = Frame::from_fn(9, 9, |_, _| [0; 3]);
+        let frame = Frame::from_fn(Size::new(9, 9), |_, _| [0; 3]);
         for value in [f32::NAN, f32::INFINITY, f32::MAX, 1e30, -1e9] {
-            arrows(&frame, &FlowField::from_fn(9, 9, |_, _| (value, -value)), 1, 1.0).unwrap();
+            arrows(&frame, &FlowField::from_fn(Size::new(9, 9), |_, _| (value, -value)), 1, 1.0).unwrap();
         }
-        assert!(arrows(&frame, &FlowField::zeros(9, 8), 1, 1.0).is_err());
-        assert_eq!(arrows(&frame, &FlowField::zeros(9, 9), 0, 1.0).unwrap().pixel(0, 0), [255; 3]);
+        assert!(arrows(&frame, &FlowField::zeros(Size::new(8, 9)), 1, 1.0).is_err());
+        assert_eq!(arrows(&frame, &FlowField::zeros(Size::new(9, 9)), 0, 1.0).unwrap().pixel(0, 0), [255; 3]);
     }
 }

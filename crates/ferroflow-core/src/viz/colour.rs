@@ -86,9 +86,7 @@ impl Colours {
 
     /// Paints a flow; unknown pixels are black.
     pub fn paint(self, flow: &FlowField, scale: Scale) -> Frame {
-        Frame::par_from_fn(flow.width(), flow.height(), |x, y| {
-            flow.known(x, y).map_or([0; 3], |(u, v)| self.of(u, v, scale))
-        })
+        Frame::par_from_fn(flow.size(), |x, y| flow.known(x, y).map_or([0; 3], |(u, v)| self.of(u, v, scale)))
     }
 }
 
@@ -165,7 +163,10 @@ fn hsv(hue: u8, saturation: u8, value: u8) -> [u8; 3] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::viz::{Normalisation, Scaler, picture};
+    use crate::{
+        Size,
+        viz::{Normalisation, Scaler, picture},
+    };
 
     #[test]
     fn the_wheel_has_the_published_colours() {
@@ -189,7 +190,7 @@ mod tests {
     /// Pictures of a flow of all directions, summed up; the sums are of Middlebury's formulae run in NumPy.
     #[test]
     fn whole_pictures_are_exact_to_the_pixel() {
-        let flow = FlowField::from_fn(64, 48, |x, y| {
+        let flow = FlowField::from_fn(Size::new(48, 64), |x, y| {
             let of = |a, b, modulus, middle| ((x * a + y * b) % modulus) as f32 - middle;
             (of(37, 11, 101, 50.0) * 0.25, of(13, 53, 89, 44.0) * 0.125)
         });
@@ -214,7 +215,7 @@ mod tests {
 
     #[test]
     fn unknown_pixels_are_black_in_every_code() {
-        let flow = FlowField::sparse_from_fn(2, 1, |x, _| (x == 0).then_some((3.0, 0.0)));
+        let flow = FlowField::sparse_from_fn(Size::new(1, 2), |x, _| (x == 0).then_some((3.0, 0.0)));
         for colours in [Colours::default(), Colours::Hsv { zero: Zero::White }, Colours::LightFlow] {
             let painted = picture(&flow, colours, &mut Scaler::new(Normalisation::Fixed(3.0)));
             assert_ne!(painted.pixel(0, 0), [0; 3]);
@@ -238,14 +239,14 @@ mod tests {
             assert!(near, "({h}, {s}, {v}): {:?} is not {rgb:?}", hsv(h, s, v));
         }
         // Min-max: the shortest vector is white, the longest saturated.
-        let flow = FlowField::from_fn(2, 1, |x, _| (1.0 + x as f32, 0.0));
+        let flow = FlowField::from_fn(Size::new(1, 2), |x, _| (1.0 + x as f32, 0.0));
         let painted = picture(&flow, Colours::Hsv { zero: Zero::White }, &mut Scaler::new(Normalisation::Frame));
         assert_eq!(painted.rgb(), [255, 255, 255, 255, 0, 0]);
     }
 
     #[test]
     fn light_flow_by_hand() {
-        let flow = FlowField::from_fn(4, 1, |x, _| [(2.0, -4.0), (0.0, 0.0), (-4.0, 4.0), (1.0, 1.0)][x]);
+        let flow = FlowField::from_fn(Size::new(1, 4), |x, _| [(2.0, -4.0), (0.0, 0.0), (-4.0, 4.0), (1.0, 1.0)][x]);
         let painted = picture(&flow, Colours::LightFlow, &mut Scaler::new(Normalisation::Frame));
         // 1 + u, 1 - (u + v)/2, 1 + v of (0.5, -1), none, (-1, 1), (0.25, 0.25).
         assert_eq!(painted.rgb(), [255, 255, 0, 0, 0, 0, 0, 255, 255, 255, 191, 255]);

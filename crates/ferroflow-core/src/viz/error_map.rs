@@ -57,7 +57,7 @@ pub fn error_map(
             return Err(MetricError::Size { what, expected, found });
         }
     }
-    Ok(Frame::par_from_fn(expected.width, expected.height, |x, y| {
+    Ok(Frame::par_from_fn(expected, |x, y| {
         let (Some((u, v)), Some((p, q))) = (estimate.motion(x, y), truth.motion(x, y)) else { return [0; 3] };
         let error = f64::from(u - p).hypot(f64::from(v - q));
         let colour = scale.colour(error, f64::from(p).hypot(q.into()));
@@ -68,12 +68,13 @@ pub fn error_map(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Size;
 
     #[test]
     fn the_colours_change_at_the_thresholds() {
         let errors = [0.0, 0.1874, 0.1875, 2.99, 3.0, 47.9, 48.0, 1e6];
-        let estimate = FlowField::from_fn(8, 1, |x, _| (errors[x], 0.0));
-        let map = error_map(&estimate, &FlowField::zeros(8, 1), None, ErrorScale::default()).unwrap();
+        let estimate = FlowField::from_fn(Size::new(1, 8), |x, _| (errors[x], 0.0));
+        let map = error_map(&estimate, &FlowField::zeros(Size::new(1, 8)), None, ErrorScale::default()).unwrap();
         let colours: Vec<[u8; 3]> = (0..8).map(|x| map.pixel(x, 0)).collect();
         let expected = [0, 0, 1, 4, 5, 8, 9, 9].map(|i| COLOURS[i].1);
         assert_eq!(colours, expected);
@@ -81,12 +82,12 @@ mod tests {
 
     #[test]
     fn fast_pixels_may_err_by_five_percent_and_occluded_ones_are_dark() {
-        let truth = FlowField::sparse_from_fn(3, 1, |x, _| (x < 2).then_some((200.0, 0.0)));
-        let estimate = FlowField::from_fn(3, 1, |_, _| (205.0, 0.0));
-        let occluded = Mask::new(3, 1, vec![false, true, false]).unwrap();
+        let truth = FlowField::sparse_from_fn(Size::new(1, 3), |x, _| (x < 2).then_some((200.0, 0.0)));
+        let estimate = FlowField::from_fn(Size::new(1, 3), |_, _| (205.0, 0.0));
+        let occluded = Mask::new(Size::new(1, 3), vec![false, true, false]).unwrap();
         let map = error_map(&estimate, &truth, Some(&occluded), ErrorScale::default()).unwrap();
         // 5 px of 200 is half of 5 %: the first colour from 0.5 up.
         assert_eq!(map.rgb(), [224, 243, 248, 112, 121, 124, 0, 0, 0]);
-        assert!(error_map(&estimate, &FlowField::zeros(1, 1), None, ErrorScale::default()).is_err());
+        assert!(error_map(&estimate, &FlowField::zeros(Size::new(1, 1)), None, ErrorScale::default()).is_err());
     }
 }

@@ -1,7 +1,7 @@
 //! What the colours of a picture mean, as a small picture to lay over it or beside it.
 
 use super::{Colours, error_map::COLOURS, normalisation::Scale, text};
-use crate::Frame;
+use crate::{Frame, Size};
 
 /// A disc of `diameter` pixels showing every direction and length up to full strength, which is written below in px.
 /// Outside the disc is white.
@@ -9,13 +9,14 @@ pub fn colour_legend(colours: Colours, scale: Scale, diameter: usize) -> Frame {
     let diameter = diameter.max(16);
     let size = (diameter / 48).max(1);
     let centre = (diameter - 1) as f64 / 2.0;
-    let mut legend = Frame::from_fn(diameter, diameter + text::height(size) + 2 * size, |x, y| {
-        let (u, v) = ((x as f64 - centre) / centre, (y as f64 - centre) / centre);
-        if u * u + v * v > 1.0 {
-            return [255; 3];
-        }
-        colours.of((u * scale.high) as f32, (v * scale.high) as f32, scale)
-    });
+    let mut legend =
+        Frame::from_fn(Size { height: diameter + text::height(size) + 2 * size, width: diameter }, |x, y| {
+            let (u, v) = ((x as f64 - centre) / centre, (y as f64 - centre) / centre);
+            if u * u + v * v > 1.0 {
+                return [255; 3];
+            }
+            colours.of((u * scale.high) as f32, (v * scale.high) as f32, scale)
+        });
     let label = label(scale.high);
     let at = (diameter.saturating_sub(text::width(&label, size)) / 2, diameter + size);
     text::write(&mut legend, &label, at, size, [0; 3]);
@@ -37,9 +38,10 @@ pub fn error_legend(width: usize) -> Frame {
     let cell = (width / COLOURS.len()).max(20);
     let size = (cell / 20).max(1);
     let bar = cell / 2;
-    let mut legend = Frame::from_fn(cell * COLOURS.len(), bar + text::height(size) + 2 * size, |x, y| {
-        if y < bar { COLOURS[x / cell].1 } else { [255; 3] }
-    });
+    let mut legend =
+        Frame::from_fn(Size { height: bar + text::height(size) + 2 * size, width: cell * COLOURS.len() }, |x, y| {
+            if y < bar { COLOURS[x / cell].1 } else { [255; 3] }
+        });
     for (i, (limit, _)) in COLOURS.iter().enumerate().take(COLOURS.len() - 1) {
         let px = 3.0 * limit;
         let label = if px < 1.0 {
@@ -93,12 +95,12 @@ mod tests {
 
     #[test]
     fn an_overlay_covers_the_corner_only() {
-        let picture = Frame::from_fn(300, 40, |_, _| [9; 3]);
+        let picture = Frame::from_fn(Size::new(40, 300), |_, _| [9; 3]);
         let legend = error_legend(200);
         let both = overlay(picture.clone(), &legend);
         assert_eq!((both.pixel(99, 39), both.pixel(299, 0)), ([9; 3], [9; 3]));
         assert_eq!(both.pixel(100, 40 - legend.height()), COLOURS[0].1);
-        let small = Frame::from_fn(5, 5, |_, _| [9; 3]);
+        let small = Frame::from_fn(Size::new(5, 5), |_, _| [9; 3]);
         assert_eq!(overlay(small.clone(), &legend), small);
     }
 }

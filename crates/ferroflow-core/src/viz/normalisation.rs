@@ -93,12 +93,12 @@ fn percentile(mut lengths: Vec<f64>, percent: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::viz::Zero;
+    use crate::{Size, viz::Zero};
 
     const WHEEL: Colours = Colours::Wheel { zero: Zero::White, gamma: 1.0 };
 
     fn ramp(n: usize) -> FlowField {
-        FlowField::from_fn(n, 1, |x, _| (0.0, (x + 1) as f32))
+        FlowField::from_fn(Size::new(1, n), |x, _| (0.0, (x + 1) as f32))
     }
 
     #[test]
@@ -124,9 +124,9 @@ mod tests {
 
     #[test]
     fn what_is_unknown_or_not_finite_sets_no_scale() {
-        let wild = FlowField::from_fn(3, 1, |x, _| ([f32::NAN, f32::INFINITY, 2.0][x], 0.0));
+        let wild = FlowField::from_fn(Size::new(1, 3), |x, _| ([f32::NAN, f32::INFINITY, 2.0][x], 0.0));
         assert_eq!(Scaler::new(Normalisation::Frame).scale(&wild, WHEEL).high, 2.0);
-        let unknown = FlowField::sparse_from_fn(2, 1, |_, _| None);
+        let unknown = FlowField::sparse_from_fn(Size::new(1, 2), |_, _| None);
         for colours in [WHEEL, Colours::Hsv { zero: Zero::White }, Colours::LightFlow] {
             assert_eq!(Scaler::new(Normalisation::Frame).scale(&unknown, colours), Scale { low: 0.0, high: 1.0 });
         }

@@ -1,23 +1,25 @@
 //! Round trips through files, every format cut at every length, hostile headers.
 
 use ferroflow_core::{
-    FlowField, Frame, Mask,
+    FlowField, Frame, Mask, Size,
     io::{self, FlowFormat, FormatError, IoError},
 };
 
 fn sparse_flow() -> FlowField {
     // Multiples of 1/64 px: KITTI's format keeps them.
-    FlowField::sparse_from_fn(7, 5, |x, y| (x != y).then_some((x as f32 * 3.25 - 9.0, y as f32 / 64.0 - 0.5)))
+    FlowField::sparse_from_fn(Size::new(5, 7), |x, y| {
+        (x != y).then_some((x as f32 * 3.25 - 9.0, y as f32 / 64.0 - 0.5))
+    })
 }
 
 fn gradient_frame() -> Frame {
-    Frame::from_fn(9, 6, |x, y| [x as u8 * 28, y as u8 * 50, (x * y) as u8 * 5])
+    Frame::from_fn(Size::new(6, 9), |x, y| [x as u8 * 28, y as u8 * 50, (x * y) as u8 * 5])
 }
 
 #[test]
 fn flow_survives_every_format() {
     let dir = tempfile::tempdir().unwrap();
-    for flow in [sparse_flow(), FlowField::from_fn(3, 4, |x, y| (x as f32, -(y as f32)))] {
+    for flow in [sparse_flow(), FlowField::from_fn(Size::new(4, 3), |x, y| (x as f32, -(y as f32)))] {
         for format in FlowFormat::WRITTEN {
             let path = dir.path().join("flow").with_extension(format.extension());
             io::write_flow(&path, &flow).unwrap();
@@ -43,7 +45,7 @@ fn frames_survive_every_format() {
             assert_eq!(back, frame, "{extension}");
         }
     }
-    let mask = Mask::from_fn(5, 4, |x, y| x > y);
+    let mask = Mask::from_fn(Size::new(4, 5), |x, y| x > y);
     io::write_mask(dir.path().join("mask.png"), &mask).unwrap();
     assert_eq!(io::read_mask(dir.path().join("mask.png")).unwrap(), mask);
 }
@@ -59,7 +61,7 @@ fn names_without_a_format_are_refused_with_a_list() {
     assert!(io::write_frame(dir.path().join("a.gif"), &gradient_frame()).unwrap_err().to_string().contains(".png"));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     for format in FlowFormat::WRITTEN {
-        assert!(format.encode(&FlowField::zeros(0, 3)).is_err(), "{format:?} of an empty flow");
+        assert!(format.encode(&FlowField::zeros(Size::new(3, 0))).is_err(), "{format:?} of an empty flow");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The metrics against figures computed elsewhere, in double precision.
 
 use ferroflow_core::{
-    FlowField, Mask, io,
+    FlowField, Mask, Size, io,
     metrics::{Average, Evaluation, Metrics, Tally, Truth},
 };
 use safetensors::SafeTensors;
@@ -17,12 +17,12 @@ fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
 fn flow(values: &[f32], n: usize, width: usize, height: usize) -> FlowField {
     let pixels = width * height;
     let plane = |c: usize| values[(2 * n + c) * pixels..][..pixels].to_vec();
-    FlowField::new(width, height, plane(0), plane(1)).unwrap()
+    FlowField::new(Size { height, width }, plane(0), plane(1)).unwrap()
 }
 
 fn mask(bytes: &[u8], n: usize, width: usize, height: usize) -> Mask {
     let pixels = width * height;
-    Mask::new(width, height, bytes[n * pixels..][..pixels].iter().map(|&b| b != 0).collect()).unwrap()
+    Mask::new(Size { height, width }, bytes[n * pixels..][..pixels].iter().map(|&b| b != 0).collect()).unwrap()
 }
 
 fn close(name: &str, found: Option<f64>, expected: &Value, scale: f64) {

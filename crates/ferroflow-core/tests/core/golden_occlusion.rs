@@ -1,14 +1,14 @@
 //! Range map and forward-backward check against UFlow's own code (flows there are (dy, dx)).
 
 use ferroflow_core::{
-    FlowField,
+    FlowField, Size,
     consistency::{Sundaram, range_map, range_occlusion},
 };
 use safetensors::SafeTensors;
 
 use crate::shared;
 
-const SIZE: (usize, usize) = (96, 64);
+const SIZE: Size = Size::new(64, 96);
 
 fn floats(file: &SafeTensors, name: &str) -> Vec<f32> {
     file.tensor(name).unwrap().data().as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect()
@@ -19,12 +19,12 @@ fn uflow_masks() {
     let Some(path) = shared("golden/uflow/google_masks.safetensors") else { return };
     let bytes = std::fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
-    let pixels = SIZE.0 * SIZE.1;
+    let pixels = SIZE.width * SIZE.height;
     for n in 0..2 {
         let flow = |name: &str| {
             let all = floats(&file, name);
             let plane = |c: usize| all[(2 * n + c) * pixels..][..pixels].to_vec();
-            FlowField::new(SIZE.0, SIZE.1, plane(1), plane(0)).unwrap()
+            FlowField::new(SIZE, plane(1), plane(0)).unwrap()
         };
         let item = |name: &str| floats(&file, name)[n * pixels..][..pixels].to_vec();
         let (forward, backward) = (flow("flow0_01"), flow("flow0_10"));

@@ -223,13 +223,13 @@ pub fn apply(sample: &Sample, draws: &Draws, crop: Size) -> Sample {
             flow.is_valid(ix, iy).then_some((qx - x as f32, qy - y as f32))
         };
         if flow.validity().is_some() {
-            FlowField::sparse_from_fn(crop.width, crop.height, moved)
+            FlowField::sparse_from_fn(crop, moved)
         } else {
-            FlowField::from_fn(crop.width, crop.height, |x, y| moved(x, y).unwrap_or_default())
+            FlowField::from_fn(crop, |x, y| moved(x, y).unwrap_or_default())
         }
     });
     let occlusion = sample.occlusion.as_ref().map(|mask| {
-        Mask::from_fn(crop.width, crop.height, |x, y| {
+        Mask::from_fn(crop, |x, y| {
             let (_, _, ix, iy) = nearest(x, y);
             mask.get(ix, iy)
         })
@@ -385,5 +385,5 @@ fn quantize(planes: &Planes, size: Size, noise: f32, key: u64) -> Frame {
             rgb.push((value + 0.5).clamp(0.0, 255.0) as u8);
         }
     }
-    Frame::new(size.width, size.height, rgb).expect("three bytes were pushed for every pixel")
+    Frame::new(size, rgb).expect("three bytes were pushed for every pixel")
 }

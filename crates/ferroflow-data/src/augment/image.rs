@@ -41,7 +41,7 @@ impl Image {
     /// Rounded to 8 bits.
     pub fn to_frame(&self) -> Frame {
         let bytes = self.data.iter().map(|v| (v + 0.5).clamp(0.0, 255.0) as u8).collect();
-        Frame::new(self.width, self.height, bytes).expect("an image of three channels holds width * height * 3 values")
+        Frame::new(self.size(), bytes).expect("an image of three channels holds width * height * 3 values")
     }
 
     /// Height and width in pixels.
@@ -118,7 +118,7 @@ fn mask_image(mask: &Mask) -> Image {
 }
 
 fn image_mask(image: &Image) -> Mask {
-    Mask::from_fn(image.width, image.height, |x, y| image.at(x, y, 0) > 0.5)
+    Mask::from_fn(image.size(), |x, y| image.at(x, y, 0) > 0.5)
 }
 
 impl Pair {
@@ -140,7 +140,7 @@ impl Pair {
     pub fn into_sample(self, id: String) -> Sample {
         let flow = self.flow.map(|f| {
             let (u, v) = f.data.chunks_exact(2).map(|p| (p[0], p[1])).unzip();
-            let field = FlowField::new(f.width, f.height, u, v).expect("a flow image holds two values a pixel");
+            let field = FlowField::new(f.size(), u, v).expect("a flow image holds two values a pixel");
             match &self.valid {
                 Some(valid) => field.with_validity(image_mask(valid)).expect("flow and mask change together"),
                 None => field,

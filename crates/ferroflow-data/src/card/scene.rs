@@ -184,24 +184,23 @@ fn mapped(mut frame: Frame, f: impl Fn(f32) -> f32) -> Frame {
 
 /// The frame as a JPEG of this quality gives it back.
 fn compressed(frame: &Frame, quality: u8) -> Frame {
-    let (width, height) = (frame.width(), frame.height());
     let mut bytes = Vec::new();
     JpegEncoder::new_with_quality(&mut bytes, quality)
-        .write_image(frame.rgb(), width as u32, height as u32, ExtendedColorType::Rgb8)
+        .write_image(frame.rgb(), frame.width() as u32, frame.height() as u32, ExtendedColorType::Rgb8)
         .expect("memory takes any frame of a size that JPEG has");
     let image = image::load_from_memory_with_format(&bytes, ImageFormat::Jpeg).expect("what was just encoded decodes");
-    Frame::new(width, height, image.into_rgb8().into_raw()).expect("a JPEG has the size that it was made with")
+    Frame::new(frame.size(), image.into_rgb8().into_raw()).expect("a JPEG has the size that it was made with")
 }
 
 fn scored(which: Scored, flow: &FlowField, occlusion: &Mask) -> Mask {
-    let (width, height) = (flow.width(), flow.height());
+    let size = flow.size();
     let visible = |x, y| !occlusion.get(x, y);
     match which {
-        Scored::Visible => Mask::from_fn(width, height, visible),
-        Scored::Moving => Mask::from_fn(width, height, |x, y| visible(x, y) && flow.known(x, y) != Some((0.0, 0.0))),
+        Scored::Visible => Mask::from_fn(size, visible),
+        Scored::Moving => Mask::from_fn(size, |x, y| visible(x, y) && flow.known(x, y) != Some((0.0, 0.0))),
         Scored::Border(radius) => {
             let near = border(flow, radius);
-            Mask::from_fn(width, height, |x, y| visible(x, y) && near.get(x, y))
+            Mask::from_fn(size, |x, y| visible(x, y) && near.get(x, y))
         }
     }
 }
@@ -209,12 +208,12 @@ fn scored(which: Scored, flow: &FlowField, occlusion: &Mask) -> Mask {
 /// The pixels at most `radius` from a pixel whose right or lower neighbour, or which itself to the left or above, moves
 /// otherwise by a pixel or more.
 fn border(flow: &FlowField, radius: f32) -> Mask {
-    let (width, height) = (flow.width(), flow.height());
+    let Size { height, width } = flow.size();
     let differ = |a: (usize, usize), b: (usize, usize)| {
         let (Some(p), Some(q)) = (flow.known(a.0, a.1), flow.known(b.0, b.1)) else { return false };
         (p.0 - q.0).hypot(p.1 - q.1) >= 1.0
     };
-    let mut near = Mask::filled(width, height, false);
+    let mut near = Mask::filled(flow.size(), false);
     let reach = radius as usize;
     let mut mark = |x: usize, y: usize| {
         for row in y.saturating_sub(reach)..(y + reach + 1).min(height) {

@@ -80,7 +80,7 @@ pub(crate) fn read_pair(files: &PairFiles, largest: Option<f32>, flipped: bool) 
         same("ground truth", truth.size())?;
     }
     if flipped {
-        flow = flow.map(|f| FlowField::sparse_from_fn(f.width(), f.height(), |x, y| f.known(x, f.height() - 1 - y)));
+        flow = flow.map(|f| FlowField::sparse_from_fn(f.size(), |x, y| f.known(x, f.height() - 1 - y)));
     }
     if let Some(largest) = largest {
         flow = flow.map(|f| only_where(f, |u, v, _| u.abs() < largest && v.abs() < largest));
@@ -94,11 +94,11 @@ pub(crate) fn read_pair(files: &PairFiles, largest: Option<f32>, flipped: bool) 
 
 /// Declares unknown what `keep(u, v, index)` rejects.
 fn only_where(flow: FlowField, keep: impl Fn(f32, f32, usize) -> bool) -> FlowField {
-    let (width, height) = (flow.width(), flow.height());
-    let at = |x, y| y * width + x;
-    let valid = Mask::from_fn(width, height, |x, y| flow.known(x, y).is_some_and(|(u, v)| keep(u, v, at(x, y))));
+    let size = flow.size();
+    let at = |x, y| y * size.width + x;
+    let valid = Mask::from_fn(size, |x, y| flow.known(x, y).is_some_and(|(u, v)| keep(u, v, at(x, y))));
     if valid.data().iter().all(|&known| known) {
         return flow;
     }
-    FlowField::sparse_from_fn(width, height, |x, y| valid.get(x, y).then(|| flow.get(x, y)))
+    FlowField::sparse_from_fn(size, |x, y| valid.get(x, y).then(|| flow.get(x, y)))
 }

@@ -29,19 +29,19 @@ impl Tree {
 
     /// A frame of 6x4, all of one grey.
     pub fn frame(&self, path: impl AsRef<Path>, grey: usize) -> &Self {
-        write_frame(self.path(path), &Frame::from_fn(6, 4, |_, _| [grey as u8; 3])).unwrap();
+        write_frame(self.path(path), &Frame::from_fn(Size::new(4, 6), |_, _| [grey as u8; 3])).unwrap();
         self
     }
 
     /// A flow of `(u, row)` everywhere.
     pub fn flow(&self, path: impl AsRef<Path>, u: usize) -> &Self {
-        write_flow(self.path(path), &FlowField::from_fn(6, 4, |_, y| (u as f32, y as f32))).unwrap();
+        write_flow(self.path(path), &FlowField::from_fn(Size::new(4, 6), |_, y| (u as f32, y as f32))).unwrap();
         self
     }
 
     /// A mask that is true in the first column.
     pub fn mask(&self, path: impl AsRef<Path>) -> &Self {
-        write_mask(self.path(path), &Mask::from_fn(6, 4, |x, _| x == 0)).unwrap();
+        write_mask(self.path(path), &Mask::from_fn(Size::new(4, 6), |x, _| x == 0)).unwrap();
         self
     }
 
@@ -190,7 +190,7 @@ fn kitti_reads_sparse_truth_of_both_kinds() {
             tree.frame(format!("{images}/{scene}_12.png"), k + 9);
         }
         tree.flow(format!("training/flow_occ/{scene}_10.png"), 7);
-        let sparse = FlowField::sparse_from_fn(6, 4, |x, _| (x > 0).then_some((8.0, 0.0)));
+        let sparse = FlowField::sparse_from_fn(Size::new(4, 6), |x, _| (x > 0).then_some((8.0, 0.0)));
         write_flow(tree.path(format!("training/flow_noc/{scene}_10.png")), &sparse).unwrap();
     }
     for year in ["kitti12", "kitti15"] {
@@ -387,7 +387,7 @@ fn a_table_of_pairs_is_read_by_its_header() {
 #[test]
 fn parts_of_other_sizes_and_damaged_files_are_refused() {
     let tree = chairs();
-    write_flow(tree.path("data/00001_flow.flo"), &FlowField::zeros(5, 4)).unwrap();
+    write_flow(tree.path("data/00001_flow.flo"), &FlowField::zeros(Size::new(4, 5))).unwrap();
     tree.text("data/00002_img1.ppm", "P6 6 4 255\nshort");
     let source = tree.open("chairs:{root}").unwrap();
     let sizes = source.get(0).unwrap_err();

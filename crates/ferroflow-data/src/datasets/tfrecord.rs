@@ -180,6 +180,7 @@ fn decode(bytes: &[u8], id: &str) -> Result<Sample, String> {
         value.and_then(|v| usize::try_from(v).ok()).filter(|&v| v > 0).ok_or(format!("it has no {name}"))
     };
     let (width, height) = (side("width")?, side("height")?);
+    let size = Size { height, width };
     let pixels = width.checked_mul(height).ok_or("its size makes no sense")?;
     let first_bytes = |feature: &Feature| feature.bytes.as_ref().and_then(|b| b.value.first().cloned());
     let raw = |name: &str, size: usize| match context.get(name).and_then(first_bytes) {
@@ -187,17 +188,17 @@ fn decode(bytes: &[u8], id: &str) -> Result<Sample, String> {
         Some(bytes) if !bytes.is_empty() => Err(format!("{name} does not fit {height}x{width}")),
         _ => Ok(None),
     };
-    let mask = |bytes: Vec<u8>| Mask::from_fn(width, height, |x, y| bytes[y * width + x] != 0);
+    let mask = |bytes: Vec<u8>| Mask::from_fn(size, |x, y| bytes[y * width + x] != 0);
 
     let images: Vec<Vec<u8>> =
         lists.get("images").into_iter().flat_map(|list| &list.feature).filter_map(first_bytes).collect();
     let picture = |bytes: &Vec<u8>| match pixels.checked_mul(3) == Some(bytes.len()) {
-        true => Frame::new(width, height, bytes.clone()).map_err(|e| e.to_string()),
+        true => Frame::new(size, bytes.clone()).map_err(|e| e.to_string()),
         false => frame::decode(bytes).map_err(|e| e.to_string()),
     };
     let [first, second] = &images[..] else { return Err(format!("{} images instead of 2", images.len())) };
     let (first, second) = (picture(first)?, picture(second)?);
-    if [&first, &second].iter().any(|f| f.size() != Size { height, width }) {
+    if [&first, &second].iter().any(|f| f.size() != size) {
         return Err("its images are not of the size it names".into());
     }
 
@@ -216,9 +217,9 @@ fn decode(bytes: &[u8], id: &str) -> Result<Sample, String> {
             |i: usize| valid.as_ref().is_none_or(|v| v[i] != 0) && invalid.as_ref().is_none_or(|m| m[i] == 0);
         let vector = |x, y| (value(8 * at(x, y)), value(8 * at(x, y) + 4));
         if (0..pixels).all(is_known) {
-            return FlowField::from_fn(width, height, vector);
+            return FlowField::from_fn(size, vector);
         }
-        FlowField::sparse_from_fn(width, height, |x, y| is_known(at(x, y)).then(|| vector(x, y)))
+        FlowField::sparse_from_fn(size, |x, y| is_known(at(x, y)).then(|| vector(x, y)))
     });
     let occlusion = raw("occlusion_mask", 1)?.map(mask);
     Ok(Sample { first, second, flow, occlusion, original: None, id: id.into() })

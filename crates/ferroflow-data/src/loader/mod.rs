@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
-    use ferroflow_core::Frame;
+    use ferroflow_core::{Frame, Size};
 
     struct Numbers(Option<usize>);
 
@@ -208,7 +208,7 @@ mod tests {
         fn get(&self, index: usize) -> Result<Sample, DataError> {
             // Uneven work, so that threads finish out of order.
             thread::sleep(Duration::from_micros((index * 7919 % 400) as u64));
-            let frame = Frame::from_fn(1, 1, |_, _| [0; 3]);
+            let frame = Frame::from_fn(Size::new(1, 1), |_, _| [0; 3]);
             Ok(Sample {
                 first: frame.clone(),
                 second: frame,

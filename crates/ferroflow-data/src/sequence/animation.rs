@@ -8,7 +8,7 @@ use std::{
 };
 
 use ferroflow_core::{
-    Frame,
+    Frame, Size,
     io::{FormatError, IoError, MAX_SIDE},
 };
 use image::{
@@ -46,7 +46,8 @@ pub fn animation(path: &Path) -> Result<Option<Frames>, SequenceError> {
             let frame = picture.and_then(|picture| {
                 let (width, height) = picture.dimensions();
                 let rgb = picture.pixels().flat_map(|p| [p.0[0], p.0[1], p.0[2]]).collect();
-                Frame::new(width as usize, height as usize, rgb).map_err(|e| damaged(&path, e.to_string()))
+                Frame::new(Size { height: height as usize, width: width as usize }, rgb)
+                    .map_err(|e| damaged(&path, e.to_string()))
             });
             let ended = frame.is_err();
             let frame = frame.map(|frame| NamedFrame { name: format!("{count:06}"), frame: Arc::new(frame) });

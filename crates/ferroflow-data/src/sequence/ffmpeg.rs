@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use ferroflow_core::Frame;
+use ferroflow_core::{Frame, Size};
 
 use super::{Frames, NamedFrame, Reading, SequenceError, log::Log};
 
@@ -129,7 +129,7 @@ fn read_ppm(reader: &mut impl BufRead) -> Result<Frame, String> {
     };
     let mut rgb = Vec::new();
     reader.by_ref().take((width * height * 3) as u64).read_to_end(&mut rgb).map_err(|e| e.to_string())?;
-    Frame::new(width, height, rgb).map_err(|_| "the stream ends within an image".to_string())
+    Frame::new(Size { height, width }, rgb).map_err(|_| "the stream ends within an image".to_string())
 }
 
 #[cfg(test)]

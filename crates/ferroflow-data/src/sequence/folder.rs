@@ -139,7 +139,7 @@ fn digits(text: &[u8]) -> (&[u8], &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use ferroflow_core::{Frame, io::write_frame};
+    use ferroflow_core::{Frame, Size, io::write_frame};
 
     use super::*;
     use crate::sequence::successive;
@@ -155,7 +155,7 @@ mod tests {
     fn successive_frames_of_a_folder_pair_up_in_order() {
         let dir = tempfile::tempdir().unwrap();
         for (name, value) in [("f10.png", 3), ("f9.png", 2), ("f1.png", 1)] {
-            write_frame(dir.path().join(name), &Frame::from_fn(4, 3, |_, _| [value; 3])).unwrap();
+            write_frame(dir.path().join(name), &Frame::from_fn(Size::new(3, 4), |_, _| [value; 3])).unwrap();
         }
         std::fs::write(dir.path().join("notes.txt"), "no image").unwrap();
         std::fs::write(dir.path().join("._f1.png"), "what macOS leaves").unwrap();
@@ -196,7 +196,7 @@ mod tests {
     fn a_frame_of_another_size_is_named() {
         let dir = tempfile::tempdir().unwrap();
         for (name, width) in [("f1.png", 4), ("f2.png", 4), ("f3.png", 5)] {
-            write_frame(dir.path().join(name), &Frame::from_fn(width, 3, |_, _| [0; 3])).unwrap();
+            write_frame(dir.path().join(name), &Frame::from_fn(Size::new(3, width), |_, _| [0; 3])).unwrap();
         }
         let pairs: Vec<_> = successive(folder(dir.path(), &Reading::default()).unwrap()).collect();
         let error = pairs[1].as_ref().unwrap_err().to_string();

@@ -220,7 +220,7 @@ impl Layout {
         let (black, luma_scale, chroma_scale) =
             if self.full_range { (0.0, 1.0, 1.0) } else { (16.0, 255.0 / 219.0, 255.0 / 224.0) };
         let bright = if self.full_range { exact } else { shifted };
-        Frame::from_fn(self.width, self.height, |x, y| {
+        Frame::from_fn(Size { height: self.height, width: self.width }, |x, y| {
             let l = (sample(luma, y * self.width + x) * bright - black) * luma_scale;
             if self.chroma == Chroma::None {
                 return [quantise(l); 3];

@@ -155,7 +155,7 @@ impl Source for Shards {
         flow.iter().try_for_each(|f| same("ground truth", f.size()))?;
         if let Some(valid) = mask("mask of validity", VALID)? {
             let known = |f: &FlowField, x, y| f.known(x, y).filter(|_| valid.get(x, y));
-            flow = flow.map(|f| FlowField::sparse_from_fn(f.width(), f.height(), |x, y| known(&f, x, y)));
+            flow = flow.map(|f| FlowField::sparse_from_fn(f.size(), |x, y| known(&f, x, y)));
         }
         let occlusion = mask("mask of occlusions", OCCLUSION)?;
         Ok(Sample { first, second, flow, occlusion, original: None, id })

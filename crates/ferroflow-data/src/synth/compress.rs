@@ -104,11 +104,13 @@ fn quantise(plane: &mut [f32], stride: usize, steps: &Block, cosines: &Block) {
 
 #[cfg(test)]
 mod tests {
+    use ferroflow_core::Size;
+
     use super::*;
 
     fn error(quality: u8) -> f64 {
         // Odd sizes, edges and a gradient.
-        let frame = Frame::from_fn(53, 37, |x, y| {
+        let frame = Frame::from_fn(Size::new(37, 53), |x, y| {
             let v = (x * 3 + y * 2) as u8;
             if (x / 9 + y / 7) % 2 == 0 { [v, v / 2, 90] } else { [200, v, 255 - v] }
         });
@@ -123,7 +125,7 @@ mod tests {
         let (fine, middle, coarse) = (error(95), error(60), error(20));
         assert!(fine < middle && middle < coarse && coarse < 40.0, "{fine} {middle} {coarse}");
         // A plain frame survives up to rounding.
-        let mut plain = Frame::from_fn(20, 20, |_, _| [100; 3]);
+        let mut plain = Frame::from_fn(Size::new(20, 20), |_, _| [100; 3]);
         compress(&mut plain, 50);
         assert!(plain.rgb().iter().all(|v| v.abs_diff(100) <= 2));
     }

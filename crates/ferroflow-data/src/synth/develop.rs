@@ -87,7 +87,7 @@ pub fn develop(canvas: &Canvas, film: &Film) -> Frame {
             }
         }
     }
-    let mut frame = Frame::new(w, h, rgb).expect("the buffer was made width * height * 3 long");
+    let mut frame = Frame::new(canvas.size, rgb).expect("the buffer was made width * height * 3 long");
     if let Some(quality) = film.quality {
         compress(&mut frame, quality);
     }

@@ -53,7 +53,7 @@ enum Moment {
 
 /// Renders both frames with flow and occlusion.
 pub fn render(scene: &Scene, size: Size) -> Rendered {
-    let Size { height, width } = size;
+    let width = size.width;
     let (mut u, mut v) = (vec![0.0; size.pixels()], vec![0.0; size.pixels()]);
     let mut painter = Painter {
         shutter: scene.shutter,
@@ -83,13 +83,13 @@ pub fn render(scene: &Scene, size: Size) -> Rendered {
     let second = paint(Moment::Second);
     let known = stage.as_ref().map(|stage| stage.flow(&first.owner, &mut u, &mut v));
     let mut occlusion = occlusion(&first, &second, &u, &v, &ranks);
-    let mut flow = FlowField::new(width, height, u, v).expect("both planes were made width * height long");
+    let mut flow = FlowField::new(size, u, v).expect("both planes were made width * height long");
     if let (Some(stage), Some(known)) = (stage, known) {
         for ((hidden, &owner), &known) in occlusion.data_mut().iter_mut().zip(&first.owner).zip(&known) {
             *hidden |= !known || ((owner as usize) < faces && stage.gone(owner));
         }
         if known.contains(&false) {
-            let known = Mask::new(width, height, known).expect("the flow names a value for each pixel");
+            let known = Mask::new(size, known).expect("the flow names a value for each pixel");
             flow = flow.with_validity(known).expect("the mask has the flow's size");
         }
     }
@@ -316,7 +316,7 @@ fn widen(c: [f32; 3]) -> [f32; 4] {
 fn occlusion(first: &Canvas, second: &Canvas, u: &[f32], v: &[f32], ranks: &[u16]) -> Mask {
     let rank = |owner: u16| ranks.get(owner as usize).copied().unwrap_or(0);
     let Size { height: h, width: w } = first.size;
-    let mut mask = Mask::filled(w, h, false);
+    let mut mask = Mask::filled(first.size, false);
     let (right, bottom) = ((w - 1) as f32, (h - 1) as f32);
     for (i, hidden) in mask.data_mut().iter_mut().enumerate() {
         let (x, y) = ((i % w) as f32 + u[i], (i / w) as f32 + v[i]);

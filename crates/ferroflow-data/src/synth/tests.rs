@@ -1,3 +1,5 @@
+use ferroflow_core::Size;
+
 use super::*;
 
 /// Bilinear sample of one channel, `None` outside.
@@ -145,7 +147,7 @@ fn the_users_pictures_replace_textures_and_objects() {
     let (textures, objects) = (dir.path().join("textures"), dir.path().join("objects"));
     std::fs::create_dir_all(&textures).unwrap();
     std::fs::create_dir_all(&objects).unwrap();
-    let grey = ferroflow_core::Frame::from_fn(40, 30, |x, _| [100 + (x / 8) as u8; 3]);
+    let grey = ferroflow_core::Frame::from_fn(Size::new(30, 40), |x, _| [100 + (x / 8) as u8; 3]);
     ferroflow_core::io::write_frame(textures.join("grey.png"), &grey).unwrap();
     // A red disc on nothing.
     let disc = image::RgbaImage::from_fn(64, 64, |x, y| {

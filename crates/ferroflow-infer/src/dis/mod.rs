@@ -159,7 +159,7 @@ impl Workspace {
         }
         let mut full = Flow::default();
         self.flow.upsample(&mut full, size);
-        FlowField::new(size.width, size.height, full.u, full.v).expect("upsample sets both planes to the size")
+        FlowField::new(size, full.u, full.v).expect("upsample sets both planes to the size")
     }
 }
 

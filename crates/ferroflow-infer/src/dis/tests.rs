@@ -29,8 +29,8 @@ fn texture(x: f32, y: f32) -> [u8; 3] {
 
 /// The texture, and the texture moved: pixel `(x, y)` of the second frame shows point `back(x, y)` of the first.
 fn scene(width: usize, height: usize, back: impl Fn(f32, f32) -> (f32, f32)) -> (Frame, Frame) {
-    let first = Frame::from_fn(width, height, |x, y| texture(x as f32, y as f32));
-    let second = Frame::from_fn(width, height, |x, y| {
+    let first = Frame::from_fn(Size { height, width }, |x, y| texture(x as f32, y as f32));
+    let second = Frame::from_fn(Size { height, width }, |x, y| {
         let (x, y) = back(x as f32, y as f32);
         texture(x, y)
     });
@@ -73,8 +73,8 @@ fn finds_a_zoom() {
 
 #[test]
 fn a_change_of_brightness_is_no_motion() {
-    let first = Frame::from_fn(120, 100, |x, y| texture(x as f32, y as f32).map(|c| c / 2));
-    let second = Frame::from_fn(120, 100, |x, y| texture(x as f32, y as f32).map(|c| c / 2 + 20));
+    let first = Frame::from_fn(Size::new(100, 120), |x, y| texture(x as f32, y as f32).map(|c| c / 2));
+    let second = Frame::from_fn(Size::new(100, 120), |x, y| texture(x as f32, y as f32).map(|c| c / 2 + 20));
     let flow = Dis::new(Preset::Medium).estimate(&first, &second).unwrap();
     let error = inner_error(&flow, 0, |_, _| (0.0, 0.0));
     assert!(error < 0.1, "error {error} px");
@@ -83,7 +83,7 @@ fn a_change_of_brightness_is_no_motion() {
 #[test]
 fn equal_frames_do_not_move() {
     for (width, height) in [(1, 1), (64, 48), (131, 77)] {
-        let frame = Frame::from_fn(width, height, |x, y| texture(x as f32, y as f32));
+        let frame = Frame::from_fn(Size { height, width }, |x, y| texture(x as f32, y as f32));
         for preset in [Preset::Fast, Preset::Medium] {
             let flow = Dis::new(preset).estimate(&frame, &frame).unwrap();
             assert!(flow.u().iter().chain(flow.v()).all(|&m| m == 0.0), "{width}x{height}, {preset:?}");
@@ -124,7 +124,7 @@ fn the_number_of_threads_does_not_matter() {
 
 #[test]
 fn frames_without_a_flow_are_refused() {
-    let frame = |width, height| Frame::from_fn(width, height, |_, _| [0; 3]);
+    let frame = |width, height| Frame::from_fn(Size { height, width }, |_, _| [0; 3]);
     let dis = Dis::new(Preset::Fast);
     assert_eq!(
         dis.estimate(&frame(4, 3), &frame(3, 4)),

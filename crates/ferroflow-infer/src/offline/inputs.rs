@@ -176,7 +176,7 @@ fn preprocess(layout: Layout, frames: [&Frame; 2], arrays: &mut [Vec<f32>]) {
 pub(super) fn flow_of(layout: Layout, values: &[f32], pair: usize, padded: Size, size: Size) -> FlowField {
     let Size { height: h, width: w } = padded;
     let values = &values[2 * pair * h * w..2 * (pair + 1) * h * w];
-    FlowField::sparse_from_fn(size.width, size.height, |x, y| {
+    FlowField::sparse_from_fn(size, |x, y| {
         let at = y * w + x;
         let (u, v) = if layout.is_interleaved() {
             (values[2 * at], values[2 * at + 1])

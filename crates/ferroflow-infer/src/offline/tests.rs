@@ -26,11 +26,9 @@ impl Source for Three {
 
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let frame = |salt: usize| {
-            Frame::from_fn(SIZE.width, SIZE.height, |x, y| {
-                [0, 1, 2].map(|c| ((x * 7 + y * 13 + c * 50 + salt * 31) % 256) as u8)
-            })
+            Frame::from_fn(SIZE, |x, y| [0, 1, 2].map(|c| ((x * 7 + y * 13 + c * 50 + salt * 31) % 256) as u8))
         };
-        let flow = FlowField::sparse_from_fn(SIZE.width, SIZE.height, |x, y| {
+        let flow = FlowField::sparse_from_fn(SIZE, |x, y| {
             let known = index < 2 || x >= SIZE.width / 2;
             known.then_some((x as f32 * 0.1, y as f32 * -0.2 + index as f32))
         });

@@ -103,8 +103,8 @@ mod tests {
     use crate::evaluate::PairResult;
 
     fn pair(id: &str, epe: f64) -> (Sample, FlowField, PairResult) {
-        let frame = Frame::from_fn(24, 16, |x, y| [90, 10 * x as u8, 10 * y as u8]);
-        let truth = FlowField::from_fn(24, 16, |_, _| (1.0, 2.0));
+        let frame = Frame::from_fn(Size::new(16, 24), |x, y| [90, 10 * x as u8, 10 * y as u8]);
+        let truth = FlowField::from_fn(Size::new(16, 24), |_, _| (1.0, 2.0));
         let sample = Sample {
             first: frame.clone(),
             second: frame,

@@ -1,6 +1,6 @@
 //! A drawing as pixels: smooth lines, and the letters of an 8x8 font.
 
-use ferroflow_core::Frame;
+use ferroflow_core::{Frame, Size};
 use font8x8::legacy::BASIC_LEGACY;
 
 use super::draw::{Anchor, DASH, Drawing, LETTER, Mark};
@@ -9,7 +9,7 @@ use super::draw::{Anchor, DASH, Drawing, LETTER, Mark};
 pub(super) fn raster(drawing: &Drawing, scale: usize) -> Frame {
     let (width, height) = drawing.size;
     let pixels = |length: f64| (length * scale as f64).round() as usize;
-    let mut frame = Frame::from_fn(pixels(width), pixels(height), |_, _| [255; 3]);
+    let mut frame = Frame::from_fn(Size { height: pixels(height), width: pixels(width) }, |_, _| [255; 3]);
     for mark in &drawing.marks {
         match mark {
             Mark::Line { points, colour, width, dashed } => {

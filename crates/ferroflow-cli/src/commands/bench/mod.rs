@@ -165,7 +165,7 @@ fn test_frames(size: Size) -> (Frame, Frame) {
         let value = (mixed ^ (mixed >> 13)).wrapping_mul(0xC2B2_AE35);
         [(value >> 8) as u8, (value >> 16) as u8, (value >> 24) as u8]
     };
-    let frame = |dx: usize, dy: usize| Frame::from_fn(size.width, size.height, |x, y| texture(x + dx, y + dy));
+    let frame = |dx: usize, dy: usize| Frame::from_fn(size, |x, y| texture(x + dx, y + dy));
     (frame(0, 0), frame(4, 2))
 }
 

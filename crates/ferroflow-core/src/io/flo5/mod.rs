@@ -8,7 +8,7 @@ mod hdf5;
 mod tests;
 
 use super::FormatError;
-use crate::FlowField;
+use crate::{FlowField, Size};
 use hdf5::{Dataset, Hdf5Error};
 
 /// HDF5's first bytes.
@@ -51,7 +51,7 @@ fn flow(bytes: &[u8]) -> Result<FlowField, Hdf5Error> {
     let [u, v] = flow;
     let known = |i: usize| (u[i].is_finite() && v[i].is_finite()).then(|| (u[i], v[i]));
     if (0..w * h).all(|i| known(i).is_some()) {
-        return FlowField::new(w, h, u, v).map_err(|_| Hdf5Error::Damaged("its size makes no sense"));
+        return FlowField::new(Size::new(h, w), u, v).map_err(|_| Hdf5Error::Damaged("its size makes no sense"));
     }
-    Ok(FlowField::sparse_from_fn(w, h, |x, y| known(y * w + x)))
+    Ok(FlowField::sparse_from_fn(Size::new(h, w), |x, y| known(y * w + x)))
 }
