@@ -2,7 +2,7 @@
 
 use ferroflow_cpu::reference::{self, Tensor};
 use ferroflow_cpu::{Options, Plan};
-use ferroflow_net::graph::{Builder, Size, Filter, Frame, Graph, Grid, Naming, Op, Sizes, k};
+use ferroflow_net::graph::{Builder, Filter, Frame, Graph, Grid, Naming, Op, Size, Sizes, k};
 use ferroflow_net::weights::formula::Stream;
 use ferroflow_net::{NodeId, Weights};
 

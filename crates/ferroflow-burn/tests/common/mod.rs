@@ -7,7 +7,7 @@ use burn::tensor::{Device, FloatDType, IntDType, Tensor, TensorData};
 use ferroflow_burn::Network;
 use ferroflow_cpu::reference;
 use ferroflow_net::device::DeviceError;
-use ferroflow_net::graph::{Size, Graph, ParamRole, Sizes};
+use ferroflow_net::graph::{Graph, ParamRole, Size, Sizes};
 use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::{Model, NodeId, ParamId, Weights};
 

@@ -2,7 +2,7 @@
 
 use ferroflow_net::NodeId;
 use ferroflow_net::graph::{
-    Builder, Correlation, Size, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Naming, OnPixel, Padding, Sizes,
+    Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Naming, OnPixel, Padding, Size, Sizes,
     Warp, WarpBorder, k,
 };
 

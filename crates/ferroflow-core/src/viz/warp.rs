@@ -20,13 +20,10 @@ pub fn warp(frame2: &Frame, flow: &FlowField) -> (Frame, Mask) {
         let (u, v) = flow.known(x, y)?;
         Some((x as f32 + u, y as f32 + v))
     };
-    let warped = Frame::par_from_fn(flow.size(), |x, y| {
-        target(x, y).and_then(|(x, y)| sample(frame2, x, y)).unwrap_or([0; 3])
-    });
+    let warped =
+        Frame::par_from_fn(flow.size(), |x, y| target(x, y).and_then(|(x, y)| sample(frame2, x, y)).unwrap_or([0; 3]));
     let size = frame2.size();
-    let seen = Mask::from_fn(flow.size(), |x, y| {
-        target(x, y).is_some_and(|(x, y)| between(x, y, size).is_some())
-    });
+    let seen = Mask::from_fn(flow.size(), |x, y| target(x, y).is_some_and(|(x, y)| between(x, y, size).is_some()));
     (warped, seen)
 }
 

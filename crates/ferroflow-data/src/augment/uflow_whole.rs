@@ -165,9 +165,9 @@ mod tests {
     }
 
     fn sample() -> Sample {
-        let size = (40, 30);
-        let frame = |s: usize| Frame::from_fn(size.0, size.1, |x, y| [(5 * x + s) as u8, (7 * y) as u8, 90]);
-        let flow = FlowField::from_fn(size.0, size.1, |x, y| (x as f32 / 8.0, 1.0 + y as f32 / 4.0));
+        let size = Size::new(30, 40);
+        let frame = |s: usize| Frame::from_fn(size, |x, y| [(5 * x + s) as u8, (7 * y) as u8, 90]);
+        let flow = FlowField::from_fn(size, |x, y| (x as f32 / 8.0, 1.0 + y as f32 / 4.0));
         Sample { first: frame(0), second: frame(9), flow: Some(flow), occlusion: None, original: None, id: "a".into() }
     }
 

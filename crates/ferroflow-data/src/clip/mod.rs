@@ -193,7 +193,7 @@ impl Pass<'_> {
             heard.lock().unwrap_or_else(PoisonError::into_inner).push(text.to_string());
         });
         let unreadable = |cause| DataError::File(IoError::Format { path: clip.path.clone(), cause });
-        let mut size: Option<(String, (usize, usize))> = None;
+        let mut size: Option<(String, Size)> = None;
         let mut last: Option<Last> = None;
         let mut fields = Fields::default();
         let mut still: Option<Stillness> = None;
@@ -202,9 +202,9 @@ impl Pass<'_> {
         for frame in clip.frames(&Reading { note, ..Reading::default() })? {
             let frame = frame?;
             let (name, frame) = (frame.name, frame.frame);
-            let now = (frame.width(), frame.height());
+            let now = frame.size();
             if let Some((first, before)) = size.replace((name.clone(), now)).filter(|(_, before)| *before != now) {
-                return Err(SequenceError::Sizes { first, second: name, sizes: (before, now) }.into());
+                return Err(SequenceError::Sizes { first, second: name, sizes: [before, now] }.into());
             }
             self.found.frames += 1;
             let grey = Plane::grey(&frame);
@@ -249,13 +249,13 @@ impl Pass<'_> {
             self.found.short.push((clip.name.clone(), count));
             return Ok(());
         };
-        let area = self.show(clip, &still, size.map_or((0, 0), |(_, size)| size));
+        let area = self.show(clip, &still, size.map(|(_, size)| size).unwrap_or_default());
         self.pair(clip, start, &shots, area);
         Ok(())
     }
 
     /// Which part of the frames is shown.
-    fn show(&mut self, clip: &Clip, still: &Stillness, (width, height): (usize, usize)) -> Area {
+    fn show(&mut self, clip: &Clip, still: &Stillness, Size { height, width }: Size) -> Area {
         let kept = still.kept();
         let to = Size { height: kept.area.height(), width: kept.area.width() };
         let from = Size { height, width };

@@ -1,7 +1,7 @@
 //! What stands still on a video whatever it shows: bars at its borders, and signs laid over it. Neither moves as the scene does,
 //! so neither may teach.
 
-use ferroflow_core::Frame;
+use ferroflow_core::{Frame, Size};
 
 use super::plane::{Plane, range};
 
@@ -39,7 +39,7 @@ impl Area {
         if (self.width(), self.height()) == (frame.width(), frame.height()) {
             return frame;
         }
-        Frame::from_fn(self.width(), self.height(), |x, y| frame.pixel(self.left + x, self.top + y))
+        Frame::from_fn(Size::new(self.height(), self.width()), |x, y| frame.pixel(self.left + x, self.top + y))
     }
 }
 

@@ -118,10 +118,12 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use ferroflow_core::Size;
+
     use super::*;
 
     fn frame(number: usize) -> Frame {
-        Frame::from_fn(32, 16, |x, y| [(number + x * y) as u8, (x * 7) as u8, y as u8])
+        Frame::from_fn(Size::new(16, 32), |x, y| [(number + x * y) as u8, (x * 7) as u8, y as u8])
     }
 
     #[test]

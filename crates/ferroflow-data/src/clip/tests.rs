@@ -7,12 +7,12 @@ use std::{
     sync::Arc,
 };
 
-use ferroflow_core::{Frame, io::write_frame};
+use ferroflow_core::{Frame, Size, io::write_frame};
 
 use super::*;
 use crate::{Spec, random::Random};
 
-const SIZE: (usize, usize) = (96, 64);
+const SIZE: Size = Size { height: 64, width: 96 };
 
 /// A scene that moves: waves of many lengths, different for every seed, seen at `(x, y)`.
 struct Scene(Vec<[f32; 4]>);
@@ -34,7 +34,7 @@ impl Scene {
     }
 
     fn seen(&self, (dx, dy): (f32, f32)) -> Frame {
-        Frame::from_fn(SIZE.0, SIZE.1, |x, y| [self.level(x as f32 + dx, y as f32 + dy); 3])
+        Frame::from_fn(SIZE, |x, y| [self.level(x as f32 + dx, y as f32 + dy); 3])
     }
 }
 
@@ -47,10 +47,10 @@ fn moving(seed: u64, times: Range<usize>) -> Vec<Frame> {
 /// What is painted over every frame.
 fn painted(mut frames: Vec<Frame>, colour: impl Fn(usize, usize) -> Option<u8>) -> Vec<Frame> {
     for frame in &mut frames {
-        for y in 0..SIZE.1 {
-            for x in 0..SIZE.0 {
+        for y in 0..SIZE.height {
+            for x in 0..SIZE.width {
                 if let Some(level) = colour(x, y) {
-                    frame.rgb_mut()[3 * (y * SIZE.0 + x)..][..3].fill(level);
+                    frame.rgb_mut()[3 * (y * SIZE.width + x)..][..3].fill(level);
                 }
             }
         }
@@ -60,7 +60,8 @@ fn painted(mut frames: Vec<Frame>, colour: impl Fn(usize, usize) -> Option<u8>) 
 
 /// A grey video that holds the frames exactly.
 fn y4m(path: &Path, frames: &[Frame], header: &str) {
-    let mut bytes = format!("YUV4MPEG2 W{} H{} F25:1 {header} Cmono XCOLORRANGE=FULL\n", SIZE.0, SIZE.1).into_bytes();
+    let mut bytes =
+        format!("YUV4MPEG2 W{} H{} F25:1 {header} Cmono XCOLORRANGE=FULL\n", SIZE.width, SIZE.height).into_bytes();
     for frame in frames {
         bytes.extend_from_slice(b"FRAME\n");
         bytes.extend(frame.rgb().iter().step_by(3));
@@ -131,7 +132,7 @@ fn duplicates_and_frames_of_one_colour_are_skipped() {
     noisy.rgb_mut().chunks_mut(3).step_by(9).for_each(|p| p.iter_mut().for_each(|v| *v = v.saturating_add(1)));
     frames.insert(4, noisy);
     frames.insert(4, frames[3].clone());
-    frames.insert(8, Frame::black(96, 64));
+    frames.insert(8, Frame::black(SIZE));
     let (clips, found) = open(&frames, &Options::default());
     assert_eq!((found.duplicates, found.blank, found.cuts, found.pairs), (2, 1, 0, 10), "{found}");
     let pair = clips.get(3).unwrap();
@@ -219,9 +220,9 @@ fn a_sign_at_the_border_goes_with_its_band_and_one_in_the_middle_stays() {
     assert!(found.to_string().contains("1 still sign left in"), "{found}");
     // A camera that stands still before something small that moves: nothing is a sign.
     let room = Scene::new(4).seen((0.0, 0.0));
-    let things = frames()
-        .into_iter()
-        .map(|thing| Frame::from_fn(96, 64, |x, y| if x < 40 { thing.pixel(x, y) } else { room.pixel(x, y) }));
+    let things = frames().into_iter().map(|thing| {
+        Frame::from_fn(Size::new(64, 96), |x, y| if x < 40 { thing.pixel(x, y) } else { room.pixel(x, y) })
+    });
     let (_, found) = open(&things.collect::<Vec<_>>(), &Options::default());
     assert_eq!((found.cropped.len(), found.signs_left), (0, 0), "{found}");
 }
@@ -230,7 +231,7 @@ fn a_sign_at_the_border_goes_with_its_band_and_one_in_the_middle_stays() {
 fn combed(seed: u64, speed: (f32, f32), first_field: usize) -> Vec<Frame> {
     let scene = Scene::new(seed);
     let frame = |t: usize| {
-        Frame::from_fn(SIZE.0, SIZE.1, |x, y| {
+        Frame::from_fn(SIZE, |x, y| {
             let time = t as f32 + if y % 2 == first_field { 0.0 } else { 0.5 };
             [scene.level(x as f32 + speed.0 * time, y as f32 + speed.1 * time); 3]
         })
@@ -350,7 +351,7 @@ fn folders_hold_frames_or_videos_or_folders_of_frames() {
     assert!(refused(&root.join("short.y4m")).contains("7 frames"));
     fs::create_dir(root.join("none")).unwrap();
     assert!(refused(&root.join("none")).contains("no frames"));
-    write_frame(root.join("b9/g5.png"), &Frame::black(90, 64)).unwrap();
+    write_frame(root.join("b9/g5.png"), &Frame::black(Size::new(64, 90))).unwrap();
     let error = refused(&root.join("b9"));
     assert!(error.contains("g4 is 96x64") && error.contains("g5"), "{error}");
 }

@@ -200,6 +200,6 @@ mod tests {
         }
         let pairs: Vec<_> = successive(folder(dir.path(), &Reading::default()).unwrap()).collect();
         let error = pairs[1].as_ref().unwrap_err().to_string();
-        assert!(pairs[0].is_ok() && error.contains("f2 is 4x3") && error.contains("f3"), "{error}");
+        assert!(pairs[0].is_ok() && error.contains("f2 is 3x4") && error.contains("f3"), "{error}");
     }
 }

@@ -111,9 +111,9 @@ pub enum SequenceError {
     },
     /// Neighbours of different sizes.
     #[error(
-        "{first} is {}x{}, and {second}, the frame after it, is {}x{}: the frames of a sequence have one size; resize it or \
-         leave it out",
-        sizes[0].width, sizes[0].height, sizes[1].width, sizes[1].height
+        "{first} is {} (height x width), and {second}, the frame after it, is {}: the frames of a sequence have one size; resize \
+         it or leave it out",
+        sizes[0], sizes[1]
     )]
     Sizes {
         /// Name of a frame.
