@@ -42,6 +42,11 @@ pub trait Source: Send + Sync {
         Vec::new()
     }
 
+    /// What a user should know of how it was read.
+    fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Sample `index`, below [`Source::len`]. A pure function: the same index gives the same sample.
     fn get(&self, index: usize) -> Result<Sample, DataError>;
 }

@@ -13,8 +13,7 @@ use std::{
 
 use crate::{
     DataError, Source,
-    clip::{Clips, Found},
-    datasets::{self, Access, DATASETS, Dataset, FilePairs, Listing, Request},
+    datasets::{Access, DATASETS, Dataset, FilePairs, Listing, Request},
 };
 
 /// A data set by name, place and variant.
@@ -56,9 +55,15 @@ impl Spec {
         Ok(source)
     }
 
-    /// Opens a data set of plain videos, with what was found in them; `None` if it is any other.
-    pub fn clips(&self) -> Option<Result<(Clips, Found), DataError>> {
-        (self.dataset.name == "clip").then(|| datasets::clip::open(&self.request(self.path.clone())))
+    /// The same with another word after the `@`.
+    pub fn with(mut self, word: &str) -> Self {
+        self.words.push(word.into());
+        self
+    }
+
+    /// Whether this word stands after the `@`.
+    pub fn has(&self, word: &str) -> bool {
+        self.words.iter().any(|known| known == word)
     }
 
     /// Where no pair was found: what was looked for, as a listing's variant says it, and what is there.

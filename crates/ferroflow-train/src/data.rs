@@ -16,7 +16,7 @@ use ferroflow_net::training::Values;
 use crate::{
     Recipe,
     criterion::Needs,
-    loss::{LossError, Truth},
+    loss::{LossError, Truth, UFLOW},
 };
 
 /// Data that cannot be trained on.
@@ -76,6 +76,7 @@ impl Batch {
 /// An endless supply of batches.
 pub struct Batches {
     loader: Loader<Result<Example, FeedError>>,
+    remarks: Vec<String>,
     size: usize,
     visits: Arc<Visits>,
 }
@@ -108,6 +109,7 @@ impl Batches {
             let samples = steps.saturating_mul(per_step);
             stages.push(Stage { source, order, augment, crop, skip_occluded, samples });
         }
+        let remarks = stages.iter().flat_map(|stage| stage.source.remarks()).collect();
         let visits = Arc::new(Visits { stages, per_step });
         let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let workers = if recipe.workers == 0 { cores.div_ceil(2) } else { recipe.workers };
@@ -115,7 +117,12 @@ impl Batches {
         let capacity = Capacity { workers: some(workers), ahead: some(workers + 2 * recipe.batch) };
         let endless = Order::new(None, recipe.seed).start_at(position);
         let loader = Loader::new(visits.clone(), endless, capacity, move |visit, _| Ok(Example::of(visit, needs)));
-        Ok(Self { loader, size: recipe.batch, visits })
+        Ok(Self { loader, remarks, size: recipe.batch, visits })
+    }
+
+    /// What a user should know of how the data were read.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// The next batch.
@@ -259,6 +266,24 @@ impl Source for Visits {
     }
 }
 
+/// A part of each video is kept back, to be judged: where videos are all that a recipe learns from without truth, and it names nothing to
+/// evaluate on.
+pub(crate) fn keep_back(recipe: &mut Recipe) -> Result<(), FeedError> {
+    let unlabelled = recipe.loss.name == UFLOW || recipe.unsupervised.is_some();
+    if !unlabelled || !recipe.validate.is_empty() {
+        return Ok(());
+    }
+    for text in &mut recipe.data {
+        let spec: Spec = text.parse()?;
+        if spec.dataset().name != "clip" || ["train", "val"].iter().any(|word| spec.has(word)) {
+            continue;
+        }
+        recipe.validate.push(spec.clone().with("val").to_string());
+        *text = spec.with("train").to_string();
+    }
+    Ok(())
+}
+
 /// Several data sets as one: end to end, or in turn as soon as one of them never ends.
 pub fn join(specs: &[String]) -> Result<Arc<dyn Source>, FeedError> {
     let mut sources = Vec::with_capacity(specs.len());
@@ -281,6 +306,10 @@ impl Source for Joined {
 
     fn len(&self) -> Option<usize> {
         self.0.iter().map(|s| s.len()).sum()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.0.iter().flat_map(|source| source.remarks()).collect()
     }
 
     fn get(&self, index: usize) -> Result<Sample, DataError> {

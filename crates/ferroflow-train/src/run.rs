@@ -25,7 +25,7 @@ use crate::{
     checkpoint::{self, CheckpointError, Exact},
     clock::Clock,
     criterion::{Criterion, Grading, Whose},
-    data::{Batch, Batches},
+    data::{Batch, Batches, keep_back},
     dropout::{self, Kept},
     error::TrainError,
     folder::Folder,
@@ -98,6 +98,8 @@ pub enum Event<'a> {
     Saved(&'a Path),
     /// A line was added to the log.
     Logged(&'a Report),
+    /// What there is to know of the data.
+    Note(&'a str),
     /// Something is wrong, but the run goes on.
     Warning(String),
 }
@@ -133,7 +135,8 @@ impl Run {
     /// # Errors
     /// Also if those options contradict the recipe's.
     pub fn new(recipe: Recipe, out: &Path) -> Result<Self, TrainError> {
-        let (recipe, doubts) = init::settle(recipe)?;
+        let (mut recipe, doubts) = init::settle(recipe)?;
+        keep_back(&mut recipe)?;
         Ok(Self { folder: Folder::create(out, &recipe)?, recipe, resumed: false, doubts })
     }
 
@@ -239,6 +242,7 @@ impl Run {
         let mut crop = recipe.crop_at(state.progress.step);
         trainers.prepare(crop)?;
         let mut batches = Batches::open(recipe, criterion.needs(), state.progress.position)?;
+        batches.remarks().iter().for_each(|remark| watch(Event::Note(remark)));
         if self.resumed {
             // Not before its changes have proved possible.
             self.folder.write_recipe(recipe)?;
@@ -248,6 +252,10 @@ impl Run {
         let mut clock = Clock::start(&batches);
         log.line(&self.opening(&model, state.progress.step))?;
         let mut evaluated: Option<(u64, Vec<Score>)> = None;
+        if validation.compares() && state.progress.step == recipe.start {
+            let found = validation.run(&model, state.best_guess())?;
+            self.validated(&mut state, &model, found, 0.0, &mut log, &mut events, watch)?;
+        }
 
         'steps: while state.progress.step < recipe.steps && !stop.load(Ordering::Relaxed) {
             let rate = recipe.rate(state.progress.step);
@@ -453,8 +461,9 @@ impl Run {
         let step = state.progress.step;
         let mut scores = Vec::with_capacity(found.len());
         for (score, picture) in found {
-            let tags = [format!("validation/{}/epe", score.data), format!("validation/{}/zero_epe", score.data)];
-            let values = [(tags[0].as_str(), score.epe), (tags[1].as_str(), score.zero_epe)];
+            let what = if score.epe.is_some() { "epe" } else { "census" };
+            let tags = [what.to_string(), format!("zero_{what}")].map(|tag| format!("validation/{}/{tag}", score.data));
+            let values: Vec<(&str, f64)> = tags.iter().map(String::as_str).zip(score.value()).collect();
             events.scalars(step, &values).map_err(TrainError::Events)?;
             if let Some(picture) = picture {
                 // Frame 1, the truth, the estimate. A picture that cannot be encoded is no reason to stop.
@@ -468,7 +477,7 @@ impl Run {
         let Some(error) = overall(&scores) else { return Ok(scores) };
         let lost = scores.iter().find(|score| !score.is_sensible());
         if let Some(score) = lost {
-            watch(Event::Warning(diverged(&score.data, score.epe)));
+            watch(Event::Warning(diverged(&score.data, score.value()[0])));
         }
         let best = lost.is_none() && state.progress.best.is_none_or(|Exact(b)| error < b);
         log.line(&json!({ "step": step, "validation": scores, "best": best, "time": { "seconds": seconds } }))?;
@@ -510,7 +519,7 @@ impl Run {
         let mut provenance = Provenance {
             training_data: Some(self.recipe.data.join(", ")),
             recipe: Some(self.recipe.to_toml()),
-            metrics: scores.iter().map(|s| (format!("{}/epe", s.data), s.epe)).collect(),
+            metrics: scores.iter().flat_map(|score| score.metrics()).collect(),
             notes: self
                 .place(state.progress.step)
                 .into_iter()

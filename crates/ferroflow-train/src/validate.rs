@@ -1,9 +1,9 @@
 //! Errors on unseen data during training, beside those of saying that nothing moves.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use ferroflow_core::{
-    Frame,
+    FlowField, Frame,
     io::{FormatError, frame},
     metrics::MetricError,
     viz::{self, Colours, Normalisation, Scaler},
@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::{
     Recipe,
     data::{FeedError, Remembered, join},
+    unsupervised::{UnsupervisedError, judge},
 };
 
 /// The data to evaluate on.
@@ -30,6 +31,8 @@ pub struct Validation {
 struct Set {
     data: Remembered,
     spec: String,
+    /// Whether the truth is known.
+    labelled: bool,
     /// Error of no motion; known after the first evaluation.
     zero: Option<f64>,
 }
@@ -41,17 +44,58 @@ pub struct Score {
     pub data: String,
     /// Pairs scored.
     pub pairs: usize,
-    /// Mean end-point error over pixels.
-    pub epe: f64,
+    /// Mean end-point error over pixels; `None` where the truth is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epe: Option<f64>,
     /// The same for zero flow.
-    pub zero_epe: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zero_epe: Option<f64>,
+    /// Where the truth is not known: how well the flow brings frames back to each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub census: Option<f64>,
+    /// The same for zero flow.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zero_census: Option<f64>,
+    /// Where the truth is not known: how far from itself the flow there and back ends, px.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub round_trip: Option<f64>,
+}
+
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.data)?;
+        match (self.epe, self.zero_epe, self.round_trip) {
+            (Some(epe), Some(zero), _) => write!(f, "EPE {epe:.3} px, zero flow {zero:.3} px"),
+            (_, _, round_trip) => {
+                let [census, zero] = self.value();
+                write!(
+                    f,
+                    "census loss {census:.4}, zero flow {zero:.4}; there and back {:.3} px",
+                    round_trip.unwrap_or(f64::NAN)
+                )
+            }
+        }
+    }
 }
 
 impl Score {
     /// Whether the estimates may be flows: untrained weights are worse than zero flow, but not by so much.
     pub fn is_sensible(&self) -> bool {
         // (Not a number is not sensible.)
-        self.epe <= 10.0 * self.zero_epe.max(10.0)
+        self.epe.zip(self.zero_epe).is_none_or(|(epe, zero)| epe <= 10.0 * zero.max(10.0))
+    }
+
+    /// For the story of a weight file.
+    pub fn metrics(&self) -> Vec<(String, f64)> {
+        [("epe", self.epe), ("census", self.census), ("round_trip", self.round_trip)]
+            .into_iter()
+            .filter_map(|(name, value)| Some((format!("{}/{name}", self.data), value?)))
+            .collect()
+    }
+
+    /// The number that says how bad the weights are, and that of zero flow.
+    pub fn value(&self) -> [f64; 2] {
+        [self.epe.or(self.census), self.zero_epe.or(self.zero_census)].map(|value| value.unwrap_or(f64::NAN))
     }
 }
 
@@ -76,6 +120,17 @@ pub enum ValidationError {
     /// A pair cannot be read or scored.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+    /// A pair that cannot be estimated.
+    #[error("no evaluation: {id}: {source}")]
+    Estimate {
+        /// The pair.
+        id: String,
+        /// Why.
+        source: EstimateError,
+    },
+    /// A pair that cannot be judged without its truth.
+    #[error("no evaluation: {0}")]
+    Judge(#[from] UnsupervisedError),
     /// Flow that is not finite.
     #[error("no evaluation: {0}")]
     NotFinite(EstimateError),
@@ -91,10 +146,16 @@ impl Validation {
         let open = |spec: &String| {
             let source: Arc<dyn Source> = join(std::slice::from_ref(spec))?;
             let data = Remembered::new(source, limit).ok_or_else(|| ValidationError::Endless(spec.clone()))?;
-            Ok(Set { data, spec: spec.clone(), zero: None })
+            let labelled = data.get(0).map_err(FeedError::from)?.flow.is_some();
+            Ok(Set { data, spec: spec.clone(), labelled, zero: None })
         };
         let sets = recipe.validate.iter().map(open).collect::<Result<_, ValidationError>>()?;
         Ok(Self { sets, device: device.clone() })
+    }
+
+    /// Whether there are data whose truth is not known: what is said of them is worth something beside what was said before.
+    pub fn compares(&self) -> bool {
+        self.sets.iter().any(|set| !set.labelled)
     }
 
     /// Scores weights on every data set, and a picture of the first pair of each.
@@ -110,6 +171,10 @@ impl Validation {
         let over_pixels = |result: &DataResult| result.summary.over_pixels.epe.unwrap_or(f64::NAN);
         let mut scores = Vec::with_capacity(self.sets.len());
         for set in &mut self.sets {
+            if !set.labelled {
+                scores.push(set.judge(&estimator)?);
+                continue;
+            }
             let mut picture = None;
             let protocol = Protocol::default();
             let result = evaluate(&set.data, &estimator, protocol, |sample, estimate, _| {
@@ -131,20 +196,72 @@ impl Validation {
                 None => over_pixels(&evaluate(&set.data, &Estimator::zero(), protocol, |_, _, _| {})?),
             };
             set.zero = Some(zero_epe);
-            let score =
-                Score { data: set.spec.clone(), pairs: result.summary.pairs, epe: over_pixels(&result), zero_epe };
+            let score = Score {
+                data: set.spec.clone(),
+                pairs: result.summary.pairs,
+                epe: Some(over_pixels(&result)),
+                zero_epe: Some(zero_epe),
+                census: None,
+                zero_census: None,
+                round_trip: None,
+            };
             scores.push((score, picture));
         }
         Ok(scores)
     }
 }
 
-/// The number that decides which weights are best: the mean over the data sets.
-pub fn overall(scores: &[Score]) -> Option<f64> {
-    (!scores.is_empty()).then(|| scores.iter().map(|s| s.epe).sum::<f64>() / scores.len() as f64)
+impl Set {
+    /// What can be said without the truth, and a picture of the first pair: frame 1, the flow, frame 2 brought back.
+    fn judge(&mut self, estimator: &Estimator) -> Result<(Score, Option<Picture>), ValidationError> {
+        let pairs = self.data.len().unwrap_or(0);
+        let (mut census, mut zero_census, mut round_trip, mut picture) = (0.0, 0.0, 0.0, None);
+        for index in 0..pairs {
+            let Sample { first, second, id, .. } = self.data.get(index).map_err(FeedError::from)?;
+            let refused = |source| match source {
+                source @ EstimateError::NotFinite { .. } => ValidationError::NotFinite(source),
+                source => ValidationError::Estimate { id: id.clone(), source },
+            };
+            let forward = estimator.estimate(&first, &second).map_err(refused)?;
+            let backward = estimator.estimate(&second, &first).map_err(refused)?;
+            let found = judge(&first, &second, &forward, &backward)?;
+            (census, round_trip) = (census + found.census, round_trip + found.round_trip);
+            if self.zero.is_none() {
+                let still = FlowField::zeros(first.size());
+                zero_census += judge(&first, &second, &still, &still)?.census;
+            }
+            if index == 0 {
+                let colours = Colours::default();
+                let scale = Scaler::new(Normalisation::Frame).scale(&forward, colours);
+                let (brought_back, _) = viz::warp(&second, &forward);
+                let frame = viz::beside(&[first, colours.paint(&forward, scale), brought_back], 4);
+                picture = Some(Picture { tag: self.spec.clone(), frame });
+            }
+        }
+        let mean = |sum: f64| sum / pairs as f64;
+        let zero = *self.zero.get_or_insert(mean(zero_census));
+        let score = Score {
+            data: self.spec.clone(),
+            pairs,
+            epe: None,
+            zero_epe: None,
+            census: Some(mean(census)),
+            zero_census: Some(zero),
+            round_trip: Some(mean(round_trip)),
+        };
+        Ok((score, picture))
+    }
 }
 
-fn draw(sample: &Sample, estimate: &ferroflow_core::FlowField) -> Option<Frame> {
+/// The number that decides which weights are best: the mean error over the data sets whose truth is known, or, if there are none, the mean
+/// census loss over the others.
+pub fn overall(scores: &[Score]) -> Option<f64> {
+    let labelled: Vec<f64> = scores.iter().filter_map(|score| score.epe).collect();
+    let values = if labelled.is_empty() { scores.iter().map(|score| score.value()[0]).collect() } else { labelled };
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+fn draw(sample: &Sample, estimate: &FlowField) -> Option<Frame> {
     let truth = sample.flow.as_ref()?;
     let colours = Colours::default();
     let scale = Scaler::new(Normalisation::Frame).scale(truth, colours);

@@ -228,12 +228,10 @@ impl<'a> Watch<'a> {
             Event::Validated { step, scores, best } => {
                 for score in *scores {
                     let best = if *best { ", the best so far" } else { "" };
-                    self.say(&format!(
-                        "step {step}: {} EPE {:.3} px, zero flow {:.3} px{best}",
-                        score.data, score.epe, score.zero_epe
-                    ));
+                    self.say(&format!("step {step}: {score}{best}"));
                 }
             }
+            Event::Note(text) => self.say(text),
             Event::Warning(text) => self.say(&format!("warning: {text}")),
             // A checkpoint is not worth a line.
             _ => {}

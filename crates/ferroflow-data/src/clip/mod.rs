@@ -98,6 +98,7 @@ pub struct Clips {
     files: Vec<PathBuf>,
     pairs: Vec<Pair>,
     frames: Store,
+    found: Found,
 }
 
 /// A pair by the numbers of its frames.
@@ -114,7 +115,7 @@ struct Pair {
 /// # Errors
 /// If it cannot be read, is interlaced, no pair is left, or a clip has fewer than [`FEWEST`] different frames (one of several is
 /// left out).
-pub fn open_clips(path: &Path, options: &Options) -> Result<(Clips, Found), DataError> {
+pub fn open_clips(path: &Path, options: &Options) -> Result<Clips, DataError> {
     /// Bytes at most, and where the system does not tell what it has.
     const BUDGET: (u64, u64) = (4 << 30, 1 << 30);
     let budget = memory::available().map_or(BUDGET.1, |there| there / 4).min(BUDGET.0);
@@ -122,7 +123,7 @@ pub fn open_clips(path: &Path, options: &Options) -> Result<(Clips, Found), Data
 }
 
 /// Opens with at most so many bytes for frames.
-fn open_within(path: &Path, options: &Options, budget: u64) -> Result<(Clips, Found), DataError> {
+fn open_within(path: &Path, options: &Options, budget: u64) -> Result<Clips, DataError> {
     /// Pairs of a block of frames, which is kept as a whole.
     const BLOCK: usize = 8;
     let clips = clips(path)?;
@@ -164,7 +165,7 @@ fn open_within(path: &Path, options: &Options, budget: u64) -> Result<(Clips, Fo
     if pairs.is_empty() {
         return Err(DataError::NoPairs { spec: name, reason: found.to_string() });
     }
-    Ok((Clips { name, files, pairs, frames }, found))
+    Ok(Clips { name, files, pairs, frames, found })
 }
 
 /// The one pass over all frames.
@@ -335,6 +336,13 @@ impl fmt::Debug for Clips {
     }
 }
 
+impl Clips {
+    /// What was found in them, and left out.
+    pub fn found(&self) -> &Found {
+        &self.found
+    }
+}
+
 impl Source for Clips {
     fn name(&self) -> String {
         self.name.clone()
@@ -346,6 +354,10 @@ impl Source for Clips {
 
     fn files(&self) -> Vec<PathBuf> {
         self.files.clone()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        vec![self.found.to_string()]
     }
 
     fn get(&self, index: usize) -> Result<Sample, DataError> {

@@ -12,6 +12,19 @@ use ferroflow_core::{Frame, Size, io::write_frame};
 use super::*;
 use crate::{Spec, random::Random};
 
+fn with_found(clips: Clips) -> (Clips, Found) {
+    let found = clips.found().clone();
+    (clips, found)
+}
+
+fn open_clips(path: &Path, options: &Options) -> Result<(Clips, Found), DataError> {
+    super::open_clips(path, options).map(with_found)
+}
+
+fn open_within(path: &Path, options: &Options, budget: u64) -> Result<(Clips, Found), DataError> {
+    super::open_within(path, options, budget).map(with_found)
+}
+
 const SIZE: Size = Size { height: 64, width: 96 };
 
 /// A scene that moves: waves of many lengths, different for every seed, seen at `(x, y)`.
@@ -387,11 +400,10 @@ fn a_path_alone_is_a_clip() {
     assert_eq!(spec.to_string(), format!("clip:{}@train,gap=2", path.display()));
     let source = spec.open().unwrap();
     assert_eq!((source.len(), source.name()), (Some(24), spec.to_string()));
-    let (clips, found) = spec.clips().unwrap().unwrap();
-    assert_eq!((clips.pairs.len(), found.frames), (24, 30));
+    let remarks = source.remarks();
+    assert!(remarks[0].starts_with("24 pairs in 30 frames"), "{remarks:?}");
     assert_eq!(spelled(path.display().to_string()).unwrap().open().unwrap().len(), Some(29));
     assert_eq!(spelled(folder.path().display().to_string()).unwrap().dataset().name, "clip");
-    assert!(spelled("synth:auto".into()).unwrap().clips().is_none());
     for (words, word) in [("gap=0", "gap=0"), ("max=x", "max=x"), ("test", "val, gap=")] {
         let error = spelled(format!("{}@{words}", path.display())).and_then(|spec| spec.open()).err().unwrap();
         assert!(error.to_string().contains(word), "{error}");

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use super::{Access, Dataset, Request, Split};
 use crate::{
     DataError, Source,
-    clip::{Clips, Found, Options, Part, open_clips},
+    clip::{Clips, Options, Part, open_clips},
 };
 
 pub(super) const CLIP: Dataset = Dataset {
@@ -15,11 +15,11 @@ pub(super) const CLIP: Dataset = Dataset {
     words: &["train", "val", "gap=", "max="],
     marks: &[],
     inner: &[],
-    access: Access::Opened(|request| Ok(Box::new(open(request)?.0) as Box<dyn Source>)),
+    access: Access::Opened(|request| Ok(Box::new(open(request)?) as Box<dyn Source>)),
 };
 
 /// Opens the clips that are asked for.
-pub(crate) fn open(request: &Request) -> Result<(Clips, Found), DataError> {
+pub(crate) fn open(request: &Request) -> Result<Clips, DataError> {
     let number = |key: &str| -> Result<Option<NonZeroUsize>, DataError> {
         let Some(text) = request.value(key) else { return Ok(None) };
         text.parse().map(Some).map_err(|_| request.wrong(format!("{key}={text} is no whole number above 0")))

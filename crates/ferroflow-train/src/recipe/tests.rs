@@ -24,7 +24,7 @@ fn every_shipped_recipe_is_whole() {
         let recipe =
             Recipe::parse(shipped.name, shipped.text, &[""; 0]).unwrap_or_else(|e| panic!("{}: {e}", shipped.name));
         assert!(!shipped.description().is_empty() && shipped.text.starts_with('#'), "{}", shipped.name);
-        assert!(!recipe.validate.is_empty());
+        assert_eq!(recipe.validate.is_empty(), shipped.name == "video", "{}", shipped.name);
         for key in ["model", "data", "validate", "steps", "batch", "crop", "seed", "lr", "checkpoint_every", "init"] {
             assert!(shipped.text.lines().any(|l| l.starts_with(&format!("{key} = "))), "{}: {key}", shipped.name);
         }

@@ -10,6 +10,7 @@ mod census;
 mod criterion;
 mod direction;
 mod distance;
+mod judge;
 mod levels;
 mod occlusion;
 mod options;
@@ -27,6 +28,7 @@ use ferroflow_net::{graph::Shape, training::Values};
 
 pub use criterion::Unsupervised;
 pub use distance::Distance;
+pub use judge::{Judgement, judge};
 pub use options::{
     ClippedScores, EdgeWeighting, OcclusionEstimation, OcclusionSteps, ResizeGrid, Scores, SelfSupervisionMask,
     TeacherImages, UnsupervisedOptions,
