@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(Model::of(&config).unwrap(), Model::parse("uflow", options).unwrap());
         let config = FlowNet2Config { sd_scale: 0.05, fusion_sd_scale: 0.05, ..FlowNet2Config::nvidia() };
         assert_eq!(Model::of(&config).unwrap(), Model::parse("flownet2", ["sd-scale=0.05"]).unwrap());
-        let odd = FlowNet2Config { sd_scale: 0.05, ..FlowNet2Config::nvidia() };
+        let odd = FlowNet2Config { sd_scale: 0.07, ..FlowNet2Config::nvidia() };
         assert!(matches!(Model::of(&odd), Err(ModelError::Unnamed)));
     }
 

@@ -119,8 +119,8 @@ fn to_hsv([r, g, b]: [u8; 3]) -> [u8; 3] {
     } else {
         4.0 + part(g) - part(r)
     };
-    let hue = (f64::from(sixths) / 6.0 + 1.0) % 1.0;
-    [(hue * 255.0) as u8, (range / f32::from(high) * 255.0) as u8, high]
+    let hue = ((f64::from(sixths) / 6.0 + 1.0) % 1.0) as f32;
+    [(f64::from(hue) * 255.0) as u8, (range / f32::from(high) * 255.0) as u8, high]
 }
 
 /// Pillow's `HSV` to `RGB`.

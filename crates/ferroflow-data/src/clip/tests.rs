@@ -366,7 +366,7 @@ fn folders_hold_frames_or_videos_or_folders_of_frames() {
     assert!(refused(&root.join("none")).contains("no frames"));
     write_frame(root.join("b9/g5.png"), &Frame::black(Size::new(64, 90))).unwrap();
     let error = refused(&root.join("b9"));
-    assert!(error.contains("g4 is 96x64") && error.contains("g5"), "{error}");
+    assert!(error.contains("g4 is 64x96") && error.contains("g5"), "{error}");
 }
 
 #[test]

@@ -1,7 +1,11 @@
 //! Google's UFlow, and its MindSpore port: losses, gradients and masks of their own code.
 
 use ferroflow_core::{Size, geometry::Grid, sampling};
-use ferroflow_net::{PyramidUnit, training::Values, weights::formula::image_pair};
+use ferroflow_net::{
+    PyramidUnit,
+    training::Values,
+    weights::formula::{ImagePair, image_pair},
+};
 
 use super::{super::levels::Levels, super::occlusion::RoundTrip, super::*, TERMS, batch, nothing, only};
 use crate::{loss::Truth, testing::Golden};
@@ -16,10 +20,8 @@ const UNIT: PyramidUnit = PyramidUnit::LevelPixels { row_first: true };
 /// The first and the second frames of pairs, planar.
 fn frames(names: &[&str], size: Size) -> [Vec<f32>; 2] {
     let pairs: Vec<_> = names.iter().map(|name| image_pair(SEED, name, size.height, size.width)).collect();
-    let planar = |rgb: &[u8]| -> Vec<f32> {
-        (0..3).flat_map(|c| rgb.iter().skip(c).step_by(3).map(|&v| f32::from(v))).collect()
-    };
-    [pairs.iter().flat_map(|p| planar(&p.first)).collect(), pairs.iter().flat_map(|p| planar(&p.second)).collect()]
+    let planar = |of: fn(&ImagePair) -> &[u8]| pairs.iter().flat_map(of).map(|&v| f32::from(v)).collect();
+    [planar(|pair| &pair.first), planar(|pair| &pair.second)]
 }
 
 /// Level-2 flows of both directions as one batch.

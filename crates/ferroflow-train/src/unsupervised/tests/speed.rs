@@ -12,10 +12,8 @@ use super::{super::*, TERMS, nothing, only};
 fn milliseconds_of_a_step_of_384x512() {
     let size = Size { height: 384, width: 512 };
     let pair = image_pair("speed", "pair", size.height, size.width);
-    let planar = |rgb: &[u8]| -> Vec<f32> {
-        (0..3).flat_map(|c| rgb.iter().skip(c).step_by(3).map(|&v| f32::from(v))).collect()
-    };
-    let (first, second) = (planar(&pair.first), planar(&pair.second));
+    let [first, second] =
+        [&pair.first, &pair.second].map(|frame| frame.iter().map(|&v| f32::from(v)).collect::<Vec<_>>());
     let (h, w) = (size.height / 4, size.width / 4);
     let quarter: Vec<f32> = (0..2 * 2 * h * w)
         .map(|i| {
