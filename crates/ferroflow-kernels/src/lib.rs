@@ -16,8 +16,6 @@ mod buffer;
 pub mod conv;
 pub mod convex_upsample;
 pub mod correlation;
-// Some of its blocks are of vectors alone, which are safe by now.
-#[allow(unused_unsafe)]
 pub mod depthwise;
 mod disjoint;
 pub mod elementwise;

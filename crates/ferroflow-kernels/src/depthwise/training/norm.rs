@@ -70,13 +70,9 @@ impl Moments {
 }
 
 /// Adds a value and its product with another.
-///
-/// # Safety
-/// In a [`Kernel`].
 #[inline(always)]
-unsafe fn add<S: Simd>(sums: [S::V; 2], x: S::V, other: S::V) -> [S::V; 2] {
-    // SAFETY: the caller's.
-    unsafe { [S::add(sums[0], x), S::fma(x, other, sums[1])] }
+fn add<S: Simd>(sums: [S::V; 2], x: S::V, other: S::V) -> [S::V; 2] {
+    [S::add(sums[0], x), S::fma(x, other, sums[1])]
 }
 
 /// Vectors per block in [`Norm::constants`].
@@ -242,44 +238,35 @@ impl<S: Simd> Constants<S> {
 
     /// `LeakyReLU(norm(x))`
     #[inline(always)]
-    pub unsafe fn activate(&self, x: S::V) -> S::V {
-        // SAFETY: the caller's.
-        unsafe {
-            let z = S::fma(S::sub(x, self.mean), self.scale, self.shift);
-            S::max(z, S::mul(z, self.slope))
-        }
+    pub fn activate(&self, x: S::V) -> S::V {
+        let z = S::fma(S::sub(x, self.mean), self.scale, self.shift);
+        S::max(z, S::mul(z, self.slope))
     }
 
     /// `x - mean`
     #[inline(always)]
-    pub unsafe fn centre(&self, x: S::V) -> S::V {
-        // SAFETY: the caller's.
-        unsafe { S::sub(x, self.mean) }
+    pub fn centre(&self, x: S::V) -> S::V {
+        S::sub(x, self.mean)
     }
 
     /// `dz` from the centred `x` and the activation's gradient.
     #[inline(always)]
-    pub unsafe fn d_activation(&self, centred: S::V, gradient: S::V) -> S::V {
-        // SAFETY: the caller's.
-        unsafe { S::mul(gradient, derivative::<S>(S::fma(centred, self.scale, self.shift), self.slope)) }
+    pub fn d_activation(&self, centred: S::V, gradient: S::V) -> S::V {
+        S::mul(gradient, derivative::<S>(S::fma(centred, self.scale, self.shift), self.slope))
     }
 
     /// `dx` from the centred `x` and `dz`.
     #[inline(always)]
-    pub unsafe fn d_norm(&self, centred: S::V, dz: S::V) -> S::V {
-        // SAFETY: the caller's.
-        unsafe { S::fma(dz, self.scale, S::fma(centred, self.by_x, self.always)) }
+    pub fn d_norm(&self, centred: S::V, dz: S::V) -> S::V {
+        S::fma(dz, self.scale, S::fma(centred, self.by_x, self.always))
     }
 }
 
 /// Derivative of LeakyReLU at `x`: 1 above 0, `slope` elsewhere. `x` may be the activation itself.
-///
-/// # Safety
-/// In a [`Kernel`].
 #[inline(always)]
-pub unsafe fn derivative<S: Simd>(x: S::V, slope: S::V) -> S::V {
-    // SAFETY: the caller's. Every positive normal number times the largest one is above 1.
-    unsafe { S::min(S::max(S::mul(x, S::splat(f32::MAX)), slope), S::splat(1.0)) }
+pub fn derivative<S: Simd>(x: S::V, slope: S::V) -> S::V {
+    // Every positive normal number times the largest one is above 1.
+    S::min(S::max(S::mul(x, S::splat(f32::MAX)), slope), S::splat(1.0))
 }
 
 /// Floats asked for ahead of use: what the processor itself fetches ends with the page, every 64 vectors.
