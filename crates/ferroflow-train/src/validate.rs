@@ -1,4 +1,4 @@
-//! Errors on unseen data during training, beside those of saying that nothing moves.
+//! Measures the error on unseen data during training, beside the error of zero flow.
 
 use std::sync::Arc;
 
@@ -34,21 +34,21 @@ struct Set {
     zero: Option<f64>,
 }
 
-/// What is known of the weights on one data set.
+/// The errors on one data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Score {
-    /// The data set, as spelled.
+    /// The data set, as the recipe spells it.
     pub data: String,
-    /// Pairs scored.
+    /// Number of scored pairs.
     pub pairs: usize,
-    /// Mean end-point error over pixels.
+    /// Mean end-point error over pixels, px.
     pub epe: f64,
-    /// The same for zero flow.
+    /// Mean end-point error of zero flow over pixels, px.
     pub zero_epe: f64,
 }
 
 impl Score {
-    /// Whether the estimates may be flows: untrained weights are worse than zero flow, but not by so much.
+    /// Whether the error is plausible: untrained weights are worse than zero flow, but not as much as diverged ones.
     pub fn is_sensible(&self) -> bool {
         // (Not a number is not sensible.)
         self.epe <= 10.0 * self.zero_epe.max(10.0)
@@ -59,33 +59,33 @@ impl Score {
 pub struct Picture {
     /// The data set and the pair.
     pub tag: String,
-    /// Frame 1, the truth, the estimate.
+    /// Frame 1, the truth and the estimate in one picture.
     pub frame: Frame,
 }
 
-/// An evaluation that failed.
+/// Why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ValidationError {
     /// The data cannot be opened.
     #[error(transparent)]
     Feed(#[from] FeedError),
-    /// The data never end.
+    /// The data set is endless, and the recipe does not limit it.
     #[error("{0} is endless: say how many pairs to evaluate (validate_pairs, or count= for synth)")]
     Endless(String),
     /// A pair cannot be read or scored.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
-    /// Flow that is not finite.
+    /// The flow is not finite.
     #[error("no evaluation: {0}")]
     NotFinite(EstimateError),
-    /// Flow of 1e9 px and more, everywhere.
+    /// The flow is 1e9 px or more everywhere.
     #[error("no evaluation: {0}; the run has diverged: lower lr, clip the gradients (clip), or begin with a warmup")]
     BeyondSense(EvaluateError),
 }
 
 impl Validation {
-    /// Opens the data of a recipe, to be estimated on a device.
+    /// Opens the validation data of a recipe; its flow will be estimated on `device`.
     pub fn open(recipe: &Recipe, device: &Arc<dyn Device>) -> Result<Self, ValidationError> {
         let limit = (recipe.validate_pairs > 0).then_some(recipe.validate_pairs);
         let open = |spec: &String| {
@@ -97,7 +97,7 @@ impl Validation {
         Ok(Self { sets, device: device.clone() })
     }
 
-    /// Scores weights on every data set, and a picture of the first pair of each.
+    /// Scores weights on every data set, and draws the first pair of each.
     pub fn run(&mut self, model: &Model, weights: &Weights) -> Result<Vec<(Score, Option<Picture>)>, ValidationError> {
         if self.sets.is_empty() {
             return Ok(Vec::new());
@@ -139,7 +139,7 @@ impl Validation {
     }
 }
 
-/// The number that decides which weights are best: the mean over the data sets.
+/// The mean error over the data sets, which decides which weights are best.
 pub fn overall(scores: &[Score]) -> Option<f64> {
     (!scores.is_empty()).then(|| scores.iter().map(|s| s.epe).sum::<f64>() / scores.len() as f64)
 }
