@@ -1,6 +1,6 @@
-//! The `ferroflow` command: parse, resolve into a plan, run. What it does lives in the library [`ferroflow`].
+//! The `ferroflow` command: it parses arguments, resolves them into a plan and runs it with the library [`ferroflow`].
 //!
-//! The command is a function, [`main`], so that other programs can have it too: a Python package, say.
+//! The command is a function, [`main`], so that other programs, such as a Python package, can offer it too.
 
 mod bounds;
 mod commands;
@@ -26,7 +26,7 @@ use crate::{
 
 /// Dense optical flow with neural networks: estimate, train, evaluate, import, export.
 ///
-/// Flow is in pixels of the first image: u to the right, v down. Every command explains itself with --help.
+/// Flow is in pixels of the first image, u to the right and v down. `ferroflow COMMAND --help` explains a command.
 #[derive(Parser)]
 #[command(name = "ferroflow", version, propagate_version = true, max_term_width = 110)]
 struct Cli {
@@ -37,8 +37,8 @@ struct Cli {
     no_clobber: bool,
 }
 
-/// Runs the command line `args`, whose first is the program's name, and gives its exit code: 0 is fine, 1 a failure of the work,
-/// 2 wrong usage, 128 + N: stopped by signal N, everything saved.
+/// Runs the command line `args`, whose first element is the program's name, and returns its exit code: 0 if all went well, 1 if the
+/// work failed, 2 for wrong usage, and 128 + N if signal N stopped a training run, which is saved first.
 pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> u8 {
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,

@@ -23,37 +23,37 @@ use crate::{
 #[derive(clap::Args)]
 #[command(next_help_heading = "Method")]
 pub struct MethodArgs {
-    /// Network (`ferroflow models` lists them), or dis, dis-fast (Dense Inverse Search, no network). Default: what the
-    /// weights are for; without weights the network that the program has weights for
+    /// Network (`ferroflow models` lists them), or dis or dis-fast (Dense Inverse Search, which needs no weights). Default:
+    /// the network that the weights are for; without --weights, rill
     #[arg(short, long)]
     model: Option<String>,
     /// Weights: a .safetensors file of this program, or another project's checkpoint (`ferroflow weights import` converts one
-    /// once and for all). Default: those in the program, which rill has
+    /// once and for all). Default: the built-in weights, which only rill has
     #[arg(short, long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Set an option of the network (`ferroflow models NAME` lists them); may be repeated
     #[arg(long = "option", value_name = "KEY=VALUE")]
     options: Vec<String>,
-    /// How frames of any size are made to fit the network. Default: as the network's reference does
+    /// How frames whose sides are no multiple of the network's stride are made to fit. Default: as the network's reference does
     #[arg(long, value_enum)]
     pub fit: Option<FitArg>,
-    /// How they fit where that does not say: as the network's reference had it, unless something else is set here.
+    /// The fit where `fit` is not given; if this is not set either, the one of the network's reference.
     #[arg(skip)]
     pub usual_fit: Option<Fit>,
-    /// Estimate in overlapping tiles of this size: bounded memory for large frames
+    /// Estimate in overlapping tiles of this size, which bounds the memory that large frames take
     #[arg(long, value_name = "HxW")]
     tile: Option<Size>,
-    /// Where to compute
+    /// Device to compute on
     #[arg(long, default_value = "cpu", value_parser = PossibleValuesParser::new(device::names()))]
     device: String,
-    /// Only sums of products of the given numbers: no Winograd convolution (slower, last digits differ)
+    /// Use no Winograd convolution: slower, and the last digits of the flow differ
     #[arg(long)]
     exact: bool,
-    /// bf16: convolutions multiply numbers of 8 significant bits and sum in f32, where the processor has AMX tiles or
+    /// Precision of the numbers that convolutions multiply; sums are f32 in both. bf16 needs a processor with AMX tiles or
     /// AVX512-BF16 (`ferroflow doctor` says)
     #[arg(long, value_enum, default_value_t)]
     precision: Precision,
-    /// Threads. Default: all processors
+    /// Number of threads. Default: all processors
     #[arg(long, value_name = "N", value_parser = bounds::from_one::<{ bounds::THREADS }>)]
     threads: Option<usize>,
 }
@@ -81,11 +81,11 @@ impl Precision {
 /// How frames are made to fit.
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub enum FitArg {
-    /// Zeros around, the flow cut back
+    /// Pad the frames with zeros, and cut the flow back to their size
     Pad,
-    /// Resize the frames, and the flow back
+    /// Resize the frames, and resize the flow back
     Resize,
-    /// Cut out the centre; the border gets no flow
+    /// Cut out the centre of the frames; the border gets no flow
     Crop,
 }
 
@@ -195,7 +195,7 @@ impl MethodArgs {
         if which == WhichWeights::Required {
             usage!(
                 "{name} needs weights: -w FILE.safetensors. `ferroflow weights import CHECKPOINT -o FILE.safetensors` \
-                 makes one of any published checkpoint; without -m and -w, the weights in the program serve"
+                 makes one of a published checkpoint; without -m and -w, the weights in the program serve"
             );
         }
         let weights = Weights::random(&model.graph, 1);

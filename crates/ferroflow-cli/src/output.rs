@@ -22,7 +22,7 @@ use crate::{
 #[derive(clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct SinkArgs {
-    /// Flow file (.flo, .pfm, .png for KITTI, .npy, .npz); a folder for sequences
+    /// Flow file to write (.flo, .pfm, .png for KITTI, .npy, .npz); a folder for sequences
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
     /// Format of the flow files of a sequence
@@ -31,7 +31,7 @@ pub struct SinkArgs {
     /// Cut vectors to what the flow files' format holds (KITTI: 512 px) instead of refusing
     #[arg(long)]
     clip: bool,
-    /// Picture of the flow; a folder for sequences
+    /// Picture of the flow to write; a folder for sequences
     #[arg(long, value_name = "PATH")]
     viz: Option<PathBuf>,
     #[command(flatten)]

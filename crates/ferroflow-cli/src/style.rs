@@ -14,17 +14,17 @@ pub struct StyleArgs {
     /// Colour code
     #[arg(long, value_enum, default_value_t = Style::Wheel)]
     style: Style,
-    /// Which length has full strength: frame (the longest of each), sequence (the longest so far), fixed:PX, or a
-    /// percentile such as p99
+    /// Which length of flow has full colour: frame (the longest of each frame), sequence (the longest of the frames so far),
+    /// fixed:PX, or a percentile of the frame such as p99
     #[arg(long, default_value = "frame", value_name = "RULE")]
     norm: Norm,
-    /// Colour of no motion
+    /// Colour of pixels that do not move
     #[arg(long, value_enum, default_value_t = ZeroArg::White)]
     zero: ZeroArg,
-    /// Exponent of the relative length in the wheel: below 1 slow motion shows more
+    /// Exponent of the relative length in the wheel; below 1, slow motion is more visible
     #[arg(long, default_value_t = 1.0)]
     gamma: f64,
-    /// Put a legend into the corner
+    /// Draw a legend into the corner
     #[arg(long)]
     legend: bool,
 }

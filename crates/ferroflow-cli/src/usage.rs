@@ -29,7 +29,7 @@ macro_rules! usage {
 }
 pub(crate) use usage;
 
-/// 0 is fine, 1 a failure of the work, 2 wrong usage, 128 + N: stopped by signal N, everything saved.
+/// The exit code for an error: 1 if the work failed, 2 for wrong usage, 128 + N if signal N stopped a run, which is saved.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(Stopped { signal }) = error.downcast_ref() {
         return 128 + signal;

@@ -1,7 +1,7 @@
-//! What two flows, there and back, say about each other: occlusion and confidence.
+//! Occlusion and confidence, from the flows in both directions.
 //!
-//! A pixel `x` that is seen in both frames comes home: `forward(x) + backward(x + forward(x)) = 0`. Where it does not,
-//! its target is hidden or the flow is wrong.
+//! A pixel `x` that is visible in both frames returns to its place: `forward(x) + backward(x + forward(x)) = 0`. Where it
+//! does not, its target is hidden or the flow is wrong.
 
 use rayon::prelude::*;
 
@@ -14,9 +14,9 @@ use crate::{
 /// `|w + w'|^2 > alpha1 (|w|^2 + |w'|^2) + alpha2`, with `w = forward(x)` and `w' = backward(x + w)`, bilinear.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sundaram {
-    /// Tolerance that grows with the motion.
+    /// Tolerance as a share of the squared lengths of the two vectors.
     pub alpha1: f32,
-    /// Tolerance at rest, px squared.
+    /// Tolerance where nothing moves, px squared.
     pub alpha2: f32,
 }
 
@@ -27,7 +27,7 @@ impl Default for Sundaram {
     }
 }
 
-/// What the forward-backward check says about frame 1.
+/// The result of the forward-backward check for the pixels of frame 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Consistency {
     /// True where the check fails, the target lies outside frame 2, or either flow is unknown.
@@ -79,9 +79,9 @@ pub fn sample(flow: &FlowField, x: f32, y: f32) -> Option<(f32, f32)> {
     Some(sum)
 }
 
-/// How much arrives at each pixel when every pixel sends a weight of 1 along the flow, shared bilinearly by the four
-/// pixels around its target (Wang et al., CVPR 2018), `[height, width]`. 1 everywhere for zero flow; what leaves the image
-/// is lost; unknown pixels send nothing.
+/// How much arrives at each pixel, `[height, width]`, when every pixel sends a weight of 1 along the flow, shared bilinearly
+/// by the four pixels around its target (Wang et al., CVPR 2018). Zero flow gives 1 everywhere; weights that leave the image
+/// are lost; unknown pixels send nothing.
 pub fn range_map(flow: &FlowField) -> Vec<f32> {
     let size = Size { height: flow.height(), width: flow.width() };
     let mut planes = [flow.u(), flow.v()].concat();
@@ -95,8 +95,8 @@ pub fn range_map(flow: &FlowField) -> Vec<f32> {
     range
 }
 
-/// Soft occlusion of frame 1 from the flow of frame 2 to 1, `[height, width]`: `1 - min(range_map(backward), 1)`, 1 where
-/// nothing of frame 2 arrives (UFlow's `wang`).
+/// Soft occlusion of frame 1 from the flow from frame 2 to frame 1, `[height, width]`: `1 - min(range_map(backward), 1)`,
+/// which is 1 where nothing of frame 2 arrives (UFlow's `wang`).
 pub fn range_occlusion(backward: &FlowField) -> Vec<f32> {
     range_map(backward).into_iter().map(|r| 1.0 - r.min(1.0)).collect()
 }

@@ -29,7 +29,7 @@ impl FlowField {
         Ok(Self { size, planes, valid: None })
     }
 
-    /// The same flow, known only where `valid` is true; unknown pixels are set to zero motion.
+    /// The same flow, known only where `valid` is true; `u` and `v` of unknown pixels become 0.
     pub fn with_validity(mut self, valid: Mask) -> Result<Self, SizeError> {
         check_len("validity mask width", self.width(), valid.width())?;
         check_len("validity mask height", self.height(), valid.height())?;
@@ -122,7 +122,7 @@ impl FlowField {
         self.valid.as_ref().is_none_or(|m| m.get(x, y))
     }
 
-    /// `(u, v)` of pixel `(x, y)`.
+    /// `(u, v)` of pixel `(x, y)`; `(0, 0)` where the flow is unknown.
     pub fn get(&self, x: usize, y: usize) -> (f32, f32) {
         let i = y * self.size.width + x;
         (self.planes[i], self.planes[self.size.pixels() + i])

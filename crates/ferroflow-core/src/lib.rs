@@ -1,4 +1,4 @@
-//! What an optical flow is: frames, flow fields and masks, with their file formats, metrics and pictures.
+//! Frames, flow fields and masks, with their file formats, metrics and pictures.
 //!
 //! The public unit is the pixel of the input image: `flow(x)` says where pixel `x` of frame 1 went in frame 2.
 //!

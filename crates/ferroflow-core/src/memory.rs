@@ -1,5 +1,5 @@
-//! How much memory this process can still get, so that work beyond it is refused before it begins and not killed in the
-//! middle.
+//! How much memory this process can still get, so that work that needs more is refused before it begins instead of killed
+//! in the middle.
 
 use std::{fs, path::Path};
 
@@ -7,19 +7,19 @@ use std::{fs, path::Path};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it takes about {} of memory, and {} can be had", size(*needed), size(*there))]
 pub struct Shortage {
-    /// What it takes, bytes.
+    /// Memory that the work needs, bytes.
     pub needed: u64,
-    /// What there is, bytes.
+    /// Memory that this process can still get, bytes.
     pub there: u64,
 }
 
 /// So much is always there, or nothing would run: not worth a look.
 const SMALL: u64 = 64 << 20;
 
-/// Refuses work that needs more than four fifths of what there is: the rest is for everything that the estimate leaves out.
+/// Refuses work that needs more than four fifths of the available memory; the rest is for whatever `needed` does not count.
 ///
 /// # Errors
-/// If there is not that much. Where the system does not tell, everything is allowed.
+/// If the work needs more. Where the system does not tell how much memory there is, everything is allowed.
 pub fn check(needed: u64) -> Result<(), Shortage> {
     if needed <= SMALL {
         return Ok(());

@@ -1,4 +1,4 @@
-//! `HxW`: how a size is written, on the command line, in a recipe and in the name of a data set.
+//! Height and width in pixels, written `HxW` on the command line, in recipes and in the names of data sets.
 
 use std::{fmt, str::FromStr};
 
@@ -15,17 +15,17 @@ pub struct Size {
 }
 
 impl Size {
-    /// `height` x `width`.
+    /// A size of `height` rows and `width` columns.
     pub const fn new(height: usize, width: usize) -> Self {
         Self { height, width }
     }
 
-    /// How many pixels.
+    /// Number of pixels, `height * width`.
     pub const fn pixels(self) -> usize {
         self.height * self.width
     }
 
-    /// Both sides changed alike.
+    /// The size whose sides are `f` of these.
     pub fn map(self, mut f: impl FnMut(usize) -> usize) -> Self {
         Self { height: f(self.height), width: f(self.width) }
     }
@@ -34,7 +34,7 @@ impl Size {
 /// A longer side is a slip of the finger.
 const LONGEST: usize = 65_535;
 
-/// A text that is no size.
+/// The error of a text that is not `HxW`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a size is HEIGHTxWIDTH in pixels, each from 1 to {LONGEST}, as in 448x1024")]
 pub struct ParseSizeError;

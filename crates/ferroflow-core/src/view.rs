@@ -1,11 +1,11 @@
-//! Pixels of a frame that somebody else owns.
+//! Views of frames whose pixels somebody else owns.
 
 use crate::{Frame, Size, SizeError, check_len};
 
-/// Borrowed RGB pixels of 8 bits a channel, rows top to bottom, whose rows may have bytes behind them: what a video decoder
-/// or a window into a larger picture gives.
+/// Borrowed RGB pixels of 8 bits a channel, rows top to bottom. Bytes may follow each row, as they do in the buffers of video
+/// decoders and in windows into larger pictures.
 ///
-/// A [`Frame`] is viewed without a copy; a view becomes a frame by one copy of its rows.
+/// Viewing a [`Frame`] copies nothing; [`FrameView::to_frame`] copies each row once.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameView<'a> {
     size: Size,
@@ -23,7 +23,7 @@ impl<'a> FrameView<'a> {
         Ok(Self { size, stride: 3 * size.width, bytes: rgb })
     }
 
-    /// Pixels whose rows begin `stride` bytes after each other. What lies behind the last row's pixels may be missing or not.
+    /// Pixels whose rows begin `stride` bytes after each other. The bytes after the last row's pixels may be missing.
     ///
     /// # Errors
     /// If rows overlap or the bytes end before the last row does.
@@ -63,7 +63,7 @@ impl<'a> FrameView<'a> {
         &self.bytes[y * self.stride..][..3 * self.size.width]
     }
 
-    /// A frame of its own, copied.
+    /// A frame that owns a copy of the pixels.
     pub fn to_frame(&self) -> Frame {
         let mut frame = Frame::black(self.size);
         // No width has no rows to speak of.

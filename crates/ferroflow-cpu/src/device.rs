@@ -16,20 +16,21 @@ use crate::{
     training::{Settings, TrainingPlan},
 };
 
-/// How the CPU computes.
+/// How the CPU computes, and with how many threads.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuOptions {
-    /// Only sums of products of the given numbers: no Winograd convolution.
+    /// Use no Winograd convolution: slower, and the last digits differ.
     pub exact: bool,
-    /// Convolve in bf16 where that is faster, with sums in f32; `None` is f32 throughout. Training is always in f32.
+    /// Convolve in bf16 with sums in f32 where that is expected to be faster; `None` computes everything in f32. Training is always
+    /// in f32.
     pub bf16: Option<Bf16>,
-    /// Measure every layer.
+    /// Measure the time of every layer.
     pub profile: bool,
-    /// Threads; `None` takes those of whoever calls, by default one for each processor.
+    /// Number of threads; `None` uses the caller's rayon pool, which by default has one thread for each processor.
     pub threads: Option<usize>,
 }
 
-/// The CPU of this machine, with threads of its own where a number was asked for.
+/// The CPU of this machine, with threads of its own if a number was given.
 #[derive(Clone, Default)]
 pub struct Cpu {
     options: CpuOptions,
@@ -40,7 +41,7 @@ impl Cpu {
     /// A CPU with these options.
     ///
     /// # Errors
-    /// If the system does not give so many threads.
+    /// If the system cannot start so many threads.
     pub fn new(options: CpuOptions) -> Result<Self, DeviceError> {
         let start = |threads: usize| {
             let pool = ThreadPoolBuilder::new().num_threads(threads).build();

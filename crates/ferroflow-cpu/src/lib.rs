@@ -1,4 +1,4 @@
-//! Runs the graph of a network on the CPU.
+//! Runs and trains the graph of a network on the CPU.
 
 mod device;
 pub mod plan;

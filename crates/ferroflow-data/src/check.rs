@@ -1,5 +1,5 @@
-//! Is a data set all there? Counts against the published ones, missing and damaged files by name, and where the right
-//! folder is when the path is a level off.
+//! Checks whether a data set is complete: compares the number of pairs with the published one, names missing and damaged files, and
+//! says where the right folder is if the path is a level off.
 
 use std::{
     fmt,
@@ -22,42 +22,43 @@ use crate::{
 /// How many files are named; more would hide the first.
 const NAMED: usize = 10;
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {
-    /// The data set as spelled.
+    /// The data set, as the user spelled it.
     pub spec: String,
-    /// Its full name.
+    /// Full name of the data set.
     pub title: String,
-    /// Which layout and part this is.
+    /// The layout and the part of the data set.
     pub variant: String,
-    /// Complete pairs; `None` for an endless data set.
+    /// Number of complete pairs; `None` for an endless data set.
     pub pairs: Option<usize>,
-    /// Pairs of the published data set, where known.
+    /// Number of pairs in the published data set, if known.
     pub expected: Option<usize>,
-    /// How many files are missing.
+    /// Number of missing files.
     pub missing: usize,
-    /// The first of them.
+    /// The first of the missing files.
     pub first_missing: Vec<PathBuf>,
-    /// How many files are damaged.
+    /// Number of damaged files.
     pub damaged: usize,
-    /// The first of them, and what is wrong.
+    /// The first of the damaged files, with what is wrong with each.
     pub first_damaged: Vec<String>,
-    /// Why nothing could be found at all.
+    /// Why the data set could not be found, if it could not.
     pub problem: Option<String>,
-    /// What else is worth knowing.
+    /// Further notes for the user.
     pub notes: Vec<String>,
 }
 
 impl Report {
-    /// Whether everything is there and sound, as many pairs as expected.
+    /// Whether no file is missing or damaged and there are as many pairs as expected.
     pub fn is_whole(&self) -> bool {
         let counts = self.pairs != Some(0) && (self.expected.is_none() || self.expected == self.pairs);
         counts && self.missing == 0 && self.damaged == 0 && self.problem.is_none()
     }
 }
 
-/// Looks at every file's beginning, end and length, which takes seconds for the largest set and finds downloads cut short.
+/// Reads the beginning, the end and the length of every file, which takes seconds for the largest set and finds incomplete
+/// downloads.
 pub fn check(spec: &Spec) -> Report {
     check_with(spec, glance_pair)
 }

@@ -1,4 +1,4 @@
-//! What can go wrong with data, by cause.
+//! The error of data sets, by cause.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ pub enum DataError {
     /// A file could not be read or written.
     #[error("{path}: {source}")]
     Io {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// The system's reason.
         source: std::io::Error,
@@ -30,27 +30,27 @@ pub enum DataError {
     /// Files cannot be written as asked.
     #[error(transparent)]
     Output(#[from] OutputError),
-    /// A folder to be filled holds something made with other settings.
+    /// A folder to be filled holds files that were made with other settings.
     #[error("{path} says that this folder was made with {found}, not {wanted}; choose another folder or remove it")]
     OtherSettings {
         /// The file that records the settings.
         path: PathBuf,
-        /// What it says.
+        /// The settings that it records.
         found: String,
-        /// What was asked for.
+        /// The settings that were asked for.
         wanted: String,
     },
-    /// A crop larger than the frame it is to be cut from.
+    /// A crop is larger than the frame.
     #[error("{id} is {size}, too small for a crop of {crop}; choose a smaller crop")]
     Crop {
         /// The sample.
         id: String,
-        /// Its size.
+        /// Size of the frame.
         size: Size,
         /// Size of the crop.
         crop: Size,
     },
-    /// An index past the end.
+    /// An index lies past the end of the data set.
     #[error("{name} has {len} samples, so there is no sample {index}")]
     Index {
         /// The data set.
@@ -63,12 +63,12 @@ pub enum DataError {
     /// The spelling of a data set is wrong.
     #[error("'{spec}' names no data set: {reason}")]
     Spec {
-        /// What was given.
+        /// The text that was given.
         spec: String,
-        /// What is wrong with it, and what would be right.
+        /// What is wrong with it, and what is right.
         reason: String,
     },
-    /// The folder is not laid out as this data set.
+    /// The folder does not have the layout of this data set.
     #[error("{} is not laid out as {dataset} ({wants} is expected there){remedy}", path.display())]
     Layout {
         /// The folder given.
@@ -80,7 +80,7 @@ pub enum DataError {
         /// Where such a folder is, if one is near.
         remedy: String,
     },
-    /// A data set without a single pair.
+    /// The data set has no pairs.
     #[error("{spec} has no pairs: {reason}")]
     NoPairs {
         /// The data set as spelled.
@@ -88,7 +88,7 @@ pub enum DataError {
         /// What was looked for, where, and what is there instead.
         reason: String,
     },
-    /// Files that belong to a data set are not there.
+    /// Files of a data set are missing.
     #[error(
         "{name}: {count} files are missing, the first is {}; fetch them again, or leave out the frames they belong to",
         first.display()
@@ -96,12 +96,12 @@ pub enum DataError {
     Missing {
         /// The data set.
         name: String,
-        /// How many.
+        /// Number of missing files.
         count: usize,
         /// One of them.
         first: PathBuf,
     },
-    /// The parts of a sample are not of one size.
+    /// The parts of a sample differ in size.
     #[error("{id}: the {part} is {found}, frame 1 is {expected} (height x width)")]
     Sizes {
         /// The sample.
@@ -113,7 +113,7 @@ pub enum DataError {
         /// Size of the part.
         found: Size,
     },
-    /// A pair of which nobody knows what is occluded.
+    /// A pair has no occlusion mask.
     #[error("it is not known which pixels of {0} are occluded: leave out skip_occluded")]
     NoOcclusion(String),
     /// A table, list or index beside the data is damaged, or the data is of a kind that is not read.
@@ -127,7 +127,7 @@ pub enum DataError {
 }
 
 impl DataError {
-    /// An input/output error with the file it happened to.
+    /// An input/output error with the path of its file.
     pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
         Self::Io { path: path.as_ref().to_owned(), source }
     }

@@ -1,4 +1,4 @@
-//! What is in a data set: sizes of its pairs and statistics of its motion.
+//! The contents of a data set: sizes of its pairs and statistics of its motion.
 
 use std::{collections::HashMap, fmt};
 
@@ -24,17 +24,17 @@ const BATCH: usize = 32;
 /// Sizes and flow statistics.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Info {
-    /// The data set as spelled.
+    /// The data set, as the user spelled it.
     pub spec: String,
-    /// How many pairs it has; `None` if endless.
+    /// Number of pairs; `None` if it is endless.
     pub pairs: Option<usize>,
-    /// How many were read, evenly spread.
+    /// Number of pairs that were read, evenly spread over the data set.
     pub read: usize,
     /// Sizes and the number of pairs of each, the narrowest first.
     pub sizes: Vec<(Size, usize)>,
     /// Statistics of the ground truth, if there is any.
     pub flow: Option<FlowStatistics>,
-    /// Share of pixels that frame 2 does not show, where masks say so.
+    /// Share of pixels that frame 2 does not show, if there are occlusion masks.
     pub occluded: Option<f64>,
 }
 
@@ -47,7 +47,7 @@ pub struct FlowStatistics {
     pub mean: f64,
     /// Largest magnitude, px.
     pub largest: f64,
-    /// Percent and magnitude, px.
+    /// Percentiles of the magnitude: percent, and px.
     pub percentiles: Vec<(f64, f64)>,
     /// Lower edge of each bin, px, and its share of the known pixels.
     pub histogram: Vec<(f64, f64)>,

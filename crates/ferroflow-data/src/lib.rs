@@ -1,5 +1,5 @@
-//! Data for optical flow: readers of the public data sets, shards, augmentation, an endless synthetic data set, and the
-//! loader that feeds training.
+//! Data for optical flow: readers of public data sets and of videos, shards, augmentation, an endless synthetic data set, and the
+//! loader that training reads from.
 
 pub mod augment;
 pub mod card;

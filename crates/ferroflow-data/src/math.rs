@@ -1,7 +1,7 @@
-//! Elementary functions from `+ - * /` alone, so that every machine computes the same bits.
+//! Elementary functions that use only `+ - * /`, so that every machine computes the same bits.
 //!
-//! `f32::sin`, `powf` and friends come from the platform's library and differ in last bits; these do not. They have no
-//! branches on data, so loops over them vectorise.
+//! `f32::sin`, `powf` and similar functions come from the platform's library and differ in the last bits; these do not. They do
+//! not branch on data, so loops over them vectorise.
 
 /// 1.5 * 2^23: adding and subtracting it rounds a float below 2^22 to the nearest integer.
 const ROUND: f32 = 12_582_912.0;

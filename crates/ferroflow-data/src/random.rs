@@ -1,4 +1,4 @@
-//! Reproducible draws: every number is a function of a key, never of a thread or a platform.
+//! Reproducible random numbers: each is a function of a key and does not depend on threads or the platform.
 
 use crate::math;
 
@@ -17,7 +17,7 @@ pub struct Random {
 }
 
 impl Random {
-    /// The stream named by a seed and any number of indices (sample, layer, ...).
+    /// The stream of a seed and any number of indices (sample, layer, ...).
     pub fn new(seed: u64, path: &[u64]) -> Self {
         let state = path.iter().fold(mix(seed ^ 0x5EED_F10E), |key, &part| mix(key ^ mix(part.wrapping_add(1))));
         Self { state }

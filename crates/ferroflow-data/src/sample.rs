@@ -1,4 +1,4 @@
-//! What every data set delivers.
+//! Samples, and the trait of the data sets that they come from.
 
 use std::path::PathBuf;
 
@@ -6,19 +6,19 @@ use ferroflow_core::{FlowField, Frame, Mask};
 
 use crate::DataError;
 
-/// Two frames and what is known of the motion between them.
+/// Two frames and what is known about the motion between them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     /// Frame 1.
     pub first: Frame,
     /// Frame 2, of the same size.
     pub second: Frame,
-    /// Motion from frame 1 to frame 2, of the same size; `None` where there is no ground truth (test splits, videos).
+    /// Flow from frame 1 to frame 2, of the same size; `None` if there is no ground truth (test splits, videos).
     pub flow: Option<FlowField>,
     /// Pixels of frame 1 that cannot be seen in frame 2; `None` where unknown.
     pub occlusion: Option<Mask>,
-    /// Both frames as they were before an augmentation changed their colours, with all else that it did; `None` where nothing did,
-    /// or where it does not tell. Losses that compare the frames with each other look at these.
+    /// Both frames with all changes of an augmentation except those of colour, for losses that compare the frames with each other;
+    /// `None` if no colours were changed, or if the augmentation does not keep these frames.
     pub original: Option<[Frame; 2]>,
     /// Name of the pair, unique within its data set and the same on every system.
     pub id: String,

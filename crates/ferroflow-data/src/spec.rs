@@ -2,8 +2,8 @@
 //! `things:/data/things@test,final,left`.
 //!
 //! The words after the last `@` choose a split (`train`, `val`, `test`) and a variant; each data set has its own (see
-//! [`DATASETS`]). Without a split: everything that has ground truth. A path alone, to a video or a folder that exists, means
-//! `clip:PATH`.
+//! [`DATASETS`]). Without a split, everything that has ground truth is read. A path alone, to a video or a folder that exists,
+//! means `clip:PATH`.
 
 use std::{
     fmt,
@@ -16,7 +16,7 @@ use crate::{
     datasets::{Access, DATASETS, Dataset, FilePairs, Listing, Request},
 };
 
-/// A data set by name, place and variant.
+/// A data set by name, path and variant.
 #[derive(Clone, Debug)]
 pub struct Spec {
     dataset: &'static Dataset,
@@ -25,7 +25,7 @@ pub struct Spec {
 }
 
 impl Spec {
-    /// Which of [`DATASETS`] it is.
+    /// Its entry in [`DATASETS`].
     pub fn dataset(&self) -> &'static Dataset {
         self.dataset
     }
@@ -38,8 +38,8 @@ impl Spec {
     /// Opens the data set.
     ///
     /// # Errors
-    /// If the path is not laid out as it should be (the text says where the right folder is, if near), files are
-    /// missing, or there is not one pair.
+    /// If the path does not have the layout of the data set (the text says where the right folder is, if it is near), files are
+    /// missing, or there are no pairs.
     pub fn open(&self) -> Result<Box<dyn Source>, DataError> {
         let (source, looked_for): (Box<dyn Source>, _) = match self.dataset.access {
             Access::Opened(open) => (open(&self.request(self.path.clone()))?, String::new()),

@@ -1,4 +1,4 @@
-//! A method's card: its error on each of the scenes that show one difficulty at a time ([`ferroflow_data::card`]).
+//! A method's card: its errors on generated scenes that each show one difficulty ([`ferroflow_data::card`]).
 
 use ferroflow_core::metrics::{MetricError, endpoint_error};
 use ferroflow_data::card::{CASES, Case, Pair, Textures};
@@ -6,45 +6,45 @@ use serde::Serialize;
 
 use crate::{EstimateError, Estimator};
 
-/// Seeds of the pairs of each case; their errors are averaged. Each has its own textures and direction of motion.
+/// Seeds of the pairs of each case, whose errors are averaged. Each pair has its own textures and direction of motion.
 pub const SEEDS: [u64; 3] = [0, 1, 2];
 
-/// What a method does where the answer is known.
+/// The errors of a method on every case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Card {
-    /// What it is called.
+    /// Name of the method.
     pub method: String,
-    /// What it computes with, in a line.
+    /// The method in a line, as [`Estimator::describe`] gives it.
     pub description: String,
-    /// Pairs of each row.
+    /// Number of pairs in each row.
     pub pairs: usize,
-    /// A row for each case, in order.
+    /// One row for each case, in order.
     pub rows: Vec<Row>,
 }
 
-/// One case.
+/// The result of one case.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Row {
-    /// What it is one of.
+    /// The group of cases that it belongs to.
     pub theme: &'static str,
-    /// Its name.
+    /// Name of the case.
     pub name: &'static str,
-    /// What is shown.
+    /// What the scene shows, and which pixels count if not all do.
     pub what: &'static str,
-    /// Rows of the frames.
+    /// Height of the frames, pixels.
     pub height: usize,
-    /// Columns of the frames.
+    /// Width of the frames, pixels.
     pub width: usize,
-    /// Pixels that counted, of all pairs.
+    /// Number of pixels that counted, over all pairs.
     pub scored: u64,
-    /// Of those, how many got no finite flow. They are in no error below.
+    /// Number of these pixels without a finite flow; no error below includes them.
     pub unanswered: u64,
-    /// Mean error of zero flow at the pixels that counted, px: how far things moved.
+    /// Mean error of zero flow at the pixels that counted, px, which is the mean displacement.
     pub zero_epe: f64,
     /// The errors; `None` where the method gave no flow.
     #[serde(flatten)]
     pub errors: Option<Errors>,
-    /// What the errors amount to.
+    /// The errors, summed up in a word.
     pub grade: Grade,
     /// Why there is no flow.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,25 +54,25 @@ pub struct Row {
 /// End-point errors over the pixels that counted and were answered.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Errors {
-    /// Mean, px.
+    /// Mean error, px.
     pub epe: f64,
-    /// Nine pixels of ten are at most this wrong, px.
+    /// The error that nine pixels of ten do not exceed, px.
     pub p90: f64,
-    /// Share of pixels more than 3 px wrong, %.
+    /// Share of pixels with an error above 3 px, %.
     pub px3: f64,
 }
 
-/// A row in a word.
+/// How well a method does on a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grade {
-    /// A mean error of at most 0.2 px, or of 5 % of the motion: what KITTI calls right.
+    /// The mean error is at most 0.2 px or 5 % of zero flow's error.
     Good,
-    /// At most half of zero flow's error; at most 1 px where nothing moves.
+    /// The mean error is at most half of zero flow's, or at most 1 px where nothing moves.
     Rough,
-    /// More: most of the motion was not found, or motion was found where there is none.
+    /// The mean error is larger: most of the motion was not found, or motion was found where there is none.
     Lost,
-    /// No flow at all.
+    /// The method gave no flow.
     Failed,
 }
 
@@ -88,7 +88,7 @@ impl Grade {
         }
     }
 
-    /// In a word.
+    /// The grade in a word, in lower case.
     pub fn name(self) -> &'static str {
         match self {
             Self::Good => "good",
@@ -119,7 +119,8 @@ enum CardError {
 }
 
 impl Card {
-    /// Measures a method on every case. A case on which it fails says so and the others go on. `watch` hears of every pair.
+    /// Measures a method on every case. If it fails on a case, the row says so and the next case follows. `watch` is called for
+    /// every pair.
     pub fn measure(estimator: &Estimator, mut watch: impl FnMut(&Case)) -> Self {
         let mut scores: Vec<Score> = CASES.iter().map(|_| Score::default()).collect();
         for seed in SEEDS {

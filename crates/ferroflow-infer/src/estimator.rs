@@ -1,4 +1,4 @@
-//! Two frames in, flow out, whatever the method and the size.
+//! The estimator: it takes two frames of any size and returns their flow, by any method.
 
 use std::{
     borrow::Cow,
@@ -31,7 +31,7 @@ const FLOW_BYTES: u64 = 8;
 /// Bytes that Dense Inverse Search takes for each pixel, its frames and flow left out: measured 52 with all pyramids.
 const DIS_BYTES: u64 = 48;
 
-/// Estimates flow. Made once, used for any number of pairs of any size, from any thread.
+/// Estimates flow. It is made once and estimates any number of pairs of any size, from any thread.
 pub struct Estimator {
     method: Method,
     /// Frames are cut into tiles of at most this size, which overlap by a quarter.
@@ -51,9 +51,9 @@ enum Method {
 /// How a network is run.
 #[derive(Clone, Debug)]
 pub struct NetworkOptions {
-    /// How frames of any size are brought to the network's; `None` does as the network's reference.
+    /// How frames of any size are made to fit the network; `None` does it as the network's reference.
     pub fit: Option<Fit>,
-    /// Where it is run.
+    /// The device that runs it.
     pub device: Arc<dyn Device>,
 }
 
@@ -71,50 +71,50 @@ pub enum EstimateError {
     /// Two frames of one pair have different sizes.
     #[error("frame 1 is {first} and frame 2 is {second}: both must have one size, resize one of them first")]
     Sizes {
-        /// Of frame 1.
+        /// Size of frame 1.
         first: Size,
-        /// Of frame 2.
+        /// Size of frame 2.
         second: Size,
     },
-    /// A frame without pixels.
+    /// A frame has no pixels.
     #[error("a frame has no pixels")]
     Empty,
-    /// Tiles too small to see any motion.
+    /// The tiles are too small.
     #[error("tiles of {size} are too small: use at least {least} a side")]
     Tile {
-        /// What was asked for.
+        /// The size that was asked for.
         size: Size,
-        /// Smallest side.
+        /// Smallest side that a tile may have, pixels.
         least: usize,
     },
-    /// More memory than there is.
+    /// The estimate takes more memory than is available.
     #[error(
         "cannot estimate {}{size} pixels at once: {shortage}; estimate in tiles (--tile 1024x1024){}",
         if *count > 1 { format!("{count} pairs of ") } else { String::new() },
         if *count > 1 { ", or fewer pairs at once (--batch)" } else { "" }
     )]
     Memory {
-        /// Of the frames.
+        /// Size of the frames.
         size: Size,
-        /// Pairs at once.
+        /// Number of pairs in the batch.
         count: usize,
-        /// What it takes and what there is.
+        /// The memory that it takes and the memory that there is.
         shortage: Shortage,
     },
     /// The network cannot be prepared for this size, or the device failed.
     #[error(transparent)]
     Device(#[from] DeviceError),
-    /// Sizes that contradict each other: a fault of this library.
+    /// Sizes contradict each other, which is a fault of this library.
     #[error(transparent)]
     Size(#[from] SizeError),
-    /// The estimate is not finite: weights that were damaged or diverged.
+    /// The estimate is not finite, because the weights are damaged or diverged in training.
     #[error(
         "the network's flow is not finite at {count} of {pixels} pixels: the weights are damaged or diverged in training"
     )]
     NotFinite {
-        /// Bad pixels.
+        /// Number of pixels whose flow is not finite.
         count: usize,
-        /// All pixels.
+        /// Number of all pixels.
         pixels: usize,
     },
 }
@@ -128,29 +128,29 @@ impl From<DisError> for EstimateError {
     }
 }
 
-/// Flow both ways, and what follows from their agreement.
+/// The flows in both directions, and what their agreement says about frame 1.
 #[derive(Clone, Debug)]
 pub struct Bidirectional {
     /// From frame 1 to frame 2, pixels of frame 1.
     pub forward: FlowField,
     /// From frame 2 to frame 1, pixels of frame 2.
     pub backward: FlowField,
-    /// Of the pixels of frame 1: occlusion, consistency error, confidence (Sundaram et al. 2010).
+    /// Occlusion, consistency error and confidence of the pixels of frame 1 (Sundaram et al. 2010).
     pub consistency: Consistency,
 }
 
 impl Estimator {
-    /// No motion anywhere: the baseline that everything must beat.
+    /// A method that always gives zero flow, as a baseline.
     pub fn zero() -> Self {
         Self::of(Method::Zero)
     }
 
-    /// Dense Inverse Search: needs no weights.
+    /// Dense Inverse Search, which needs no weights.
     pub fn dis(preset: Preset) -> Self {
         Self::of(Method::Dis(Dis::new(preset), preset))
     }
 
-    /// A network with its weights. Nothing is prepared until the first pair tells the size.
+    /// A network with its weights. It is prepared when the first pair of a size comes.
     pub fn network(model: Model, weights: Weights, options: NetworkOptions) -> Self {
         let fit = options.fit.unwrap_or(model.fit);
         let NetworkOptions { device, .. } = options;
@@ -162,14 +162,14 @@ impl Estimator {
         Self { method, tile: None, origin: None, device: Arc::new(Cpu::default()) }
     }
 
-    /// The same, with the host's work (fitting frames, all of Dense Inverse Search) done by the threads of this device. A network
-    /// stays on the device that it was made for.
+    /// Does the host's work (fitting frames, all of Dense Inverse Search) with the threads of this device. A network stays on the
+    /// device that it was made for.
     pub fn with_host(mut self, device: Arc<dyn Device>) -> Self {
         self.device = device;
         self
     }
 
-    /// The same, with words on where the weights come from: "built-in weights", "weights of w.safetensors".
+    /// Sets where the weights come from, for [`Self::describe`]: "built-in weights", "weights of w.safetensors".
     pub fn with_origin(mut self, origin: impl Into<String>) -> Self {
         self.origin = Some(origin.into());
         self
@@ -179,7 +179,7 @@ impl Estimator {
     /// grow with the frame. `None` estimates frames whole.
     ///
     /// # Errors
-    /// If a tile could not hold what it is to see.
+    /// If the tiles are too small.
     pub fn with_tile(mut self, tile: Option<Size>) -> Result<Self, EstimateError> {
         const LEAST: usize = 64;
         match tile {
@@ -191,7 +191,7 @@ impl Estimator {
         }
     }
 
-    /// The flow from `first` to `second`, of their size, in their pixels.
+    /// The flow from `first` to `second`, which has their size and is in their pixels.
     ///
     /// # Errors
     /// If the frames differ in size or the method fails; see [`EstimateError`].
@@ -200,8 +200,8 @@ impl Estimator {
         self.estimate_batch(&[(first, second)])?.pop().ok_or(EstimateError::Empty)
     }
 
-    /// The flows of several pairs. Pairs of one size that follow each other go through a network together; each one's
-    /// flow is the same as alone.
+    /// The flows of several pairs. Successive pairs of one size go through a network as one batch; each flow is the same as that
+    /// of the pair alone.
     ///
     /// # Errors
     /// As [`Estimator::estimate`], at the first pair that fails.
@@ -235,7 +235,7 @@ impl Estimator {
         Ok(flows)
     }
 
-    /// Flow both ways, with occlusion and confidence from their agreement.
+    /// The flows in both directions, with occlusion and confidence from their agreement.
     ///
     /// # Errors
     /// As [`Estimator::estimate`].
@@ -292,7 +292,7 @@ impl Estimator {
         Ok(blend.finish())
     }
 
-    /// What it is called: `dis`, `pwcnet`, ...
+    /// Name of the method: `dis`, `pwcnet`, ...
     pub fn name(&self) -> &str {
         match &self.method {
             Method::Zero => "zero",
@@ -302,7 +302,7 @@ impl Estimator {
         }
     }
 
-    /// One line on what it computes with.
+    /// The method in one line: its name and, for a network, its options, parameter count and the origin of its weights.
     pub fn describe(&self) -> String {
         match &self.method {
             Method::Zero => "no motion".into(),
@@ -318,7 +318,7 @@ impl Estimator {
         }
     }
 
-    /// Operations for frames of this size in 1e9, counted as direct convolution; `None` for methods without a graph.
+    /// Operations for frames of this size in 1e9, with convolutions counted as direct ones; `None` for methods without a graph.
     pub fn gflop(&self, size: Size) -> Option<f64> {
         let Method::Network(network) = &self.method else { return None };
         let sizes = network.sizes(1, size);
@@ -333,8 +333,8 @@ impl Estimator {
         }
     }
 
-    /// Mean times of all layers at the size seen last, since the start or [`Estimator::reset_profile`]; `None` where the device
-    /// does not measure them.
+    /// Mean times of all layers at the latest size, since the start or [`Estimator::reset_profile`]; `None` if the device does not
+    /// measure them.
     pub fn profile(&self) -> Option<Profile> {
         let Method::Network(network) = &self.method else { return None };
         let executors = network.executors.lock().unwrap_or_else(PoisonError::into_inner);
@@ -429,8 +429,9 @@ fn count_not_finite(values: &[f32]) -> usize {
     values.par_chunks(1 << 15).map(count).sum()
 }
 
-/// Bytes that estimating with `model` at `sizes` takes at most: its weights as given and as prepared (Winograd's are up to
-/// 64/9 of those of a 3x3 convolution, in practice two to four times), and the values between layers.
+/// Bytes of memory that estimating with `model` at `sizes` needs, as an upper bound: the weights as given and as prepared
+/// (Winograd's are up to 64/9 times as large as those of a 3x3 convolution, in practice two to four times), and the values
+/// between layers.
 ///
 /// # Errors
 /// If the network does not take these sizes.

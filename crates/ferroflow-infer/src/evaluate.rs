@@ -1,4 +1,4 @@
-//! A method on a data set: one figure per metric, and every pair's own.
+//! Evaluates a method on a data set: the figures of the whole set and of every pair.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::{Estimator, estimator::EstimateError};
 
-/// Why an evaluation stopped. The pair is named; nothing is skipped silently.
+/// Why an evaluation stopped. No pair is skipped silently: an error of a pair names it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvaluateError {
@@ -24,7 +24,7 @@ pub enum EvaluateError {
     Estimate {
         /// The pair.
         pair: String,
-        /// Why.
+        /// The cause.
         source: EstimateError,
     },
     /// The estimate cannot be scored.
@@ -32,18 +32,18 @@ pub enum EvaluateError {
     Metric {
         /// The pair.
         pair: String,
-        /// Why.
+        /// The cause.
         source: MetricError,
     },
-    /// Pairs were estimated and none of their pixels could be scored.
+    /// Pairs were estimated, but none of their pixels could be scored.
     #[error("{data}: {source}")]
     Nothing {
         /// The data set.
         data: String,
-        /// Why.
+        /// The cause.
         source: MetricError,
     },
-    /// Nothing to compare with.
+    /// A pair has no true flow to compare with.
     #[error("{data}: {pair} has no true flow (a test split?): choose data with ground truth")]
     NoTruth {
         /// The data set.
@@ -51,13 +51,13 @@ pub enum EvaluateError {
         /// The pair.
         pair: String,
     },
-    /// No pair to estimate.
+    /// There is no pair to estimate.
     #[error("{data}: no pairs to evaluate")]
     NoPairs {
         /// The data set.
         data: String,
     },
-    /// A data set that never ends was not limited.
+    /// The data set is endless, and no limit was given.
     #[error("{data} is endless: say how many pairs to take (--limit)")]
     Endless {
         /// The data set.
@@ -65,39 +65,39 @@ pub enum EvaluateError {
     },
 }
 
-/// One pair's figures.
+/// The figures of one pair.
 #[derive(Clone, Debug, Serialize)]
 pub struct PairResult {
-    /// Its name in the data set.
+    /// Name of the pair in its data set.
     pub id: String,
-    /// Of the frames.
+    /// Size of the frames.
     pub size: Size,
     /// Seconds from decoded frames to flow.
     pub seconds: f64,
-    /// Over its scored pixels.
+    /// The metrics over its scored pixels.
     #[serde(flatten)]
     pub metrics: Metrics,
 }
 
-/// A data set's figures.
+/// The figures of a data set.
 #[derive(Clone, Debug, Serialize)]
 pub struct DataResult {
-    /// The data set, as spelled.
+    /// The data set, as the user spelled it.
     pub data: String,
-    /// Over pixels and over images.
+    /// The averages over pixels and over images.
     #[serde(flatten)]
     pub summary: Summary,
-    /// Under the rule asked for, if another one was.
+    /// The average over batches, if [`Protocol::batch`] asked for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub over_batches: Option<Metrics>,
-    /// Mean seconds a pair.
+    /// Mean seconds for a pair, from decoded frames to flow.
     pub seconds_per_pair: f64,
-    /// Every pair, in order.
+    /// The figures of every pair, in order.
     pub pairs: Vec<PairResult>,
 }
 
 impl DataResult {
-    /// Headings and figures of a table, beside those of another method on the same data, if there is one.
+    /// Headings and figures for a table, with those of another method on the same data beside them if there is one.
     pub fn columns<'a>(&'a self, compared: Option<(&str, &'a Self)>) -> Vec<(String, &'a Metrics)> {
         let mut columns = vec![
             ("over pixels".to_string(), &self.summary.over_pixels),
@@ -112,21 +112,21 @@ impl DataResult {
     }
 }
 
-/// What to evaluate, and how.
+/// How many pairs to evaluate, and how to average.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Protocol {
     /// Take at most this many pairs.
     pub limit: Option<usize>,
-    /// Also average over batches of this many pairs, as loops over batches do.
+    /// Also average over batches of this many pairs, as evaluation loops over batches do.
     pub batch: Option<usize>,
 }
 
-/// A project whose way of measuring errors can be followed. The way itself is part of the definition of its network.
+/// A project whose way of measuring errors can be followed. Its protocol is part of the definition of its network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Project {
-    /// As on the command line.
+    /// Its name on the command line.
     pub name: &'static str,
-    /// What it does, for help texts.
+    /// How it fits frames and averages errors, for help texts.
     pub help: &'static str,
     network: &'static str,
 }
@@ -161,7 +161,7 @@ impl Project {
     /// How it fits frames and averages errors.
     ///
     /// # Errors
-    /// Where there is no such network: the table above is wrong.
+    /// If there is no network of that name, which would be a fault of this library.
     pub fn protocol(self) -> Result<ferroflow_net::Protocol, ModelError> {
         Ok(Model::named(self.network)?.protocol)
     }
@@ -169,10 +169,10 @@ impl Project {
 
 /// Estimates every pair of `source` and scores it against the truth, in order.
 ///
-/// `watch` sees every pair with its estimate and its figures: progress, worst cases, files.
+/// `watch` is called for every pair, with its estimate and its figures.
 ///
 /// # Errors
-/// At the first pair that cannot be read, estimated or compared with its truth, and where no pixel of any could be scored.
+/// At the first pair that cannot be read, estimated or compared with its truth, and if no pixel of any pair could be scored.
 pub fn evaluate(
     source: &dyn Source,
     estimator: &Estimator,

@@ -1,4 +1,4 @@
-//! Frames in, flow out: the estimator over every method, and its evaluation.
+//! Estimates flow: the [`Estimator`] for networks and for Dense Inverse Search, and its evaluation on data sets.
 
 pub mod card;
 pub mod dis;

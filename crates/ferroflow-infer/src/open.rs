@@ -1,4 +1,4 @@
-//! Networks with their weights: those of a file, and those that come along.
+//! Opens networks with their weights, from a file or from those that are part of the library.
 
 use std::{
     collections::BTreeMap,
@@ -15,46 +15,46 @@ use ferroflow_net::{
 
 use crate::{Estimator, NetworkOptions};
 
-/// Why a network and its weights cannot be had.
+/// Why a network and its weights could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
     /// The file cannot be read, or holds no weights of a network that is known here.
     #[error("cannot use {}: {source}", .path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: Box<ReadError>,
     },
-    /// The weights that come along are damaged: a fault of this library.
+    /// The built-in weights are damaged, which is a fault of this library.
     #[error("the built-in weights of {name}: {source}")]
     Builtin {
-        /// Of which network.
+        /// Name of the network.
         name: &'static str,
         /// What is wrong.
         source: StoreError,
     },
-    /// This build has no weights of its own.
+    /// This build has no built-in weights.
     #[error("no weights come along in this build: open a weight file, or build with the feature `rill`")]
     NoneBuiltin,
     /// There is no such network or option.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The file is another network's.
+    /// The file holds weights of another network.
     #[error("{} holds weights of {found}, not of {asked}", .path.display())]
     OtherNetwork {
         /// The file.
         path: PathBuf,
-        /// Whose weights it holds.
+        /// Name of the network that its weights are for.
         found: &'static str,
-        /// Whose were asked for.
+        /// Name of the network that was asked for.
         asked: String,
     },
     /// The options change the network's parameters.
     #[error("with {options} the network has other parameters than {holder} holds")]
     OtherParameters {
-        /// The options given.
+        /// The options that were given.
         options: String,
         /// What holds the weights.
         holder: String,
@@ -74,18 +74,18 @@ impl Estimator {
         Ok(Self::network(model, weights, NetworkOptions::default()).with_origin(origin))
     }
 
-    /// The network whose weights come along.
+    /// `rill` with its built-in weights.
     ///
     /// # Errors
-    /// If the build has none: without the feature `rill`.
+    /// If this build has none, because the feature `rill` is off.
     pub fn builtin() -> Result<Self, OpenError> {
         let Stored { model, weights, .. } = builtin(None, &[""; 0])?.ok_or(OpenError::NoneBuiltin)?;
         Ok(Self::network(model, weights, NetworkOptions::default()).with_origin("built-in weights"))
     }
 }
 
-/// A network and its weights from a file of this project or a checkpoint of another. `network` is the name that the file's
-/// network must have, where one is asked for; `options`, `key=value`, change those that the file names, and must leave the
+/// A network and its weights from a file of this project or from another project's checkpoint. `network`, if given, is the name
+/// that the file's network must have. `options` of the form `key=value` change those that the file states, and must leave the
 /// network's parameters as they are.
 ///
 /// # Errors
@@ -105,7 +105,7 @@ pub fn from_file<S: AsRef<str>>(path: &Path, network: Option<&str>, options: &[S
     Ok(opened)
 }
 
-/// The weights that come along for a network, or those to take when no network is named; `None` where there are none.
+/// The built-in weights of a network, or `rill`'s if no network is named; `None` if there are none.
 /// `options` as in [`from_file`].
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Estimates in the form that the benchmarks' servers take.
+//! Writes estimates in the form that the servers of benchmarks take.
 
 use std::io::{Cursor, Write};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use zip::{ZipWriter, write::SimpleFileOptions};
 
 use crate::{Estimator, estimator::EstimateError};
 
-/// A benchmark with a server.
+/// A benchmark whose server scores submissions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Benchmark {
@@ -22,18 +22,18 @@ pub enum Benchmark {
     Kitti2015,
 }
 
-/// What has been written.
+/// A submission that was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
-    /// Flows in it.
+    /// Number of flows in it.
     pub flows: usize,
-    /// Flows the server expects.
+    /// Number of flows that the server expects.
     pub expected: usize,
-    /// Vectors beyond what the format holds (512 px) that were cut to it.
+    /// Number of vectors that were cut to what the format holds (512 px).
     pub clipped: usize,
 }
 
-/// Why nothing can be submitted.
+/// Why a submission cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SubmitError {
@@ -45,7 +45,7 @@ pub enum SubmitError {
     Estimate {
         /// The pair.
         pair: String,
-        /// Why.
+        /// The cause.
         source: EstimateError,
     },
     /// A file cannot be written.
@@ -60,7 +60,7 @@ pub enum SubmitError {
          them to it (--clip)"
     )]
     Range {
-        /// How many, in all flows.
+        /// Number of such vectors in all flows.
         count: usize,
         /// The first pair with one.
         pair: String,
@@ -70,7 +70,7 @@ pub enum SubmitError {
     Format {
         /// The pair.
         pair: String,
-        /// Why.
+        /// The cause.
         source: FormatError,
     },
     /// The zip file cannot be made.
@@ -78,23 +78,23 @@ pub enum SubmitError {
     Zip {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         reason: String,
     },
-    /// Not pairs of this benchmark.
+    /// A pair does not belong to the benchmark.
     #[error("{pair} is no pair of {benchmark:?}: give its test split, as in {example}")]
     OtherData {
         /// The pair.
         pair: String,
-        /// What was to be submitted to.
+        /// The benchmark to submit to.
         benchmark: Benchmark,
-        /// How the data would be spelled.
+        /// How the benchmark's data are spelled.
         example: &'static str,
     },
 }
 
 impl Benchmark {
-    /// By the name on the command line.
+    /// The benchmark of this name on the command line.
     pub fn named(name: &str) -> Option<Self> {
         match name {
             "sintel" => Some(Self::Sintel),
@@ -104,7 +104,7 @@ impl Benchmark {
         }
     }
 
-    /// Flows of a whole submission.
+    /// Number of flows in a complete submission.
     pub fn expected(self) -> usize {
         match self {
             Self::Sintel => 2 * 552,
@@ -150,12 +150,13 @@ impl Benchmark {
     }
 }
 
-/// Estimates every pair of the sources and writes the submission: into the folder `to` for Sintel, as the zip file `to`
-/// for KITTI, which appears only when it is whole. KITTI's format holds 512 px: longer vectors are cut if `clip`. `watch` is
-/// called after every pair.
+/// Estimates every pair of the sources and writes the submission: into the folder `to` for Sintel, or as the zip file `to` for
+/// KITTI, which appears only when it is whole. KITTI's format holds 512 px; with `clip`, longer vectors are cut to that. `watch`
+/// is called after every pair.
 ///
 /// # Errors
-/// At the first pair that cannot be read or estimated, or is none of the benchmark's; at the end if vectors are too long.
+/// At the first pair that cannot be read or estimated or does not belong to the benchmark, and at the end if vectors are too
+/// long.
 pub fn submit(
     benchmark: Benchmark,
     sources: &[Box<dyn Source>],

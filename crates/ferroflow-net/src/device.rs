@@ -1,7 +1,7 @@
-//! What estimation and training ask of a device: run a network for frames of one size, or train it on them.
+//! The traits that a device implements, to run a network for frames of one size or to train it on them.
 //!
-//! The host sees frames, flows, losses and gradients; how a network is prepared, and where its values lie meanwhile, is the
-//! device's own affair. A device is one crate that implements [`Device`], and one row wherever a user can name it.
+//! The host sees frames, flows, losses and gradients; the device decides how a network is prepared and where its values lie. A
+//! device is a crate that implements [`Device`]; a program that lets users name devices has a row for each.
 
 use std::{borrow::Cow, fmt};
 
@@ -14,12 +14,12 @@ use crate::{
     weights::{Weights, WeightsError},
 };
 
-/// Where networks run.
+/// A device that runs and trains networks.
 pub trait Device: fmt::Debug + Send + Sync {
-    /// As a user names it: `cpu`, `vulkan:0`.
+    /// The name by which a user selects it, such as `cpu`.
     fn name(&self) -> String;
 
-    /// What differs from the ordinary, for one line about a method: `in bf16 (AMX)`. Empty where nothing does.
+    /// Unusual settings, for the line that describes a method: `in bf16 (AMX)`. Empty if there are none.
     fn remarks(&self) -> String {
         String::new()
     }
@@ -36,10 +36,10 @@ pub trait Device: fmt::Debug + Send + Sync {
     /// As [`executor`](Self::executor), and if there is not enough memory.
     fn trainer(&self, graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Trainer>, DeviceError>;
 
-    /// How many threads work for it on the host.
+    /// Number of threads that work for it on the host.
     fn threads(&self) -> usize;
 
-    /// Does work of the host, such as fitting frames to the network, with the threads that the device has for it. `work` is
+    /// Runs `work` of the host, such as fitting frames to the network, with the threads that the device has for it. `work` is
     /// called once.
     fn host(&self, work: &mut (dyn FnMut() + Send)) {
         work();
@@ -51,15 +51,15 @@ pub trait Device: fmt::Debug + Send + Sync {
 pub enum Frames<'a> {
     /// `[N, 3, H, W]`
     Planar(&'a [f32]),
-    /// Each image by itself, `[H, W, 3]`.
+    /// One slice for each image, `[H, W, 3]`.
     Rgb(&'a [&'a [u8]]),
 }
 
 impl<'a> Frames<'a> {
-    /// As `[N, 3, H, W]`.
+    /// The frames as `[N, 3, H, W]`.
     ///
     /// # Errors
-    /// If they are not as many values as the sizes say.
+    /// If there are not as many values as the sizes say.
     pub fn planar(self, sizes: &Sizes) -> Result<Cow<'a, [f32]>, DeviceError> {
         let pixels = sizes.input.height * sizes.input.width;
         let expected = sizes.batch * 3 * pixels;
@@ -86,10 +86,11 @@ impl<'a> Frames<'a> {
 
 /// A network on a device, ready for pairs of one size.
 pub trait Executor: Send {
-    /// What it is for.
+    /// The sizes that it was prepared for.
     fn sizes(&self) -> Sizes;
 
-    /// The flow from `first` to `second` into `flow`, planar `[N, 2, H, W]` of the output size: u, then v, in pixels of the output.
+    /// Writes the flow from `first` to `second` into `flow`, planar `[N, 2, H, W]` of the output size: u, then v, in pixels of the
+    /// output.
     ///
     /// # Errors
     /// If the frames or the flow have other sizes than it was prepared for, or the device fails.
@@ -101,7 +102,7 @@ pub trait Executor: Send {
         None
     }
 
-    /// Forgets the times so far: those of the first runs, say, which also touch new memory.
+    /// Forgets the times so far, for example those of the first runs, which also touch new memory.
     fn reset_profile(&mut self) {}
 }
 
@@ -112,10 +113,10 @@ pub enum DeviceError {
     /// The frames do not suit the network.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// Another network's weights.
+    /// The weights are another network's.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// The graph has no flow to give.
+    /// The graph has no flow as its output.
     #[error("the graph has no flow: finish it with an output node")]
     NoFlow,
     /// An operation or setting that the device does not have.
@@ -126,28 +127,28 @@ pub enum DeviceError {
         /// What is missing.
         reason: String,
     },
-    /// Values of another length than the network was prepared for.
+    /// An argument does not have the length that the network was prepared for.
     #[error("{what} holds {got} values; the network was prepared for {expected}")]
     Length {
-        /// Which argument.
+        /// Name of the argument.
         what: &'static str,
-        /// Values expected.
+        /// Number of values expected.
         expected: usize,
-        /// Values given.
+        /// Number of values given.
         got: usize,
     },
-    /// More memory than there is.
+    /// It takes more memory than is available.
     #[error("a training step of this batch and crop: {0}; make batch smaller (accumulate makes up for it), or crop")]
     Memory(Shortage),
-    /// Calls in the wrong order.
+    /// The calls came in a wrong order; the text says which must come first.
     #[error("{0}")]
     Order(&'static str),
     /// The device failed.
     #[error("{device} failed: {reason}")]
     Failed {
-        /// Which.
+        /// Name of the device.
         device: String,
-        /// What it said.
+        /// The device's own error.
         reason: String,
     },
 }
@@ -163,40 +164,40 @@ pub struct LayerProfile {
     pub shape: Vec<usize>,
     /// Mean seconds per run.
     pub seconds: f64,
-    /// Operations counted as direct convolution, per second, in 1e9.
+    /// Operations per second in 1e9, with convolutions counted as direct ones.
     pub gflop_per_s: f64,
-    /// Part of the whole time.
+    /// Share of the whole time, from 0 to 1.
     pub share: f64,
 }
 
-/// Bytes held by a prepared network.
+/// Bytes that a prepared network holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
     /// Prepared weights.
     pub weights: usize,
     /// Values between the layers.
     pub activations: usize,
-    /// Working memory so far.
+    /// Working memory that was needed so far.
     pub scratch: usize,
 }
 
 impl Memory {
-    /// All of it.
+    /// The sum of all three.
     pub fn total(self) -> usize {
         self.weights + self.activations + self.scratch
     }
 }
 
-/// What a prepared network does, in order, and how long each step takes.
+/// The steps of a prepared network, and how long each takes.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Profile {
-    /// The steps.
+    /// The steps, in execution order.
     pub layers: Vec<LayerProfile>,
     /// Mean seconds per run.
     pub seconds: f64,
     /// Operations per run, in 1e9.
     pub gflop: f64,
-    /// Bytes held.
+    /// Bytes that the prepared network holds.
     pub memory: Memory,
 }
 

@@ -1,10 +1,11 @@
-//! A network as a Graphviz drawing: `dot -Tpdf net.dot`.
+//! Draws a network for Graphviz: `dot -Tpdf net.dot`.
 
 use std::fmt::Write as _;
 
 use crate::graph::{Graph, Node, NodeId, Op};
 
-/// The text of a `.dot` file: one box a layer, activations drawn with the layer they follow, weights' shapes named.
+/// The text of a `.dot` file with one box for each layer, which names the shape of its weights and includes the activation
+/// that follows it.
 pub fn dot(graph: &Graph) -> String {
     let mut text = String::from(
         "digraph network {\n  rankdir=TB;\n  node [shape=box, style=\"rounded,filled\", fillcolor=white, fontname=\"sans\", \

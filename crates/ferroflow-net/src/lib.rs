@@ -1,4 +1,5 @@
-//! The graph of an optical-flow network, and everything that reads it.
+//! Optical-flow networks as graphs, and what reads them: weights and checkpoints, the ONNX writer, drawings, and the traits that
+//! a device implements.
 
 pub mod device;
 pub mod dot;

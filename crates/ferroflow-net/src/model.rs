@@ -1,4 +1,4 @@
-//! Every network by name and options: what a user types, what a weight file stores.
+//! Networks by name and options, as users type them and weight files store them.
 
 mod definition;
 mod registry;
@@ -13,7 +13,7 @@ use crate::settings::{OptionHelp, SettingError};
 pub use definition::{Definition, Network};
 pub(crate) use definition::{Entry, Row};
 
-/// A network ready to be given weights.
+/// A network with its name and options, without weights.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model {
     /// `flownet2-css`, `pwcnet-lg-6-2`, ...
@@ -24,7 +24,7 @@ pub struct Model {
     pub graph: Graph,
     /// Height and width of its input are multiples of this.
     pub stride: usize,
-    /// Smallest input.
+    /// Smallest input that it takes.
     pub min_size: Size,
     /// How frames of another size are made to fit.
     pub fit: Fit,
@@ -32,41 +32,41 @@ pub struct Model {
     pub protocol: Protocol,
     /// How the reference stores its weights.
     pub layout: CheckpointLayout,
-    /// What the values of `graph.pyramid` are.
+    /// The unit of the values of `graph.pyramid`.
     pub pyramid_unit: PyramidUnit,
     /// Factors on the formula's weights of some parameters ([`crate::Weights::formula`]).
     pub test_gains: &'static [(&'static str, f64)],
-    /// For each level of a coarse-to-fine network, the parameters of the layers that speak for it: where all of them are 0, the
-    /// level adds nothing to what it is handed (UFlow's level dropout). Empty where levels share their layers.
+    /// For each level of a coarse-to-fine network, the parameters of its last layers: where all of them are 0, the level adds
+    /// nothing to the flow that it is given (UFlow's level dropout). Empty where levels share their layers.
     pub level_params: Vec<Vec<ParamId>>,
-    /// Whose network it is.
+    /// Authors, title and year of the paper.
     pub paper: &'static str,
-    /// One line about it.
+    /// The network in one line.
     pub description: &'static str,
 }
 
 /// How a reference measured the errors it published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Protocol {
-    /// What it did to frames of a size that the network does not take.
+    /// How it fitted frames of a size that the network does not take.
     pub fit: Fit,
-    /// It averaged over batches of this many pairs; `None` over images.
+    /// Number of pairs in the batches over which it averaged; `None` if it averaged over images.
     pub batch: Option<usize>,
 }
 
 /// How a reference checkpoint orders the values of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckpointLayout {
-    /// PyTorch and MindSpore: convolution `[out, in, kh, kw]`, transposed `[in, out, kh, kw]`; ours too.
+    /// PyTorch's, MindSpore's and Ferroflow's: convolution `[out, in, kh, kw]`, transposed `[in, out, kh, kw]`.
     Oihw,
-    /// TensorFlow: convolution `[kh, kw, in, out]`, transposed `[kh, kw, out, in]`.
+    /// TensorFlow's: convolution `[kh, kw, in, out]`, transposed `[kh, kw, out, in]`.
     Hwio,
 }
 
 /// The unit of the flows that training losses read.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PyramidUnit {
-    /// A value times this is pixels of the network input, whatever the level.
+    /// At every level, a value times this factor is in pixels of the network input.
     Pixels(f32),
     /// Pixels of the level itself.
     LevelPixels {
@@ -75,19 +75,19 @@ pub enum PyramidUnit {
     },
 }
 
-/// A name or an option that no network has.
+/// The error of a name that no network has, or of an option that the named network lacks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ModelError {
-    /// No such network.
+    /// There is no network of this name.
     #[error("there is no network `{name}`; there are {}", .known.join(", "))]
     UnknownName {
-        /// What was asked for.
+        /// The name that was asked for.
         name: String,
-        /// What there is.
+        /// The names of all networks.
         known: Vec<&'static str>,
     },
-    /// The network lacks this option.
+    /// The network lacks the option or this value of it.
     #[error("network `{name}`: {source}")]
     Option {
         /// The network.
@@ -95,13 +95,13 @@ pub enum ModelError {
         /// What is wrong.
         source: SettingError,
     },
-    /// Not of the form `key=value`.
+    /// The text does not have the form `key=value`.
     #[error("`{text}` is not an option: write key=value")]
     NotAnOption {
-        /// What was given.
+        /// The text.
         text: String,
     },
-    /// A configuration that weight files could not name.
+    /// Weight files could not name the configuration.
     #[error(
         "no network's options stand for this configuration, so weights of it could not be opened again: change only what the \
          network has options for"
@@ -110,7 +110,7 @@ pub enum ModelError {
 }
 
 impl Model {
-    /// The network of this name, all options as in its reference.
+    /// The network of this name, with its default options.
     pub fn named(name: &str) -> Result<Self, ModelError> {
         Self::with_options(name, &BTreeMap::new())
     }
@@ -125,16 +125,15 @@ impl Model {
         Self::with_options(name, &Self::options_from(options)?)
     }
 
-    /// The network of a configuration of [`zoo`](crate::zoo), under the name and with the options that stand for it in weight
-    /// files.
+    /// The network of a configuration of [`zoo`](crate::zoo), with the name and the options that weight files store for it.
     ///
     /// # Errors
-    /// If no name with any options does.
+    /// If no name with any options gives this configuration.
     pub fn of<C: Definition>(config: &C) -> Result<Self, ModelError> {
         registry::networks().find_map(|row| row.of(config)).ok_or(ModelError::Unnamed)
     }
 
-    /// Options of the form `key=value`, as typed; of two with one key the last counts.
+    /// Reads options of the form `key=value`; if a key is given twice, the last value counts.
     pub fn options_from<S: AsRef<str>>(
         options: impl IntoIterator<Item = S>,
     ) -> Result<BTreeMap<String, String>, ModelError> {
@@ -156,7 +155,7 @@ impl Model {
         Ok(registry::find(name)?.options())
     }
 
-    /// The sizes at which one pair of frames of this size runs: the next the network takes.
+    /// The sizes for one pair of frames of this size: the input is the next larger size that the network takes.
     pub fn sizes_for(&self, frame: Size) -> Sizes {
         let up = |side: usize, least: usize| side.max(least).next_multiple_of(self.stride);
         Sizes::new(1, up(frame.height, self.min_size.height), up(frame.width, self.min_size.width))

@@ -1,4 +1,4 @@
-//! Options of a network as `key=value` text: one table per network says which there are and what they do.
+//! Options of a network as `key=value` text. Each network has one table of its options and what they do.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -92,21 +92,21 @@ impl<C> Setting<C> {
 /// An option, for help texts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OptionHelp {
-    /// Left of the equals sign.
+    /// The name left of the equals sign.
     pub key: &'static str,
-    /// The words it takes, or one range of numbers.
+    /// The words that it takes, or one range of numbers.
     pub values: Vec<String>,
-    /// What it decides.
+    /// What the option decides.
     pub help: &'static str,
-    /// Whether weights trained with one value serve with another.
+    /// Whether weights that were trained with one value can be used with another.
     pub interchangeable: bool,
 }
 
-/// An option that a network does not have, or not with this value.
+/// The error of an option or a value that a network does not have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SettingError {
-    /// No such key.
+    /// The network has no such option.
     #[error("there is no option `{key}`; {}", list(.known))]
     UnknownKey {
         /// What was asked for.
@@ -114,14 +114,14 @@ pub enum SettingError {
         /// What there is.
         known: Vec<&'static str>,
     },
-    /// No such value.
+    /// The option does not take this value.
     #[error("option `{key}` cannot be `{value}`; it takes {}", .known.join(", "))]
     BadValue {
         /// The option.
         key: &'static str,
         /// What was asked for.
         value: String,
-        /// What it takes.
+        /// The values that it takes.
         known: Vec<String>,
     },
 }

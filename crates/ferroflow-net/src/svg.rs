@@ -1,7 +1,8 @@
-//! A network as a picture: time runs down, resolution falls to the right, so that a pyramid looks like one.
+//! Draws a network as SVG. Execution runs from top to bottom and resolution falls from left to right, so that a pyramid looks
+//! like one.
 //!
-//! Batch norm and activation are drawn with the layer they follow. Every value lies in the column of its resolution, below
-//! everything it is made from; lines are drawn under the boxes.
+//! Batch norm and activation are drawn with the layer that they follow. Every value lies in the column of its resolution, below
+//! its inputs; lines are drawn under the boxes.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;

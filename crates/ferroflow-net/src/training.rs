@@ -1,4 +1,4 @@
-//! What a training loop asks of a device: run a network, then say how its outputs depend on its parameters.
+//! What a device does for a training loop: it runs a network, then computes the gradients of its parameters.
 //!
 //! An executor is built for a graph, a batch, a size, the nodes to read and the parameters to train. [`Trainer::load`] takes
 //! weights to the device, where they stay for any number of passes. The loop computes a loss and its gradient from the outputs
@@ -10,20 +10,20 @@ use crate::device::{DeviceError, Memory, Profile};
 use crate::graph::{Graph, NodeId, ParamId, Shape, Sizes};
 use crate::weights::Weights;
 
-/// What an executor for training is built for.
+/// The sizes, outputs and parameters that a [`Trainer`] is built for.
 #[derive(Clone, Debug)]
 pub struct TrainingOptions {
     /// Batch and size of the frames, size of the output flow.
     pub sizes: Sizes,
-    /// Nodes whose values the loss reads: some of `graph.pyramid`, `graph.flow`.
+    /// Nodes whose values the loss reads, some of `graph.pyramid` and `graph.flow`.
     pub outputs: Vec<NodeId>,
-    /// One entry per parameter of the graph: whether its gradient is wanted. Nothing is differentiated that no trained
-    /// parameter needs. Running statistics are never trained.
+    /// For each parameter of the graph, whether it is trained. Only gradients that trained parameters need are computed. Running
+    /// statistics are never trained.
     pub trained: Vec<bool>,
 }
 
 impl TrainingOptions {
-    /// Trains every parameter that the network reads; `outputs` as given.
+    /// Options that train every parameter that the network reads.
     pub fn all(graph: &Graph, sizes: Sizes, outputs: Vec<NodeId>) -> Self {
         let trained = graph.params.iter().map(|p| p.used && p.role.is_trained()).collect();
         Self { sizes, outputs, trained }
@@ -35,19 +35,19 @@ impl TrainingOptions {
 pub struct Values {
     /// `[N, C, H, W]`
     pub shape: Shape,
-    /// As many values as the shape says.
+    /// The values, as many as the shape says.
     pub data: Vec<f32>,
 }
 
 impl Values {
-    /// Zeros.
+    /// Values of zero.
     pub fn zeros(shape: Shape) -> Self {
         Self { shape, data: vec![0.0; shape.iter().product()] }
     }
 }
 
-/// The gradients of a graph's trained parameters in one buffer, one after the other, each in the layout of its weights. So
-/// what goes over all of them (a norm, an average over processes, an optimiser) is one pass over memory.
+/// The gradients of a graph's trained parameters in one buffer, one after the other, each in the layout of its weights, so that
+/// a norm, an average over processes or an optimiser is one pass over memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Gradients {
     values: Vec<f32>,
@@ -56,7 +56,7 @@ pub struct Gradients {
 }
 
 impl Gradients {
-    /// Zeros for the trained parameters.
+    /// Gradients of zero for the trained parameters.
     pub fn zeros(graph: &Graph, trained: &[bool]) -> Self {
         let mut offsets = vec![0];
         let mut end = 0;
@@ -109,12 +109,12 @@ impl Gradients {
         })
     }
 
-    /// All values in one piece: those of the trained parameters, in the order of the graph's table.
+    /// All values in one slice, in the order of the graph's parameters.
     pub fn values(&self) -> &[f32] {
         &self.values
     }
 
-    /// All values in one piece, to add up with those of other processes, say.
+    /// All values in one slice, to change them, for example to add those of other processes.
     pub fn values_mut(&mut self) -> &mut [f32] {
         &mut self.values
     }
@@ -128,15 +128,14 @@ impl Gradients {
 /// A network on a device, ready to be trained. Batch norm normalises with the statistics of the batch where its scale is
 /// trained, and with its running statistics, which then stay as they are, where it is frozen.
 pub trait Trainer: Send {
-    /// Takes the weights that the next passes run with to the device, in the form that it computes with. They are valid until
-    /// others are loaded.
+    /// Takes weights to the device, in the form that it computes with. The passes use them until others are loaded.
     ///
     /// # Errors
     /// If they are another network's.
     fn load(&mut self, weights: &Weights) -> Result<(), DeviceError>;
 
-    /// Runs the network on `frames`, planar `[N, 3, H, W]`, RGB 0..=255; gives the values of the outputs, in the order
-    /// they were asked for, and keeps what [`backward`](Self::backward) needs.
+    /// Runs the network on `frames`, planar `[N, 3, H, W]`, RGB 0..=255. Returns the values of the outputs, in the order of
+    /// [`TrainingOptions::outputs`], and keeps what [`backward`](Self::backward) needs.
     ///
     /// # Errors
     /// If no weights were loaded, or the frames have another size.
@@ -150,7 +149,7 @@ pub trait Trainer: Send {
     /// `(1 - momentum) * running + momentum * batch`, the variance unbiased (PyTorch; momentum 0.1).
     fn update_statistics(&self, momentum: f32, weights: &mut Weights);
 
-    /// Bytes held; `None` where the device does not know.
+    /// Bytes that the device holds for the network; `None` if it does not know.
     fn memory(&self) -> Option<Memory> {
         None
     }

@@ -1,8 +1,8 @@
-//! Everything a run needs to go on as if it had never stopped, in one file.
+//! Checkpoints: each file holds everything that a run needs to continue as if it had never stopped.
 //!
-//! A safetensors file: `weights/NAME`, `first/NAME`, `second/NAME` (the optimiser's moments), `average/NAME`, and the rest as
-//! JSON in the metadata. It is written beside its place, flushed to the disk and renamed: a run that is killed leaves the
-//! checkpoints before.
+//! It is a safetensors file with `weights/NAME`, `first/NAME` and `second/NAME` (the optimiser's moments), `average/NAME`, and the
+//! rest as JSON in the metadata. It is written beside its place, flushed to the disk and renamed, so that a run that is killed
+//! leaves its earlier checkpoints.
 
 use std::{
     borrow::Cow,
@@ -28,27 +28,27 @@ use crate::{
 /// Key of the metadata.
 const PROGRESS: &str = "ferroflow.progress";
 
-/// Where a run stands, without its arrays.
+/// The state of a run, without its arrays.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
-    /// Steps done, those skipped among them.
+    /// Steps done, including skipped ones.
     pub step: u64,
-    /// Samples taken from the data.
+    /// Number of samples taken from the data.
     pub position: u64,
-    /// Steps that the optimiser took.
+    /// Number of steps that the optimiser took.
     pub updates: u64,
-    /// Skipped steps since the last one taken.
+    /// Number of skipped steps since the last one taken.
     pub skipped: u64,
     /// The loss scale.
     pub scale: LossScale,
-    /// Smallest validation error so far.
+    /// Smallest validation error so far, px.
     pub best: Option<Exact>,
     /// Sums since the last line of the log.
     pub window: Window,
-    /// Sums since the epoch began, where epochs are counted.
+    /// Sums since the epoch began, if epochs are counted.
     #[serde(default)]
     pub epoch: Window,
-    /// What the first weights were: their files need not be there any more.
+    /// The origins of the first weights, whose files may be gone by now.
     #[serde(default)]
     pub origins: Vec<Origin>,
 }
@@ -56,24 +56,24 @@ pub struct Progress {
 /// Sums over the steps since the last line of the log.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window {
-    /// Steps taken.
+    /// Number of steps taken.
     pub steps: u64,
-    /// Of the loss.
+    /// Sum of the losses.
     pub loss: Exact,
-    /// Of the end-point error, where the truth is known.
+    /// Sum of the end-point errors of the steps whose truth is known.
     pub epe: Exact,
-    /// Steps that knew it; all of them in checkpoints of older versions.
+    /// Number of these steps; `None` in checkpoints of older versions, where it is all steps.
     #[serde(default)]
     pub known: Option<u64>,
-    /// Of the parts of the loss that have names.
+    /// Sums of the named parts of the loss.
     #[serde(default)]
     pub terms: BTreeMap<String, Exact>,
-    /// Of the gradients' norm.
+    /// Sum of the norms of the gradients.
     pub norm: Exact,
 }
 
 impl Window {
-    /// Counts a step.
+    /// Adds a step.
     pub fn add(&mut self, loss: f64, terms: &[(&str, f64)], epe: Option<f64>, norm: f64) {
         self.known = Some(self.known.unwrap_or(self.steps) + u64::from(epe.is_some()));
         self.steps += 1;
@@ -85,7 +85,7 @@ impl Window {
         }
     }
 
-    /// Its means, for the log.
+    /// The means, for the log.
     pub fn report(&self, step: u64, lr: f64, loss_scale: f32, time: Times) -> Report {
         let mean = |sum: Exact| sum.0 / self.steps as f64;
         let known = self.known.unwrap_or(self.steps);
@@ -102,7 +102,7 @@ impl Window {
     }
 }
 
-/// A number that is written so that the very same one is read, which JSON does not promise.
+/// A number whose bits are the same after writing and reading, which JSON alone does not guarantee.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(from = "u64", into = "u64")]
 pub struct Exact(pub f64);
@@ -119,32 +119,32 @@ impl From<Exact> for u64 {
     }
 }
 
-/// A checkpoint.
+/// A checkpoint that was read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
-    /// Where the run stands.
+    /// The state of the run.
     pub progress: Progress,
     /// The weights.
     pub weights: Weights,
-    /// The optimiser's moments, by parameter; empty where there are none.
+    /// The optimiser's moments by parameter; empty if there are none.
     pub memory: [Vec<Vec<f32>>; 2],
-    /// The averaged weights.
+    /// The averaged weights, if an average is kept.
     pub average: Option<Weights>,
 }
 
-/// A checkpoint that cannot be written or read.
+/// Why a checkpoint cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckpointError {
-    /// The system refused.
+    /// The operating system refused.
     #[error("{}: {source}", .path.display())]
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// Half a file, or another one.
+    /// The file is damaged, or is not a checkpoint of this network.
     #[error("{}: {reason}", .path.display())]
     Damaged {
         /// The file.
@@ -152,7 +152,7 @@ pub enum CheckpointError {
         /// What is wrong.
         reason: String,
     },
-    /// No checkpoint that can be read.
+    /// The folder holds no checkpoint that can be read.
     #[error("there is no checkpoint to go on from in {}; start again with --out", .0.display())]
     None(PathBuf),
 }
@@ -164,19 +164,19 @@ const WEIGHTS: &str = "weights";
 const MOMENTS: [&str; 2] = ["first", "second"];
 const AVERAGE: &str = "average";
 
-/// What is to be stored, borrowed from the run.
+/// The contents of a checkpoint, borrowed from the run.
 pub struct Snapshot<'a> {
-    /// Where the run stands.
+    /// The state of the run.
     pub progress: &'a Progress,
     /// The weights.
     pub weights: &'a Weights,
     /// The optimiser's moments.
     pub memory: [&'a [Vec<f32>]; 2],
-    /// The averaged weights.
+    /// The averaged weights, if an average is kept.
     pub average: Option<&'a Weights>,
 }
 
-/// Writes the checkpoint of its step into a folder and removes those beyond the newest `keep`.
+/// Writes the checkpoint of a step into a folder and removes all but the newest `keep` checkpoints.
 pub fn write(folder: &Path, graph: &Graph, snapshot: &Snapshot, keep: usize) -> Result<PathBuf, CheckpointError> {
     let path = folder.join(format!("step-{:09}.safetensors", snapshot.progress.step));
     let io = |source| CheckpointError::Io { path: path.clone(), source };

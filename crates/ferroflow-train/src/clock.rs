@@ -1,4 +1,4 @@
-//! How fast a run goes, and how much of its time goes by waiting for data.
+//! Measures how fast a run is, and how much of its time it waits for data.
 
 use std::time::{Duration, Instant};
 
@@ -30,12 +30,12 @@ impl Clock {
         Self { start: now, lap: now, epoch: now }
     }
 
-    /// Since the start.
+    /// The times since the start.
     pub fn total(&self, batches: &Batches) -> Times {
         self.between(self.start, Mark::of(batches))
     }
 
-    /// Since the last lap.
+    /// The times since the last lap.
     pub fn lap(&mut self, batches: &Batches) -> Times {
         let now = Mark::of(batches);
         let times = self.between(self.lap, now);
@@ -43,7 +43,7 @@ impl Clock {
         times
     }
 
-    /// Since the last epoch, or the start.
+    /// The times since the last epoch, or since the start.
     pub fn epoch(&mut self, batches: &Batches) -> Times {
         let now = Mark::of(batches);
         let times = self.between(self.epoch, now);

@@ -1,7 +1,7 @@
-//! Level dropout (UFlow): in a training pass some levels of the network say nothing.
+//! Level dropout (UFlow): in a training pass some levels of the network add nothing to the flow.
 //!
-//! What a level says is multiplied by 0 or 1. Instead, the layers that speak for it run with weights of 0, and get no gradient:
-//! the same values and gradients, with no operation for it in the graph.
+//! UFlow multiplies what a level adds by 0 or 1. Here the last layers of such a level run with weights of 0 and get no gradient,
+//! which gives the same values and gradients without an operation in the graph.
 
 use ferroflow_data::random::Random;
 use ferroflow_net::{ParamId, Weights, training::Gradients};

@@ -1,4 +1,4 @@
-//! Why a run stopped.
+//! The error of a run.
 
 use ferroflow_net::{device::DeviceError, weights::store::StoreError};
 
@@ -7,7 +7,7 @@ use crate::{
     recipe::RecipeError, validate::ValidationError,
 };
 
-/// Why a run stopped, by cause. Where it stands is on the disk up to its last checkpoint.
+/// Why a run stopped, by cause. Its state is on the disk up to its last checkpoint.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)]
 #[non_exhaustive]
@@ -28,12 +28,12 @@ pub enum TrainError {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Weights(#[from] StoreError),
-    /// The weights of the teacher of a run that goes on.
+    /// The weights of the teacher of a resumed run cannot be read.
     #[error("{}, the weights of the teacher: {source}; put the file back, or start again with --out", .path.display())]
     Teacher {
         /// Their file.
         path: std::path::PathBuf,
-        /// Why.
+        /// The cause.
         source: StoreError,
     },
     #[error(transparent)]
@@ -43,23 +43,23 @@ pub enum TrainError {
     /// TensorBoard's files could not be written.
     #[error("{0}")]
     Events(std::io::Error),
-    /// A checkpoint of another network or optimiser.
+    /// The checkpoint is of another network or optimiser.
     #[error("the checkpoint does not fit the recipe: {0}; start again with --out")]
     Resume(String),
-    /// Steps keep failing.
+    /// Several steps in a row could not be taken.
     #[error(
         "{count} steps in a row could not be taken, the last one at step {step} with {}: {reason}; lower lr, clip the \
          gradients, or look at these pairs",
         .samples.join(", ")
     )]
     Diverged {
-        /// Steps in a row.
+        /// Number of these steps.
         count: u64,
-        /// The last one.
+        /// Number of the last step.
         step: u64,
         /// What was not finite.
         reason: &'static str,
-        /// Pairs of the last step.
+        /// Names of the pairs of the last step.
         samples: Vec<String>,
     },
 }

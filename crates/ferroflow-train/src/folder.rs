@@ -1,12 +1,12 @@
-//! The folder of a run: where everything lies.
+//! The folder of a run and the files in it.
 //!
 //! ```text
 //! RUN/recipe.toml                 the recipe, every key written out
 //! RUN/log.jsonl                   one line of JSON for each report
 //! RUN/events/                     the same for TensorBoard, with pictures
-//! RUN/checkpoints/step-N...       everything needed to go on
-//! RUN/weights/last.safetensors    weights to use; best.safetensors: those of the smallest validation error
-//! RUN/weights/teacher.safetensors  those that the run began with, where a frozen teacher has them
+//! RUN/checkpoints/step-N...       everything that is needed to continue
+//! RUN/weights/last.safetensors    the newest weights; best.safetensors has those of the smallest validation error
+//! RUN/weights/teacher.safetensors the weights that the run began with, if a frozen teacher uses them
 //! RUN/lock                        held while a process trains here
 //! ```
 
@@ -31,33 +31,33 @@ pub struct Folder {
     made: Vec<PathBuf>,
 }
 
-/// A folder that cannot be used.
+/// Why a folder cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FolderError {
-    /// The system refused.
+    /// The operating system refused.
     #[error("{}: {source}", .path.display())]
     Io {
         /// The folder.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
     /// A file could not be written.
     #[error(transparent)]
     File(#[from] IoError),
-    /// There is a run in it.
+    /// The folder already holds a run.
     #[error("{} holds a run: go on with --resume {}, or choose another folder", .0.display(), .0.display())]
     Taken(PathBuf),
-    /// A run goes on in it.
+    /// Another process trains in the folder.
     #[error("{}: {process} trains here; wait for it, or choose another folder", .folder.display())]
     Running {
         /// The folder.
         folder: PathBuf,
-        /// Who.
+        /// Number of the process.
         process: String,
     },
-    /// A change after which its checkpoints fit no more.
+    /// A change of the recipe after which its checkpoints would not fit.
     #[error(
         "{key} cannot change on the way: the run in {} was begun with {was}, and its checkpoints fit nothing else; begin \
          another one with --out, from this one's weights with init = \"{}\"",
@@ -71,16 +71,16 @@ pub enum FolderError {
         /// Its value so far.
         was: String,
     },
-    /// There is no run in it.
+    /// The folder holds no run.
     #[error("{} holds no run (there is no recipe.toml): start one with `ferroflow train RECIPE --out {}`", .0.display(), .0.display())]
     NoRun(PathBuf),
-    /// Its recipe cannot be followed, perhaps for the changes.
+    /// Its recipe, with the changes, cannot be followed.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
 }
 
 impl Folder {
-    /// A folder for a new run.
+    /// Makes the folder of a new run.
     pub fn create(root: &Path, recipe: &Recipe) -> Result<Self, FolderError> {
         let mut folder = Self { root: root.into(), made: Vec::new() };
         if folder.recipe().exists() {
@@ -106,7 +106,7 @@ impl Folder {
         written.map(|()| folder)
     }
 
-    /// The folder of an earlier run, and its recipe with changes.
+    /// Opens the folder of an earlier run, and reads its recipe with changes.
     pub fn open<S: AsRef<str>>(root: &Path, changes: &[S]) -> Result<(Self, Recipe), FolderError> {
         let folder = Self { root: root.into(), made: Vec::new() };
         let path = folder.recipe();
@@ -210,7 +210,7 @@ impl Folder {
         self.root.join("weights")
     }
 
-    /// Takes over the teacher of another run.
+    /// Copies the teacher's weights of another run.
     pub fn copy_teacher(&self, from: &Path) -> Result<(), FolderError> {
         let path = self.teacher();
         fs::copy(from, &path).map(|_| ()).map_err(|source| FolderError::Io { path, source })

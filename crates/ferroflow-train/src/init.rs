@@ -1,4 +1,4 @@
-//! Weights to start from.
+//! The first weights of a run.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Recipe, TrainError, recipe::InitOptions};
 
-/// Weights that do not fit the network to be trained.
+/// Why weights cannot be used to start a run.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum InitError {
@@ -24,24 +24,24 @@ pub enum InitError {
     Open {
         /// The file.
         file: String,
-        /// Why.
+        /// The cause.
         source: Box<ReadError>,
     },
-    /// It holds something that the network does not have.
+    /// The file holds a parameter that the network does not have.
     #[error(
         "init: {file} holds `{name}`, and {model} has no `{prefix}{name}` of that shape: give the prefix of the part it is for, as in init = {{ \"flownetc.\" = \"...\" }}"
     )]
     Stranger {
         /// The file.
         file: String,
-        /// A parameter of it.
+        /// Name of the parameter.
         name: String,
-        /// Prefix it was to get.
+        /// Prefix that its name gets in the network.
         prefix: String,
         /// The network to be trained.
         model: &'static str,
     },
-    /// It was made with an option that the recipe, or another file, contradicts.
+    /// The weights were made with an option that the recipe, or another file, contradicts.
     #[error(
         "init: the weights of {file} were made with {held}, and {says}, which gives them another meaning: {remedy}"
     )]
@@ -50,7 +50,7 @@ pub enum InitError {
         file: String,
         /// The option, with its value in the file.
         held: String,
-        /// Who says otherwise, and what.
+        /// What contradicts it, and with which value.
         says: String,
         /// What to do.
         remedy: String,
@@ -76,14 +76,14 @@ pub struct Origin {
     pub source_sha256: Option<String>,
     /// Under which licence it may be used.
     pub license: Option<String>,
-    /// On which data it was trained.
+    /// Data on which it was trained.
     pub training_data: Option<String>,
     /// The options of its network, `key=value`.
     pub options: Vec<String>,
 }
 
 impl Origin {
-    /// Into the story of weights that come from these: their source and licence, the rest as notes.
+    /// Adds to the provenance of weights what they were trained from: its source and licence, the rest as notes.
     pub fn tell(origins: &[Self], provenance: &mut Provenance) {
         if origins.is_empty() {
             return;
@@ -114,10 +114,10 @@ impl Origin {
     }
 }
 
-/// The recipe with the options that the weights of `init` were made with, and what nothing in their files decides.
+/// The recipe with the options that the weights of `init` were made with, and notes on what their files leave open.
 ///
 /// # Errors
-/// If one of them contradicts the recipe or another file, and the recipe does not insist.
+/// If one of them contradicts the recipe or another file, and the recipe does not override it.
 pub fn settle(mut recipe: Recipe) -> Result<(Recipe, Vec<String>), TrainError> {
     let asked = recipe.options.clone();
     // Option, value, and the file that said so.
@@ -192,7 +192,7 @@ fn open(recipe: &Recipe, prefix: &str, file: &str) -> Result<Opened, InitError> 
     weights::open(Path::new(file), whole).map_err(|source| InitError::Open { file: file.into(), source: source.into() })
 }
 
-/// The first weights of a recipe, how many parameters are random, and where the others come from.
+/// The first weights of a recipe, the number of random parameters, and the origins of the others.
 pub fn first_weights(recipe: &Recipe, model: &Model) -> Result<(Weights, usize, Vec<Origin>), InitError> {
     let mut origins = Vec::with_capacity(recipe.init.len());
     let mut weights = Weights::random(&model.graph, recipe.seed);

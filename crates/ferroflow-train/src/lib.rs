@@ -1,7 +1,7 @@
 //! Training: losses with and without truth, optimisers, schedules, recipes, one loop, checkpoints and logs.
 //!
-//! A [`Recipe`] decides everything; a [`Run`] follows it in a folder of its own. The loop ([`run`]) is host code and knows no
-//! device: it is given one as [`ferroflow_net::device::Device`].
+//! A [`Recipe`] decides everything; a [`Run`] follows it in a folder of its own. The loop ([`run`]) runs on the host and takes
+//! the device of the network as a [`ferroflow_net::device::Device`].
 
 pub mod checkpoint;
 mod clock;

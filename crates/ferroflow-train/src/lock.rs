@@ -1,4 +1,5 @@
-//! One process a run: an advisory lock of the operating system on `RUN/lock`, gone when the process is, however it ends.
+//! Only one process trains in a folder: it holds an advisory lock of the operating system on `RUN/lock`, which the system
+//! releases however the process ends.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},

@@ -1,7 +1,7 @@
-//! `log.jsonl`: one JSON object a line, the whole truth about a run.
+//! `log.jsonl`, the log of a run, with one JSON object a line.
 //!
-//! Every line but the first has a `step`. What depends on the machine, times and rates, is under the key `time` alone: two
-//! identical runs have identical logs apart from it.
+//! Every line but the first has a `step`. Only the key `time` holds what depends on the machine, times and rates, so that two
+//! identical runs have logs that are identical apart from it.
 
 use std::{
     collections::BTreeMap,
@@ -14,14 +14,14 @@ use ferroflow_core::io::{IoError, write_bytes};
 use serde::Serialize;
 use serde_json::Value;
 
-/// What is known of a run after some steps.
+/// The figures of a run since the line before.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
     /// Steps done.
     pub step: u64,
     /// Mean loss since the line before.
     pub loss: f64,
-    /// Means of the parts of the loss that have names.
+    /// Means of the named parts of the loss.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub terms: BTreeMap<String, f64>,
     /// Mean end-point error of the finest output since the line before, pixels of the frames, where the truth is known.
@@ -31,14 +31,14 @@ pub struct Report {
     pub lr: f64,
     /// Mean global norm of the gradients, before clipping.
     pub gradient_norm: f64,
-    /// Factor of the loss.
+    /// Factor on the loss (loss scaling).
     pub loss_scale: f32,
-    /// What depends on the machine.
+    /// Times and rates, which depend on the machine.
     pub time: Times,
 }
 
 impl Report {
-    /// By TensorBoard's tags.
+    /// The figures with their tags for TensorBoard.
     pub fn scalars(&self) -> Vec<(String, f64)> {
         let terms = self.terms.iter().map(|(name, &value)| (format!("train/{name}"), value));
         [
@@ -62,37 +62,37 @@ impl Report {
 pub struct Times {
     /// Seconds since this program began to train.
     pub seconds: f64,
-    /// Pairs a second since the line before.
+    /// Pairs per second since the line before.
     pub samples_per_second: f64,
-    /// Share of that time spent waiting for data.
+    /// Share of that time spent waiting for data, from 0 to 1.
     pub waiting: f64,
 }
 
-/// Appends lines.
+/// A log to which lines are appended.
 pub struct Log {
     file: File,
     path: PathBuf,
 }
 
-/// A log that cannot be written or read.
+/// Why a log cannot be written or read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogError {
-    /// The system refused.
+    /// The operating system refused.
     #[error("{}: {source}", .path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// It could not be replaced.
+    /// The log could not be replaced.
     #[error(transparent)]
     File(#[from] IoError),
 }
 
 impl Log {
-    /// Goes on with a log after `step`; what a killed run had written beyond it is removed, for it will be done again.
+    /// Continues a log after `step`; lines that a killed run had written beyond it are removed, because those steps are done again.
     pub fn open(path: &Path, step: u64) -> Result<Self, LogError> {
         let io = |source| LogError::Io { path: path.into(), source };
         if path.exists() {
@@ -120,7 +120,7 @@ impl Log {
     }
 }
 
-/// The lines of a log; half a line at the end is left out.
+/// The lines of a log, without an incomplete line at the end.
 pub fn read(path: &Path) -> Result<Vec<Value>, LogError> {
     let text = fs::read_to_string(path).map_err(|source| LogError::Io { path: path.into(), source })?;
     Ok(text.lines().map_while(|line| serde_json::from_str(line).ok()).collect())

@@ -1,4 +1,4 @@
-//! The learning rate at every step. Step 0 is the first update.
+//! Schedules of the learning rate. Step 0 is the first update.
 
 use std::f64::consts::PI;
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 #[serde(tag = "name", rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Schedule {
-    /// It does not.
+    /// The rate stays the same.
     Constant {},
     /// FlowNet2's S_short: halved at 300k, 400k and 500k of 600k.
     SShort {},
@@ -21,7 +21,7 @@ pub enum Schedule {
     Multistep {
         /// Steps, in order.
         at: Vec<u64>,
-        /// Applied at each.
+        /// Factor on the rate at each of them.
         #[serde(default = "half")]
         factor: f64,
         /// Whether the old rate still holds at the step itself.
@@ -32,14 +32,14 @@ pub enum Schedule {
     Piecewise {
         /// Steps, in order.
         at: Vec<u64>,
-        /// One more than steps.
+        /// The rates, one more than the steps.
         rates: Vec<f64>,
     },
     /// Cyclic "triangular2" (Smith 2017): up from `lr` to `max` and down again, the height halved with each cycle.
     Triangular2 {
         /// Rate at the first peak.
         max: f64,
-        /// Steps from the bottom to the peak.
+        /// Number of steps from the bottom to the peak.
         half_period: u64,
     },
     /// PyTorch's OneCycleLR with `lr` as its peak.
@@ -53,35 +53,35 @@ pub enum Schedule {
         /// The last rate is the first divided by this.
         #[serde(default = "end_divisor")]
         end_divisor: f64,
-        /// Along straight lines, or cosines.
+        /// Whether the rate changes along straight lines, not cosines.
         #[serde(default)]
         linear: bool,
         /// Steps of the cycle; the recipe's if not given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         over: Option<u64>,
     },
-    /// Down half a cosine.
+    /// Falls along half a cosine.
     Cosine {
         /// The step at which it begins.
         #[serde(default)]
         from: u64,
-        /// How long it takes; all remaining steps if not given.
+        /// Number of steps that it takes; all remaining steps if not given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         over: Option<u64>,
         /// The rate it ends at.
         #[serde(default)]
         floor: f64,
     },
-    /// Down a straight line to 0.
+    /// Falls along a straight line to 0.
     Linear {
         /// The step at which it begins.
         #[serde(default)]
         from: u64,
-        /// How long it takes; all remaining steps if not given.
+        /// Number of steps that it takes; all remaining steps if not given.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         over: Option<u64>,
     },
-    /// Halved smoothly, again and again.
+    /// Falls exponentially.
     Exponential {
         /// The step at which it begins.
         #[serde(default)]
@@ -113,7 +113,7 @@ fn end_divisor() -> f64 {
 }
 
 impl Schedule {
-    /// Why it cannot be followed.
+    /// Checks the constants of the schedule; the error says what is wrong.
     pub fn check(&self) -> Result<(), String> {
         let ordered = |at: &[u64]| {
             if at.is_sorted() { Ok(()) } else { Err("schedule.at must be steps in order".to_string()) }

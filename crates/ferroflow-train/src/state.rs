@@ -1,4 +1,4 @@
-//! Everything that changes during a run.
+//! The state of a run: everything that changes while it trains.
 
 use ferroflow_net::{
     Graph, Model, Weights,
@@ -23,7 +23,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Before the first step; and how many parameters are random.
+    /// The state before the first step, and the number of random parameters.
     pub fn first(recipe: &Recipe, model: &Model, trained: &[bool]) -> Result<(Self, usize), TrainError> {
         let (weights, random, origins) = first_weights(recipe, model)?;
         let progress = Progress {
@@ -41,8 +41,8 @@ impl State {
         Ok((Self { optimiser: optimiser(recipe, model, trained), weights, average, progress }, random))
     }
 
-    /// After the newest checkpoint of a folder that can be read, and what was wrong with newer ones; `None` if the run was
-    /// stopped before its first one.
+    /// The state of the newest checkpoint of a folder that can be read, and what was wrong with newer ones; `None` if the run was
+    /// stopped before its first checkpoint.
     pub fn newest(
         recipe: &Recipe,
         model: &Model,

@@ -15,11 +15,11 @@ use crate::criterion::{Criterion, Whose};
 /// How a network comes to see pairs in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Directions {
-    /// It does not.
+    /// It sees them in one direction only.
     One,
-    /// By a graph of both, in which features of each frame are computed once.
+    /// One graph computes both directions, and the features of each frame once.
     Shared,
-    /// By a batch of twice as many pairs.
+    /// The batch has twice as many pairs.
     Doubled,
 }
 
@@ -39,12 +39,12 @@ pub(crate) struct Ready {
     size: Size,
     trainer: Box<dyn Trainer>,
     directions: Directions,
-    /// Whose weights it holds, if they are those of now.
+    /// Whose weights it holds; `None` if they have changed since.
     holds: Option<Whose>,
 }
 
 impl<'a> Trainers<'a> {
-    /// For batches of `batch` pairs.
+    /// Trainers for batches of `batch` pairs.
     pub fn new(
         device: &'a Arc<dyn Device>,
         graph: &Graph,
@@ -83,7 +83,7 @@ impl<'a> Trainers<'a> {
         Ok(&mut self.ready[index])
     }
 
-    /// The one for frames of this size, prepared now if it is the first time.
+    /// Prepares the network for frames of this size, if that has not been done.
     ///
     /// # Errors
     /// If the device cannot train it.
@@ -91,7 +91,7 @@ impl<'a> Trainers<'a> {
         self.of(size).map(|_| ())
     }
 
-    /// The one for frames of this size, with the weights of the student or the teacher.
+    /// The network for frames of this size, with the weights of the student or the teacher.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).
@@ -105,7 +105,7 @@ impl<'a> Trainers<'a> {
         Ok(ready)
     }
 
-    /// The one for frames of this size, with weights for a single pass.
+    /// The network for frames of this size, with weights for a single pass.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).
@@ -116,19 +116,19 @@ impl<'a> Trainers<'a> {
         Ok(ready)
     }
 
-    /// Says that the student's weights are others now.
+    /// Notes that the student's weights have changed.
     pub fn forget_student(&mut self) {
         self.ready.iter_mut().for_each(|ready| ready.holds = ready.holds.filter(|whose| *whose == Whose::Teacher));
     }
 
-    /// Gives their memory back.
+    /// Frees the memory of all networks.
     pub fn clear(&mut self) {
         self.ready.clear();
     }
 }
 
 impl Ready {
-    /// The outputs for frames of N pairs; where both directions are wanted, for 2N: all forward, then all backward.
+    /// The outputs for N pairs of frames; with both directions for 2N, all forward and then all backward.
     ///
     /// # Errors
     /// As [`Trainer::forward`].

@@ -1,4 +1,4 @@
-//! Errors on unseen data during training, beside those of saying that nothing moves.
+//! Measures the error on unseen data during training, beside the error of zero flow.
 
 use std::{fmt, sync::Arc};
 
@@ -37,12 +37,12 @@ struct Set {
     zero: Option<f64>,
 }
 
-/// What is known of the weights on one data set.
+/// The errors on one data set.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Score {
-    /// The data set, as spelled.
+    /// The data set, as the recipe spells it.
     pub data: String,
-    /// Pairs scored.
+    /// Number of scored pairs.
     pub pairs: usize,
     /// Mean end-point error over pixels; `None` where the truth is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -79,7 +79,7 @@ impl fmt::Display for Score {
 }
 
 impl Score {
-    /// Whether the estimates may be flows: untrained weights are worse than zero flow, but not by so much.
+    /// Whether the error is plausible: untrained weights are worse than zero flow, but not as much as diverged ones.
     pub fn is_sensible(&self) -> bool {
         // (Not a number is not sensible.)
         self.epe.zip(self.zero_epe).is_none_or(|(epe, zero)| epe <= 10.0 * zero.max(10.0))
@@ -103,18 +103,18 @@ impl Score {
 pub struct Picture {
     /// The data set and the pair.
     pub tag: String,
-    /// Frame 1, the truth, the estimate.
+    /// Frame 1, the truth and the estimate in one picture.
     pub frame: Frame,
 }
 
-/// An evaluation that failed.
+/// Why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ValidationError {
     /// The data cannot be opened.
     #[error(transparent)]
     Feed(#[from] FeedError),
-    /// The data never end.
+    /// The data set is endless, and the recipe does not limit it.
     #[error("{0} is endless: say how many pairs to evaluate (validate_pairs, or count= for synth)")]
     Endless(String),
     /// A pair cannot be read or scored.
@@ -134,13 +134,13 @@ pub enum ValidationError {
     /// Flow that is not finite.
     #[error("no evaluation: {0}")]
     NotFinite(EstimateError),
-    /// Flow of 1e9 px and more, everywhere.
+    /// The flow is 1e9 px or more everywhere.
     #[error("no evaluation: {0}; the run has diverged: lower lr, clip the gradients (clip), or begin with a warmup")]
     BeyondSense(EvaluateError),
 }
 
 impl Validation {
-    /// Opens the data of a recipe, to be estimated on a device.
+    /// Opens the validation data of a recipe; its flow will be estimated on `device`.
     pub fn open(recipe: &Recipe, device: &Arc<dyn Device>) -> Result<Self, ValidationError> {
         let limit = (recipe.validate_pairs > 0).then_some(recipe.validate_pairs);
         let open = |spec: &String| {

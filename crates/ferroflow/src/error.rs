@@ -19,9 +19,10 @@ use ferroflow_net::{
 };
 use ferroflow_train::{RecipeError, TrainError, plot::PlotError};
 
-/// Whatever can go wrong, by the part that says it: a program that calls several parts can pass all of it on with `?`.
+/// Any error of the library, by the part that reports it, so that a program that calls several parts can pass all of them on
+/// with `?`.
 ///
-/// Every function names its own error, which says more; this one holds it unchanged.
+/// Every function returns an error of its own, which says more; this enum holds it unchanged.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 #[error(transparent)]

@@ -1,4 +1,4 @@
-//! Dense optical flow with neural networks, in Rust: where did every pixel go from one image to the next.
+//! Dense optical flow with neural networks, in Rust: where every pixel of one image went in the next.
 //!
 //! ```no_run
 //! use ferroflow::{Error, Estimator, core::io};
@@ -12,17 +12,17 @@
 //! }
 //! ```
 //!
-//! [`Estimator::builtin`] is the small network whose weights come along, [`Estimator::open`] takes those of a file,
-//! [`Estimator::dis`] estimates without any learning. An estimator is made once and serves any number of pairs of any size,
-//! from any thread.
+//! [`Estimator::builtin`] uses `rill`, the small network whose weights are part of the library, [`Estimator::open`] uses the
+//! weights of a file, and [`Estimator::dis`] estimates without any learning. An estimator is made once and estimates any number
+//! of pairs of any size, from any thread.
 //!
-//! What most programs need is here at the root. The modules are the crates below, whole: [`core`] for files, metrics and
-//! pictures of flow, [`net`] for networks and weights, [`data`] for frames and data sets, [`infer`] for evaluation, [`train`] for
-//! training. The crate's `examples/` estimate a pair and a video, define a network, and train on data of one's own.
+//! The root has what most programs need. Each module is a whole crate: [`core`] has files, metrics and pictures of flow, [`net`]
+//! networks and weights, [`data`] frames and data sets, [`infer`] estimation and evaluation, [`train`] training. The programs in
+//! `examples/` estimate a pair and a video, define a network, and train on data of their own.
 //!
 //! # Features
 //!
-//! * `rill` (on): the weights of the network that [`Estimator::builtin`] gives, 1.4 MB.
+//! * `rill` (on by default): the weights for [`Estimator::builtin`], 1.4 MB.
 //! * `onnx`: `onnx_check` runs exported ONNX files in another runtime (rten) and compares.
 
 pub use ferroflow_core as core;

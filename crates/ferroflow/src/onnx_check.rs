@@ -1,4 +1,4 @@
-//! Runs an exported file in rten, a runtime in Rust, and compares it with our own flow.
+//! Runs an exported file in rten, a runtime in Rust, and compares its flow with Ferroflow's own.
 
 use ferroflow_cpu::plan::{self, Pixels, Plan, PlanError, RunError};
 use ferroflow_net::{graph::Sizes, onnx, weights::store::Stored};
@@ -7,7 +7,7 @@ use ferroflow_net::{graph::Sizes, onnx, weights::store::Stored};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CheckError {
-    /// The file takes something else than what is fed.
+    /// The file does not take the inputs that a network of this library takes.
     #[error("a check feeds images: export with images as inputs to check")]
     Inputs,
     /// Our own flow cannot be computed.
@@ -16,20 +16,20 @@ pub enum CheckError {
     /// Our own flow cannot be computed.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// The runtime does not take the file.
+    /// The runtime cannot read or run the file.
     #[error("rten does not {what} the file: {source}")]
     Runtime {
-        /// What it was asked to do with it.
+        /// What it was asked to do.
         what: &'static str,
-        /// What it says.
+        /// Its error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The runtime gave a flow of another size.
     #[error("rten gives {found} values, not {expected}")]
     Length {
-        /// Values of our own flow.
+        /// Number of values of Ferroflow's own flow.
         expected: usize,
-        /// Values it gave.
+        /// Number of values that the runtime gave.
         found: usize,
     },
 }
@@ -38,21 +38,21 @@ fn runtime<E: std::error::Error + Send + Sync + 'static>(what: &'static str) -> 
     move |source| CheckError::Runtime { what, source: source.into() }
 }
 
-/// How far two flows are apart, pixels.
+/// How far two flows are apart, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Difference {
-    /// Mean over all components.
+    /// Mean difference over all components.
     pub mean: f64,
-    /// Largest.
+    /// Largest difference of a component.
     pub largest: f64,
-    /// Mean size of our own components, to judge by.
+    /// Mean magnitude of the components of Ferroflow's own flow, to judge the difference by.
     pub motion: f64,
 }
 
-/// Runs `file`, exported of `stored` with `options`, on a textured pair of `sizes`.
+/// Runs `file`, which was exported from `stored` with `options`, on a textured pair of `sizes`, and compares the flows.
 ///
 /// # Errors
-/// If the runtime does not take the file.
+/// If the runtime cannot run the file, or the flow cannot be computed here.
 pub fn difference(
     file: &[u8],
     stored: &Stored,

@@ -16,14 +16,14 @@ use crate::{session::Session, usage::usage};
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
-    /// The estimated flow; pixels at which it is unknown, not finite, or 1e9 px or more are counted as unanswered
+    /// The estimated flow; pixels at which it is unknown, not finite, or 1e9 px or more count as unanswered
     estimate: PathBuf,
     /// The true flow; its unknown pixels are not scored
     truth: PathBuf,
-    /// Occlusion mask of frame 1 (white = occluded): also prints the errors of matched and unmatched pixels
+    /// Occlusion mask of frame 1 (white: occluded), to print the errors of matched and of unmatched pixels too
     #[arg(long, value_name = "FILE")]
     occlusion: Option<PathBuf>,
-    /// Draw the errors in KITTI's colours
+    /// Draw a map of the errors in KITTI's colours to this file
     #[arg(long, value_name = "FILE.png")]
     error_map: Option<PathBuf>,
     /// Print JSON

@@ -23,19 +23,19 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// List the data sets that are known and how each is spelled
+    /// List the known data sets and how each is spelled
     List,
-    /// What is there, what is missing or damaged, and where the right folder is
+    /// Say what is there, what is missing or damaged, and where the right folder is
     Check(Check),
-    /// Sizes and statistics of the flow
+    /// Print the sizes of the frames and statistics of the flow
     Info(Info),
-    /// Write WebDataset shards
+    /// Write a data set as WebDataset shards
     Pack(Pack),
-    /// Samples per second, and who waits for whom
+    /// Measure samples per second, and whether readers or consumer wait
     Bench(Bench),
 }
 
-/// What is there, what is missing or damaged, and where the right folder is when the path is a level off.
+/// Say what is there, what is missing or damaged, and where the right folder is if the path is a level off.
 ///
 ///   ferroflow data check chairs:/data/FlyingChairs_release
 #[derive(clap::Args)]
@@ -51,7 +51,7 @@ struct Check {
     json: bool,
 }
 
-/// Sizes and statistics of the flow.
+/// Print the sizes of the frames and statistics of the flow.
 #[derive(clap::Args)]
 struct Info {
     /// The data set, NAME:PATH
@@ -59,7 +59,7 @@ struct Info {
     /// Read at most this many pairs, evenly spread
     #[arg(long, default_value = "200")]
     limit: NonZeroUsize,
-    /// Draw the histogram of magnitudes
+    /// Draw the histogram of displacements to this file
     #[arg(long, value_name = "FILE.svg")]
     histogram: Option<PathBuf>,
     /// Print JSON
@@ -67,8 +67,8 @@ struct Info {
     json: bool,
 }
 
-/// Write WebDataset tar shards: ordinary files, readable by `shards:DIR` here and by Python's webdataset. Run it again after an
-/// interruption: shards that are whole are kept.
+/// Write WebDataset shards: tar files of ordinary files, which `shards:DIR` reads here and Python's webdataset elsewhere. If it
+/// is interrupted, run it again: shards that are whole are kept.
 ///
 ///   ferroflow data pack sintel-clean:/data/sintel -o shards --num-shards 16
 ///   ferroflow data pack chairs:/data/chairs -o shards --num-shards 64 --shard 3
@@ -83,12 +83,12 @@ struct Pack {
     /// Number of shards
     #[arg(long, default_value = "1")]
     num_shards: NonZeroUsize,
-    /// Write only this one, from 0
+    /// Write only this shard, counted from 0
     #[arg(long)]
     shard: Option<usize>,
 }
 
-/// Samples per second, and who waits for whom.
+/// Measure samples per second, and whether readers or consumer wait.
 ///
 ///   ferroflow data bench chairs:/data/chairs --augment flownet --crop 320x448
 #[derive(clap::Args)]
@@ -96,16 +96,17 @@ struct Pack {
 struct Bench {
     /// The data set, NAME:PATH
     data: Spec,
-    /// Augment as a project does: crop, flownet, tfoptflow-basic, tfoptflow-heavy, lightflow, lightflow-sparse, uflow, uflow-geometric, raft
+    /// Augmentation: none, crop, flownet, tfoptflow-basic, tfoptflow-heavy, lightflow, lightflow-sparse, uflow,
+    /// uflow-geometric or raft
     #[arg(long, value_name = "NAME", default_value = "none")]
     augment: String,
-    /// Size of what the augmentation cuts out
+    /// Size of the crops that the augmentation makes
     #[arg(long, value_name = "HxW", default_value = "320x448")]
     crop: Size,
     /// Samples to read
     #[arg(long, default_value = "200")]
     count: NonZeroUsize,
-    /// Threads. Default: all processors
+    /// Number of threads. Default: all processors
     #[arg(long, value_name = "N", value_parser = bounds::nonzero::<{ bounds::THREADS }>)]
     workers: Option<NonZeroUsize>,
     /// Print JSON

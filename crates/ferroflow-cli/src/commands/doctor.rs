@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::{machine, session::Session};
 
-/// Say what this machine can run: processor, memory, and which networks fit at which size.
+/// Say what this machine has (processor, instruction sets, memory, ffmpeg) and which networks fit at a size.
 ///
 ///   ferroflow doctor --size 1080x1920
 #[derive(clap::Args)]

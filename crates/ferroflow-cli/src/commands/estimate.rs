@@ -25,8 +25,8 @@ use crate::{
 
 /// Estimate the flow of a pair, a folder of frames, a list of pairs or a video.
 ///
-/// With two images, their flow; with a folder or a video, the flow from each frame to the next; with a text file, one
-/// pair of image paths a line (separated by a tab, or by spaces). `-` reads YUV4MPEG2 from standard input:
+/// Two images give their flow, and a folder or a video the flow from each frame to the next. A text file lists pairs: two
+/// image paths a line, separated by a tab or by spaces. `-` reads YUV4MPEG2 from standard input:
 ///
 ///   ferroflow estimate frame1.png frame2.png --viz flow.png
 ///   ferroflow estimate frames/ -o flows/ --format kitti
@@ -34,14 +34,14 @@ use crate::{
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
-    /// Two images; or one folder, list of pairs, video file, or `-`
+    /// Two images; or one folder, one list of pairs, one video file, or `-`
     #[arg(required = true, num_args = 1.., value_name = "INPUT")]
     inputs: Vec<PathBuf>,
     #[command(flatten)]
     method: MethodArgs,
     #[command(flatten)]
     sink: SinkArgs,
-    /// Also estimate the flow back, and write occlusion masks and the consistency error as confidence
+    /// Also estimate the flow from the second frame to the first, and write it with an occlusion mask and the confidence
     #[arg(long)]
     bidirectional: bool,
     /// Pairs estimated at once (sequences only)
@@ -50,7 +50,7 @@ pub struct Args {
     /// Stop after this many pairs
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Take images as they are stored: their EXIF orientation is not applied
+    /// Take images as they are stored, without rotating them as their EXIF tag says
     #[arg(long)]
     no_exif_rotation: bool,
     /// Print one JSON object per pair instead of text

@@ -33,8 +33,8 @@ use crate::{
 
 /// Measure a method on data with known flow.
 ///
-/// Every figure is given in both averages, over all pixels and over images. Data are spelled NAME:PATH (`ferroflow data
-/// check` explains each); several may be given:
+/// Every figure is given in both averages, over all pixels and over images. Data sets are spelled NAME:PATH (`ferroflow
+/// data list` lists them all); several may be given:
 ///
 ///   ferroflow eval sintel-clean:/data/sintel kitti15:/data/kitti --baseline dis -w pwcnet.safetensors
 ///   ferroflow eval pairs:pairs.tsv --json
@@ -51,22 +51,22 @@ pub struct Args {
     /// Also print the errors of this method
     #[arg(long, value_parser = BASELINES)]
     baseline: Option<String>,
-    /// Take at most this many pairs of each
+    /// Take at most this many pairs of each data set
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroUsize>,
-    /// Also average over batches of N pairs, as evaluation loops over batches do
+    /// Also give the mean over batches of N pairs, as loops over batches report it
     #[arg(long, value_name = "N")]
     average_batches: Option<usize>,
-    /// Write every pair's figures as CSV
+    /// Write a CSV table with a line of figures for each pair
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
-    /// Write the estimated flows into this folder, as DATA/ID.flo: a folder for each data set
+    /// Write the estimated flows into this folder as DATA/ID.flo, with a folder for each data set
     #[arg(long, value_name = "DIR")]
     save: Option<PathBuf>,
-    /// Follow a project's protocol: how frames are fitted and errors averaged (flownet2, pwcnet, tfoptflow, uflow, lightflow)
+    /// Fit frames and average errors as this project does
     #[arg(long, value_parser = projects(), value_name = "PROTOCOL")]
     protocol: Option<String>,
-    /// Write a web page that needs nothing beside it: tables, curves, the worst pairs in pictures
+    /// Write one self-contained web page with tables, curves and pictures of the worst pairs
     #[arg(long, value_name = "PAGE.html")]
     report: Option<PathBuf>,
     /// Show this many of the worst pairs in the report

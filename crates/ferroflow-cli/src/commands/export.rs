@@ -19,7 +19,7 @@ use crate::{
     usage::usage,
 };
 
-/// Write a network as ONNX, or the inputs of an offline runtime.
+/// Write a network as ONNX, or inputs for another runtime.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -41,10 +41,11 @@ enum Action {
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 struct Onnx {
-    /// Network that the weights must be of. Default: whatever they are of
+    /// Network that the weights must be for. Default: the one that they are for
     #[arg(short, long)]
     model: Option<String>,
-    /// Weights, a .safetensors file of this program. Default: those in the program
+    /// Weights: a .safetensors file of this program, or another project's checkpoint. Default: the built-in weights, which only
+    /// rill has
     #[arg(short, long, value_name = "FILE")]
     weights: Option<PathBuf>,
     /// Set an option of the network (`ferroflow models NAME` lists them); may be repeated
@@ -53,13 +54,13 @@ struct Onnx {
     /// File to write
     #[arg(short, long, value_name = "FILE.onnx")]
     output: PathBuf,
-    /// Size of the frames; a multiple of the network's stride
+    /// Size of the frames; both sides must be multiples of the network's stride
     #[arg(long, value_name = "HxW", conflicts_with = "dynamic")]
     size: Option<Size>,
-    /// Any size that is a multiple of the network's stride
+    /// Let the file take frames of any size whose sides are multiples of the network's stride
     #[arg(long)]
     dynamic: bool,
-    /// Pairs at once; 0: any number
+    /// Pairs in a batch; 0 lets the file take any number
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = bounds::from_zero::<{ bounds::BATCH }>)]
     batch: usize,
     /// Version of the operator set
@@ -68,16 +69,16 @@ struct Onnx {
     /// Precision of the convolutions and their weights
     #[arg(long, default_value = "f32", value_parser = ["f32", "f16"])]
     precision: String,
-    /// What is fed in: RGB images of 0..=255, or what the network makes of them before its first layer
+    /// What the file takes: RGB images of 0..=255, or the values that the network makes of them before its first layer
     #[arg(long, default_value = "images", value_parser = ["images", "normalised"])]
     inputs: String,
-    /// How warps are written. Default: grid-sample where the operator set has it
+    /// How warps are written. Default: grid-sample if the operator set has it
     #[arg(long, value_parser = ["grid-sample", "gather"])]
     warp: Option<String>,
-    /// How cost volumes are written: slices is the plainest, matmul the fastest
+    /// How cost volumes are written: slices is plainer, matmul faster
     #[arg(long, default_value = "matmul", value_parser = ["slices", "matmul"])]
     correlation: String,
-    /// Run the file here, in a Rust runtime, and print how far it is from our own flow
+    /// Run the file in a runtime that is part of the program, and print how far its flow is from Ferroflow's own
     #[arg(long)]
     check: bool,
 }
@@ -93,16 +94,16 @@ struct Inputs {
     /// Folder to write to
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// images (frame1/, frame2/), flownet2 (x1/, x2/ normalised), pwcnet (image/ with both frames)
+    /// Folders and values: images (frame1/, frame2/), flownet2 (x1/, x2/, normalised) or pwcnet (image/ with both frames)
     #[arg(long, default_value = "images", value_parser = ["images", "flownet2", "pwcnet"])]
     layout: String,
-    /// Raw little-endian values, or NumPy arrays
+    /// bin writes raw little-endian values, npy NumPy arrays
     #[arg(long, default_value = "npy", value_parser = ["bin", "npy"])]
     format: String,
     /// Pairs per file
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = bounds::from_one::<{ bounds::BATCH }>)]
     batch: usize,
-    /// Sides are padded to multiples of this
+    /// Pad the sides to multiples of this number of pixels
     #[arg(long, default_value_t = 64, value_name = "N", value_parser = bounds::from_one::<{ bounds::STRIDE }>)]
     stride: usize,
     /// Take at most this many pairs

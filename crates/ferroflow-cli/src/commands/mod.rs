@@ -36,9 +36,9 @@ pub enum Command {
     Models(models::Args),
     /// Import, export, inspect and make weights
     Weights(weights::Args),
-    /// Write a network as ONNX, or inputs for offline runtimes
+    /// Write a network as ONNX, or inputs for another runtime
     Export(export::Args),
-    /// Score the outputs of an offline runtime
+    /// Score the outputs of another runtime
     Score(score::Args),
     /// Check, describe, pack and time data sets
     Data(data::Args),
@@ -46,7 +46,7 @@ pub enum Command {
     Synth(synth::Args),
     /// Time a network on this machine
     Bench(bench::Args),
-    /// Say what this machine can run
+    /// Say what this machine has and which networks fit into its memory
     Doctor(doctor::Args),
 }
 

@@ -21,16 +21,16 @@ use crate::{session::Session, usage::usage};
 pub struct Args {
     /// Describe this network, with its options
     model: Option<String>,
-    /// Set an option of the network
+    /// Set an option of the network; may be repeated
     #[arg(long = "option", value_name = "KEY=VALUE")]
     options: Vec<String>,
-    /// Size that cost and memory are counted for
+    /// Size of the frames that cost and memory are counted for
     #[arg(long, default_value = "448x1024", value_name = "HxW")]
     size: Size,
-    /// Draw the network's graph: to OUTPUT, or as Graphviz text to the terminal
+    /// Draw the network's graph to the file --output, or print it as Graphviz text
     #[arg(long, requires = "model", conflicts_with = "json")]
     graph: bool,
-    /// Where to draw it: .svg to look at, .dot for Graphviz
+    /// File to draw to: .svg is a picture, .dot is for Graphviz
     #[arg(short, long, value_name = "FILE", requires = "graph")]
     output: Option<PathBuf>,
     /// Print JSON

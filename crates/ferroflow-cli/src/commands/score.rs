@@ -6,13 +6,13 @@ use ferroflow::{core::metrics::metrics_table, infer::offline};
 
 use crate::session::Session;
 
-/// Score the raw outputs of any runtime on inputs made by `export inputs`.
+/// Score the raw outputs of another runtime on inputs made by `ferroflow export inputs`.
 ///
 ///   ferroflow score prepared --outputs results
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
-    /// Folder made by `export inputs`
+    /// Folder made by `ferroflow export inputs`
     folder: PathBuf,
     /// Folder with the runtime's outputs, one file for each input file, in the order of their names
     #[arg(long, value_name = "DIR")]

@@ -13,9 +13,9 @@ use crate::{progress, session::Session, usage::usage};
 
 /// Write synthetic pairs with exact flow, in the layout of FlyingChairs.
 ///
-/// Presets: chairs, sdhom (small displacements), things, auto (a wide mixture), shifts (to learn matching from), world (a
-/// camera that moves through streets, rooms and open places), wild (auto with every effect). In the last two motion scales
-/// with the frame. The same seed gives the same bytes on every machine. Training and evaluation can also use
+/// Presets: chairs, sdhom (small displacements), things, auto (a wide mixture), shifts (even displacements, to learn matching
+/// from), world (a camera that moves through streets, rooms and open places), wild (auto with all effects). In the last two,
+/// motion scales with the frame. The same seed gives the same bytes on every machine. Training and evaluation can also use
 /// `synth:PRESET@seed=1,size=384x512` without writing anything:
 ///
 ///   ferroflow synth chairs --count 1000 -o data/
@@ -31,20 +31,20 @@ pub struct Args {
     /// Size of the frames
     #[arg(long, default_value = "384x512", value_name = "HxW")]
     size: Size,
-    /// Seed
+    /// Seed of the pairs
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Fly pictures of this folder as textures instead of procedural ones
+    /// Use the pictures of this folder as textures instead of procedural ones
     #[arg(long, value_name = "DIR")]
     textures: Option<PathBuf>,
-    /// Fly pictures of this folder as objects, cut out by their alpha channel
+    /// Use the pictures of this folder as objects, cut out by their alpha channel
     #[arg(long, value_name = "DIR")]
     objects: Option<PathBuf>,
-    /// No noise, blur, fog, compression or changes of light
+    /// Leave out noise, blur, fog, compression and changes of light
     #[arg(long, requires = "check")]
     without_effects: bool,
-    /// Instead of writing, warp frame 2 of this many pairs back by the flow and compare it with frame 1; measure
-    /// displacements, occlusion and speed
+    /// Write nothing; warp frame 2 of this many pairs back by the flow, compare it with frame 1, and measure displacements,
+    /// occlusion and speed
     #[arg(long, value_name = "PAIRS", num_args = 0..=1, default_missing_value = "128")]
     check: Option<usize>,
     /// Print what --check finds as JSON

@@ -25,10 +25,10 @@ use crate::{
 
 /// Train a network by a recipe.
 ///
-/// A recipe is a TOML file or the name of one that the program brings along (--list). RUN then holds recipe.toml with every
-/// key written out, log.jsonl, events for TensorBoard, checkpoints/ and weights/last.safetensors and best.safetensors, which
-/// every other command takes. Ctrl-C saves and stops (exit code 130, or 143 after SIGTERM); --resume goes on to the same weights, bit for bit, as if nothing had
-/// happened:
+/// A recipe is a TOML file or the name of a built-in recipe (--list). The folder RUN then holds recipe.toml with every key
+/// written out, log.jsonl, events for TensorBoard, checkpoints/, and weights/last.safetensors and weights/best.safetensors,
+/// which the other commands take with -w. Ctrl-C saves and stops (exit code 130, or 143 after SIGTERM). --resume leads to the
+/// same weights, bit for bit, as a run that was not stopped:
 ///
 ///   ferroflow train lightflow-synth --out runs/first
 ///   ferroflow train pwcnet-chairs --set data=chairs:/data/FlyingChairs_release@train --set batch=4 --out runs/pwc
@@ -38,32 +38,32 @@ use crate::{
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
-    /// Name of a recipe, or a TOML file
+    /// Name of a built-in recipe, or a TOML file
     #[arg(required_unless_present_any = ["resume", "branch", "plot", "list"])]
     recipe: Option<String>,
     /// Change a key of the recipe: steps=20, loss.q=0.3, schedule=cosine; may be given several times
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Folder for the run; it must not hold one
+    /// Folder for the run, which must not hold a run already
     #[arg(long, short, value_name = "RUN", required_unless_present_any = ["resume", "plot", "list"])]
     out: Option<PathBuf>,
-    /// Go on with the run in this folder
+    /// Continue the run in this folder from its newest checkpoint
     #[arg(long, value_name = "RUN", conflicts_with_all = ["recipe", "out", "plot", "list"])]
     resume: Option<PathBuf>,
-    /// Start a run in --out from the newest checkpoint of this one, and end it: the rate falls to 0 over --over steps. What a
-    /// run at a constant rate is worth by now; it can go on itself afterwards
+    /// Finish a copy of this run in --out: from the newest checkpoint on, the rate falls to 0 over --over steps. This gives the
+    /// final weights of a run at a constant rate, which itself can go on
     #[arg(long, value_name = "RUN", requires = "out", conflicts_with_all = ["recipe", "resume", "plot", "list"])]
     branch: Option<PathBuf>,
-    /// Steps of a branch. Default: 15 % of those before it
+    /// Steps of a branch. Default: 15 % of the steps before it
     #[arg(long, value_name = "STEPS", requires = "branch", value_parser = clap::value_parser!(u64).range(1..))]
     over: Option<u64>,
     /// Draw the curves of the run in this folder: RUN/curves.svg and RUN/curves.png
     #[arg(long, value_name = "RUN", conflicts_with_all = ["recipe", "out", "list", "set"])]
     plot: Option<PathBuf>,
-    /// List the recipes that the program brings along; with a name, print that recipe
+    /// List the built-in recipes; with a name, print that recipe
     #[arg(long, conflicts_with_all = ["out", "set"])]
     list: bool,
-    /// Where to compute
+    /// Device to compute on
     #[arg(long, default_value = "cpu", value_parser = PossibleValuesParser::new(device::names()))]
     device: String,
     /// Print JSON

@@ -27,11 +27,11 @@ pub struct Args {
     /// Picture to write; a folder when there are several flows
     #[arg(short, long)]
     output: PathBuf,
-    /// Frame 1 (for arrows), or both frames: writes frame 2 warped by the flow, its difference to frame 1 and what is
-    /// occluded, side by side
+    /// Frame 1, for arrows; or both frames, to draw frame 2 warped back by the flow, its difference from frame 1, and
+    /// frame 1 with the pixels that leave the frame in red, side by side
     #[arg(long, num_args = 1..=2, value_name = "FRAME")]
     frames: Vec<PathBuf>,
-    /// Take frames as they are stored: their EXIF orientation is not applied
+    /// Take frames as they are stored, without rotating them as their EXIF tag says
     #[arg(long)]
     no_exif_rotation: bool,
     #[command(flatten)]

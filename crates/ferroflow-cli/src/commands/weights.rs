@@ -27,48 +27,48 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Make a weight file of another project's checkpoint
+    /// Make a weight file from another project's checkpoint
     Import(Import),
-    /// Write weights back for other frameworks, under the reference's names
+    /// Write weights for another framework, under the reference's names
     Export(Export),
     /// Say which network a file is for, where it came from and what it holds
     Show(Show),
-    /// Check that a file is whole, its network's, and of the source it names
+    /// Check that a file is whole and fits its network; with --source, that it was made from that checkpoint
     Verify(Verify),
     /// List the weight files of a folder
     List(List),
-    /// Make weights by formula or at random, for tests and benchmarks
+    /// Make weights from a formula or at random, for tests and benchmarks
     Random(Random),
 }
 
-/// Make a weight file of another project's checkpoint: PyTorch (.pth, .pth.tar, .pt, .pytorch, old and new), TensorFlow V2
-/// bundles, MindSpore .ckpt, safetensors. The network is recognised from names and shapes.
+/// Make a weight file from another project's checkpoint: PyTorch (.pth, .pth.tar, .pt, .pytorch, old and new), a TensorFlow
+/// V2 bundle, MindSpore's .ckpt, or safetensors. The network is recognised by the names and shapes of its parameters.
 ///
 ///   ferroflow weights import FlowNet2_checkpoint.pth.tar -o flownet2.safetensors --licence "research only"
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 struct Import {
-    /// The checkpoint; for TensorFlow its prefix, its index or its folder
+    /// The checkpoint; for TensorFlow, the bundle's prefix, index or folder
     file: PathBuf,
-    /// The network, where the checkpoint could be of several
+    /// The network, if the checkpoint could be for several
     #[arg(long, value_name = "NAME")]
     arch: Option<String>,
     /// Set an option of the network; it is stored with the weights
     #[arg(long = "option", value_name = "KEY=VALUE", requires = "arch")]
     options: Vec<String>,
-    /// Take the weights under this key of a training checkpoint: state_dict_ema, say, for averaged ones
+    /// Take the weights under this key of a training checkpoint, such as state_dict_ema for averaged weights
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// Leave out tensors that are no parameter of the network: metrics, constants of a loss
+    /// Leave out tensors that are not parameters of the network, such as metrics or constants of a loss
     #[arg(long)]
     ignore_extra: bool,
-    /// Under which licence the weights may be used
+    /// Licence under which the weights may be used; it is stored with them
     #[arg(long, alias = "license")]
     licence: Option<String>,
-    /// On which data they were trained
+    /// Data on which the weights were trained; it is stored with them
     #[arg(long)]
     trained_on: Option<String>,
-    /// Store half precision
+    /// Store the weights in half precision
     #[arg(long)]
     half: bool,
     /// File to write
@@ -76,12 +76,12 @@ struct Import {
     output: PathBuf,
 }
 
-/// Write weights back for other frameworks, under the reference's names.
+/// Write weights for another framework, under the reference's names.
 #[derive(clap::Args)]
 struct Export {
     /// A .safetensors file of this program
     file: PathBuf,
-    /// For which framework
+    /// Framework to write for
     #[arg(long, value_parser = ["pytorch-safetensors", "mindspore"])]
     to: String,
     /// File to write
@@ -89,12 +89,12 @@ struct Export {
     output: PathBuf,
 }
 
-/// Check that a file is whole and its network's; with --source also that it was made of that checkpoint.
+/// Check that a file is whole and fits its network; with --source, also that it was made from that checkpoint.
 #[derive(clap::Args)]
 struct Verify {
     /// A .safetensors file of this program
     file: PathBuf,
-    /// The checkpoint it was imported from: its hash must be the one stored
+    /// The checkpoint that it was imported from, whose hash must be the stored one
     #[arg(long, value_name = "FILE")]
     source: Option<PathBuf>,
 }
@@ -128,16 +128,16 @@ struct Show {
 struct Random {
     /// The network
     model: String,
-    /// Set an option of the network
+    /// Set an option of the network; may be repeated
     #[arg(long = "option", value_name = "KEY=VALUE")]
     options: Vec<String>,
     /// Seed of random weights (He et al. 2015)
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Weights from the reference formula with this seed text instead: the same numbers in every language
+    /// Compute the weights by the reference formula with this seed text instead, which gives the same numbers in every language
     #[arg(long, value_name = "TEXT")]
     formula: Option<String>,
-    /// Store half precision
+    /// Store the weights in half precision
     #[arg(long)]
     half: bool,
     /// File to write

@@ -1,7 +1,7 @@
-//! Fitting any size to what a network takes, and its flow back to the size of the input.
+//! Fitting frames of any size to the sizes that a network takes, and its flow back to the size of the input.
 //!
-//! Networks take sides that are multiples of a stride, and not too small ones. [`Fit::plan`] decides the size and the
-//! place once for a size of input; the [`FitPlan`] then carries frames there and the flow back.
+//! Networks take sides that are multiples of a stride and not too small. [`Fit::plan`] decides the size and the place once for
+//! each size of input; the [`FitPlan`] then fits frames, and fits the flow back.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -43,9 +43,9 @@ pub enum Fill {
 }
 
 impl Fit {
-    /// Zeros below and to the right, as most references pad.
+    /// Pads with zeros below and to the right, as most references do.
     pub const ZEROS: Self = Self::Pad(Place::TopLeft, Fill::Zero);
-    /// Resized as OpenCV and PyTorch do.
+    /// Resizes as OpenCV and PyTorch do.
     pub const STRETCH: Self = Self::Resize(Grid::HalfPixel);
 }
 

@@ -1,5 +1,5 @@
-//! Large frames in overlapping tiles whose flows are blended: in the overlap the weight of each tile falls linearly to its
-//! edge, so that no seam shows.
+//! Large frames are cut into overlapping tiles whose flows are blended: in the overlap the weight of each tile falls linearly
+//! towards its edge, so that no seam shows.
 
 use crate::{FlowField, Frame, Size};
 
@@ -44,7 +44,7 @@ fn starts(size: usize, tile: usize, overlap: usize) -> (usize, Vec<usize>) {
     (tile, (0..=steps).map(|i| i * (size - tile) / steps).collect())
 }
 
-/// Flows of tiles being put together.
+/// Blends the flows of tiles into one flow.
 #[derive(Clone, Debug)]
 pub struct Blend {
     size: Size,
@@ -55,13 +55,13 @@ pub struct Blend {
 }
 
 impl Blend {
-    /// For a frame of `size` whose tiles have `overlap` pixels in common.
+    /// A blend for a frame of `size` whose tiles have `overlap` pixels in common.
     pub fn new(size: Size, overlap: usize) -> Self {
         let plane = vec![0.0; size.pixels()];
         Self { size, overlap, u: plane.clone(), v: plane.clone(), weight: plane }
     }
 
-    /// Adds the flow of a tile, in pixels; its unknown pixels leave the place to others.
+    /// Adds the flow of a tile, in pixels; where it is unknown, other tiles decide.
     ///
     /// # Panics
     /// If the flow is not of the tile's size, or the tile reaches beyond the frame.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::Size;
 
-/// Why bytes could not be read as a format, or values not be written in it.
+/// Why bytes could not be read as a format, or why values could not be written in it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FormatError {
@@ -33,11 +33,11 @@ pub enum FormatError {
     Range {
         /// The format being written.
         format: &'static str,
-        /// How many.
+        /// Number of these vectors.
         count: usize,
-        /// What it holds.
+        /// The range that the format holds.
         holds: &'static str,
-        /// Where the first of them is, row by row.
+        /// `(x, y)` of the first of them, row by row.
         first: (usize, usize),
     },
     /// A valid file, or a request, that this library does not handle. The text says what to use instead.
@@ -88,7 +88,7 @@ pub enum IoError {
     },
 }
 
-/// Largest side of an image or flow, as Middlebury's own reader has it.
+/// Largest side of an image or flow, in pixels; the same as in Middlebury's own reader.
 pub const MAX_SIDE: usize = 99_999;
 
 /// Checks the size that a header claims: from 1x1 to [`MAX_SIDE`] a side.

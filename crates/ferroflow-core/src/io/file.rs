@@ -1,4 +1,4 @@
-//! Whole files in and out: bounded reads, writes that leave the old file or the new one and never half of either.
+//! Reading and writing whole files: reads are bounded, and a write leaves the old file or the new one, never a part.
 
 use std::{
     fs,
@@ -51,7 +51,7 @@ pub fn read_text(path: impl AsRef<Path>) -> Result<String, IoError> {
     })
 }
 
-/// Writes a file so that an interruption leaves what was there before: a temporary beside it, then a rename.
+/// Writes a temporary file beside `path` and renames it, so that an interruption leaves the earlier file.
 pub fn write_bytes(path: impl AsRef<Path>, bytes: &[u8]) -> Result<(), IoError> {
     write_with(path, |out| out.write_all(bytes))
 }
@@ -66,8 +66,8 @@ pub fn write_with(
     write(path.as_ref(), contents, Replacement::finish)
 }
 
-/// As [`write_with`], for what took work to make: the contents are on the disk before the file gets its name, so that a
-/// power failure leaves the old file or the new one.
+/// As [`write_with`], but the contents are on the disk before the file gets its name, so that a power failure, too, leaves
+/// the old file or the new one.
 pub fn write_durably(
     path: impl AsRef<Path>,
     contents: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -112,10 +112,10 @@ impl Replacement {
     /// What the names of temporaries begin with.
     pub const PREFIX: &str = ".ferroflow-";
 
-    /// Begins a file that is to be at `path`.
+    /// Begins a file that will be at `path`.
     ///
     /// # Errors
-    /// If its folder is not there, no file can be made in it, or what is at `path` may not be written or is no ordinary file.
+    /// If its folder does not exist, no file can be made in it, or what is at `path` may not be written or is no ordinary file.
     pub fn begin(path: &Path) -> io::Result<Self> {
         let target = target_of(path)?;
         let existing = match fs::metadata(&target) {
@@ -145,24 +145,24 @@ impl Replacement {
         Ok(Self { temporary, target, permissions })
     }
 
-    /// What is being written.
+    /// The file to write to.
     pub fn file(&mut self) -> &mut fs::File {
         self.temporary.as_file_mut()
     }
 
-    /// Where it lies until it is finished, for libraries that write to a path, or put another file there.
+    /// The path of the unfinished file, for libraries that write to a path or replace the file there.
     pub fn path(&self) -> &Path {
         self.temporary.path()
     }
 
-    /// Gives it its name.
+    /// Gives the file its name, replacing what was there.
     pub fn finish(self) -> io::Result<()> {
         fs::set_permissions(self.temporary.path(), self.permissions)?;
         self.temporary.persist(&self.target).map_err(|e| e.error)?;
         Ok(())
     }
 
-    /// Gives it its name once it is on the disk.
+    /// As [`Self::finish`], once the contents are on the disk.
     pub fn finish_durably(self) -> io::Result<()> {
         // Opened anew: it may have been written through its path.
         fs::File::open(self.temporary.path())?.sync_all()?;

@@ -1,5 +1,5 @@
-//! Frames and masks as PNG, JPEG, PPM/PGM, BMP, TIFF, WebP or GIF (its first picture): by content when reading, because
-//! data sets hold PNG bytes under `.ppm`; by extension when writing.
+//! Frames and masks as image files. PNG, JPEG, PNM, BMP, TIFF, WebP and GIF (its first picture) are read, recognised by their
+//! content, because data sets hold PNG bytes under `.ppm`. All but GIF are written, in the format of the extension.
 
 use std::{borrow::Cow, io::Cursor, path::Path};
 
@@ -14,11 +14,11 @@ const MAX_PIXEL_BYTES: u64 = 1 << 30;
 /// Up to this many bytes any file is believed.
 const BELIEVED: u64 = 64 << 20;
 
-/// Whether the pixels are as the file holds them or as they are to be seen.
+/// Whether an image is rotated as its tag says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Orientation {
-    /// Turned as an EXIF or TIFF tag says, as OpenCV and browsers do.
+    /// Rotated and mirrored as an EXIF or TIFF tag says, as OpenCV and browsers do.
     #[default]
     Tagged,
     /// As stored, whatever the tags say.
@@ -56,14 +56,14 @@ fn most_of_a_byte(format: ImageFormat) -> Option<u64> {
     }
 }
 
-/// A frame from the bytes of an image file, turned as its tags say.
+/// A frame from the bytes of an image file, rotated as its tags say.
 ///
 /// 16-bit and float channels are reduced to 8 bits (rounded), alpha is dropped, grey and palettes are expanded.
 pub fn decode(bytes: &[u8]) -> Result<Frame, FormatError> {
     decode_as(bytes, Orientation::Tagged)
 }
 
-/// As [`decode`], turned or not.
+/// As [`decode`], rotated or as stored.
 pub fn decode_as(bytes: &[u8], orientation: Orientation) -> Result<Frame, FormatError> {
     let rgb = decode_any(bytes, orientation)?.into_rgb8();
     let (width, height) = (rgb.width() as usize, rgb.height() as usize);
@@ -218,12 +218,12 @@ fn refused(format: &'static str, cause: ImageError) -> FormatError {
     }
 }
 
-/// A frame from an image file, whatever its name, turned as its tags say.
+/// A frame from an image file, whatever its extension, rotated as its tags say.
 pub fn read_frame(path: impl AsRef<Path>) -> Result<Frame, IoError> {
     read_frame_as(path, Orientation::Tagged)
 }
 
-/// A frame from an image file, whatever its name, turned or not.
+/// A frame from an image file, whatever its extension, rotated or as stored.
 pub fn read_frame_as(path: impl AsRef<Path>, orientation: Orientation) -> Result<Frame, IoError> {
     let path = path.as_ref();
     decode_as(&read_bytes(path)?, orientation).map_err(|cause| IoError::Format { path: path.into(), cause })
@@ -242,7 +242,7 @@ pub fn write_frame(path: impl AsRef<Path>, frame: &Frame) -> Result<(), IoError>
     write_bytes(path, &encoded.map_err(|cause| IoError::Format { path: path.into(), cause })?)
 }
 
-/// Whether [`write_frame`] knows the format that a name asks for: to be asked before the work.
+/// Checks before the work that [`write_frame`] knows the format of the extension.
 pub fn check_frame_name(path: impl AsRef<Path>) -> Result<(), FormatError> {
     format_of(path.as_ref()).map(drop)
 }

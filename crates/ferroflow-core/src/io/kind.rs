@@ -1,7 +1,7 @@
-//! What a file is that was taken for something else.
+//! Recognises files of a wrong kind, for error messages.
 
-/// What bytes are that are none of the formats read here, with what to do, to be said after "this is no ...,": the
-/// mistakes that are made with frames, flows and videos.
+/// What the bytes of a file are, and what to do with it, if it is of a kind that is often mistaken for a frame, a flow or a
+/// video. The text follows "this is no ...,".
 pub fn what_it_is(bytes: &[u8]) -> Option<&'static str> {
     let starts = |magic: &[u8]| bytes.starts_with(magic);
     let text = bytes.trim_ascii_start();

@@ -1,5 +1,5 @@
-//! Flow, frames and masks as files. Reading goes by content, writing by extension; every format is also a pair of
-//! functions on bytes, `decode` and `encode`.
+//! Flow, frames and masks as files. The content says how a file is read, the extension how it is written. Each format has a
+//! function `decode` on bytes, and `encode` if it is written.
 
 mod error;
 mod file;
@@ -57,7 +57,7 @@ impl FlowFormat {
         }
     }
 
-    /// The format that a file to be written asks for by its name.
+    /// The format that the extension of a file to be written asks for.
     pub fn of_path(path: impl AsRef<Path>) -> Result<Self, FormatError> {
         let extension = extension(path.as_ref());
         Self::WRITTEN.into_iter().find(|f| f.extension() == extension).ok_or_else(|| {
@@ -104,7 +104,10 @@ impl FlowFormat {
         }
     }
 
-    /// The bytes of a file of this format. A flow without pixels is refused, and one that the format cannot hold.
+    /// The bytes of a file of this format.
+    ///
+    /// # Errors
+    /// If the flow has no pixels or holds vectors that the format cannot hold, or if the format is only read.
     pub fn encode(self, flow: &FlowField) -> Result<Vec<u8>, FormatError> {
         if flow.u().is_empty() || flow.width().max(flow.height()) > MAX_SIDE {
             let what = format!("a flow of {} cannot be written", flow.size());
@@ -144,7 +147,7 @@ pub fn write_flow(path: impl AsRef<Path>, flow: &FlowField) -> Result<(), IoErro
     write_bytes(path, &encoded.map_err(|cause| IoError::Format { path: path.into(), cause })?)
 }
 
-/// As [`write_flow`], after cutting vectors to what the format holds if `clip`; says how many.
+/// As [`write_flow`]; with `clip`, vectors are first cut to what the format holds. Returns how many were cut.
 pub fn write_flow_within(path: impl AsRef<Path>, flow: &FlowField, clip: bool) -> Result<usize, IoError> {
     let path = path.as_ref();
     if !clip {

@@ -1,5 +1,5 @@
 //! NumPy's `.npy` (format versions 1 to 3). A flow is an array of float16, 32 or 64 in any order, of shape `(H, W, 2)` or
-//! `(2, H, W)`, with ones before it or not (a batch of one); a mask is one of any numbers of shape `(H, W)`. Flow is
+//! `(2, H, W)`, which sides of length 1 may precede (a batch of one); a mask is an array of numbers of shape `(H, W)`. Flow is
 //! written as float32 `(H, W, 2)`, version 1, NaN where unknown.
 
 use super::{FormatError, error, known_motion};

@@ -1,5 +1,5 @@
 //! NumPy's `.npz`: a zip archive of `.npy` files. A flow is the array `flow`, or the arrays `u` and `v`, or the only array
-//! that there is; where an array `valid` is there and zero, it is unknown. `flow` is written, NaN where unknown.
+//! of the archive. It is unknown where an array `valid` is zero. Flow is written as `flow`, with NaN where unknown.
 
 use std::io::{Cursor, Read, Write};
 
@@ -42,7 +42,7 @@ pub fn decode(bytes: &[u8]) -> Result<FlowField, FormatError> {
     Ok(FlowField::sparse_from_fn(flow.size(), |x, y| flow.known(x, y).filter(|_| valid.get(x, y))))
 }
 
-/// A mask from the bytes of a `.npz` file with the array `mask`, or only one: true where it is not zero.
+/// A mask from the bytes of a `.npz` file, true where the array `mask`, or the only array, is not zero.
 pub fn decode_mask(bytes: &[u8]) -> Result<Mask, FormatError> {
     let mut archive = open(bytes)?;
     let names = arrays(&archive);

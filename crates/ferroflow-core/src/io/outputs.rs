@@ -1,7 +1,7 @@
 //! The files that a run writes, planned before any work is done.
 //!
-//! No file is written twice, none that is read is written, and names made of what comes from outside (the ids of pairs)
-//! stay in their folder. Whoever writes files plans them here first.
+//! No file is written twice, no input is written over, and names that come with the data (the ids of pairs) stay in their
+//! folder. Whoever writes files plans them here first.
 
 use std::{
     cell::OnceCell,
@@ -16,11 +16,11 @@ use super::{
     file::{Replacement, folder_of, target_of},
 };
 
-/// Why files cannot be written as asked. Found before anything is.
+/// Why files cannot be written as asked, found before anything is written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutputError {
-    /// Two results, one file.
+    /// Two results have the same path.
     #[error("{}: {first} and {second} would be the same file; give them other names or folders", path.display())]
     Twice {
         /// The file.
@@ -30,7 +30,7 @@ pub enum OutputError {
         /// What is to be in it too.
         second: String,
     },
-    /// A result in the place of what it is made from.
+    /// A result would replace an input.
     #[error(
         "{}: {what} would be written over the input {}; choose another place for it", path.display(), input.display()
     )]
@@ -42,7 +42,7 @@ pub enum OutputError {
         /// What is to be in it.
         what: String,
     },
-    /// A picture among the frames that it is made from.
+    /// A picture would lie among the frames that it is made from.
     #[error(
         "{}: {what} would lie among the frames of {}, to be read as one of them the next time; choose another folder",
         path.display(), folder.display()
@@ -55,7 +55,7 @@ pub enum OutputError {
         /// What is to be in it.
         what: String,
     },
-    /// A file inside of what is to be a file.
+    /// A file would lie inside of another file.
     #[error("{}: {first} would have to be a file and a folder, for {second}; give them other names", path.display())]
     Inside {
         /// The file.
@@ -65,18 +65,18 @@ pub enum OutputError {
         /// What is to be below it.
         second: String,
     },
-    /// No name of a file.
+    /// The path names no file.
     #[error("{} names no file to write {what} to", path.display())]
     NoFile {
-        /// What was given.
+        /// The path as it was given.
         path: PathBuf,
         /// What is to be in it.
         what: String,
     },
-    /// A file of an earlier run that is not to be replaced.
+    /// There is a file of an earlier run, and none may be replaced.
     #[error("{} is there already, and --no-clobber replaces nothing", .0.display())]
     Exists(PathBuf),
-    /// A folder that is somebody else's.
+    /// The folder holds files that this command does not make.
     #[error(
         "{} holds other things ({}); choose an empty folder, or one that this command has made before", folder.display(),
         listed(found)
@@ -84,16 +84,16 @@ pub enum OutputError {
     Foreign {
         /// The folder.
         folder: PathBuf,
-        /// What is in it, sorted.
+        /// The names of these files, sorted.
         found: Vec<String>,
     },
-    /// The system refuses the place.
+    /// The operating system refuses to write there.
     #[error(transparent)]
     Io(#[from] IoError),
 }
 
 impl OutputError {
-    /// Whether another command line is needed, and not another state of the disk.
+    /// Whether the command line is wrong, not the state of the disk.
     pub fn is_usage(&self) -> bool {
         !matches!(self, Self::Exists(_) | Self::Io(_))
     }
@@ -134,32 +134,32 @@ enum Planned {
 }
 
 impl Outputs {
-    /// Nothing yet. With `keep`, what is there already is an error instead of replaced.
+    /// A plan without files. With `keep`, a file that exists already is an error; otherwise it is replaced.
     pub fn new(keep: bool) -> Self {
         Self { keep, ..Self::default() }
     }
 
-    /// A file is read: it must not be written.
+    /// Notes a file that is read, so that it is not written over.
     pub fn reads(&mut self, input: impl Into<PathBuf>) {
         self.inputs.push(input.into());
         self.identities.take();
     }
 
-    /// Files are read: they must not be written.
+    /// Notes files that are read, so that they are not written over.
     pub fn reads_all(&mut self, inputs: impl IntoIterator<Item = impl Into<PathBuf>>) {
         inputs.into_iter().for_each(|input| self.reads(input));
     }
 
-    /// All files of a folder that `are_frames` takes are read, now and the next time.
+    /// Notes that all files of a folder for which `are_frames` is true are read, by this run and by the next.
     pub fn reads_folder(&mut self, folder: impl Into<PathBuf>, are_frames: fn(&Path) -> bool) {
         self.frames.push((folder.into(), are_frames));
     }
 
-    /// Plans a file; `what` is to be in it, for messages.
+    /// Plans a file; messages say that `what` is to be in it.
     ///
     /// # Errors
-    /// If the place is taken: by an input, by another planned file (also where only case tells them apart), by a folder, or
-    /// by anything if nothing is to be replaced.
+    /// If the place is taken by an input, by another planned file (also if the names differ only in case), by a folder, or,
+    /// where nothing may be replaced, by anything.
     pub fn plan(&mut self, path: impl AsRef<Path>, what: impl Into<String>) -> Result<(), OutputError> {
         let (path, what) = (path.as_ref(), what.into());
         let Some(place) = self.free(path, &what)? else { return Ok(()) };
@@ -174,15 +174,15 @@ impl Outputs {
         Ok(())
     }
 
-    /// As [`Self::plan`], without remembering the file: for the frames of a stream that may never end, whose names differ.
+    /// As [`Self::plan`], without remembering the file, for the frames of a stream that may never end and whose names differ.
     pub fn check(&mut self, path: impl AsRef<Path>, what: &str) -> Result<(), OutputError> {
         self.free(path.as_ref(), what)?;
         self.pending.push(path.as_ref().into());
         Ok(())
     }
 
-    /// Plans `folder/name.extension`, or `folder/name~2.extension`, ... where that is taken by another result of this run;
-    /// `name` is relative, as of [`safe_path`]. Returns the path, whose folder is there.
+    /// Plans `folder/name.extension`, or `folder/name~2.extension` and so on if another result of this run has that path.
+    /// `name` is relative, as [`safe_path`] gives it. Returns the path, whose folder exists then.
     pub fn plan_named(
         &mut self,
         folder: &Path,
@@ -214,7 +214,7 @@ impl Outputs {
         Err(OutputError::NoFile { path: folder.into(), what: what.into() })
     }
 
-    /// Makes the folders of what was planned, and sees that files can be written there: before the work, not after it.
+    /// Makes the folders of the planned files, and checks before the work that files can be written there.
     ///
     /// # Errors
     /// If a folder cannot be made or written to.
@@ -325,11 +325,11 @@ impl Outputs {
     }
 }
 
-/// Sees that a folder that is to be filled is empty, absent, or holds only what `ours` says this command makes. Hidden files
-/// are nobody's.
+/// Checks that a folder to be filled is absent, is empty, or holds only files that this command makes, for which `ours` is
+/// true. Hidden files do not count.
 ///
 /// # Errors
-/// If there is something else, or the folder cannot be listed.
+/// If it holds something else, or cannot be listed.
 pub fn only_holds(folder: &Path, ours: impl Fn(&str) -> bool) -> Result<(), OutputError> {
     let fail = |cause| IoError::Io { action: "list", path: folder.into(), cause };
     let entries = match fs::read_dir(folder) {
@@ -377,7 +377,7 @@ fn folded(path: &Path) -> PathBuf {
 /// Longest part of a made name, bytes: most file systems take 255, and an extension and a number are to fit too.
 const LONGEST: usize = 200;
 
-/// A relative path for what an id names: its parts between `/` become folders, each of them safe by [`safe_name`].
+/// The relative path for the file of an id: its parts between `/` become folders, each made safe by [`safe_name`].
 ///
 /// `ambush_1/clean/0001` stays as it is; `../../etc/x` becomes `_/_/etc/x`, `/etc/x` becomes `etc/x`.
 pub fn safe_path(id: &str) -> PathBuf {
@@ -385,8 +385,8 @@ pub fn safe_path(id: &str) -> PathBuf {
     if path.as_os_str().is_empty() { "_".into() } else { path }
 }
 
-/// One part of a path, on every system, for any text: no separator, nothing that names another folder, nothing that a system
-/// keeps for itself. Sensible names stay as they are.
+/// A name that can be one part of a path on every system, for any text: without separators, and neither the name of another
+/// folder nor one that a system reserves. Ordinary names stay as they are.
 pub fn safe_name(text: &str) -> String {
     const RESERVED: [&str; 4] = ["con", "prn", "aux", "nul"];
     let allowed = |c: char| !c.is_control() && !r#"/\:*?"<>|"#.contains(c);
@@ -410,7 +410,7 @@ pub fn safe_name(text: &str) -> String {
     name
 }
 
-/// `folder/name.extension`, whatever dots the name has.
+/// `folder/name` with `suffix` appended, whatever dots the name has.
 pub fn with_suffix(folder: &Path, name: impl AsRef<OsStr>, suffix: &str) -> PathBuf {
     let mut file = name.as_ref().to_owned();
     file.push(suffix);

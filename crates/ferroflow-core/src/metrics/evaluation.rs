@@ -7,7 +7,7 @@ use super::Tally;
 /// How the pairs of a data set become one figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Average {
-    /// Over all scored pixels of all pairs: large and dense pairs weigh more.
+    /// The mean over all scored pixels of all pairs: large and dense pairs weigh more.
     Pixels,
     /// The mean of each pair's own figure: every pair weighs the same. Pairs without a scored pixel of a kind are left
     /// out of that kind's mean.
@@ -61,7 +61,7 @@ impl Metrics {
         }
     }
 
-    /// Every figure with its name and unit, in the order of reports. [`Metrics::written`] is how tables show one.
+    /// Every figure with its name and unit, in the order of reports. [`Metrics::written`] formats a figure as tables show it.
     pub fn rows(&self) -> [(&'static str, &'static str, Option<f64>); 14] {
         [
             ("epe", "px", self.epe),
@@ -81,7 +81,7 @@ impl Metrics {
         ]
     }
 
-    /// A figure of that unit as text: pixels are counted, everything else has four decimals.
+    /// A figure of the given unit as text: counts of pixels have no decimals, everything else has four.
     pub fn written(unit: &str, value: f64) -> String {
         let decimals = if unit == "pixels" { 0 } else { 4 };
         format!("{value:.decimals$}")
@@ -125,7 +125,7 @@ pub struct Summary {
     pub pairs: usize,
     /// Pixels that were scored.
     pub scored_pixels: u64,
-    /// Pixels with known truth about which the estimates said nothing.
+    /// Pixels with known truth at which the estimates are unknown, not finite, or 1e9 px or more.
     pub unanswered_pixels: u64,
     /// [`Average::Pixels`].
     pub over_pixels: Metrics,

@@ -12,8 +12,9 @@
 //! | `density` | share of all pixels that are scored | % |
 //! | `unanswered` | pixels of known truth that are not scored because the estimate says nothing there | pixels |
 //!
-//! Scored are the pixels where the truth is known, the mask of [`Truth::only`] allows it, and the estimate says something.
-//! A vector that is not finite or has a component of 1e9 px or more says nothing, on either side. Averages are over pixels or over images, always named: they differ, and papers use both.
+//! A pixel is scored if its truth is known, the mask of [`Truth::only`] allows it, and its estimate is known. A vector that is
+//! not finite or has a component of 1e9 px or more counts as unknown, in the truth and in the estimate. Averages over pixels and
+//! over images differ, and papers use both, so each is named.
 
 mod evaluation;
 mod occlusion;

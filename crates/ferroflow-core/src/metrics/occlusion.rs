@@ -1,4 +1,4 @@
-//! How well a soft occlusion map tells occluded pixels: the largest F1 over 40 thresholds (UFlow's evaluation).
+//! How well a soft occlusion map finds occluded pixels: the largest F1 over 40 thresholds (UFlow's evaluation).
 
 use super::MetricError;
 use crate::{Mask, Size};
@@ -20,7 +20,7 @@ impl Default for OcclusionCurve {
 }
 
 impl OcclusionCurve {
-    /// Adds a map `[height, width]` of values in 0..1, 1 = occluded, against the true mask.
+    /// Adds a map `[height, width]` of values from 0 to 1 (1: occluded), compared with the true mask.
     pub fn add(&mut self, map: &[f32], truth: &Mask) -> Result<(), MetricError> {
         if map.len() != truth.data().len() {
             let found = Size { height: 1, width: map.len() };

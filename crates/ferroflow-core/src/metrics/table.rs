@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::Metrics;
 
-/// Metrics as rows, one column for each `(heading, metrics)`; those that no column has are left out.
+/// Metrics as rows, with one column for each `(heading, metrics)`; a metric that no column has is left out.
 pub fn metrics_table(columns: &[(&str, &Metrics)]) -> String {
     let width = columns.iter().map(|(heading, _)| heading.len()).max().unwrap_or(0).max(12);
     let rows: Vec<_> = columns.iter().map(|(_, metrics)| metrics.rows()).collect();

@@ -18,7 +18,7 @@ pub enum MetricError {
         /// Size found.
         found: Size,
     },
-    /// There is no pixel at which both say something; a mean over none would mean nothing.
+    /// There is no pixel at which both are known, so there is no mean error.
     #[error("{}", nothing(*.unanswered))]
     NothingScored {
         /// Pixels at which only the truth is known.
@@ -36,7 +36,7 @@ fn nothing(unanswered: u64) -> String {
     }
 }
 
-/// What an estimate is compared with.
+/// The true flow that an estimate is compared with, and the masks that say which of its pixels count.
 #[derive(Clone, Copy, Debug)]
 pub struct Truth<'a> {
     flow: &'a FlowField,
@@ -55,7 +55,7 @@ impl<'a> Truth<'a> {
         Self { only: Some(mask), ..self }
     }
 
-    /// Tells matched (false) from unmatched (true) pixels.
+    /// Separates matched pixels, where this mask is false, from unmatched ones.
     pub fn occluded(self, mask: &'a Mask) -> Self {
         Self { occluded: Some(mask), ..self }
     }
@@ -87,7 +87,7 @@ impl Part {
 /// Steps of the WAUC threshold, 1/20 px each.
 const WAUC_STEPS: usize = 100;
 
-/// Sums of the errors of scored pixels; of one pair, or of several merged.
+/// Sums of the errors of scored pixels, of one pair or of several merged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tally {
     /// Pixels of the images, scored or not.
@@ -141,10 +141,10 @@ impl Tally {
         Ok(total)
     }
 
-    /// The tally itself, if there is anything in it.
+    /// The tally itself, if it has scored pixels.
     ///
     /// # Errors
-    /// [`MetricError::NothingScored`]
+    /// [`MetricError::NothingScored`] if it has none.
     pub fn scorable(self) -> Result<Self, MetricError> {
         match self.scored() {
             0 => Err(MetricError::NothingScored { unanswered: self.unanswered }),
@@ -166,7 +166,7 @@ impl Tally {
         self.unmatched.merge(other.unmatched);
     }
 
-    /// How many pixels are scored.
+    /// Number of scored pixels.
     pub fn scored(&self) -> u64 {
         self.error.pixels
     }

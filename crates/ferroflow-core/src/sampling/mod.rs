@@ -1,6 +1,6 @@
-//! Bilinear sampling of planes along a flow, its gradients, and its reverse.
+//! Bilinear sampling of planes along a flow, its gradients, and splatting, its reverse.
 //!
-//! Planes are `[C, H, W]`, rows of `f32`; a flow is `[2, H, W]`, u then v, in pixels. Each call is about one image. The second
+//! Planes are `[C, H, W]`, rows of `f32`; a flow is `[2, H, W]`, u then v, in pixels. Each call handles one image. The second
 //! neighbour of a place is its ceiling, not the pixel after its floor: at whole coordinates it is the pixel itself, so the value is
 //! the same and the derivative there is 0 (UFlow). Sums have a fixed order, whatever the number of threads.
 
@@ -14,12 +14,12 @@ use crate::Size;
 pub use resize::{Window, resize, resize_adjoint};
 pub use splat::{splat, splat_gradient, splat_size};
 
-/// What a sample finds beyond the outer pixel centres.
+/// The value of a sample beyond the outer pixel centres.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outside {
     /// Zeros: a neighbour outside contributes nothing.
     Zero,
-    /// The border.
+    /// The value of the nearest pixel of the border.
     Repeat,
 }
 

@@ -10,7 +10,7 @@ use crate::{
     },
 };
 
-/// A part of a plane.
+/// A rectangular part of a plane, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// First column.
@@ -22,7 +22,7 @@ pub struct Window {
 }
 
 impl Window {
-    /// All of a plane.
+    /// The window that covers a whole plane.
     pub fn whole(size: Size) -> Self {
         Self { left: 0, top: 0, size }
     }
@@ -50,10 +50,11 @@ fn shifted(mut taps: Vec<Tap>, by: usize) -> Vec<Tap> {
     taps
 }
 
-/// `scale` times the `window` of a plane `[H, W]`, resized to `out` of size `to`: bilinear, nothing is smoothed when shrinking.
+/// Resizes the `window` of a plane `[H, W]` to `out` of size `to` and multiplies it by `scale`. It is bilinear, without
+/// smoothing when it shrinks.
 ///
 /// # Panics
-/// If the lengths do not fit the sizes, or the window is empty or no part of the plane.
+/// If the lengths do not fit the sizes, or the window is empty or reaches beyond the plane.
 pub fn resize(plane: &[f32], of: Size, window: Window, to: Size, grid: Grid, scale: f32, out: &mut [f32]) {
     window.check(plane.len(), of, out.len(), to);
     if out.is_empty() {
@@ -75,7 +76,7 @@ pub fn resize(plane: &[f32], of: Size, window: Window, to: Size, grid: Grid, sca
     );
 }
 
-/// Adds the gradient of [`resize`] with respect to its plane to `d_plane`, for the gradient `d_out` of what it gave.
+/// Adds the gradient of [`resize`] with respect to its plane to `d_plane`, for the gradient `d_out` of its result.
 ///
 /// # Panics
 /// As [`resize`].

@@ -40,9 +40,10 @@ impl Splat<'_> {
     }
 }
 
-/// The range map: how much arrives at each pixel when every pixel sends a weight of 1 along the flow, shared bilinearly by the four
-/// pixels around its target. What leaves the image is lost, and so is a flow that is not finite. With a `factor` of more than 1 the map
-/// has a pixel for each block of that many squared, [`splat_size`], and counts per pixel of the block; so zero flow gives 1 everywhere.
+/// The range map: how much arrives at each pixel when every pixel sends a weight of 1 along the flow, shared bilinearly by the
+/// four pixels around its target. Weights that leave the image are lost, and so are those of flow that is not finite. With a
+/// `factor` of more than 1 the map has one pixel for each block of `factor` x `factor` ([`splat_size`]) and holds the mean over the
+/// block, so zero flow gives 1 everywhere.
 ///
 /// # Panics
 /// If the lengths do not fit the size, or the factor is 0.

@@ -3,8 +3,8 @@
 use super::colour::wheel_colour;
 use crate::{FlowField, Frame, Size, SizeError, check_len};
 
-/// Draws an arrow every `step` pixels (at least 1), from the pixel to `length` times where it went, in the colour of its
-/// direction. Unknown and non-finite vectors have none; vectors shorter than half a pixel are a dot.
+/// Draws an arrow every `step` pixels (at least 1), `length` times as long as the flow and in the colour of its direction.
+/// Unknown and non-finite vectors are not drawn; vectors shorter than half a pixel are dots.
 pub fn arrows(frame: &Frame, flow: &FlowField, step: usize, length: f32) -> Result<Frame, SizeError> {
     check_len("flow width for the frame", frame.width(), flow.width())?;
     check_len("flow height for the frame", frame.height(), flow.height())?;

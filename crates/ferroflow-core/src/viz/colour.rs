@@ -5,7 +5,7 @@ use std::f64::consts::PI;
 use super::normalisation::Scale;
 use crate::{FlowField, Frame};
 
-/// What no motion looks like.
+/// The colour of pixels that do not move.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Zero {
@@ -20,10 +20,11 @@ pub enum Zero {
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Colours {
-    /// The wheel of Baker et al. (IJCV 2011), to the pixel as in Middlebury's own code when `zero` is white and `gamma` 1.
-    /// The relative length is raised to `gamma`: below 1 slow motion shows more.
+    /// The wheel of Baker et al. (IJCV 2011); with white `zero` and a `gamma` of 1 it gives exactly the colours of
+    /// Middlebury's own code.
+    /// The relative length is raised to `gamma`: below 1, slow motion is more visible.
     Wheel {
-        /// What no motion looks like.
+        /// The colour of pixels that do not move.
         zero: Zero,
         /// Exponent of the relative length.
         gamma: f64,
@@ -31,7 +32,7 @@ pub enum Colours {
     /// Direction as hue, length as saturation, full value (tfoptflow); with black zero, length as value at full saturation.
     /// Within one grey level of OpenCV's conversion.
     Hsv {
-        /// What no motion looks like.
+        /// The colour of pixels that do not move.
         zero: Zero,
     },
     /// `flow2rgb` of LightFlow: `r = 1 + u`, `g = 1 - (u + v)/2`, `b = 1 + v` of the flow divided by its largest

@@ -1,10 +1,10 @@
-//! What the colours of a picture mean, as a small picture to lay over it or beside it.
+//! Legends: small pictures that explain the colours of a picture, to lay over it or beside it.
 
 use super::{Colours, error_map::COLOURS, normalisation::Scale, text};
 use crate::{Frame, Size};
 
-/// A disc of `diameter` pixels showing every direction and length up to full strength, which is written below in px.
-/// Outside the disc is white.
+/// A disc of `diameter` pixels with the colours of every direction and length up to full strength, whose length in px is
+/// written below. The picture is white outside the disc.
 pub fn colour_legend(colours: Colours, scale: Scale, diameter: usize) -> Frame {
     let diameter = diameter.max(16);
     let size = (diameter / 48).max(1);
@@ -58,7 +58,7 @@ pub fn error_legend(width: usize) -> Frame {
     legend
 }
 
-/// Lays `legend` over the bottom right corner of `picture`; a picture too small for it stays as it is.
+/// Lays `legend` over the bottom right corner of `picture`; a picture that is too small for it stays as it is.
 pub fn overlay(mut picture: Frame, legend: &Frame) -> Frame {
     let (Some(left), Some(top)) =
         (picture.width().checked_sub(legend.width()), picture.height().checked_sub(legend.height()))

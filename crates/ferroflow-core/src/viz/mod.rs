@@ -17,7 +17,8 @@ pub use warp::{WarpPicture, beside, warp, warp_picture};
 
 use crate::{FlowField, Frame};
 
-/// A picture of a flow: `colours` with vectors of `scaler`'s length at full strength. Unknown pixels are black.
+/// A picture of a flow in `colours`, in which vectors of the length that `scaler` gives have full strength. Unknown pixels are
+/// black.
 pub fn picture(flow: &FlowField, colours: Colours, scaler: &mut Scaler) -> Frame {
     let scale = scaler.scale(flow, colours);
     colours.paint(flow, scale)

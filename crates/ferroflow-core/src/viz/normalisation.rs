@@ -1,5 +1,5 @@
-//! Which length of flow is painted at full strength. Scaled frame by frame, a video flickers; a fixed length or that of
-//! the whole sequence keeps its colours steady.
+//! Which length of flow is painted at full strength. A video that is scaled frame by frame flickers; a fixed length, or the
+//! length of the whole sequence, keeps its colours steady.
 
 use super::Colours;
 use crate::FlowField;
@@ -13,7 +13,7 @@ pub enum Normalisation {
     Frame,
     /// This length in pixels, the same for every flow.
     Fixed(f64),
-    /// The length that this percentage of each flow's vectors do not exceed: one wild vector does not pale the rest.
+    /// The length that this percentage of each flow's vectors do not exceed, so that one outlier does not pale the rest.
     Percentile(f64),
     /// The longest vector of all flows observed so far.
     Sequence,
@@ -22,9 +22,9 @@ pub enum Normalisation {
 /// The lengths that colours run between, in px.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Scale {
-    /// Painted as no motion: 0, or with [`Colours::Hsv`] and [`Normalisation::Frame`] the shortest vector.
+    /// The length that is painted as no motion: 0, or with [`Colours::Hsv`] and [`Normalisation::Frame`] the shortest vector's.
     pub low: f64,
-    /// Painted at full strength.
+    /// The length that is painted at full strength.
     pub high: f64,
 }
 
@@ -41,8 +41,8 @@ impl Scaler {
         Self { rule, longest: 0.0 }
     }
 
-    /// Notes a flow of the sequence before any is painted: with [`Normalisation::Sequence`], observe all of them first for
-    /// colours that are the same throughout, or none for a scale that only grows.
+    /// Notes a flow of the sequence before any is painted. With [`Normalisation::Sequence`], observe all flows first for colours
+    /// that stay the same, or none for a scale that only grows.
     pub fn observe(&mut self, flow: &FlowField, colours: Colours) {
         self.longest = self.longest.max(lengths(flow, colours).fold(0.0, f64::max));
     }

@@ -1,20 +1,20 @@
-//! Does the flow fit the frames? Frame 2 brought back to frame 1: `warped(x) = frame2(x + flow(x))`, since `flow(x)` says
-//! where pixel `x` of frame 1 is in frame 2.
+//! Frame 2 warped back to frame 1, to see whether the flow fits the frames: `warped(x) = frame2(x + flow(x))`, since `flow(x)`
+//! says where pixel `x` of frame 1 is in frame 2.
 
 use crate::{FlowField, Frame, Mask, Size, SizeError, check_len, sampling::between};
 
-/// Frame 2 as frame 1 should look, and what differs.
+/// Frame 2 warped back by the flow, and how it differs from frame 1.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WarpPicture {
     /// Frame 2 sampled along the flow; black where the target lies outside or the flow is unknown.
     pub warped: Frame,
     /// `|warped - frame 1|` of each channel; black where there is nothing to compare.
     pub difference: Frame,
-    /// Frame 1 with occluded pixels in red: those of the mask given, else those whose target lies outside.
+    /// Frame 1 with occluded pixels in red: those of the given mask, or without a mask those whose target lies outside.
     pub occlusion: Frame,
 }
 
-/// Frame 2 sampled along the flow, bilinear, and where that is possible (the target lies between pixel centres of frame 2).
+/// Frame 2 sampled bilinearly along the flow, and a mask that is true where the target lies between pixel centres of frame 2.
 pub fn warp(frame2: &Frame, flow: &FlowField) -> (Frame, Mask) {
     let target = |x, y| {
         let (u, v) = flow.known(x, y)?;

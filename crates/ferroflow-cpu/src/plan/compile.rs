@@ -1,4 +1,4 @@
-//! From the graph to steps: what is fused, what is only a view, what is computed by which kernel.
+//! Compiles the graph to steps: decides which nodes are fused, which are views, and which kernel computes the others.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Concatenation without copies: a longer list of blocks. Only blocks that are mostly padding are gathered into one.
+//! Concatenation without copies: its value is a longer list of blocks. Only blocks that are mostly padding are gathered into one.
 
 use ferroflow_kernels::{LANES, LaneMap};
 use ferroflow_net::{NodeId, Op};

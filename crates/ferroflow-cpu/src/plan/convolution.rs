@@ -1,4 +1,4 @@
-//! Convolutions with everything that is folded into them.
+//! Convolutions, with the operations that are folded into them.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The layers of a plan that estimates: weights are fixed, so that what follows a layer is folded into them.
+//! The layers of the inference plan, whose weights are fixed, so that the operations after a layer are folded into them.
 
 use std::{collections::HashMap, sync::Arc};
 

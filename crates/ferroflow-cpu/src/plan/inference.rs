@@ -1,4 +1,4 @@
-//! Layers of a plan that estimates.
+//! Compiles the layers of the inference plan.
 
 use ferroflow_net::{Graph, Op, ParamId};
 

@@ -1,4 +1,4 @@
-//! Which values share memory: buffers are reused as soon as nobody reads what they hold.
+//! Decides which values share memory: a buffer is reused as soon as no later step reads its value.
 
 use super::step::Step;
 

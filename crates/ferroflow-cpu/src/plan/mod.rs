@@ -1,9 +1,9 @@
-//! The inference plan: a graph prepared once for weights, sizes and a machine, then run frame after frame.
+//! The inference plan: a graph that is prepared once for weights, sizes and a machine, then run for any number of pairs.
 //!
 //! Planning folds batch norm and constant factors into convolutions, lets one kernel compute convolution, sum and
-//! activation, turns concatenation, stacking and slicing into lists of blocks, writes the frames to blocks in one pass
-//! whatever the network does to them first, prepares the weights of each layer for its size, and lays out memory so
-//! that values share buffers. Running allocates nothing after the first time.
+//! activation, and turns concatenation, stacking and slicing into lists of blocks. It fuses the preprocessing of the frames with
+//! writing them to blocks, prepares the weights of each layer for its size, and lays out memory so that values share buffers.
+//! After the first run, running allocates nothing.
 
 mod compile;
 mod concat;
@@ -40,15 +40,15 @@ use self::{
     value::Value,
 };
 
-/// Frames or a result that the plan was not made for.
+/// The error of frames or a result whose length does not fit the plan.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the plan is for {what} of {expected} values and was given {got}: plan again for another size")]
 pub struct RunError {
-    /// Which argument.
+    /// Name of the argument.
     pub what: &'static str,
-    /// Values expected.
+    /// Number of values expected.
     pub expected: usize,
-    /// Values given.
+    /// Number of values given.
     pub got: usize,
 }
 
@@ -104,12 +104,12 @@ impl Plan {
         })
     }
 
-    /// What the plan is for.
+    /// The sizes that the plan was made for.
     pub fn sizes(&self) -> Sizes {
         self.sizes
     }
 
-    /// The flow from `first` to `second`, RGB 0..=255 of the planned size and batch, into `flow`, planar
+    /// Writes the flow from `first` to `second`, RGB 0..=255 of the planned size and batch, into `flow`, planar
     /// `[batch, 2, height, width]` of the output size: u, then v, in pixels of the output.
     pub fn run(&mut self, first: Pixels<'_>, second: Pixels<'_>, flow: &mut [f32]) -> Result<(), RunError> {
         let (input, output, batch) = (self.sizes.input, self.sizes.output, self.sizes.batch);
@@ -146,7 +146,7 @@ impl Plan {
         Some(planar(value, self.channels[node.0 as usize], &self.pool))
     }
 
-    /// Bytes held.
+    /// Bytes that the plan holds.
     pub fn memory(&self) -> Memory {
         Memory {
             weights: self.weight_bytes,
@@ -155,13 +155,13 @@ impl Plan {
         }
     }
 
-    /// Forgets the times so far: those of the first runs, say, which also touch new memory.
+    /// Forgets the times so far, for example those of the first runs, which also touch new memory.
     pub fn reset_profile(&mut self) {
         self.runs = 0;
         self.seconds.iter_mut().flatten().for_each(|s| *s = 0.0);
     }
 
-    /// Times of all steps, if [`Options::profile`] was set: means over the runs so far. Without it the seconds are 0.
+    /// Mean times of all steps over the runs so far. Without [`Options::profile`] the seconds are 0.
     pub fn profile(&self) -> Profile {
         profile::profile(&self.steps, self.seconds.as_deref(), self.runs, self.memory())
     }

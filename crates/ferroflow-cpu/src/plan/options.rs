@@ -1,21 +1,21 @@
-//! How to plan, and why a graph cannot be planned.
+//! Options of the inference plan, and why a graph cannot be planned.
 
 use ferroflow_kernels::{Bf16, Isa};
 use ferroflow_net::{NodeId, graph::ShapeError};
 
-/// How to plan.
+/// Options of the inference plan.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Instruction set of the kernels.
     pub isa: Isa,
-    /// Only sums of products of the given numbers: no Winograd.
+    /// Use no Winograd convolution: slower, and the last digits differ.
     pub exact: bool,
     /// Allows convolutions of numbers rounded to bf16, summed in f32, where that is expected to be faster; `None`
     /// computes in f32. Flows are always f32.
     pub bf16: Option<Bf16>,
     /// Measures every step of every run ([`super::Plan::profile`]).
     pub profile: bool,
-    /// Nodes whose values [`super::Plan::value`] shall give; they are neither fused away nor overwritten.
+    /// Nodes whose values [`super::Plan::value`] returns; they are neither fused away nor overwritten.
     pub keep: Vec<NodeId>,
 }
 
@@ -25,7 +25,7 @@ impl Default for Options {
     }
 }
 
-/// A graph that cannot be planned.
+/// Why a graph cannot be planned.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanError {
@@ -37,20 +37,20 @@ pub enum PlanError {
     Weights {
         /// Name of the parameter.
         name: String,
-        /// Values the graph asks for.
+        /// Number of values that the graph needs.
         expected: usize,
-        /// Values there are.
+        /// Number of values given.
         got: usize,
     },
     /// The graph has no output.
     #[error("the graph has no flow: finish it with an output node")]
     NoFlow,
-    /// An operation with settings that no kernel has.
+    /// No kernel computes the operation with these settings.
     #[error("node `{node}` cannot run on the CPU: {reason}")]
     Unsupported {
         /// Name of the node.
         node: String,
-        /// What is not there.
+        /// What is missing.
         reason: &'static str,
     },
 }

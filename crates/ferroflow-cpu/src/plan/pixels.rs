@@ -1,4 +1,4 @@
-//! What is done to the frames before the first kernel: never a pass of its own, but part of writing the first blocks.
+//! The preprocessing of the frames, which is not a pass of its own but part of writing the first blocks.
 
 use ferroflow_kernels::LANES;
 use ferroflow_net::{NodeId, Op, graph::Frame};

@@ -1,4 +1,4 @@
-//! What a plan does and how long it takes.
+//! Measures how long the steps of a plan take.
 
 use ferroflow_net::device::{LayerProfile, Memory, Profile};
 

@@ -1,4 +1,4 @@
-//! What the layers of a graph are to the kernels.
+//! Describes the layers of a graph as the kernels take them.
 
 use ferroflow_kernels::conv::{ConvKind, ConvShape};
 use ferroflow_net::{Op, ParamId, graph::Conv};

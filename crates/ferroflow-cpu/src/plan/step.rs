@@ -1,4 +1,4 @@
-//! One step of a plan: a kernel, what it reads, what it writes.
+//! One step of a plan: a kernel with its inputs and its output.
 
 use std::sync::Arc;
 

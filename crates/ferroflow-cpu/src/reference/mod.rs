@@ -1,6 +1,6 @@
-//! The plain interpreter: what every operation of the graph means, in `[N, C, H, W]` and either precision.
+//! The plain interpreter, which defines every operation of the graph on values `[N, C, H, W]` in single or double precision.
 //!
-//! It is the definition that faster executors are tested against. Every value of the graph is kept.
+//! Faster executors are tested against it. It keeps every value of the graph.
 
 mod conv;
 mod convex_upsample;
@@ -25,17 +25,17 @@ pub use training::Training;
 pub struct Tensor<T> {
     /// `[N, C, H, W]`
     pub shape: Shape,
-    /// Values.
+    /// Values, row-major over `shape`.
     pub data: Vec<T>,
 }
 
 impl<T: Real> Tensor<T> {
-    /// Zeros.
+    /// A tensor of zeros.
     pub fn zeros(shape: Shape) -> Self {
         Self { shape, data: vec![T::default(); shape.iter().product()] }
     }
 
-    /// From single precision; `None` where the length does not fit.
+    /// A tensor from values in single precision; `None` if their number does not fit the shape.
     pub fn from_f32(shape: Shape, data: &[f32]) -> Option<Self> {
         (data.len() == shape.iter().product::<usize>()).then(|| Self::of(shape, data))
     }
@@ -51,7 +51,7 @@ impl<T: Real> Tensor<T> {
     }
 }
 
-/// The value of every node.
+/// The values of all nodes of a graph.
 #[derive(Clone, Debug)]
 pub struct Values<T> {
     tensors: Vec<Tensor<T>>,
@@ -64,28 +64,28 @@ impl<T> Values<T> {
     }
 }
 
-/// A graph that cannot be run on these inputs.
+/// Why a graph cannot be run on these inputs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReferenceError {
-    /// Sizes that the network does not take.
+    /// The network does not take these sizes.
     #[error(transparent)]
     Shape(#[from] ShapeError),
-    /// Another network's weights.
+    /// The weights are another network's.
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    /// A frame of the wrong length.
+    /// A frame has a wrong length.
     #[error("a frame holds {found} values; [{batch}, 3, {height}, {width}] has {expected}")]
     FrameLength {
-        /// Values given.
+        /// Number of values given.
         found: usize,
-        /// Values needed.
+        /// Number of values needed.
         expected: usize,
-        /// Pairs at once.
+        /// Number of pairs in the batch.
         batch: usize,
-        /// Rows.
+        /// Height of the frames, pixels.
         height: usize,
-        /// Columns.
+        /// Width of the frames, pixels.
         width: usize,
     },
 }
@@ -138,7 +138,7 @@ pub fn run<T: Real>(
     Ok(Values { tensors })
 }
 
-/// Applies one operation to values. Weights are those of the graph that the operation belongs to.
+/// Applies one operation to values. `weights` are those of the graph that the operation belongs to.
 pub fn apply<T: Real>(
     op: &Op,
     inputs: &[&Tensor<T>],

@@ -1,4 +1,4 @@
-//! Single and double precision as one.
+//! A trait for single and double precision.
 
 use std::ops::{Add, AddAssign, Div, Mul, Sub};
 

@@ -1,4 +1,4 @@
-//! Means and variances; sums in double precision whatever the values.
+//! Means and variances, which are summed in double precision for values of either precision.
 
 use ferroflow_net::graph::MomentsOver;
 

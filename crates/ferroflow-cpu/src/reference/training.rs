@@ -1,4 +1,4 @@
-//! The plain interpreter as a device for training: every value is kept, every gradient computed from its definition.
+//! Training on the plain interpreter, which keeps every value and computes every gradient from its definition.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use ferroflow_net::weights::Weights;
 use super::gradient::{self, BatchStatistics, Context};
 use super::{Real, Tensor, evaluate};
 
-/// Trains on the plain interpreter, in single or double precision: slow, and the definition for everything faster.
+/// Trains on the plain interpreter, in single or double precision. It is slow; faster trainers are tested against it.
 pub struct Training<T> {
     graph: Graph,
     options: TrainingOptions,
@@ -23,7 +23,7 @@ pub struct Training<T> {
 }
 
 impl<T: Real> Training<T> {
-    /// Prepares a graph.
+    /// Prepares a graph for training.
     pub fn new(graph: &Graph, options: TrainingOptions) -> Result<Self, DeviceError> {
         let shapes = graph.shapes(&options.sizes)?;
         let mut wanted: Vec<bool> = Vec::with_capacity(graph.nodes.len());

@@ -8,31 +8,32 @@ use crate::math::{exp, pow, sin_cos};
 use crate::random::{Random, mix};
 use crate::{DataError, Sample};
 
-/// The whole set with its schedule.
+/// FlowNet's augmentation, whose strength grows during training.
 pub struct FlowNet {
-    /// Size of what comes out.
+    /// Size of the result.
     pub crop: Size,
 }
 
-/// How strong the draws are at a training step: 1/2 at first, 3/4 at 50,000, towards 1.
+/// The strength of the draws at a training step: 1/2 at first, 3/4 at step 50,000, and towards 1 after that.
 pub fn strength(iteration: u64) -> f32 {
     let x = 1.0986 * (iteration as f32 / 50_000.0).min(20.0);
     0.5 + 0.5 * (2.0 / (1.0 + exp(-x)) - 1.0)
 }
 
-/// Where a pixel of the crop comes from: about the centres, rotated, shifted, divided by the zoom.
+/// Maps a pixel of the crop to the pixel of the source that it comes from: relative to the centres it is rotated, shifted and
+/// divided by the zoom.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spatial {
     /// Shift as a share of the crop's width and height.
     pub shift: (f32, f32),
     /// Rotation, radians.
     pub angle: f32,
-    /// Zoom of each axis, above 1 enlarges.
+    /// Zoom of each axis; above 1 it enlarges.
     pub zoom: (f32, f32),
 }
 
 impl Spatial {
-    /// The centre crop.
+    /// The map of the centre crop.
     pub const IDENTITY: Self = Self { shift: (0.0, 0.0), angle: 0.0, zoom: (1.0, 1.0) };
 
     fn then(self, more: Self) -> Self {
@@ -85,11 +86,11 @@ impl Affine {
 /// Changes along the eigenvectors of natural colour; index 0 is the brightness axis, 1 and 2 the colour axes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Eigen {
-    /// Exponent, offset and factor of each axis.
+    /// Exponent of each axis.
     pub power: [f32; 3],
-    /// See `power`.
+    /// Offset of each axis.
     pub add: [f32; 3],
-    /// See `power`.
+    /// Factor of each axis.
     pub factor: [f32; 3],
     /// Exponent, offset and factor of the saturation.
     pub saturation: [f32; 3],
@@ -108,11 +109,11 @@ pub struct Chromatic {
     pub brightness: f32,
     /// Factor about 1/2.
     pub contrast: f32,
-    /// Factor per channel, the mean brightness kept.
+    /// Factor per channel; the mean brightness is kept.
     pub color: [f32; 3],
 }
 
-/// Everything that is drawn for one sample.
+/// All random draws for one sample.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Draws {
     /// The map of each frame.
@@ -128,7 +129,7 @@ pub struct Draws {
 }
 
 impl Draws {
-    /// Draws for a crop of a source, at strength `k`; spatial draws that leave the source are drawn again, 50 times.
+    /// Draws for a crop of a source, at strength `k`; spatial draws that leave the source are drawn again, up to 50 times.
     pub fn draw(random: &mut Random, k: f32, crop: Size, source: Size) -> Self {
         let own = retry(random, Spatial::IDENTITY, crop, source, |r| {
             let (dx, dy) = (r.spread(0.4 * k), r.spread(0.4 * k));
@@ -195,7 +196,7 @@ impl Augment for FlowNet {
     }
 }
 
-/// The sample changed by given draws.
+/// The sample after the changes of `draws`.
 pub fn apply(sample: &Sample, draws: &Draws, crop: Size) -> Sample {
     let source = sample.first.size();
     let maps = draws.spatial.map(|s| s.affine(crop, source));

@@ -1,4 +1,4 @@
-//! Float images and the pair of them that augmentations change.
+//! Float images, and the pairs of them that augmentations change.
 
 use ferroflow_core::geometry::resize::{self, Grid};
 use ferroflow_core::{FlowField, Frame, Mask, Size};
@@ -32,13 +32,13 @@ impl Image {
         Self { width, height, channels, data }
     }
 
-    /// A frame's values, 0..255.
+    /// An image of a frame's values, 0 to 255.
     pub fn from_frame(frame: &Frame) -> Self {
         let data = frame.rgb().iter().map(|&b| f32::from(b)).collect();
         Self { width: frame.width(), height: frame.height(), channels: 3, data }
     }
 
-    /// Rounded to 8 bits.
+    /// The frame of these values, rounded to 8 bits.
     pub fn to_frame(&self) -> Frame {
         let bytes = self.data.iter().map(|v| (v + 0.5).clamp(0.0, 255.0) as u8).collect();
         Frame::new(self.size(), bytes).expect("an image of three channels holds width * height * 3 values")
@@ -64,7 +64,7 @@ impl Image {
         Self { width: size.width, height: size.height, channels: self.channels, data }
     }
 
-    /// Mirrored left to right or top to bottom.
+    /// The image mirrored left to right (`horizontal`) or top to bottom.
     pub fn flip(&self, horizontal: bool) -> Self {
         let mut data = Vec::with_capacity(self.data.len());
         let rows = self.data.chunks_exact((self.width * self.channels).max(1));
@@ -76,7 +76,7 @@ impl Image {
         Self { data, ..*self }
     }
 
-    /// Bilinear value at any point, outside pixels counting as zero.
+    /// Bilinear value at any point; pixels outside count as zero.
     pub fn sample_zero(&self, x: f32, y: f32, channel: usize) -> f32 {
         let (x0, y0) = (floor(x), floor(y));
         let (fx, fy) = (x - x0 as f32, y - y0 as f32);
@@ -89,7 +89,7 @@ impl Image {
         top * (1.0 - fy) + bottom * fy
     }
 
-    /// Bilinear resize on the half-pixel grid, border repeated, nothing smoothed.
+    /// The image resized bilinearly on the half-pixel grid, with the border repeated and without smoothing.
     pub fn resize(&self, size: Size) -> Self {
         if size == self.size() {
             return self.clone();
@@ -122,7 +122,7 @@ fn image_mask(image: &Image) -> Mask {
 }
 
 impl Pair {
-    /// A sample as floats.
+    /// The pair of a sample.
     pub fn from_sample(sample: &Sample) -> Self {
         let flow = sample.flow.as_ref().map(|f| {
             let data = f.u().iter().zip(f.v()).flat_map(|(&u, &v)| [u, v]).collect();
@@ -136,7 +136,7 @@ impl Pair {
         }
     }
 
-    /// Back to a sample, frames rounded to 8 bits.
+    /// The sample of a pair, with frames rounded to 8 bits.
     pub fn into_sample(self, id: String) -> Sample {
         let flow = self.flow.map(|f| {
             let (u, v) = f.data.chunks_exact(2).map(|p| (p[0], p[1])).unzip();
@@ -167,12 +167,12 @@ impl Pair {
         }
     }
 
-    /// The same window of everything.
+    /// The same window of all planes.
     pub fn crop(self, at: (usize, usize), size: Size) -> Self {
         self.map(|image| image.crop(at, size))
     }
 
-    /// Mirrored left to right (u changes sign) or top to bottom (v does).
+    /// The pair mirrored left to right (u changes sign) or top to bottom (v changes sign).
     pub fn flip(self, horizontal: bool) -> Self {
         let mut flipped = self.map(|image| image.flip(horizontal));
         if let Some(flow) = &mut flipped.flow {

@@ -1,4 +1,4 @@
-//! LightFlow's co-transforms (from FlowNetPytorch): translate, rotate, crop, flip. Sparse ground truth: crop and flips.
+//! LightFlow's co-transforms (from FlowNetPytorch): translation, rotation, crop and flips; for sparse ground truth, crop and flips.
 
 use ferroflow_core::Size;
 
@@ -6,9 +6,9 @@ use super::{Augment, Image, Pair, origin};
 use crate::random::Random;
 use crate::{DataError, Sample};
 
-/// The training set's transforms.
+/// LightFlow's transforms for training.
 pub struct LightFlow {
-    /// Size of what comes out.
+    /// Size of the result.
     pub crop: Size,
     /// Leave out translation and rotation, which would blend sparse flow.
     pub sparse: bool,
@@ -46,7 +46,7 @@ impl Augment for LightFlow {
     }
 }
 
-/// Shifts frame 2 by `(tw, th)` against frame 1; both shrink to what they share.
+/// Shifts frame 2 by `(tw, th)` against frame 1; both shrink to the part that they share.
 pub fn translate(pair: Pair, tw: isize, th: isize) -> Pair {
     let Size { height, width } = pair.size();
     let size = Size { height: height - th.unsigned_abs(), width: width - tw.unsigned_abs() };
@@ -226,7 +226,7 @@ fn filter(x: &mut [f32], width: usize) {
     }
 }
 
-/// The centre window: starts at half the margin, halves rounded to the even number.
+/// The window at the centre. It starts at half the margin, with halves rounded to the even number.
 pub fn center_crop(pair: Pair, size: Size) -> Pair {
     let whole = pair.size();
     let start = |margin: usize| {

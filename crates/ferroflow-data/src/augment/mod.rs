@@ -1,7 +1,7 @@
-//! Augmentation, as each project does it: one file per project.
+//! The augmentations of the projects, one file for each.
 //!
-//! Every step has its random draws apart from their effect, so the effect is a plain function of (pair, draws) that can
-//! be checked against the originals; the whole is a pure function of (sample, random stream, iteration).
+//! Every step separates its random draws from their effect. The effect is a function of (pair, draws), which can be checked
+//! against the originals; the whole is a function of (sample, random stream, iteration).
 
 pub mod flownet;
 mod image;
@@ -46,7 +46,7 @@ pub const NAMES: [&str; 14] = [
     "raft",
 ];
 
-/// The augmentation of that name, cropping to `crop`.
+/// The augmentation of that name, which crops to `crop`.
 pub fn named(name: &str, crop: Size) -> Option<Box<dyn Augment>> {
     Some(match name {
         "none" => Box::new(Keep),
@@ -67,7 +67,7 @@ pub fn named(name: &str, crop: Size) -> Option<Box<dyn Augment>> {
     })
 }
 
-/// No change.
+/// Leaves samples unchanged.
 pub struct Keep;
 
 impl Augment for Keep {

@@ -10,24 +10,24 @@ use crate::{DataError, Sample};
 
 /// The parameters that differ between its training stages.
 pub struct Raft {
-    /// Size of what comes out.
+    /// Size of the result.
     pub crop: Size,
     /// Bounds of the base-2 logarithm of the scale.
     pub scale: (f32, f32),
-    /// Chance of scaling at all.
+    /// Probability of scaling.
     pub scale_chance: f32,
-    /// Largest base-2 logarithm of a single axis' extra scale, its chance being 0.8.
+    /// Largest base-2 logarithm of the extra scale of a single axis, which has a probability of 0.8.
     pub stretch: f32,
-    /// Chance of a left-right and of an up-down flip.
+    /// Probabilities of a left-right and of an up-down flip.
     pub flip: (f32, f32),
-    /// Chance that the frames get different colours.
+    /// Probability that the frames get different colours.
     pub asymmetric: f32,
-    /// Chance of the eraser.
+    /// Probability of the eraser.
     pub eraser: f32,
 }
 
 impl Raft {
-    /// As for FlyingChairs.
+    /// The parameters for FlyingChairs.
     pub fn new(crop: Size) -> Self {
         Self {
             crop,
@@ -44,7 +44,7 @@ impl Raft {
 /// Factors of one colour change, 1 or 0 = none.
 #[derive(Clone, Copy, Debug)]
 pub struct Jitter {
-    /// Factor of everything.
+    /// Factor of all values.
     pub brightness: f32,
     /// Factor about the mean grey.
     pub contrast: f32,

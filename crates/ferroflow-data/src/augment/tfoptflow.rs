@@ -1,5 +1,5 @@
-//! tfoptflow's augmentation: crop, flips, and in the heavy set a shift of frame 2 and a small change of scale. On 8-bit
-//! frames, as there; what a shift or a shrink uncovers is black with the flow left as computed.
+//! tfoptflow's augmentation: crop, flips, and in the heavy set a shift of frame 2 and a small change of scale. As in tfoptflow,
+//! frames have 8 bits, and what a shift or a shrink uncovers is black and keeps the computed flow.
 
 use ferroflow_core::Size;
 
@@ -9,7 +9,7 @@ use crate::{DataError, Sample};
 
 /// The basic (crop and flips) or heavy set.
 pub struct Tfoptflow {
-    /// Size of what comes out.
+    /// Size of the result.
     pub crop: Size,
     /// Also translate and scale.
     pub heavy: bool,
@@ -44,7 +44,7 @@ impl Augment for Tfoptflow {
     }
 }
 
-/// Shifts frame 2 by `(tw, th)`, black moving in, and adds that to the flow.
+/// Shifts frame 2 by `(tw, th)`, fills with black, and adds the shift to the flow.
 pub fn translate(mut pair: Pair, tw: isize, th: isize) -> Pair {
     let old = &pair.images[1];
     let (w, h) = (old.width as isize, old.height as isize);
@@ -62,7 +62,8 @@ pub fn translate(mut pair: Pair, tw: isize, th: isize) -> Pair {
     pair
 }
 
-/// Scales everything by `ratio` within the same size: the middle of a larger picture, or a smaller one on black.
+/// Scales frames and flow by `ratio` within the same size: the result is the middle of the enlarged frames, or smaller frames on
+/// black.
 pub fn scale(pair: Pair, ratio: f64) -> Pair {
     let size = pair.size();
     let [a, b] = &pair.images;

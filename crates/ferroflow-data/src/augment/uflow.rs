@@ -1,4 +1,5 @@
-//! UFlow's augmentation (google-research): photometric changes shared by both frames, geometric ones exact in the flow.
+//! UFlow's augmentation (google-research): both frames share the photometric changes, and the flow follows the geometric ones
+//! exactly.
 //!
 //! Images are 0..1 here. Flows are `(u, v)`; rotations turn them with the picture.
 
@@ -9,11 +10,11 @@ use crate::math::floor;
 use crate::random::Random;
 use crate::{DataError, Sample};
 
-/// The photometric set with its defaults, the geometric set or its flips alone, and a crop.
+/// UFlow's photometric changes with their defaults, its geometric changes or only its flips, and a crop.
 pub struct UFlow {
-    /// Size of what comes out; smaller frames are enlarged first.
+    /// Size of the result; smaller frames are enlarged first.
     pub crop: Size,
-    /// Scale, rotate and shift as well; the original has these off unless asked for.
+    /// Scale, rotate and shift as well, which is off by default in the original.
     pub geometric: bool,
 }
 
@@ -50,15 +51,15 @@ pub struct Geometric {
 }
 
 impl Geometric {
-    /// Nothing but the crop.
+    /// Only the crop.
     pub const NONE: Self = Self { flips: [false; 2], scales: [1.0; 2], rotations: [0.0; 2], crop_offset: 0 };
 
-    /// Flips alone.
+    /// Draws flips alone.
     pub fn flips(random: &mut Random) -> Self {
         Self { flips: [random.chance(0.5), random.chance(0.5)], ..Self::NONE }
     }
 
-    /// Everything, in the original's ranges.
+    /// Draws all changes, in the original's ranges.
     pub fn draw(random: &mut Random) -> Self {
         Self {
             scales: [random.range(0.9, 1.5), random.range(0.95, 1.05)],
@@ -129,7 +130,7 @@ pub struct Photometric {
     pub hue: f32,
     /// Factor of the saturation.
     pub saturation: f32,
-    /// Added to everything.
+    /// Added to all values.
     pub brightness: f32,
     /// Factor about the mean of each image and channel.
     pub contrast: f32,
@@ -281,7 +282,7 @@ fn ceil_size(size: Size, s: f32) -> Size {
     size.map(|side| (side as f32 * s).ceil() as usize)
 }
 
-/// Both frames, flow and mask scaled by `s`.
+/// The pair with frames, flow and mask scaled by `s`.
 pub fn scale(pair: Pair, s: f32) -> Pair {
     let size = ceil_size(pair.size(), s);
     let [a, b] = &pair.images;
@@ -295,7 +296,7 @@ fn center_cut(image: &Image, size: Size) -> Image {
     image.crop(((image.width - size.width) / 2, (image.height - size.height) / 2), size)
 }
 
-/// Frame 2 alone scaled by `s` about its centre.
+/// The pair with frame 2 alone scaled by `s` about its centre.
 pub fn scale_second(pair: Pair, s: f32) -> Pair {
     let (old, new) = (pair.size(), ceil_size(pair.size(), s));
     let mask = mask_of(&pair);
@@ -324,7 +325,7 @@ fn moved(flow: &Image, mask: &Image, f: impl Fn(f32, f32, f32, f32) -> (f32, f32
     out
 }
 
-/// A picture turned by `angle` radians about its centre, bilinear, zero outside.
+/// An image rotated by `angle` radians about its centre, bilinear, zero outside.
 pub fn rotate_image(image: &Image, angle: f32) -> Image {
     let (s, c) = f64::from(angle).sin_cos();
     let (cx, cy) = ((image.width - 1) as f64 / 2.0, (image.height - 1) as f64 / 2.0);
@@ -334,7 +335,7 @@ pub fn rotate_image(image: &Image, angle: f32) -> Image {
     })
 }
 
-/// Flow and mask turned by `angle`, the vectors with them.
+/// Flow and mask rotated by `angle` radians, with the vectors.
 pub fn rotate_flow(flow: &Image, mask: &Image, angle: f32) -> (Image, Image) {
     let (s, c) = (f64::from(angle).sin() as f32, f64::from(angle).cos() as f32);
     let weighted = moved(flow, mask, |_, _, u, v| (u, v));
@@ -349,7 +350,7 @@ pub fn rotate_flow(flow: &Image, mask: &Image, angle: f32) -> (Image, Image) {
     (flow, mask)
 }
 
-/// Everything turned by `angle` radians and cut to the largest centred window of the same shape without empty corners.
+/// The pair rotated by `angle` radians and cut to the largest centred window of the same shape without empty corners.
 pub fn rotate(pair: Pair, angle: f32) -> Pair {
     let mask = mask_of(&pair);
     let [a, b] = &pair.images;
@@ -361,7 +362,7 @@ pub fn rotate(pair: Pair, angle: f32) -> Pair {
     Pair { images: [cut(&a), cut(&b)], flow: flow.as_ref().map(cut), valid: mask.as_ref().map(cut), occlusion: None }
 }
 
-/// Frame 2 alone turned by `angle` radians, then everything cut as by [`rotate`].
+/// The pair with frame 2 alone rotated by `angle` radians, cut as by [`rotate`].
 pub fn rotate_second(pair: Pair, angle: f32) -> Pair {
     let size = not_empty(pair.size(), angle);
     let mask = mask_of(&pair);

@@ -1,5 +1,5 @@
-//! Whole frames as UFlow's loaders give them: resized to one size, perhaps mirrored top to bottom, their colours changed in a copy
-//! beside which the unchanged frames are kept.
+//! Whole frames as UFlow's loaders give them: resized to one size and, by chance, mirrored top to bottom. The colours of a copy are
+//! changed, and the unchanged frames are kept beside it.
 
 use ferroflow_core::Size;
 
@@ -10,22 +10,22 @@ use super::{
 use crate::random::Random;
 use crate::{DataError, Sample};
 
-/// Whose way of resizing and of changing colours.
+/// The loader whose way of resizing and of changing colours is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loader {
-    /// google-research/uflow: plain bilinear resizing, the whole photometric set.
+    /// google-research/uflow: plain bilinear resizing and all photometric changes.
     Google,
-    /// The MindSpore port: Pillow's bilinear resizing, which smooths where it shrinks; channels in another order, another hue.
+    /// The MindSpore port: Pillow's bilinear resizing, which smooths where it shrinks; it only reorders channels and changes the hue.
     MindSpore,
 }
 
-/// The whole frame, resized.
+/// Resizes whole frames.
 pub struct Whole {
-    /// Size of what comes out.
+    /// Size of the result.
     pub size: Size,
-    /// Whose.
+    /// The loader to follow.
     pub loader: Loader,
-    /// Mirrored top to bottom, one time in two.
+    /// Mirror top to bottom with a probability of 1/2.
     pub flip: bool,
 }
 
@@ -73,17 +73,17 @@ impl Whole {
     }
 }
 
-/// Draws of the port: the same for both frames.
+/// The port's draws, which are the same for both frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortColours {
     /// Channels rotated by this much, then by chance reversed.
     pub swap: (usize, bool),
-    /// Added to Pillow's hue of 0..=255, which goes round.
+    /// Added to Pillow's hue of 0..=255, modulo 256.
     pub hue: u8,
 }
 
 impl PortColours {
-    /// The port's ranges.
+    /// Draws in the port's ranges.
     pub fn draw(random: &mut Random) -> Self {
         let swap = (random.below(3), random.chance(0.5));
         // np.uint8 of a number between -127.5 and 127.5 cuts off its fraction and goes round.

@@ -1,9 +1,9 @@
-//! Scenes that find out where a method fails: each shows one difficulty, and the flow of each is known exactly.
+//! Scenes that show where a method fails: each has one difficulty, and its flow is known exactly.
 //!
-//! Errors on a benchmark say how good a method is on that benchmark's mixture of everything. These cases are one thing at
-//! a time: still frames, motion of one length, a small object, noise, a texture that repeats. Everything follows from the
-//! case and a seed, the same bytes on every machine. Light, camera and surface are tried on a shift by [`SHORT`] pixels, so
-//! that their rows can be read against the row of that shift alone.
+//! The error on a benchmark is a mean over all that its frames contain. Each of these cases contains one thing: still frames,
+//! motion of one length, a small object, noise, a repeating texture. A case and a seed give the same bytes on every machine. Light,
+//! camera and surface are tested on a shift by [`SHORT`] pixels, so that their rows can be compared with the row of that shift
+//! alone.
 
 mod scene;
 mod textures;
@@ -13,10 +13,10 @@ use ferroflow_core::{FlowField, Frame, Mask, Size};
 use scene::{Camera, Move, Surface};
 pub use textures::Textures;
 
-/// Motion of the cases that try something other than the motion, pixels.
+/// Length of the motion in cases that test something other than motion, pixels.
 pub const SHORT: f32 = 5.0;
 
-/// What a group of cases has in common.
+/// A group of cases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Theme {
     /// Nothing moves.
@@ -25,24 +25,24 @@ pub enum Theme {
     Shift,
     /// Everything turns or grows.
     Turn,
-    /// Something moves over something else.
+    /// Objects move over a background.
     Object,
     /// Frames of unusual size.
     Size,
-    /// Surfaces on which little can be told apart.
+    /// Surfaces with little texture or with texture that repeats.
     Surface,
-    /// What a camera adds.
+    /// Effects of a camera, such as noise and blur.
     Camera,
     /// Light that changes between the frames.
     Light,
 }
 
 impl Theme {
-    /// In the order of the card.
+    /// All themes, in the order of the card.
     pub const ALL: [Self; 8] =
         [Self::Still, Self::Shift, Self::Turn, Self::Object, Self::Size, Self::Surface, Self::Camera, Self::Light];
 
-    /// As a heading.
+    /// Its name, as a heading.
     pub fn name(self) -> &'static str {
         match self {
             Self::Still => "still",
@@ -68,14 +68,14 @@ enum Scored {
     Border(f32),
 }
 
-/// One difficulty.
+/// A scene with one difficulty.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// What it is one of.
+    /// The theme that it belongs to.
     pub theme: Theme,
     /// Its name, unique on the card.
     pub name: &'static str,
-    /// What is shown, and what of it counts.
+    /// What the scene shows, and which pixels count if not all do.
     pub what: &'static str,
     /// Size of the frames.
     pub size: Size,
@@ -85,7 +85,7 @@ pub struct Case {
     scored: Scored,
 }
 
-/// Two frames of a case with their answer.
+/// Two frames of a case with their flow.
 #[derive(Clone, Debug)]
 pub struct Pair {
     /// Frame 1.

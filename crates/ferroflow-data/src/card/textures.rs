@@ -1,4 +1,4 @@
-//! What the scenes are painted with.
+//! The textures of the scenes.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::synth::texture::procedural::{Rgb, SIZE, leaves, soften};
 /// Texels from one field or brick to the same one again.
 const PERIOD: usize = 32;
 
-/// The textures of one seed, made once for all cases.
+/// The textures of one seed, which are made once for all cases.
 #[derive(Debug)]
 pub struct Textures {
     pub(super) seed: u64,

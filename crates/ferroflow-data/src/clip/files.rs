@@ -1,4 +1,4 @@
-//! What a path holds: one video, one folder of frames, or several of them.
+//! Finds out whether a path holds one video, one folder of frames, or several of them.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use crate::{
     sequence::{Frames, Reading, SequenceError, animation, folder, image_files, natural_order, video},
 };
 
-/// Names that count as videos in a folder; one named by itself may have any.
+/// Extensions of the files that count as videos in a folder; a video that is named by itself may have any extension.
 pub const VIDEO_EXTENSIONS: [&str; 18] = [
     "mp4", "m4v", "mov", "mkv", "webm", "avi", "y4m", "mpg", "mpeg", "ts", "m2ts", "mts", "wmv", "flv", "ogv", "3gp",
     "vob", "mxf",

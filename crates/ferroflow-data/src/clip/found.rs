@@ -1,50 +1,50 @@
-//! What was found in videos, in words.
+//! What was found in videos, as text.
 
 use std::fmt;
 
 use ferroflow_core::Size;
 
-/// What was found in videos that were opened for training, and what became of it.
+/// What was found in videos that were opened for training, and what was left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Videos and folders of frames.
+    /// Number of videos and folders of frames.
     pub clips: usize,
-    /// Frames that were decoded.
+    /// Number of frames that were decoded.
     pub frames: usize,
-    /// Pairs there are for training.
+    /// Number of pairs.
     pub pairs: usize,
-    /// Frames that show what the one before them shows, left out.
+    /// Number of frames that were left out because they repeat the frame before.
     pub duplicates: usize,
-    /// Frames of one colour, left out.
+    /// Number of frames that were left out because they have a single colour.
     pub blank: usize,
-    /// Cuts to another scene; no pair leads across one.
+    /// Number of cuts to another scene; no pair crosses one.
     pub cuts: usize,
-    /// Clips of which only a part is shown.
+    /// Clips whose frames are cropped.
     pub cropped: Vec<Cropped>,
-    /// Still signs that stay in the picture.
+    /// Number of still signs that stay in the frames.
     pub signs_left: usize,
-    /// Of so many runs of frames, one is kept, as memory allows no more; 1 where all are.
+    /// One run of frames in this many is kept, because memory allows no more; 1 if all are kept.
     pub thinned: usize,
     /// Bytes that the frames take in memory.
     pub bytes: u64,
-    /// Clips with too few frames, left out, and how many they have.
+    /// Clips that were left out because they have too few frames, and their numbers of frames.
     pub short: Vec<(String, usize)>,
-    /// What a reader should know of files that were read all the same.
+    /// Notes on files that were read.
     pub notes: Vec<String>,
 }
 
-/// A clip of which only a part is shown.
+/// A clip whose frames are cropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cropped {
-    /// Its name.
+    /// Name of the clip.
     pub clip: String,
     /// Size of its frames.
     pub from: Size,
-    /// Size of what is shown of them.
+    /// Size of the part that is kept.
     pub to: Size,
-    /// Whether there are bars.
+    /// Whether bars were cut off.
     pub bars: bool,
-    /// How many still signs were cut off with the band they lie in.
+    /// Number of still signs that were cut off with the band that they lie in.
     pub signs: usize,
 }
 

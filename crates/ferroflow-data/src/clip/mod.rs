@@ -1,11 +1,11 @@
-//! Plain videos as a data set for training without ground truth: any pair, in any order, at once.
+//! Plain videos as a data set for training without ground truth, whose pairs can be read in any order.
 //!
-//! Everything is decoded once, when it is opened. On the way, what would teach wrong is found and left out: frames that repeat the
-//! one before or are of one colour, pairs across a cut, bars at the borders, signs that stand still over the picture. What stays
-//! lies in memory, compressed without loss; where that is too much, runs of frames are left out evenly. Interlaced videos are
-//! refused.
+//! Videos are decoded once, when they are opened. Frames and parts of frames that would teach wrong motion are left out: frames that
+//! repeat the one before or have a single colour, pairs across a cut, bars at the borders, signs that stand still over the picture.
+//! The rest is kept in memory, compressed without loss; if there is not enough memory, runs of frames are left out evenly.
+//! Interlaced videos are refused.
 //!
-//! Not found: scenes that dissolve into each other, signs that are half transparent or change (clocks, running text).
+//! Scenes that dissolve into each other, and signs that are half transparent or change (clocks, running text), are not found.
 
 mod cuts;
 mod fields;
@@ -48,26 +48,26 @@ pub const FEWEST: usize = 8;
 /// Standard deviation, in grey levels, of a picture that shows nothing.
 const BLANK: f32 = 2.0;
 
-/// Which pairs are wanted.
+/// The part of the pairs to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Part {
-    /// All of them.
+    /// All pairs.
     #[default]
     All,
-    /// Those for training: what [`Part::Val`] leaves, without the frames that are in it.
+    /// Pairs for training: those that share no frame with [`Part::Val`].
     Train,
-    /// The last tenth of each clip's pairs, at least one.
+    /// Pairs for validation: the last tenth of each clip's pairs, at least one.
     Val,
 }
 
-/// Which pairs are made of a video.
+/// Which pairs of a video to take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// The second frame of a pair is so many frames after the first, duplicates not counted.
+    /// The second frame of a pair is this many frames after the first; duplicates do not count.
     pub gap: NonZeroUsize,
-    /// Which part of them.
+    /// Which part of the pairs to take.
     pub part: Part,
-    /// So many pairs at most, evenly spread.
+    /// Most pairs to take, evenly spread.
     pub max: Option<NonZeroUsize>,
 }
 
@@ -92,7 +92,7 @@ impl fmt::Display for Options {
     }
 }
 
-/// Pairs of frames out of videos, in memory.
+/// Pairs of frames of videos, kept in memory.
 pub struct Clips {
     name: String,
     files: Vec<PathBuf>,
@@ -110,7 +110,7 @@ struct Pair {
     id: String,
 }
 
-/// Opens a video, an animation, a folder of frames, or a folder of any of these; decodes all of it.
+/// Opens and decodes a video, an animation, a folder of frames, or a folder of any of these.
 ///
 /// # Errors
 /// If it cannot be read, is interlaced, no pair is left, or a clip has fewer than [`FEWEST`] different frames (one of several is

@@ -1,8 +1,8 @@
 //! FlyingChairs (Dosovitskiy et al., ICCV 2015): `NNNNN_img1.ppm`, `NNNNN_img2.ppm`, `NNNNN_flow.flo` in one folder; also
 //! the names of its authors' samples, and those of FlyingChairs2 and FlyingChairsOcc.
 //!
-//! The split is a list of 22,872 lines, 1 for training and 2 for validation, in the order of the pairs. It comes apart
-//! from the data and is used when it lies in the folder or the one above.
+//! The split is a list of 22,872 lines, 1 for training and 2 for validation, in the order of the pairs. It is published
+//! separately and is used if it lies in the folder or the one above.
 
 use std::{collections::BTreeSet, path::PathBuf};
 

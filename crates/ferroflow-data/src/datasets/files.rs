@@ -10,7 +10,7 @@ use ferroflow_core::{
 use super::listing::{Listing, PairFiles};
 use crate::{DataError, Sample, Source};
 
-/// Pairs of files.
+/// A data set whose pairs are files.
 #[derive(Clone, Debug)]
 pub struct FilePairs {
     name: String,
@@ -18,10 +18,10 @@ pub struct FilePairs {
 }
 
 impl FilePairs {
-    /// The pairs of a complete listing.
+    /// The data set of a complete listing.
     ///
     /// # Errors
-    /// If files are missing: training and scores on part of a data set must not look like the whole.
+    /// If files are missing, because training or scores on a part of a data set must not pass for the whole.
     pub fn new(name: String, listing: Listing) -> Result<Self, DataError> {
         match listing.missing.first() {
             Some(first) => Err(DataError::Missing { name, count: listing.missing.len(), first: first.clone() }),

@@ -17,26 +17,26 @@ pub struct PairFiles {
     pub truth: Option<PathBuf>,
     /// Mask of the pixels of frame 1 that frame 2 does not show.
     pub occlusion: Option<PathBuf>,
-    /// Mask of the pixels whose ground truth is not to be used.
+    /// Mask of the pixels whose ground truth must not be used.
     pub invalid: Option<PathBuf>,
 }
 
-/// What was found of a data set.
+/// The files of a data set that were found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Listing {
-    /// Which layout this is.
+    /// Name of the layout.
     pub variant: String,
     /// The complete pairs, in order.
     pub pairs: Vec<PairFiles>,
-    /// How many the published data set has, where that is known.
+    /// Number of pairs in the published data set, if known.
     pub expected: Option<usize>,
-    /// Files that should be there and are not.
+    /// Files that are missing.
     pub missing: Vec<PathBuf>,
-    /// What else is worth knowing.
+    /// Further notes for the user.
     pub notes: Vec<String>,
     /// Ground truth with a component beyond this is unknown, px.
     pub largest: Option<f32>,
-    /// Ground truth is stored upside down.
+    /// Whether the ground truth is stored upside down.
     pub flipped: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The public data sets, one file each: where their files lie and which belong together.
+//! The data sets, one file each, which says where their files lie and which belong together.
 //!
 //! A data set is an entry of [`DATASETS`]. Those on disk give a [`Listing`] of files, in an order that is the same on
 //! every system; [`FilePairs`] reads them. Layouts follow the original archives.
@@ -36,7 +36,7 @@ use crate::{DataError, Source};
 /// A kind of data set.
 #[derive(Debug)]
 pub struct Dataset {
-    /// What selects it: `NAME:PATH`.
+    /// The `NAME` that selects it in `NAME:PATH`.
     pub name: &'static str,
     /// Full name and paper.
     pub title: &'static str,

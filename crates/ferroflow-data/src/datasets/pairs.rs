@@ -1,7 +1,7 @@
-//! A table of pairs: tab-separated, one line a pair, columns found by the names in the first line.
+//! A table of pairs, separated by tabs, with one line for each pair and the names of the columns in the first line.
 //!
-//! `image1` and `image2` are needed; `name`, `flow`, `occlusions` and `invalid` are used when there, other columns are
-//! not. Paths are relative to the table; an empty cell means none.
+//! The columns `image1` and `image2` are needed; `name`, `flow`, `occlusions` and `invalid` are used if they are there, and others
+//! are ignored. Paths are relative to the table; an empty cell means that there is no file.
 
 use std::{collections::HashSet, path::Path};
 

@@ -1,6 +1,6 @@
 //! ChairsSDHom (Ilg et al., CVPR 2017): `{train,test}/{t0,t1}/NAME.png` and `{train,test}/flow/NAME.pfm`.
 //!
-//! A `.pfm` file is stored bottom up and read so. Conversions to `.flo` are read too; those that lost the turn need the
+//! A `.pfm` file is stored from the bottom up and read so. Conversions to `.flo` are read too; those that are upside down need the
 //! word `flipped`.
 
 use std::collections::BTreeSet;

@@ -1,4 +1,4 @@
-//! Packed shards as a data set: see [`crate::shards`].
+//! Packed shards as a data set; see [`crate::shards`].
 
 use super::{Access, Dataset, Request};
 use crate::{DataError, Source, shards::Shards};

@@ -1,6 +1,6 @@
 //! TFRecord files of the UFlow project's converters, as a data set.
 //!
-//! A file is a row of records: length, its checksum, bytes, theirs. A record is a `tensorflow.SequenceExample`: `height`,
+//! A file is a series of records: length, its checksum, bytes, their checksum. A record is a `tensorflow.SequenceExample`: `height`,
 //! `width`, `flow_uv` (raw float32, u then v) and `occlusion_mask` in its context, `images` (raw RGB of both frames) and
 //! `invalid_masks` among its lists. KITTI's converter writes `flow_uv_occ` with `flow_valid_occ` instead.
 

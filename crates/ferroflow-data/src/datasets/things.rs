@@ -2,8 +2,8 @@
 //! `frames_{clean,final}pass/{TRAIN,TEST}/{A,B,C}/NNNN/{left,right}/NNNN.png` (or `.webp`) and
 //! `optical_flow/.../{into_future,into_past}/{left,right}/OpticalFlowInto{Future,Past}_NNNN_{L,R}.pfm`.
 //!
-//! Without words: clean pass, both cameras, into the future. Samples that `all_unused_files.txt` names (its authors
-//! found them too hard) are left out when the list lies beside the frames.
+//! Without words, the clean pass, both cameras and the flow into the future are read. Samples that `all_unused_files.txt` names
+//! (its authors found them too hard) are left out if the list lies beside the frames.
 
 use std::collections::HashSet;
 

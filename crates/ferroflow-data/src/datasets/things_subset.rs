@@ -2,11 +2,11 @@
 //! `{train,val}/image_{clean,final}/{left,right}/NNNNNNN.png` (or `.webp`), `{train,val}/flow/{left,right}/{into_future,into_past}/`
 //! of the same names (`.flo`), and `flow_occlusions/` like `flow/`.
 //!
-//! Frames count through all videos without a break, though frames that its authors found too hard are left out: frame k + 1 may
-//! be of another video than frame k, and the flow of k then leads to a frame that is not there. The flow of the other
-//! direction tells: the first frame of a video has no flow into the past, the last none into the future. Hence a pair is two
-//! frames with a flow of which the second has a flow back. Without the flows back, a frame that has no flow although the next frame
-//! is there begins or ends a video, and what leads to it is left out, for nothing says which.
+//! Frames are numbered through all videos without a break, although frames that its authors found too hard are left out. So frame
+//! k + 1 may belong to another video than frame k, and the flow of k then leads to a frame that is not there. The flow of the other
+//! direction shows it: the first frame of a video has no flow into the past, and the last has none into the future. Hence two
+//! frames are a pair if the first has a flow and the second has a flow back. Without the flows back, a frame that has no flow
+//! although the next frame is there begins or ends a video; as nothing says which, the flow that leads to it is left out.
 
 use super::{
     Access, Dataset, Request, Split,

@@ -1,6 +1,6 @@
 //! A video file as successive pairs, without ground truth.
 //!
-//! Videos are made to be read in order: the next pair costs one frame, any other one starts again from the beginning.
+//! Videos are read in order: the next pair decodes one frame, and any other pair starts again from the beginning.
 
 use std::{
     path::PathBuf,

@@ -1,4 +1,4 @@
-//! How fast a data set can be read, and who waits for whom.
+//! Measures how fast a data set can be read, and whether readers or consumer wait.
 
 use std::{fmt, sync::Arc};
 
@@ -10,17 +10,17 @@ use crate::{DataError, Sample, Source};
 /// Speed of a loader.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bench {
-    /// Worker threads.
+    /// Number of worker threads.
     pub workers: usize,
-    /// Samples read.
+    /// Number of samples read.
     pub samples: usize,
-    /// Wall-clock time, s.
+    /// Wall-clock time, seconds.
     pub seconds: f64,
-    /// Samples in a second.
+    /// Samples per second.
     pub per_second: f64,
-    /// Share of the time that the consumer waited: near 1 when reading is what takes the time.
+    /// Share of the time that the consumer waited, from 0 to 1; it is near 1 if reading is slow.
     pub consumer_waited: f64,
-    /// Share of the time that the workers waited: near 1 when the consumer is slow.
+    /// Share of the time that the workers waited, from 0 to 1; it is near 1 if the consumer is slow.
     pub workers_waited: f64,
 }
 

@@ -1,5 +1,5 @@
-//! Feeds training: samples are read and augmented by worker threads and come out in an order that depends on the seed
-//! alone, never on the number of threads.
+//! The loader for training: worker threads read and augment samples, which come out in an order that depends on the seed alone,
+//! not on the number of threads.
 
 mod bench;
 mod order;
@@ -18,7 +18,7 @@ pub use order::{Order, Visit};
 
 use crate::{DataError, Sample, Source};
 
-/// Results of the loader, in order; it stops its threads when dropped.
+/// An iterator over samples in order; dropping it stops its threads.
 #[derive(Debug)]
 pub struct Loader<T> {
     shared: Arc<Shared<T>>,
@@ -29,9 +29,9 @@ pub struct Loader<T> {
 /// Threads and memory of a loader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capacity {
-    /// Worker threads.
+    /// Number of worker threads.
     pub workers: NonZeroUsize,
-    /// Most results in the making or waiting at a time; this bounds the memory.
+    /// Most results that are being made or waiting at a time; this bounds the memory.
     pub ahead: NonZeroUsize,
 }
 
@@ -43,7 +43,7 @@ impl Default for Capacity {
     }
 }
 
-/// Who waited for whom.
+/// How long the consumer and the workers waited for each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Waits {
     /// Time since the loader was made.
@@ -83,8 +83,8 @@ impl<T> Shared<T> {
 }
 
 impl<T: Send + 'static> Loader<T> {
-    /// Visits `source` in the given order. `transform` gets each sample with a seed that is its own: the same visit
-    /// has the same seed in every run.
+    /// Visits `source` in the given order. `transform` gets each sample with a seed of its own; the same visit has the same seed in
+    /// every run.
     pub fn new(
         source: Arc<dyn Source>,
         order: Order,
@@ -114,12 +114,12 @@ impl<T: Send + 'static> Loader<T> {
         Self { shared, workers, started: Instant::now() }
     }
 
-    /// Position of the next sample: what [`Order::start_at`] needs to go on from here.
+    /// Position of the next sample, with which [`Order::start_at`] continues from here.
     pub fn position(&self) -> u64 {
         self.shared.lock().give
     }
 
-    /// Who waited for whom so far.
+    /// How long the consumer and the workers have waited so far.
     pub fn waits(&self) -> Waits {
         let state = self.shared.lock();
         Waits {

@@ -1,12 +1,12 @@
-//! In which order samples are visited, by one of several machines, from any point on.
+//! The order in which samples are visited, by one of several machines and from any point on.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::random::{Random, permutation};
 
-/// The order of a run: every epoch its own permutation of the data set, dealt out to the ranks in turn.
+/// The order of a run. Every epoch has its own permutation of the data set, which is dealt out to the ranks in turn.
 ///
-/// Where the ranks do not divide the data set, an epoch's first samples are visited again so that all ranks have
+/// If the number of ranks does not divide the data set, the first samples of an epoch are visited again, so that all ranks have
 /// equally many. An endless data set is visited from index 0 on.
 #[derive(Clone, Debug)]
 pub struct Order {
@@ -24,45 +24,45 @@ pub struct Order {
 /// One visit to a sample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Visit {
-    /// Which sample of the source.
+    /// Index of the sample in the source.
     pub index: usize,
-    /// Seed of everything random about this visit.
+    /// Seed for everything random in this visit.
     pub seed: u64,
 }
 
 impl Order {
-    /// Endless shuffled epochs over `len` samples, or an endless source.
+    /// Endless shuffled epochs over `len` samples, or the order of an endless source if that is `None`.
     pub fn new(len: Option<usize>, seed: u64) -> Self {
         let permutations = Arc::default();
         Self { len, seed, shuffled: true, start: 0, epochs: None, rank: 0, world: 1, permutations }
     }
 
-    /// As they are stored, not shuffled.
+    /// Visits samples as they are stored, without shuffling.
     pub fn in_order(mut self) -> Self {
         self.shuffled = false;
         self
     }
 
-    /// Ends after so many passes over the data set; an endless one never ends.
+    /// Ends after `epochs` passes over the data set; an endless one never ends.
     pub fn epochs(mut self, epochs: u64) -> Self {
         self.epochs = Some(epochs);
         self
     }
 
-    /// Begins at this position of the rank, as if the ones before had been visited.
+    /// Begins at this position of the rank, as if the positions before had been visited.
     pub fn start_at(mut self, position: u64) -> Self {
         self.start = position;
         self
     }
 
-    /// The part of machine `rank` out of `world`. A rank beyond the world is wrapped into it.
+    /// The part of machine `rank` out of `world` machines. A rank of `world` or more is taken modulo `world`.
     pub fn shard(mut self, rank: usize, world: usize) -> Self {
         self.world = world.max(1) as u64;
         self.rank = rank as u64 % self.world;
         self
     }
 
-    /// Samples of the whole data set.
+    /// Number of samples in the whole data set; `None` if it is endless.
     pub fn len(&self) -> Option<usize> {
         self.len
     }
@@ -72,7 +72,7 @@ impl Order {
         self.len == Some(0)
     }
 
-    /// Visits of this rank in an epoch.
+    /// Number of visits of this rank in an epoch; `None` if the data set is endless.
     pub fn epoch_len(&self) -> Option<u64> {
         self.len.map(|len| (len as u64).div_ceil(self.world))
     }

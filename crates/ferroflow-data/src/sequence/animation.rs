@@ -1,4 +1,4 @@
-//! GIF, WebP and PNG files that move, as videos.
+//! Animated GIF, WebP and PNG files as videos.
 
 use std::{
     fs::File,
@@ -21,9 +21,9 @@ use super::{Frames, NamedFrame, SequenceError};
 /// Most bytes that a decoder may take.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// The pictures of an animated GIF, WebP or PNG as they are seen, one after another, named by their number from 000000:
-/// what a picture leaves unchanged is filled in from those before. Their times are not looked at; alpha is dropped.
-/// `None` for any other file, one with a single picture among them.
+/// The pictures of an animated GIF, WebP or PNG in order, as a viewer shows them, named by their number from 000000. What a
+/// picture leaves unchanged is filled in from those before. Their times are ignored and alpha is dropped. `None` for any other
+/// file, including one with a single picture.
 ///
 /// # Errors
 /// If the file cannot be read, or its header is damaged; later damage is an error of the iterator.

@@ -1,6 +1,6 @@
-//! Any other video, decoded by the `ffmpeg` program: no codec is linked, every codec is read.
+//! Other videos, decoded by the `ffmpeg` program, version 4 or later. No codec is linked; those that `ffmpeg` has are read.
 //!
-//! Versions 4 and later. What it says goes to a [`Log`], on a thread of its own: a pipe that nobody reads stops its writer.
+//! A thread of its own passes the program's messages to a [`Log`], because a pipe that nobody reads stops its writer.
 
 use std::{
     ffi::OsString,

@@ -11,12 +11,12 @@ use ferroflow_core::io::read_frame_as;
 
 use super::{Frames, NamedFrame, Reading, SequenceError};
 
-/// Names that count as images in a folder; their content decides the format.
+/// Extensions of the files that count as images in a folder; their content decides the format.
 pub const IMAGE_EXTENSIONS: [&str; 11] =
     ["png", "jpg", "jpeg", "ppm", "pgm", "pnm", "bmp", "tif", "tiff", "webp", "gif"];
 
-/// The images of a folder in [`natural_order`] of their names, decoded as they are asked for. Gaps in their numbers are
-/// told.
+/// The images of a folder in [`natural_order`] of their names, decoded as they are asked for. [`Reading::note`] is told of gaps
+/// in their numbers.
 ///
 /// # Errors
 /// If the folder cannot be listed or holds no image.
@@ -33,14 +33,14 @@ pub fn folder(path: &Path, reading: &Reading) -> Result<Frames, SequenceError> {
     })))
 }
 
-/// Neighbours in a folder whose numbers are further apart than usual there: frames are missing between them.
+/// A gap between two neighbours in a folder, whose numbers are further apart than is usual there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gap {
     /// Name of the last file before it.
     pub before: String,
     /// Name of the first file after it.
     pub after: String,
-    /// Frames that are missing.
+    /// Number of frames that are missing.
     pub missing: u64,
 }
 
@@ -52,8 +52,8 @@ impl fmt::Display for Gap {
     }
 }
 
-/// The gaps among numbered files in their order. The usual distance is one that at least half of the neighbours have, and
-/// more than one pair of them unless it is 1; where there is none, as with times for names, no distance is unusual.
+/// The gaps among numbered files, in their order. The usual distance is one that at least half of the neighbours have, and more
+/// than one pair of them unless it is 1. If there is no usual distance, as with times for names, there are no gaps.
 pub fn gaps(files: &[PathBuf]) -> Vec<Gap> {
     let steps: Vec<(u64, &[PathBuf])> =
         files.windows(2).filter_map(|pair| Some((distance(&pair[0], &pair[1])?, pair))).collect();
@@ -87,8 +87,8 @@ fn distance(a: &Path, b: &Path) -> Option<u64> {
     (before_a == before_b && after_a == after_b).then(|| a.abs_diff(b)).filter(|&distance| distance > 0)
 }
 
-/// The image files directly in a folder, in [`natural_order`] of their names: the same on every system. Hidden ones are
-/// left out, such as the `._NAME` that macOS leaves beside a `NAME`.
+/// The image files directly in a folder, in [`natural_order`] of their names, which is the same on every system. Hidden files
+/// are left out, such as the `._NAME` that macOS leaves beside a `NAME`.
 ///
 /// # Errors
 /// If the folder cannot be listed.
@@ -109,7 +109,7 @@ pub fn image_files(path: &Path) -> Result<Vec<PathBuf>, SequenceError> {
     Ok(files)
 }
 
-/// Runs of digits compare as numbers, everything else byte by byte, so `frame2` comes before `frame10`.
+/// Compares names with runs of digits as numbers and everything else byte by byte, so that `frame2` comes before `frame10`.
 pub fn natural_order(a: &str, b: &str) -> Ordering {
     let (mut x, mut y) = (a.as_bytes(), b.as_bytes());
     while let (Some(&p), Some(&q)) = (x.first(), y.first()) {

@@ -1,4 +1,4 @@
-//! Frames in order, one at a time: a folder of images, a video file, an animation, YUV4MPEG2 on a stream.
+//! Reads frames in order, one at a time, from a folder of images, a video file, an animation or a YUV4MPEG2 stream.
 //!
 //! Nothing is read far ahead, so a sequence of any length takes the memory of a few frames.
 
@@ -29,15 +29,15 @@ pub use self::{
     y4m::y4m,
 };
 
-/// Told what a user should know of frames that are read all the same.
+/// A function that is told what a user should know about frames that are read all the same.
 pub type Note = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// How frames are read.
 #[derive(Clone)]
 pub struct Reading {
-    /// Whether images are turned as their EXIF tags say.
+    /// Whether images are rotated as their EXIF tags say.
     pub orientation: Orientation,
-    /// Told of what changes the meaning of a flow: an interlaced video, a gap in the numbers.
+    /// Called with what changes the meaning of a flow, such as an interlaced video or a gap in the numbers.
     pub note: Note,
 }
 
@@ -76,10 +76,10 @@ pub fn video(path: &Path, reading: &Reading) -> Result<Frames, SequenceError> {
     ffmpeg::decoded(path, reading)
 }
 
-/// A frame and what to call its results.
+/// A frame and the name of its results.
 #[derive(Clone, Debug)]
 pub struct NamedFrame {
-    /// File stem, or the running number with six digits.
+    /// The file's stem, or the running number with six digits.
     pub name: String,
     /// The image.
     pub frame: Arc<Frame>,
@@ -95,21 +95,21 @@ pub enum SequenceError {
     /// A file or folder cannot be read at all.
     #[error("cannot read {}: {source}", path.display())]
     Io {
-        /// What was read.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
     /// An image of a folder is damaged or of an unknown kind.
     #[error(transparent)]
     Image(#[from] IoError),
-    /// A folder without images.
+    /// The folder holds no images.
     #[error("{} holds no image ({} are read)", path.display(), IMAGE_EXTENSIONS.join(", "))]
     Empty {
         /// The folder.
         path: PathBuf,
     },
-    /// Neighbours of different sizes.
+    /// Two successive frames differ in size.
     #[error(
         "{first} is {} (height x width), and {second}, the frame after it, is {}: the frames of a sequence have one size; resize \
          it or leave it out",
@@ -123,7 +123,7 @@ pub enum SequenceError {
         /// Their sizes.
         sizes: [Size; 2],
     },
-    /// A pair of different sizes.
+    /// The frames of a pair differ in size.
     #[error(
         "{} is {} and {} is {} (height x width): both must have one size, resize one of them first",
         first.display(), sizes[0], second.display(), sizes[1]
@@ -136,18 +136,18 @@ pub enum SequenceError {
         /// Their sizes.
         sizes: [Size; 2],
     },
-    /// A line of a list that is no pair.
+    /// A line of a list does not name two images.
     #[error("{}, line {line}: expected two image paths", path.display())]
     List {
         /// The list.
         path: PathBuf,
-        /// Counted from 1.
+        /// Number of the line, counted from 1.
         line: usize,
     },
-    /// A YUV4MPEG2 stream that is damaged, or of a kind that is not read.
+    /// A YUV4MPEG2 stream is damaged, or of a kind that is not read.
     #[error("YUV4MPEG2 stream, frame {frame}: {reason}")]
     Y4m {
-        /// Frames read before.
+        /// Number of frames read before.
         frame: usize,
         /// What is wrong.
         reason: String,
@@ -171,9 +171,9 @@ pub enum SequenceError {
     Damaged {
         /// The video.
         path: PathBuf,
-        /// Frames given before.
+        /// Number of frames given before.
         frames: usize,
-        /// The first thing it said.
+        /// Its first message about the damage.
         message: String,
     },
     /// `ffmpeg` ran and failed.
@@ -181,15 +181,15 @@ pub enum SequenceError {
     Ffmpeg {
         /// The video.
         path: PathBuf,
-        /// Its last words.
+        /// Its last message.
         message: String,
     },
 }
 
-/// Two successive frames; `name` is the first one's.
+/// Two frames whose flow is estimated.
 #[derive(Clone, Debug)]
 pub struct FramePair {
-    /// What to call the results.
+    /// Name of the results, which is the first frame's.
     pub name: String,
     /// The frame whose pixels the flow describes.
     pub first: Arc<Frame>,
@@ -197,7 +197,7 @@ pub struct FramePair {
     pub second: Arc<Frame>,
 }
 
-/// Every frame with its successor: `n` frames give `n - 1` pairs.
+/// Pairs of every frame with its successor; `n` frames give `n - 1` pairs.
 pub fn successive(frames: Frames) -> impl Iterator<Item = Result<FramePair, SequenceError>> + Send {
     let mut frames = frames;
     let mut previous: Option<NamedFrame> = None;

@@ -1,4 +1,4 @@
-//! Pairs of images that are named one by one: in a list, by the numbers in a folder, or by the caller.
+//! Pairs of images that are named one by one, in a list, by the numbers in a folder, or by the caller.
 
 use std::{
     collections::HashSet,
@@ -10,10 +10,10 @@ use ferroflow_core::io::{self, Orientation, outputs::safe_name};
 
 use super::{FramePair, SequenceError};
 
-/// Two images, and what to call their results.
+/// The paths of two images, and the name of their results.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairPaths {
-    /// Relative; a list's pairs have different ones.
+    /// Name of the results, a relative path; it differs for each pair of a list.
     pub name: PathBuf,
     /// The frame whose pixels the flow describes.
     pub first: PathBuf,
@@ -22,7 +22,7 @@ pub struct PairPaths {
 }
 
 impl PairPaths {
-    /// Called like the first image.
+    /// A pair whose results have the name of the first image.
     pub fn new(first: PathBuf, second: PathBuf) -> Self {
         Self { name: stem(&first), first, second }
     }
@@ -48,8 +48,8 @@ fn stem(path: &Path) -> PathBuf {
     path.file_stem().unwrap_or_default().into()
 }
 
-/// The pairs of a folder in which every image is called `NAME1.ext` or `NAME2.ext` and has its partner; `None` of one that holds
-/// a sequence. `files` are all its images.
+/// The pairs of a folder in which every image is called `NAME1.ext` or `NAME2.ext` and has its partner; `None` for a folder that
+/// holds a sequence. `files` are all its images.
 pub fn numbered_pairs(files: &[PathBuf]) -> Option<Vec<PairPaths>> {
     let names: HashSet<&PathBuf> = files.iter().collect();
     let mut pairs = Vec::new();

@@ -1,4 +1,4 @@
-//! YUV4MPEG2: what every video tool can write to a pipe.
+//! YUV4MPEG2, an uncompressed format that video tools write to pipes.
 //!
 //! A line of text, `YUV4MPEG2 W640 H480 F25:1 Ip C420jpeg`, then for each frame a line that starts with `FRAME` and the
 //! planes Y, U, V; samples of more than 8 bits take two bytes, the low one first. (mjpegtools' yuv4mpeg(5); the depths are
@@ -21,7 +21,8 @@ const MAX_FRAME: u64 = 1 << 30;
 
 /// The frames of a YUV4MPEG2 stream, named by their number from 000000.
 ///
-/// Every chroma format (4:2:0, 4:1:1, 4:1:0, 4:2:2, 4:4:0, 4:4:4, with alpha, which is dropped, and grey) of 8 to 16 bits.
+/// All chroma formats (4:2:0, 4:1:1, 4:1:0, 4:2:2, 4:4:0, 4:4:4, 4:4:4 with alpha, which is dropped, and grey) of 8 to 16 bits are
+/// read.
 /// The format does not say which matrix was used: BT.601 is assumed, full range where the header says so
 /// (`XCOLORRANGE=FULL`) and for `420jpeg`, else video range.
 ///

@@ -1,8 +1,9 @@
 //! Shards: a data set as a few large files that any number of machines can write and read.
 //!
-//! WebDataset tar files: the files of one sample share a stem and follow each other, `NNNNNNNN.img1.png`, `.img2.png`,
+//! Shards are WebDataset tar files. The files of one sample share a stem and follow each other: `NNNNNNNN.img1.png`, `.img2.png`,
 //! `.flow.flo`, `.valid.png` (sparse ground truth only), `.occ.png`, `.json` (name, size, origin). Beside each
-//! `shard-IIIII-of-NNNNN.tar` lies a manifest `.json` with its checksum, written last: a shard with a manifest is whole.
+//! `shard-IIIII-of-NNNNN.tar` lies a manifest `.json` with its checksum, which is written last, so a shard with a manifest is
+//! whole.
 //!
 //! A shard's bytes depend on the data set, its place and the number of shards alone.
 
@@ -23,16 +24,16 @@ pub use read::Shards;
 
 use crate::DataError;
 
-/// What a shard holds.
+/// The manifest of a shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The data set that was packed, as spelled.
+    /// The data set that was packed, as the user spelled it.
     pub source: String,
-    /// Samples of the whole data set.
+    /// Number of samples in the whole data set.
     pub total: usize,
-    /// Index of the first sample here.
+    /// Index of the first sample of this shard.
     pub first: usize,
-    /// Samples here.
+    /// Number of samples in this shard.
     pub samples: usize,
     /// SHA-256 of the tar file, hexadecimal.
     pub sha256: String,
@@ -87,7 +88,7 @@ fn tars(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     }
 }
 
-/// Compares every shard with its checksum; the faults found, one a line, none if all is well.
+/// Compares every shard with its checksum and returns the faults, one line for each.
 ///
 /// # Errors
 /// If the folder cannot be listed or holds no shards.

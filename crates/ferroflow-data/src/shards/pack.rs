@@ -17,25 +17,25 @@ use super::{
 };
 use crate::{DataError, Sample, Source, Spec};
 
-/// What a packing did.
+/// The result of packing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Packed {
-    /// Shards written now.
+    /// Number of shards that were written.
     pub written: usize,
-    /// Shards that were there and whole.
+    /// Number of shards that were there and whole.
     pub kept: usize,
-    /// Samples in both.
+    /// Number of samples in both.
     pub samples: usize,
 }
 
 /// Samples encoded at a time: PNG takes the time, and this many are held in memory.
 const BATCH: usize = 16;
 
-/// Writes a data set as `num_shards` shards, or only number `shard` of them, so that any of as many machines can write
-/// its own. Shards that are there with the right checksum are kept: run it again after an interruption.
+/// Writes a data set as `num_shards` shards, or only number `shard` of them, so that as many machines can each write one. Shards
+/// that are there with the right checksum are kept, so it can be run again after an interruption.
 ///
 /// # Errors
-/// If the request makes no sense, the folder holds something else, a sample cannot be read, or a file not be written.
+/// If the numbers contradict each other, the folder holds something else, a sample cannot be read, or a file cannot be written.
 pub fn pack(
     spec: &Spec,
     folder: &Path,

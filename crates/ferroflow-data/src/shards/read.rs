@@ -1,4 +1,4 @@
-//! Reads shards: any sample at once, through an index made from the tar headers when opened.
+//! Reads shards, with random access to samples by an index that is made from the tar headers when they are opened.
 
 use std::{
     collections::HashMap,

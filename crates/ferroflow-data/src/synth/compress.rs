@@ -1,5 +1,5 @@
-//! What lossy compression does to a frame: 8x8 blocks of brightness and colour through the cosine transform, quantised with
-//! JPEG's tables (ITU-T T.81, Annex K). Entropy coding loses nothing and is left out, and so is every decoder's own rounding.
+//! The effect of lossy compression on a frame: 8x8 blocks of brightness and colour go through the cosine transform and are quantised
+//! with JPEG's tables (ITU-T T.81, Annex K). Entropy coding loses nothing and is left out, and so is the rounding of decoders.
 
 use ferroflow_core::Frame;
 

@@ -1,4 +1,4 @@
-//! From light to a picture: shadows, light, tone curve, noise, rounding to 8 bits, compression.
+//! Turns the light of a scene into a frame: shadows, light, tone curve, noise, rounding to 8 bits, compression.
 
 use ferroflow_core::{Frame, Size};
 
@@ -10,9 +10,9 @@ use crate::random::mix;
 /// How one frame is exposed and stored.
 #[derive(Clone, Copy, Debug)]
 pub struct Film {
-    /// Its light.
+    /// The change of light.
     pub light: Light,
-    /// Shadows that lie over everything and move on their own.
+    /// Shadows that lie over everything and move by themselves.
     pub shadow: Option<Shadow>,
     /// Exponent of the tone curve.
     pub gamma: f32,

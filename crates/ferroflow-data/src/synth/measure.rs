@@ -1,4 +1,4 @@
-//! Does the flow fit the frames, how far does it reach, and how fast is it made?
+//! Measures whether the flow of generated pairs fits their frames, how large it is, and how fast pairs are made.
 
 use std::{fmt, time::Instant};
 
@@ -8,14 +8,14 @@ use serde::Serialize;
 
 use crate::{DataError, Sample, Source};
 
-/// What pairs are like.
+/// The figures of a number of pairs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measurement {
-    /// Pairs looked at.
+    /// Number of pairs.
     pub pairs: usize,
-    /// Frame 1 against frame 2 warped back by the flow, over visible pixels.
+    /// Difference of frame 1 and frame 2 warped back by the flow, over visible pixels.
     pub warped: Disagreement,
-    /// The same pixels of frame 1 against frame 2 as it is.
+    /// Difference of frame 1 and frame 2 as it is, over the same pixels.
     pub unwarped: Disagreement,
     /// Lengths of the flow vectors that are known.
     pub displacement: Displacement,
@@ -23,9 +23,9 @@ pub struct Measurement {
     pub occluded: f64,
     /// Share of pixels whose flow is unknown.
     pub unknown: f64,
-    /// Threads that made the pairs.
+    /// Number of threads that made the pairs.
     pub threads: usize,
-    /// Pairs made in a second by all threads together.
+    /// Pairs per second of all threads together.
     pub pairs_per_second: f64,
 }
 
@@ -69,7 +69,7 @@ const LENGTHS: usize = 4096;
 /// Pairs in memory at a time.
 const BATCH: usize = 32;
 
-/// Looks at pairs `0..count` of a source that knows its flow and occlusion. Making them is timed, looking at them is not.
+/// Measures pairs `0..count` of a source that has flow and occlusion. The time is that of making the pairs, without measuring.
 ///
 /// # Errors
 /// The first error of the source.

@@ -3,8 +3,9 @@
 //! A scene is a background and textured objects, layer over layer (`scene`); each layer moves by its own map
 //! (`motion`) and is painted with anti-aliased edges into both frames (`render`). The layers' own coordinates are the
 //! pixels of frame 1, so the flow is known exactly. Instead of a background there may be planes in space before a camera
-//! that moves (`world`). What light, air and storage do to the pictures comes last (`develop`, `compress`). Sample `i` depends on the preset, the seed, the size and `i` alone,
-//! and only `+ - * /` and square roots are used: the same bytes on every machine and for any number of threads.
+//! that moves (`world`). The effects of light, air and storage come last (`develop`, `compress`). Sample `i` depends on the
+//! preset, the seed, the size and `i` alone, and only `+ - * /` and square roots are used, so the bytes are the same on every
+//! machine and for any number of threads.
 
 mod compress;
 pub mod coverage;
@@ -41,7 +42,7 @@ pub struct Synth {
 }
 
 impl Synth {
-    /// Pairs of `size`.
+    /// A generator of pairs of `size`.
     pub fn new(preset: Preset, seed: u64, size: Size) -> Self {
         Self { preset, seed, size, count: None, bank: Arc::new(Bank::new(seed)) }
     }
@@ -60,7 +61,7 @@ impl Synth {
         Ok(self)
     }
 
-    /// The same generator ended after `count` pairs, for evaluation.
+    /// The same generator, which ends after `count` pairs, for evaluation.
     pub fn take(mut self, count: usize) -> Self {
         self.count = Some(count);
         self
@@ -71,7 +72,7 @@ impl Synth {
         &self.preset
     }
 
-    /// Pair number `index`; any index, in any order.
+    /// Pair number `index`. Pairs can be made in any order.
     pub fn sample(&self, index: u64) -> Sample {
         let scene = scene::Scene::draw(&self.preset, &self.bank, self.seed, index, self.size);
         let rendered = render::render(&scene, self.size);

@@ -4,22 +4,22 @@
 //! its own affine map on top of the background's, parameters drawn as a clipped power of a normal variable, which gives
 //! a peak at no motion and a heavy tail. `sdhom` has the small displacements of ChairsSDHom (Ilg et al. 2017), `things`
 //! the large ones of FlyingThings3D (Mayer et al. 2016), `auto` mixes all scales in the manner of AutoFlow (Sun et al. 2021).
-//! `shifts` is ours: where most of a frame hardly moves, no motion at all is a good answer, and a network that concatenates
-//! its frames stays with it for a long time; even displacements make it compare them first.
+//! `shifts` is ours. Where most of a frame hardly moves, zero flow has a small error, and a network that concatenates its frames
+//! stays at zero flow for a long time; even displacements teach it to compare the frames first.
 //!
 //! `world` and `wild` are ours too, and the only ones whose motion scales with the frame. `world` moves a camera through streets
 //! (as in KITTI, Geiger et al. 2013), rooms and open places (as in Sintel, Butler et al. 2012); `wild` is `auto` with glass,
-//! repeating textures and every effect.
+//! repeating textures and all effects.
 
-/// A family of scenes. Lengths are pixels of the frames made, whatever their size: a larger frame is a wider window. Where
-/// the preset is [`relative`](Self::relative), they are pixels of a frame as large as 512x384 and scale with the frame.
+/// A family of scenes. Lengths are in pixels of the frames, so that a larger frame is a wider window. If the preset is
+/// [`relative`](Self::relative), they are in pixels of a frame as large as 512x384 and scale with the frame.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preset {
     /// The name that selects it.
     pub name: &'static str,
     /// Fewest and most objects per 512x384 pixels; the number follows the frame's area.
     pub objects: (f32, f32),
-    /// Diameter of objects: mean and spread of a normal, then the bounds it is clipped to.
+    /// Diameter of objects, pixels: mean and standard deviation of a normal distribution, then the bounds to which it is clipped.
     pub diameter: [f32; 4],
     /// Share of objects that are chairs.
     pub chairs: f32,
@@ -29,13 +29,13 @@ pub struct Preset {
     pub object: Movement,
     /// All motion is multiplied by a factor drawn log-uniformly between these.
     pub speed: (f32, f32),
-    /// What the camera and the air do to the pictures.
+    /// Effects of the camera and the air.
     pub effects: Effects,
-    /// Everything scales with the frame.
+    /// Whether all lengths scale with the frame.
     pub relative: bool,
-    /// A world in depth instead of a flat background.
+    /// A world with depth instead of a flat background.
     pub places: Option<Places>,
-    /// Share of textures that repeat: bricks, tiles, windows; or hardly vary: asphalt.
+    /// Share of textures that repeat (bricks, tiles, windows) or hardly vary (asphalt).
     pub materials: f32,
     /// Share of objects that light passes through.
     pub glass: f32,
@@ -65,7 +65,7 @@ pub struct Movement {
     pub zoom: f32,
     /// Largest perspective tilt: relative change of scale over 100 pixels.
     pub tilt: f32,
-    /// Chance of non-rigid motion.
+    /// Probability of non-rigid motion.
     pub bend_chance: f32,
     /// Largest gradient of a shear wave (displacement per pixel).
     pub bend: f32,
@@ -80,7 +80,7 @@ impl Movement {
 /// Effects that break brightness constancy, all off in [`Effects::NONE`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Effects {
-    /// Chance that the shutter stays open.
+    /// Probability of motion blur.
     pub blur_chance: f32,
     /// Longest exposure as a share of the time between frames.
     pub shutter: f32,
@@ -88,18 +88,18 @@ pub struct Effects {
     pub lighting: f32,
     /// Largest standard deviation of the noise, grey levels.
     pub noise: f32,
-    /// Chance of fog.
+    /// Probability of fog.
     pub fog_chance: f32,
-    /// Chance of soft shadows that move over the scene on their own.
+    /// Probability of soft shadows that move over the scene by themselves.
     pub shadow_chance: f32,
-    /// Chance of another tone curve in each frame.
+    /// Probability of a different tone curve in each frame.
     pub gamma_chance: f32,
-    /// Chance of compression, as JPEG and video have it.
+    /// Probability of lossy compression.
     pub compress_chance: f32,
 }
 
 impl Effects {
-    /// Brightness constancy up to sampling.
+    /// No effects: brightness is constant up to sampling.
     pub const NONE: Self = Self {
         blur_chance: 0.0,
         shutter: 0.0,
@@ -258,7 +258,7 @@ impl Preset {
         }
     }
 
-    /// A wide mixture: any speed from sub-pixel to violent, every effect.
+    /// A wide mixture of scenes, with displacements from sub-pixel to very large, blur, noise, fog and changes of light.
     pub fn auto() -> Self {
         Self {
             name: "auto",
@@ -298,7 +298,7 @@ impl Preset {
         }
     }
 
-    /// Everything shifted, no displacement of up to 10 px much likelier than another: what a network learns to match from.
+    /// Shifts whose displacements of up to 10 px are about equally likely, from which a network learns to match.
     pub fn shifts() -> Self {
         let movement = Movement {
             shift: 10.0,
@@ -323,7 +323,7 @@ impl Preset {
         }
     }
 
-    /// A camera that moves through streets, rooms and open places, among things that move; now and then something flies past.
+    /// A camera that moves through streets, rooms and open places, among objects that move; some objects fly past.
     pub fn world() -> Self {
         Self {
             name: "world",
@@ -348,7 +348,7 @@ impl Preset {
         }
     }
 
-    /// `auto` with everything on: glass, repeating textures, shadows, tone curves, compression; it scales with the frame.
+    /// `auto` with glass, repeating textures, shadows, tone curves and compression as well; it scales with the frame.
     pub fn wild() -> Self {
         let auto = Self::auto();
         Self {
@@ -361,7 +361,7 @@ impl Preset {
         }
     }
 
-    /// The same scenes without noise, blur, fog, compression, changes of light and things that light passes through.
+    /// The same scenes without noise, blur, fog, compression, changes of light and glass.
     pub fn without_effects(mut self) -> Self {
         self.effects = Effects::NONE;
         self.glass = 0.0;

@@ -17,8 +17,8 @@ const PARTS: [&str; 4] = ["_img1.ppm", "_img2.ppm", "_flow.flo", "_occ.png"];
 
 /// Writes pairs `0..count` to `dir` as `NNNNN_img1.ppm`, `NNNNN_img2.ppm`, `NNNNN_flow.flo`, `NNNNN_occ.png`, numbered
 /// from 1, and `synth.json`, which says how they were made. Pairs that are already complete are left alone, so an
-/// interrupted run goes on where it stopped; a folder made with other settings, or that holds something else, is refused. `progress` hears how many
-/// pairs are done.
+/// interrupted run continues where it stopped; a folder that was made with other settings or holds something else is refused.
+/// `progress` is called with the number of pairs done.
 pub fn write(synth: &Synth, count: usize, dir: &Path, progress: impl Fn(usize) + Sync) -> Result<(), DataError> {
     let ours = |name: &str| name == NOTE || PARTS.iter().any(|part| name.ends_with(part));
     let recognised = dir.join(NOTE).exists();

@@ -1,13 +1,13 @@
 //! Dense Inverse Search: optical flow without a network or weights (Kroeger, Timofte, Dai and Van Gool, "Fast Optical Flow
 //! using Dense Inverse Search", ECCV 2016).
 //!
-//! From the coarsest level of a grey pyramid to the finest: match overlapping patches by inverse search (`patches`), spread
-//! their motion over the pixels (`densify`), refine it by minimising a variational energy (`variational`), and double
-//! it for the next level.
+//! From the coarsest level of a grey pyramid to the finest, it matches overlapping patches by inverse search (`patches`), spreads
+//! their motion over the pixels (`densify`), refines it by minimising a variational energy (`variational`), and doubles it for
+//! the next level.
 //!
-//! The formulas are the paper's, with the choices of OpenCV's `DISOpticalFlow` where the paper leaves them open or that
-//! implementation does better: patches compared less their mean, the neighbours' motion as further starting points, and
-//! the constants of the energy. Different from both:
+//! The formulas are the paper's. Where the paper leaves a choice open, or OpenCV's `DISOpticalFlow` does better, they follow
+//! OpenCV: patches are compared after subtracting their means, the neighbours' motion gives further starting points, and the
+//! constants of the energy are OpenCV's. This implementation differs from both:
 //!
 //! * a patch takes whole Gauss-Newton steps on a damped Hessian, stops at the best position seen, and is not searched again on
 //!   the way back unless a neighbour's motion fits it better;
@@ -37,13 +37,13 @@ use variational::Refinement;
 /// Width and height of a patch.
 const PATCH: usize = 8;
 
-/// How much work goes into the flow.
+/// The finest level of the pyramid, which decides accuracy and time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Preset {
-    /// Down to a quarter of the frames' width and height.
+    /// The finest level has a quarter of the frames' width and height.
     Fast,
-    /// Down to half of the frames' width and height: about three times the work.
+    /// The finest level has half of the frames' width and height, which takes about three times the work.
     Medium,
 }
 
@@ -67,7 +67,7 @@ impl Preset {
     }
 }
 
-/// Frames that have no flow between them.
+/// Why there is no flow between two frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DisError {
@@ -84,7 +84,7 @@ pub enum DisError {
     Empty,
 }
 
-/// Dense Inverse Search with its buffers, which are kept from pair to pair.
+/// Dense Inverse Search with its buffers, which are reused from pair to pair.
 #[derive(Debug)]
 pub struct Dis {
     preset: Preset,
@@ -93,12 +93,12 @@ pub struct Dis {
 }
 
 impl Dis {
-    /// The method at a preset.
+    /// The method with a preset.
     pub fn new(preset: Preset) -> Self {
         Self { preset, workspaces: Mutex::default() }
     }
 
-    /// Where each pixel of `first` went in `second`, `[height, width]` in pixels. Runs on the current rayon pool.
+    /// The flow from `first` to `second`, in pixels. It runs on the current rayon pool.
     ///
     /// # Errors
     /// If the frames differ in size or have no pixels.

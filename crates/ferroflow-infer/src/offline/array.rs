@@ -1,4 +1,4 @@
-//! Arrays of `f32` as files: raw, or NumPy's.
+//! Arrays of `f32` as raw files or NumPy files.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// What the names of such files end in.
+    /// The file extension, without the dot.
     pub fn extension(self) -> &'static str {
         match self {
             Self::Bin => "bin",

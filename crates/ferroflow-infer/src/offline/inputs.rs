@@ -1,4 +1,4 @@
-//! Preprocessed pairs and their true flows, written for a runtime elsewhere.
+//! Writes preprocessed pairs and their true flows as files for another runtime.
 
 use std::path::Path;
 
@@ -15,19 +15,20 @@ use ferroflow_data::{Sample, Source};
 
 use super::{File, Inputs, Layout, MANIFEST, Manifest, OfflineError, Pair, TRUTH, array};
 
-/// How far [`write_inputs`] has got: files written, pairs written.
+/// The progress of [`write_inputs`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Files per folder.
+    /// Number of files written to each folder.
     pub files: usize,
-    /// Pairs in them.
+    /// Number of pairs in these files.
     pub pairs: usize,
 }
 
 /// Writes the pairs of `source` below `folder`: one folder per input of the network, `gt` and `pairs.json`.
 ///
 /// # Errors
-/// If the folder holds something else; at the first pair that cannot be read or does not fit its file.
+/// If the folder holds files that this function does not write, and at the first pair that cannot be read or does not fit its
+/// file.
 pub fn write_inputs(
     folder: &Path,
     source: &dyn Source,

@@ -1,8 +1,8 @@
-//! Inference elsewhere: preprocessed inputs as raw files for any runtime, and the score of what comes back.
+//! Inference in other runtimes: writes preprocessed inputs as files, and scores the outputs.
 //!
-//! A device compiler's runner takes folders of raw arrays and leaves raw arrays. [`write_inputs`] makes the folders, [`score`]
-//! compares the answers with the truth that lies beside them; `pairs.json` says which file is which pair. Frames are
-//! padded with zeros below and to the right to multiples of the network's stride.
+//! The runners of device compilers read folders of raw arrays and write raw arrays. [`write_inputs`] writes the folders, and
+//! [`score`] compares the outputs with the truth that lies beside the inputs; `pairs.json` says which file holds which pair.
+//! Frames are padded with zeros below and to the right to multiples of a stride.
 
 mod array;
 mod inputs;
@@ -22,22 +22,24 @@ pub use array::Format;
 pub use inputs::{Progress, write_inputs};
 pub use score::{Score, score};
 
-/// Which arrays a runtime is fed with and answers with.
+/// The arrays that a runtime reads and writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Layout {
-    /// `frame1/`, `frame2/`: `[N, 3, H, W]`, RGB 0..=255; flows `[N, 2, H, W]`. For networks exported with images as inputs.
+    /// `frame1/`, `frame2/`: `[N, 3, H, W]`, RGB 0..=255; flows `[N, 2, H, W]`. This is for networks exported with images as
+    /// inputs.
     Images,
     /// `x1/`, `x2/`: `[N, 3, H, W]`, (RGB - mean) / 255 with one mean per channel over both padded frames; flows
-    /// `[N, 2, H, W]`. FlowNet2 on Ascend (Flownet2_preprocess.py).
+    /// `[N, 2, H, W]`. This is for FlowNet2 on Ascend (Flownet2_preprocess.py).
     Flownet2,
-    /// `image/`: `[1, 2, H, W, 3]`, RGB / 255, both frames; flows `[1, H, W, 2]`. PWC-Net as a frozen graph (dataprep.py).
+    /// `image/`: `[1, 2, H, W, 3]`, RGB / 255, both frames; flows `[1, H, W, 2]`. This is for PWC-Net as a frozen graph
+    /// (dataprep.py).
     Pwcnet,
 }
 
 impl Layout {
-    /// Folders of inputs, in the order of the network's inputs.
+    /// Names of the folders of inputs, in the order of the network's inputs.
     pub fn folders(self) -> &'static [&'static str] {
         match self {
             Self::Images => &["frame1", "frame2"],
@@ -57,16 +59,16 @@ impl Layout {
     }
 }
 
-/// What to write.
+/// What [`write_inputs`] writes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Inputs {
-    /// Which arrays.
+    /// The arrays.
     pub layout: Layout,
-    /// As which files.
+    /// The format of the files.
     pub format: Format,
-    /// Pairs per file; the last file is filled up with its last pair. 1 in the layout of PWC-Net.
+    /// Number of pairs in a file; the last file is filled up with its last pair. It must be 1 with [`Layout::Pwcnet`].
     pub batch: usize,
-    /// Sides are padded to multiples of this.
+    /// Sides are padded to multiples of this number of pixels.
     pub stride: usize,
     /// Take at most this many pairs.
     pub limit: Option<usize>,
@@ -148,13 +150,13 @@ pub enum OfflineError {
         /// The pair.
         pair: String,
     },
-    /// This layout holds one pair a file.
+    /// The layout holds one pair in a file, and more were asked for.
     #[error("the PWC-Net layout holds one pair a file, not {batch}")]
     Batch {
-        /// What was asked for.
+        /// Number of pairs that was asked for.
         batch: usize,
     },
-    /// A data set that never ends was not limited.
+    /// The data set is endless, and no limit was given.
     #[error("{data} is endless: say how many pairs to take (--limit)")]
     Endless {
         /// The data set.
@@ -166,15 +168,15 @@ pub enum OfflineError {
         /// The pair.
         pair: String,
     },
-    /// The runtime left no file for an input.
+    /// There is no output for an input.
     #[error("{}: no output for the input `{name}` (looked for {name}.bin, {name}_0.bin, {name}_output_0.bin, and .npy)", folder.display())]
     NoOutput {
-        /// Where.
+        /// The folder of outputs.
         folder: PathBuf,
         /// Name of the input file.
         name: String,
     },
-    /// A file that does not hold the array it should.
+    /// A file does not hold the expected array.
     #[error("{}: {reason}", path.display())]
     Array {
         /// The file.
@@ -185,9 +187,9 @@ pub enum OfflineError {
     /// Not one pixel can be scored.
     #[error("{}: {source}", folder.display())]
     Nothing {
-        /// Where the outputs are.
+        /// The folder of outputs.
         folder: PathBuf,
-        /// Why.
+        /// The cause.
         source: MetricError,
     },
     /// The flow cannot be scored.
@@ -195,10 +197,10 @@ pub enum OfflineError {
     Metric {
         /// The pair.
         pair: String,
-        /// Why.
+        /// The cause.
         source: MetricError,
     },
-    /// Sizes that contradict each other: a fault of this library.
+    /// Sizes contradict each other, which is a fault of this library.
     #[error(transparent)]
     Size(#[from] SizeError),
 }

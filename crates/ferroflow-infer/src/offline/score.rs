@@ -1,4 +1,4 @@
-//! What a runtime elsewhere left behind, against the truth.
+//! Scores the outputs of another runtime.
 
 use std::path::{Path, PathBuf};
 
@@ -15,10 +15,10 @@ use super::{MANIFEST, Manifest, OfflineError, TRUTH, array};
 /// The figures of a folder of outputs.
 #[derive(Clone, Debug, Serialize)]
 pub struct Score {
-    /// Over pixels and over images.
+    /// The averages over pixels and over images.
     #[serde(flatten)]
     pub summary: Summary,
-    /// Every pair's mean endpoint error in pixels, in order.
+    /// The name and the mean endpoint error in pixels of every pair, in order; `None` for a pair without scored pixels.
     pub pairs: Vec<(String, Option<f64>)>,
 }
 
@@ -28,7 +28,8 @@ pub struct Score {
 /// `.npy`. Padding is cut off.
 ///
 /// # Errors
-/// At the first output that is missing or has another size, or pair without truth; and where no pixel of any could be scored.
+/// At the first output that is missing or has another size, at the first pair without truth, and if no pixel of any pair could
+/// be scored.
 pub fn score(folder: &Path, outputs: &Path) -> Result<Score, OfflineError> {
     let path = folder.join(MANIFEST);
     let text = read_bytes(&path)?;

@@ -15,11 +15,11 @@ pub struct Gallery {
     shown: Vec<Shown>,
 }
 
-/// One pair.
+/// One pair of the gallery.
 pub struct Shown {
     /// Its data set.
     pub data: String,
-    /// Its name there.
+    /// Its name in the data set.
     pub id: String,
     /// Mean end-point error in pixels.
     pub epe: f64,
@@ -28,7 +28,7 @@ pub struct Shown {
 }
 
 impl Gallery {
-    /// For the `size` worst pairs.
+    /// A gallery for the `size` worst pairs.
     pub fn new(size: usize) -> Self {
         Self { size, shown: Vec::new() }
     }
@@ -38,7 +38,7 @@ impl Gallery {
         &self.shown
     }
 
-    /// Takes a pair in if it is among the worst so far.
+    /// Keeps a pair if it is among the worst so far.
     pub fn add(&mut self, data: &str, sample: &Sample, estimate: &FlowField, result: &PairResult) {
         let Some(epe) = result.metrics.epe else { return };
         let place = self.shown.iter().position(|s| s.epe < epe).unwrap_or(self.shown.len());

@@ -1,4 +1,4 @@
-//! An evaluation as one web page that needs nothing beside it: tables, curves, and the worst pairs in pictures.
+//! Writes an evaluation as one self-contained web page with tables, curves and pictures of the worst pairs.
 
 mod gallery;
 mod plot;
@@ -11,15 +11,15 @@ use ferroflow_core::metrics::Metrics;
 
 use crate::evaluate::DataResult;
 
-/// What a page shows.
+/// The contents of a page.
 pub struct Page<'a> {
-    /// The method, as [`crate::Estimator::describe`] says it.
+    /// The method in a line, as [`crate::Estimator::describe`] gives it.
     pub method: &'a str,
-    /// Where it ran.
+    /// Name of the processor that it ran on.
     pub processor: &'a str,
     /// One result for each data set.
     pub results: &'a [DataResult],
-    /// The same data sets by another method, and its name; empty for none.
+    /// Name of another method and its results on the same data sets; both are empty if there is none.
     pub baseline: (&'a str, &'a [DataResult]),
     /// The worst pairs.
     pub gallery: &'a Gallery,

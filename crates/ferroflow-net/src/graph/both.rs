@@ -1,19 +1,19 @@
-//! Both directions of a pair in one graph: what looks at each frame by itself is computed once.
+//! Both directions of a pair in one graph, in which values of a single frame are computed once for both.
 
 use super::{Frame, Graph, Node, NodeId, Op};
 
-/// A graph that also says what moves from the second frames to the first.
+/// A graph that also computes the flow from the second frame to the first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BothDirections {
-    /// The nodes of the graph it comes from, under their own ids, then those of the other direction.
+    /// The nodes of the original graph, under their own ids, then those of the other direction.
     pub graph: Graph,
-    /// For each of the former, the node that has its place where the frames are exchanged. One that holds both frames, one after
-    /// the other ([`Op::Stack`]), has its own place: only its parts are exchanged.
+    /// For each node of the original graph, the node that replaces it in the other direction. A node that holds both frames, one
+    /// after the other ([`Op::Stack`]), replaces itself: only its parts are exchanged.
     pub counterparts: Vec<NodeId>,
 }
 
 impl BothDirections {
-    /// Of a network; its outputs stay those of the first direction.
+    /// Extends a network; its outputs stay those of the first direction.
     pub fn of(network: &Graph) -> Self {
         let mut graph = network.clone();
         let mut counterparts: Vec<NodeId> = Vec::with_capacity(network.nodes.len());
@@ -51,7 +51,7 @@ impl BothDirections {
         Self { graph, counterparts }
     }
 
-    /// The node that has the place of `id` where the frames are exchanged.
+    /// The node that replaces `id` in the other direction.
     pub fn counterpart(&self, id: NodeId) -> NodeId {
         self.counterparts[id.0 as usize]
     }

@@ -1,4 +1,4 @@
-//! Writes a graph the way the papers' tables read: one call per layer, channels counted along the way.
+//! Builds a graph as the papers' tables read: one call per layer, with the channels counted along the way.
 
 use super::{
     BatchNorm, Conv, Correlation, Deconv, Filter, Frame, Graph, Grid, Initialisation, MomentsOver, Node, NodeId, Op,
@@ -77,7 +77,7 @@ impl ConvSpec {
         Self { out: Some(channels), ..self }
     }
 
-    /// Step between outputs.
+    /// Step between outputs, in pixels of the input.
     pub const fn stride(self, stride: usize) -> Self {
         Self { stride, ..self }
     }
@@ -87,7 +87,7 @@ impl ConvSpec {
         Self { dilation, ..self }
     }
 
-    /// Zeros around the input, where they are not `dilation * (kernel - 1) / 2` on every side.
+    /// Zeros around the input, if they are not `dilation * (kernel - 1) / 2` on every side.
     pub const fn padding(self, padding: Padding) -> Self {
         Self { padding: Some(padding), ..self }
     }
@@ -97,7 +97,7 @@ impl ConvSpec {
         Self { bias: false, ..self }
     }
 
-    /// First weights are this factor times the usual ones: small where a layer's output is added to a flow.
+    /// Multiplies the usual first weights by this factor, which is small where a layer's output is added to a flow.
     pub const fn gain(self, gain: f32) -> Self {
         Self { gain, ..self }
     }
@@ -109,7 +109,7 @@ impl Builder {
         Self { graph: Graph::default(), channels: Vec::new(), scope: String::new(), naming }
     }
 
-    /// Says how first weights are drawn, where that is not He's way ([`Initialisation::HeUniform`]).
+    /// Sets how first weights are drawn. Default: [`Initialisation::HeUniform`].
     pub fn initialisation(mut self, initialisation: Initialisation) -> Self {
         self.graph.initialisation = initialisation;
         self
@@ -129,8 +129,8 @@ impl Builder {
         self.channels[x.0 as usize]
     }
 
-    /// The finished graph. `flow` is in pixels of the network input and becomes the output (an [`Op::ToOutput`] named
-    /// `flow`); `pyramid` holds what training losses read, coarse to fine.
+    /// The finished graph. `flow` is in pixels of the network input and becomes the output (an [`Op::ToOutput`] named `flow`);
+    /// `pyramid` lists the values that training losses read, coarse to fine.
     pub fn finish(mut self, flow: NodeId, filter: Filter, grid: Grid, pyramid: &[NodeId]) -> Graph {
         let flow = self.add("flow", Op::ToOutput { filter, grid }, &[flow], 2);
         self.graph.flow = Some(flow);
@@ -143,8 +143,8 @@ impl Builder {
         self.graph.params.len()
     }
 
-    /// Brings the parameters from number `first` on into the reference checkpoint's order, where that is not the order
-    /// of execution: a stable sort by `key`, which sees names without the current scope.
+    /// Sorts the parameters from number `first` on into the reference checkpoint's order, if that is not the order of execution.
+    /// The sort is stable, by `key` of the names without the current scope.
     pub fn sort_params<K: Ord>(&mut self, first: usize, key: impl Fn(&str) -> K) {
         let mut order: Vec<usize> = (first..self.graph.params.len()).collect();
         order.sort_by_key(|&i| key(&self.graph.params[i].name[self.scope.len()..]));
@@ -209,7 +209,7 @@ impl Builder {
         self.add(&label.node, Op::Deconv(Deconv { weight, bias, in_channels, out_channels: out }), &[x], out)
     }
 
-    /// A transposed convolution that the checkpoint holds and nobody reads.
+    /// The parameters of a transposed convolution that the checkpoint holds and the network does not use.
     pub fn unused_deconv(&mut self, layer: &str, in_channels: usize, out: usize) {
         let weight = self.weight(layer, vec![in_channels, out, 4, 4], ParamRole::DeconvWeight);
         let bias = self.bias(layer, out);
@@ -233,7 +233,7 @@ impl Builder {
         self.add(&label.node, Op::BatchNorm(norm), &[x], channels)
     }
 
-    /// Leaky ReLU with slope 0.1, the only one here.
+    /// Leaky ReLU with slope 0.1.
     pub fn leaky(&mut self, name: &str, x: NodeId) -> NodeId {
         self.same(name, Op::LeakyRelu { slope: 0.1 }, &[x])
     }
@@ -254,7 +254,7 @@ impl Builder {
         self.same(name, Op::Part { index, of }, &[x])
     }
 
-    /// Picks channels in this order.
+    /// The `picked` channels, in this order.
     pub fn channels(&mut self, name: &str, x: NodeId, picked: &[u32]) -> NodeId {
         self.add(name, Op::Channels(picked.to_vec()), &[x], picked.len())
     }
@@ -311,7 +311,7 @@ impl Builder {
         self.same(name, Op::ConvexUpsample { factor }, &[flow, logits])
     }
 
-    /// `a` and `b` with their common mean taken off, over their common deviation (UFlow).
+    /// `a` and `b`, each minus their common mean and divided by their common standard deviation (UFlow).
     pub fn standardise(
         &mut self,
         names: [&str; 3],

@@ -1,4 +1,4 @@
-//! What running a network takes: operations, parameters, memory for the values between layers.
+//! What it costs to run a network: operations, parameters, memory for the values between layers.
 
 use super::{Graph, NodeId, Op, Shape, ShapeError, Sizes};
 
@@ -19,7 +19,7 @@ impl Graph {
     /// The cost at these sizes.
     ///
     /// # Errors
-    /// If the network does not take them.
+    /// If the network does not take these sizes.
     pub fn cost(&self, sizes: &Sizes) -> Result<Cost, ShapeError> {
         let shapes = self.shapes(sizes)?;
         let node_flop: Vec<f64> = self
@@ -74,7 +74,7 @@ impl Graph {
 }
 
 impl Op {
-    /// Whether its value is only another look at its inputs' memory.
+    /// Whether its value is a view of its inputs' memory, so that nothing is computed.
     pub fn is_view(&self) -> bool {
         match self {
             Self::Concat | Self::Stack | Self::Part { .. } | Self::Channels(_) => true,

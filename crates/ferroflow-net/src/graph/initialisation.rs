@@ -1,12 +1,11 @@
 //! How the first weights of a network are drawn.
 
-/// The distribution of first weights ([`crate::Weights::random`]); batch norm always begins as the identity. What a
-/// network's reference does is part of its definition, for a recipe that was found with one distribution may diverge with
-/// another.
+/// The distribution of first weights ([`crate::Weights::random`]); batch norm always begins as the identity. The reference's
+/// distribution is part of a network's definition, because a recipe that works with one may diverge with another.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Initialisation {
-    /// He et al. 2015 for leaky ReLU of slope 0.1: uniform, by fan in, where a transposed convolution counts the quarter
-    /// of its taps that meet in an output. Biases are 0. Ferroflow's own.
+    /// He et al. 2015 for leaky ReLU of slope 0.1: uniform, by fan in, for which a transposed convolution counts the quarter
+    /// of its taps that meet in an output. Biases are 0. No reference uses this one; `rill` does.
     #[default]
     HeUniform,
     /// PyTorch's `kaiming_normal_` with `mode="fan_in"`, whose fan in of a transposed convolution is counted over its

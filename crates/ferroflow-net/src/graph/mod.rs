@@ -1,4 +1,4 @@
-//! A network as a static graph: written once, read by every executor, exporter and table.
+//! A network as a static graph, which is written once and read by every executor, exporter and table.
 //!
 //! Values are `[N, C, H, W]`. The graph takes the two frames as RGB 0..=255 and ends in flow in pixels of the output
 //! image, so an executor needs to know nothing else about a network.
@@ -48,13 +48,13 @@ pub enum ParamRole {
 }
 
 impl ParamRole {
-    /// Whether gradient descent changes it (running statistics are not parameters in the usual count).
+    /// Whether gradient descent changes it. It does not change running statistics, which usual counts of parameters leave out.
     pub fn is_trained(self) -> bool {
         !matches!(self, Self::NormMean | Self::NormVariance)
     }
 }
 
-/// A parameter: the name is the reference checkpoint's own, the layout always PyTorch's.
+/// A parameter. Its name is the reference checkpoint's, its layout always PyTorch's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Param {
     /// Name in the reference checkpoint.
@@ -65,7 +65,7 @@ pub struct Param {
     pub role: ParamRole,
     /// False for parameters that a checkpoint holds but the forward pass never reads (PWC-Net's `deconv2`).
     pub used: bool,
-    /// First weights are this times the usual ones ([`crate::Weights::random`]).
+    /// Factor on the usual first weights ([`crate::Weights::random`]).
     pub gain: f32,
 }
 
@@ -95,7 +95,7 @@ pub struct Node {
 /// A whole network.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
-    /// In execution order.
+    /// The nodes, in execution order.
     pub nodes: Vec<Node>,
     /// Every parameter of the reference checkpoint, in its order.
     pub params: Vec<Param>,
@@ -123,7 +123,7 @@ impl Graph {
         self.nodes.iter().position(|n| n.name == name).map(|i| NodeId(i as u32))
     }
 
-    /// Number of trained values: what papers call the parameter count.
+    /// Number of trained values, which papers call the parameter count.
     pub fn parameter_count(&self) -> usize {
         self.params.iter().filter(|p| p.role.is_trained()).map(Param::len).sum()
     }

@@ -20,21 +20,21 @@ pub enum Op {
         /// 0.1 in every network here.
         slope: f32,
     },
-    /// Any number of inputs, joined along channels in order.
+    /// Joins any number of inputs along the channels, in order.
     Concat,
-    /// Any number of inputs of one shape, joined along the batch in order: `[N, ..]` each -> `[k * N, ..]`. The two
+    /// Joins any number of inputs of one shape along the batch, in order: `[N, ..]` each -> `[k * N, ..]`. The two
     /// frames of a pair go through a shared feature pyramid as one batch, so weights are read once.
     Stack,
     /// The reverse of [`Op::Stack`]: `[of * N, ..]` -> images `index * N .. (index + 1) * N`.
     Part {
-        /// Which part.
+        /// Number of the part, from 0.
         index: usize,
-        /// How many there are.
+        /// Number of parts in the stack.
         of: usize,
     },
-    /// Picks channels: a slice, another order (RGB to BGR, (dy, dx) to (u, v)).
+    /// Picks channels, for a slice or another order (RGB to BGR, (dy, dx) to (u, v)).
     Channels(Vec<u32>),
-    /// Per channel `scale * x + offset`; a single entry serves all channels.
+    /// Per channel `scale * x + offset`; a single entry is used for all channels.
     Affine {
         /// One factor per channel, or one for all.
         scale: Vec<f32>,
@@ -58,7 +58,7 @@ pub enum Op {
     Warp(Warp),
     /// `[N, C, H, W]` -> `[N, C, factor * H, factor * W]`; values are not scaled.
     Resize {
-        /// How many times larger.
+        /// Ratio of the output's size to the input's.
         factor: usize,
         /// Interpolation.
         filter: Filter,
@@ -92,7 +92,7 @@ pub enum Op {
         /// Added to the variance.
         epsilon: f32,
     },
-    /// Values of zero shaped like `[N, channels, H, W]` of the input.
+    /// Zeros `[N, channels, H, W]`, with the size of the input.
     Zeros {
         /// Channels of the result.
         channels: usize,
@@ -243,7 +243,7 @@ pub struct Warp {
     pub border: WarpBorder,
     /// How the two flow channels name the axes.
     pub order: FlowOrder,
-    /// Flow values times this are pixels of the warped image.
+    /// Factor from flow values to pixels of the warped image.
     pub scale: f32,
     /// The derivative where the sampling point lies on a pixel.
     pub on_pixel: OnPixel,
@@ -253,12 +253,13 @@ pub struct Warp {
 /// framework has its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnPixel {
-    /// That to the right: the neighbours are `floor` and `floor + 1` (NVIDIA's kernels, `grid_sample`, Caffe).
+    /// The slope to the right: the neighbours are `floor` and `floor + 1` (NVIDIA's kernels, `grid_sample`, Caffe).
     Right,
     /// 0: the neighbours are `floor` and `ceil`, one and the same (UFlow).
     Zero,
-    /// 0, but that to the left on the last pixel: `floor` is at most that before the last, and the fraction is clamped to
-    /// 0..=1 by functions whose derivative is 0 at 0 (tfoptflow's `dense_image_warp`). For [`WarpBorder::Replicate`].
+    /// 0, except on the last pixel, where it is the slope to the left: `floor` is at most the pixel before the last, and the
+    /// fraction is clamped to 0..=1 by functions whose derivative is 0 at 0 (tfoptflow's `dense_image_warp`). For
+    /// [`WarpBorder::Replicate`].
     ZeroButLast,
 }
 
@@ -269,7 +270,7 @@ pub enum WarpBorder {
     Replicate,
     /// Zero: each of the four neighbours that lies outside counts 0 (UFlow; `grid_sample` with zeros).
     Zeros,
-    /// As `Zeros`, and 0 wherever the neighbours inside weigh less than the threshold together (PWC-Net).
+    /// As `Zeros`, and 0 wherever the weights of the neighbours inside sum to less than the threshold (PWC-Net).
     ZerosMasked {
         /// 0.9999 in NVlabs' and ptlflow's code, 0.999 in others.
         threshold: f32,

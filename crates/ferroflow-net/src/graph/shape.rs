@@ -7,10 +7,10 @@ use super::{Graph, NodeId, Op};
 /// `[N, C, H, W]`
 pub type Shape = [usize; 4];
 
-/// What an execution is planned for.
+/// The batch and the sizes that an execution is planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Sizes {
-    /// Pairs at once.
+    /// Number of pairs in a batch.
     pub batch: usize,
     /// Size of the frames the network sees; a multiple of its stride.
     pub input: Size,
@@ -26,15 +26,15 @@ impl Sizes {
     }
 }
 
-/// Inputs that do not fit an operation.
+/// The error of inputs that do not fit an operation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("node `{node}` cannot take inputs of shape {inputs:?}: {reason}")]
 pub struct ShapeError {
     /// The node's name.
     pub node: String,
-    /// The shapes it was given.
+    /// The shapes of its inputs.
     pub inputs: Vec<Shape>,
-    /// What it needs.
+    /// What the operation needs.
     pub reason: String,
 }
 

@@ -1,4 +1,4 @@
-//! What a file of the zoo says of a network, and the rows in which it names it.
+//! What a file of the zoo says about its networks, and the rows that name them.
 
 use std::{any::Any, collections::BTreeMap};
 
@@ -6,8 +6,8 @@ use super::{CheckpointLayout, Fit, Model, ModelError, Protocol, PyramidUnit};
 use crate::graph::{Graph, NodeId, Size};
 use crate::settings::{self, OptionHelp, Setting};
 
-/// A configuration from which a network is built. Its graph says how frames come in, in which order and unit, and how
-/// first weights are drawn; the rest is here.
+/// A configuration from which a network is built. Its graph says in which order and unit it takes frames and how first
+/// weights are drawn; [`Network`] says the rest.
 pub trait Definition: Clone + PartialEq + 'static {
     /// The network of this configuration.
     fn define(&self) -> Network;
@@ -26,14 +26,14 @@ pub struct Network {
     pub protocol: Protocol,
     /// How the reference stores its weights.
     pub layout: CheckpointLayout,
-    /// What the values of `graph.pyramid` are.
+    /// The unit of the values of `graph.pyramid`.
     pub pyramid_unit: PyramidUnit,
-    /// For each level that may be left out in training ([`Model::level_params`]), the layers that speak for it.
+    /// For each level that may be left out in training ([`Model::level_params`]), its last layers.
     pub levels: Vec<Vec<NodeId>>,
-    /// Whose network it is.
+    /// Authors, title and year of the paper.
     pub paper: &'static str,
-    /// Factors on the formula's weights of some parameters ([`crate::Weights::formula`]), so that with them, too, cost
-    /// volumes matter and flows are several pixels long everywhere.
+    /// Factors on the formula's weights of some parameters ([`crate::Weights::formula`]), with which cost volumes matter and
+    /// flows are several pixels long everywhere, as they are with trained weights.
     pub test_gains: &'static [(&'static str, f64)],
 }
 

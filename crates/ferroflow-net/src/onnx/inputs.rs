@@ -1,4 +1,4 @@
-//! Where a network's own work begins: what it does to the frames before its first layer, and what it feeds that layer.
+//! Finds where the preprocessing of the frames ends and a network's first layer begins.
 
 use crate::graph::{Graph, NodeId, Op};
 

@@ -1,4 +1,4 @@
-//! Our operations, said in ONNX's.
+//! The graph's operations, written as ONNX's.
 
 use std::collections::HashMap;
 

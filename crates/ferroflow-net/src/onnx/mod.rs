@@ -1,8 +1,8 @@
-//! A network as an ONNX file: standard operators only, written from the same graph that every executor reads.
+//! Writes a network as an ONNX file with standard operators only, from the same graph that every executor reads.
 //!
-//! The file takes two frames and gives the flow in pixels. What ONNX defines differently from operator set to operator set
-//! is confined to `emit`; how each of our operations is said in ONNX's is `lower`, with those that have no counterpart, the
-//! cost volume, the warp and convex upsampling, in files of their own.
+//! The file takes two frames and gives the flow in pixels. `emit` contains what differs between ONNX's operator sets; `lower`
+//! writes each operation of the graph in ONNX's operators. The operations without a counterpart (the cost volume, the warp and
+//! convex upsampling) have files of their own.
 
 mod convex_upsample;
 mod correlation;
@@ -20,21 +20,21 @@ use crate::weights::Weights;
 /// How to write a network.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// Height and width that the file is for; `None`: any that are multiples of the network's stride.
+    /// Height and width that the file is for; with `None` it takes all that are multiples of the network's stride.
     pub size: Option<(usize, usize)>,
-    /// Pairs at once; `None`: any number.
+    /// Number of pairs in a batch; with `None` the file takes any number.
     pub batch: Option<usize>,
     /// Version of the operator set, 11 to 20.
     pub opset: i64,
     /// Precision of the convolutions and their weights.
     pub precision: Precision,
-    /// What is fed in.
+    /// What the file takes.
     pub inputs: Inputs,
-    /// How warps are written; `None`: as `GridSample` where the operator set has it.
+    /// How warps are written; with `None`, as `GridSample` if the operator set has it.
     pub warp: Option<WarpForm>,
     /// How cost volumes are written.
     pub correlation: CorrelationForm,
-    /// Pairs for the file's metadata, as its provenance.
+    /// Key-value pairs for the file's metadata, such as its provenance.
     pub metadata: Vec<(String, String)>,
 }
 
@@ -59,7 +59,7 @@ impl Default for Options {
 pub enum Precision {
     /// Single.
     F32,
-    /// Half: half the size, for runtimes that compute in it.
+    /// Half, for a file of half the size and runtimes that compute in it.
     F16,
 }
 
@@ -69,8 +69,8 @@ pub enum Precision {
 pub enum Inputs {
     /// `frame1`, `frame2`: `[N, 3, H, W]`, RGB 0..=255.
     Images,
-    /// `x1`, `x2`: `[N, 3, H, W]`, what the network makes of the frames before its first layer (for FlowNet2:
-    /// less their mean, over 255).
+    /// `x1`, `x2`: `[N, 3, H, W]`, the values that the network makes of the frames before its first layer (for FlowNet2, the
+    /// frames minus their mean, divided by 255).
     Normalised,
 }
 
@@ -80,7 +80,7 @@ pub enum Inputs {
 pub enum WarpForm {
     /// `GridSample`, from operator set 16 on. A warp that it cannot express is gathered.
     GridSample,
-    /// Four `Gather`s, which every compiler knows.
+    /// Four `Gather`s, for runtimes without `GridSample`.
     Gather,
 }
 
@@ -88,21 +88,21 @@ pub enum WarpForm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CorrelationForm {
-    /// A product and a mean over channels for every displacement: the plainest operators.
+    /// A product and a mean over channels for every displacement, with the plainest operators.
     Slices,
-    /// A matrix product for every row of displacements, of which the diagonals are kept: a seventh of the nodes, and
+    /// A matrix product for every row of displacements, of which the diagonals are kept. It has a seventh of the nodes and is
     /// several times faster where there are many displacements (FlowNetC).
     MatMul,
 }
 
-/// A network that cannot be written.
+/// Why a network cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OnnxError {
-    /// Operator set out of range.
+    /// The operator set is out of range.
     #[error("operator set {0} is not supported; choose 11 to 20")]
     Opset(i64),
-    /// GridSample was asked for where there is none.
+    /// `GridSample` was asked for, and this operator set has none.
     #[error("GridSample needs operator set 16 or later, not {0}; leave the choice of the warp out")]
     NoGridSample(i64),
     /// The size does not fit the network.
@@ -111,7 +111,7 @@ pub enum OnnxError {
     /// The network has no output.
     #[error("the graph has no flow")]
     NoFlow,
-    /// The frames are used in a way that cannot be cut off.
+    /// The preprocessing of the frames cannot be separated from the network.
     #[error("this network has no inputs after normalisation: {0}; export it with images as inputs")]
     NoCut(String),
     /// The file could not be written.

@@ -1,4 +1,4 @@
-//! A foreign checkpoint -> weights of a network here, with where they come from.
+//! Converts a foreign checkpoint to the weights of a network, with their provenance.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::store::Stored;
 use super::{Provenance, Weights, WeightsError};
 use crate::model::Model;
 
-/// A checkpoint that gives no weights.
+/// Why a checkpoint gives no weights.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConvertError {
@@ -23,25 +23,25 @@ pub enum ConvertError {
     Weights(#[from] WeightsError),
 }
 
-/// Weights made of a checkpoint, and how sure that is.
+/// Weights made from a checkpoint, and what the file left open.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Converted {
     /// The weights with their network.
     pub stored: Stored,
-    /// Options that the file itself states: how it was saved, what lies beside its weights.
+    /// Options that the file states, by how it was saved or by values beside its weights.
     pub stated: BTreeMap<String, String>,
-    /// Implementations (values of the option `variant`) whose weights look exactly like these, the first being the one taken;
-    /// empty where the file or the caller says whose it is.
+    /// Implementations (values of the option `variant`) whose weights look exactly like these; the first is the one taken. Empty
+    /// if the file or the caller says which it is.
     pub undecided: Vec<String>,
-    /// How many tensors of the file are no parameters and were left out.
+    /// Number of tensors of the file that are not parameters and were left out.
     pub ignored: usize,
 }
 
-/// Gives a checkpoint's tensors to a network: the one named, or the one whose parameters they are.
+/// Gives a checkpoint's tensors, which [`super::import::import`] reads, to the named network, or without a name to the network
+/// whose parameters they are.
 ///
-/// Of a named network, options that are not given are taken from the checkpoint (MindSpore's and ptlflow's
-/// networks compute other things than NVIDIA's with the same parameters). Reading the result needs
-/// no more than [`super::store::write`]; [`super::import::import`] makes the first argument.
+/// Options of a named network that are not given are taken from the checkpoint, because MindSpore's and ptlflow's networks
+/// compute something else than NVIDIA's with the same parameters. [`super::store::write`] stores the result.
 pub fn convert(
     file: Imported,
     network: Option<(&str, &BTreeMap<String, String>)>,

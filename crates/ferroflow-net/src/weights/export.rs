@@ -1,4 +1,4 @@
-//! Weights back to other frameworks, under the reference's names and in its element order.
+//! Writes weights for other frameworks, under the reference's names and in its element order.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -12,7 +12,7 @@ use safetensors::tensor::{View, serialize_to_file};
 use super::Weights;
 use crate::model::{CheckpointLayout, Model};
 
-/// What to write.
+/// The format to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
@@ -25,7 +25,7 @@ pub enum Target {
 /// MindSpore splits a tensor above this many bytes.
 const MINDSPORE_SLICE: usize = 512 << 20;
 
-/// Writes the weights of `model`; an interrupted write leaves what was there before.
+/// Writes the weights of `model`; an interrupted write leaves the earlier file.
 pub fn export(path: &Path, model: &Model, weights: &Weights, target: Target) -> io::Result<()> {
     let mut file = Replacement::begin(path)?;
     match target {

@@ -1,8 +1,8 @@
-//! Weights and images made by a formula, for tests: whoever follows it gets the same numbers, so networks can be compared
-//! with their references without anyone's trained weights.
+//! Weights and images made by a formula, for tests. An implementation in any language gives the same numbers, so networks can be
+//! compared with their references without anyone's trained weights.
 //!
-//! A stream of numbers is named by a seed and a name: splitmix64 from the FNV-1a hash of `SEED/NAME`, the upper 24 bits as
-//! a fraction. A weight's stream is named as in the reference checkpoint and filled in that checkpoint's order.
+//! A seed and a name select a stream of numbers: splitmix64 from the FNV-1a hash of `SEED/NAME`, with the upper 24 bits as a
+//! fraction. The stream of a weight has its name in the reference checkpoint and fills it in that checkpoint's order.
 
 use std::f64::consts::PI;
 
@@ -17,7 +17,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Names a stream.
+    /// The stream of a seed and a name.
     pub fn new(seed: &str, name: &str) -> Self {
         Self { state: fnv1a64(format!("{seed}/{name}").as_bytes()) }
     }

@@ -1,4 +1,4 @@
-//! The values of a network's parameters: checked against its table, stored with their provenance.
+//! The values of a network's parameters, which are checked against its table and stored with their provenance.
 
 mod convert;
 pub mod export;
@@ -23,7 +23,7 @@ use crate::graph::{BatchNorm, Graph, Param, ParamId};
 pub struct Tensor {
     /// Dimensions.
     pub shape: Vec<usize>,
-    /// Values.
+    /// Values, row-major over `shape`.
     pub data: Vec<f32>,
 }
 
@@ -33,26 +33,29 @@ pub struct Weights {
     values: Vec<Vec<f32>>,
 }
 
-/// Arrays that are not this network's.
+/// Why arrays cannot be the weights of a network.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WeightsError {
     /// Names or shapes differ.
     #[error("these are not the weights of this network: {}", .differences.join("; "))]
     Mismatch {
-        /// Every difference, a line each.
+        /// All differences, one line each.
         differences: Vec<String>,
     },
     /// A value is infinite or not a number.
     #[error("parameter `{name}` holds a value that is not finite; the file is damaged or training diverged")]
     NotFinite {
-        /// The first such parameter.
+        /// Name of the first such parameter.
         name: String,
     },
 }
 
 impl Weights {
-    /// Takes the arrays of a graph's parameters, in any order; the names and shapes must be exactly those of its table.
+    /// Weights from the arrays of a graph's parameters, in any order.
+    ///
+    /// # Errors
+    /// If their names and shapes are not exactly those of the graph's table, or a value is not finite.
     pub fn new(graph: &Graph, tensors: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self, WeightsError> {
         let mut found: std::collections::BTreeMap<String, Tensor> = tensors.into_iter().collect();
         let shapes = found.iter().map(|(name, tensor)| (name.as_str(), tensor.shape.as_slice()));
@@ -72,7 +75,7 @@ impl Weights {
         Ok(Self { values })
     }
 
-    /// Whether these can be the weights of this graph: as many parameters, each as long.
+    /// Checks that the graph has as many parameters, each of the same length.
     pub fn check(&self, graph: &Graph) -> Result<(), WeightsError> {
         let lengths = self.values.iter().map(Vec::len);
         if lengths.eq(graph.params.iter().map(Param::len)) {
@@ -113,7 +116,7 @@ impl Weights {
     }
 }
 
-/// Compares the names and shapes of arrays with a graph's table; lists every difference.
+/// Compares the names and shapes of arrays with a graph's table; the error lists every difference.
 pub fn check<'a>(graph: &Graph, found: impl IntoIterator<Item = (&'a str, &'a [usize])>) -> Result<(), WeightsError> {
     let mut found: std::collections::BTreeMap<&str, &[usize]> = found.into_iter().collect();
     let mut differences = Vec::new();

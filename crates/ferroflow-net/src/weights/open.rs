@@ -1,4 +1,4 @@
-//! Weights of any file: one of this program, or another project's checkpoint, converted on the way.
+//! Opens weights, from a file of this program or from another project's checkpoint, which is converted.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -9,32 +9,32 @@ use super::{
     store::{self, StoreError, Stored},
 };
 
-/// A file that gives no weights.
+/// Why a file gives no weights.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// A weight file of this program that cannot be used.
+    /// The weight file of this program cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A checkpoint that cannot be converted.
+    /// The checkpoint cannot be converted.
     #[error(transparent)]
     Convert(#[from] ConvertError),
 }
 
-/// Weights with what their file says of them.
+/// Weights, and what their file says about them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Opened {
     /// The weights with their network.
     pub stored: Stored,
     /// The container of another project's checkpoint; `None` for a file of this program.
     pub foreign: Option<Format>,
-    /// Options that the file itself states. A file of this program states them all: what it leaves out has its default.
+    /// Options that the file states. A file of this program states all of them: those that it leaves out have their defaults.
     pub stated: BTreeMap<String, String>,
     /// As [`Converted::undecided`](super::Converted::undecided).
     pub undecided: Vec<String>,
 }
 
 impl Opened {
-    /// What nothing in the file decides, for whoever can: which implementation its weights are of.
+    /// A sentence for the user if nothing in the file says which implementation its weights are for.
     pub fn doubt(&self) -> Option<String> {
         let (taken, others) = self.undecided.split_first()?;
         Some(format!(
@@ -49,8 +49,9 @@ impl Opened {
 
 /// Reads a weight file of this program, or any checkpoint that [`import`](import::import) reads.
 ///
-/// `network`, a name and options, is whose a checkpoint is, as in [`convert`]; where its tensors are those of another network,
-/// and without it, the network is recognised. A file of this program says so itself, and `network` is not looked at.
+/// `network`, a name and options, says which network a checkpoint is for, as in [`convert`]. Without it, or if the tensors are
+/// those of another network, the network is recognised. A file of this program names its network itself, and `network` is
+/// ignored.
 pub fn open(path: &Path, network: Option<(&str, &BTreeMap<String, String>)>) -> Result<Opened, ReadError> {
     let named = path.extension().is_some_and(|extension| extension == "safetensors");
     if named || matches!(import::detect(path), Ok(Format::Safetensors)) {

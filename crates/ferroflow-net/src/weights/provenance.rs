@@ -1,23 +1,23 @@
-//! Where weights come from: kept in the file, so that a checkpoint cannot be separated from its story.
+//! Where weights come from. It is kept in the weight file, so that the two cannot be separated.
 
 use std::collections::BTreeMap;
 
 /// What is known about weights. Stored as text in the metadata of a safetensors file.
 #[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Provenance {
-    /// The file or the recipe they were made from.
+    /// The file or the recipe that they were made from.
     pub source: Option<String>,
     /// SHA-256 of the source file, hexadecimal.
     pub source_sha256: Option<String>,
-    /// Under which licence they may be used.
+    /// Licence under which they may be used.
     pub license: Option<String>,
-    /// On which data they were trained.
+    /// Data on which they were trained.
     pub training_data: Option<String>,
     /// How they were trained.
     pub recipe: Option<String>,
     /// Measured errors by data set and measure: `sintel-clean/epe` 2.15.
     pub metrics: BTreeMap<String, f64>,
-    /// Anything else, by key.
+    /// Further notes, by key.
     pub notes: BTreeMap<String, String>,
 }
 

@@ -1,7 +1,7 @@
 //! Weight files: safetensors whose metadata name the network, its options and the weights' provenance.
 //!
-//! Tensors carry the reference checkpoint's names and lie in PyTorch's order, as f32 or f16. A file is read front to back,
-//! so a slice of memory serves as well as a file.
+//! Tensors have the reference checkpoint's names and PyTorch's order, as f32 or f16. A file is read from front to back, so
+//! weights can be read from memory too.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -27,9 +27,9 @@ pub(super) const OPTIONS: &str = "ferroflow.options";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Precision {
-    /// As they are.
+    /// Single precision, unchanged.
     F32,
-    /// Rounded to half precision: half the size.
+    /// Rounded to half precision, for a file of half the size.
     F16,
 }
 
@@ -44,14 +44,14 @@ pub struct Stored {
     pub provenance: Provenance,
 }
 
-/// What the head of a weight file says.
+/// The head of a weight file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Header {
     /// The network they belong to.
     pub model: Model,
     /// Where they come from.
     pub provenance: Provenance,
-    /// In the order of the file.
+    /// The arrays, in the order of the file.
     pub tensors: Vec<TensorInfo>,
 }
 
@@ -66,14 +66,14 @@ pub struct TensorInfo {
     pub precision: Precision,
 }
 
-/// A weight file that cannot be read or written.
+/// Why a weight file cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The file cannot be opened. (Whoever reads a file says which it was, whatever is wrong with it.)
+    /// The file cannot be opened. No text of this error names the file; the caller does.
     #[error(transparent)]
     Open(std::io::Error),
-    /// The system refused to write.
+    /// The file cannot be written.
     #[error(transparent)]
     Write(#[from] IoError),
     /// Not a safetensors file, or a damaged one.
@@ -208,7 +208,7 @@ fn read_values(reader: &mut impl Read, count: usize, precision: Precision) -> st
     Ok(values)
 }
 
-/// Writes a weight file; an interrupted write leaves what was there before. The same contents give the same bytes.
+/// Writes a weight file; an interrupted write leaves the earlier file. The same contents give the same bytes.
 pub fn write(
     path: &Path,
     model: &Model,

@@ -27,7 +27,7 @@ pub enum Member {
     C,
     /// FlowNetSD alone.
     Sd,
-    /// C, then S on what C left unexplained.
+    /// C, then S, which refines C's flow.
     Cs,
     /// C, S, S.
     Css,
@@ -35,14 +35,14 @@ pub enum Member {
     FlowNet2,
 }
 
-/// What is taken off the frames before anything else.
+/// What is subtracted from the frames before anything else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mean {
     /// One mean per sample and channel, over both frames.
     BothFrames,
     /// The mean of each channel of each frame.
     PerFrame,
-    /// The averages of the Caffe training set, whatever the frames.
+    /// The averages of the Caffe training set, for all frames.
     Caffe,
 }
 
@@ -56,7 +56,7 @@ pub struct FlowNet2Config {
     pub member: Member,
     /// Batch norm after every convolution of the contracting parts.
     pub batch_norm: bool,
-    /// What is taken off the frames.
+    /// What is subtracted from the frames.
     pub mean: Mean,
     /// Grid of every bilinear x4 upsampling inside.
     pub upsample_grid: Grid,
@@ -70,13 +70,13 @@ pub struct FlowNet2Config {
     pub warp_border: WarpBorder,
     /// Smallest sum of squares in the brightness error.
     pub norm_floor: f32,
-    /// SD's prediction times this is pixels, stand-alone.
+    /// Factor from the prediction of SD alone to pixels.
     pub sd_scale: f32,
-    /// SD's prediction times this is pixels, inside FlowNet2.
+    /// Factor from SD's prediction inside FlowNet2 to pixels.
     pub fusion_sd_scale: f32,
     /// How frames of another size are made to fit.
     pub fit: Fit,
-    /// How errors were measured.
+    /// How the implementation measured its published errors.
     pub protocol: Protocol,
 }
 
@@ -100,7 +100,7 @@ impl FlowNet2Config {
         }
     }
 
-    /// NVIDIA's, of one member of the family.
+    /// NVIDIA's configuration of one member of the family.
     pub fn of(member: Member, batch_norm: bool) -> Self {
         Self { member, batch_norm, ..Self::nvidia() }
     }

@@ -1,4 +1,4 @@
-//! FlowNetC: features of each frame, compared by correlation.
+//! FlowNetC, which compares the features of the two frames by correlation.
 //!
 //! Fischer et al., FlowNet, ICCV 2015, figure 2 bottom; code: NVIDIA/flownet2-pytorch `FlowNetC.py`. Its flows are in
 //! units of 20 pixels. 39,175,298 parameters.

@@ -1,7 +1,7 @@
-//! FlowNetS: the frames (and in a stack what the network before found) enter as one image.
+//! FlowNetS, which takes the frames (and, in a stack, the results of the network before) as one image.
 //!
-//! Fischer et al., FlowNet, ICCV 2015, figure 2 top; code: NVIDIA/flownet2-pytorch `FlowNetS.py`. Reads 6 channels alone
-//! and 12 in a stack; its flows are in units of 20 pixels. 38,676,506 parameters with 6 channels.
+//! Fischer et al., FlowNet, ICCV 2015, figure 2 top; code: NVIDIA/flownet2-pytorch `FlowNetS.py`. It reads 6 channels alone
+//! and 12 in a stack; its flows are in units of 20 pixels. It has 38,676,506 parameters with 6 channels.
 
 use super::flownet::{Encoder, FlowNet, Flows, Predict};
 use crate::graph::{NodeId, k};

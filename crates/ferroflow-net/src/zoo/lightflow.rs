@@ -11,17 +11,17 @@ use crate::settings::Setting;
 /// Taken off the frames: FlowNet's means in BGR order, applied to RGB by the original.
 const MEAN: [f32; 3] = [0.411, 0.432, 0.45];
 
-/// How wide, and in which unit it was trained.
+/// The width of the network, and the unit of its flow.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LightFlowConfig {
     /// Factor on all channels between the frames' 6 and the flow's 2.
     pub width: f64,
-    /// The network's flow times this is pixels; stored in its checkpoints.
+    /// Factor from the network's flow to pixels; stored in its checkpoints.
     pub div_flow: f32,
 }
 
 impl LightFlowConfig {
-    /// Width 1, 0.75 or 0.5 in the paper.
+    /// LightFlow of this width, which is 1, 0.75 or 0.5 in the paper.
     pub const fn of_width(width: f64) -> Self {
         Self { width, div_flow: 20.0 }
     }

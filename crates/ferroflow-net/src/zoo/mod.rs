@@ -1,5 +1,5 @@
-//! The networks, one file each: configuration, graph, and all that is said of a network elsewhere. [`crate::Model`] names
-//! them all. To add one, write its file, and name it here.
+//! The networks, one file each, with configuration, graph and everything that other modules need to know about the network.
+//! [`crate::Model`] names them all. To add one, write its file and name it here.
 
 mod flownet;
 pub mod flownet2;

@@ -38,7 +38,7 @@ pub struct PwcNetConfig {
     pub mask_threshold: f32,
     /// Grid of the final resize.
     pub output_grid: Grid,
-    /// The checkpoint holds a `deconv2` that nobody reads.
+    /// The checkpoint holds a `deconv2` that the network does not use.
     pub unused_deconv2: bool,
 }
 

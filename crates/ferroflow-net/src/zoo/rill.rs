@@ -1,10 +1,10 @@
-//! Rill: one small decoder that refines the flow again and again, from coarse to fine. Ferroflow's own network.
+//! Rill, Ferroflow's own network: one small decoder refines the flow again and again, from coarse to fine.
 //!
-//! PWC-Net's principles (Sun et al. 2018: pyramid, warping, cost volume) with UFlow's normalisation of what is compared
-//! (Jonschkowski et al. 2020) and RAFT's recurrence (Teed and Deng 2020): the same decoder serves every level and every
-//! iteration, and hands its context on from one to the next, so that it learns from each pair many times over. The last
-//! step, at 1/2, matches nothing: it looks at the features of frame 1 and at those of frame 2 where the flow says they
-//! went, and sharpens. Frames are RGB in -1..=1; flows are (u, v) in pixels of their level.
+//! It combines PWC-Net's principles (Sun et al. 2018: pyramid, warping, cost volume) with UFlow's normalisation of the features
+//! that are compared (Jonschkowski et al. 2020) and RAFT's recurrence (Teed and Deng 2020). The same decoder serves every level
+//! and every iteration, and passes its context on from one to the next, so that it learns from each pair many times over. The
+//! last step, at 1/2, has no cost volume: it sharpens the flow from the features of frame 1 and those of frame 2 at the place to
+//! which the flow points. Frames are RGB in -1..=1; flows are (u, v) in pixels of their level.
 //!
 //! ```text
 //!            frame 1, frame 2
@@ -40,14 +40,14 @@ const UPDATE_GAIN: f32 = 0.02;
 /// The finest level that matches, at 1/4.
 const FINEST: usize = 2;
 
-/// How wide, and how often it looks.
+/// The width of the network, and its numbers of iterations.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RillConfig {
     /// Channels of the features at 1/2, 1/4, ... 1/64.
     pub pyramid: [usize; 6],
     /// Channels of the decoder's convolutions; the last is the context.
     pub decoder: [usize; 4],
-    /// Iterations at each of 1/64 to 1/16, where they cost next to nothing.
+    /// Iterations at each of 1/64, 1/32 and 1/16, where they cost little.
     pub iterations: usize,
     /// Iterations at 1/8.
     pub iterations8: usize,
@@ -56,7 +56,7 @@ pub struct RillConfig {
 }
 
 impl RillConfig {
-    /// 20 pairs of 448x1024 a second on two cores.
+    /// `rill`, which estimates about 20 pairs of 448x1024 a second on two cores.
     pub const fn small() -> Self {
         Self {
             pyramid: [16, 32, 40, 64, 80, 104],
@@ -67,7 +67,7 @@ impl RillConfig {
         }
     }
 
-    /// For accuracy: wider, and more iterations where they cost.
+    /// `rill-large`, which is wider and has more iterations at the fine levels, for accuracy.
     pub const fn large() -> Self {
         Self {
             pyramid: [32, 64, 80, 96, 112, 128],

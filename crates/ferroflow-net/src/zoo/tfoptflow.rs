@@ -1,5 +1,5 @@
-//! PWC-Net as philferriere/tfoptflow trained it in TensorFlow: with or without dense connections, with the context
-//! network at the finest level or at every one.
+//! PWC-Net as philferriere/tfoptflow trained it in TensorFlow, with or without dense connections and with the context network
+//! at the finest level or at every level.
 //!
 //! Sun et al., PWC-Net, CVPR 2018; code: tfoptflow `model_pwcnet.py`, also Ascend/ModelZoo-TensorFlow PWCNet. Frames are
 //! RGB in 0..=1; flows are in pixels of their level. TensorFlow's `same` padding puts the one zero of a stride-2
@@ -21,7 +21,7 @@ const DIV_FLOW: f32 = 20.0;
 pub struct TfOptFlowConfig {
     /// Every convolution of an estimator sees all before it (`use_dense_cx`).
     pub dense: bool,
-    /// The context network refines every level (`use_res_cx`), not the finest alone.
+    /// The context network refines every level (`use_res_cx`), not only the finest.
     pub residual: bool,
 }
 

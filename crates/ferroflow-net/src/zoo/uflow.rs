@@ -1,4 +1,4 @@
-//! UFlow: PWC-Net made light for learning without ground truth.
+//! UFlow, a lighter PWC-Net for learning without ground truth.
 //!
 //! Jonschkowski et al., What Matters in Unsupervised Optical Flow, ECCV 2020; code: google-research/uflow
 //! `uflow_model.py` and its MindSpore port. Frames are RGB in -1..=1; flows are (dy, dx) in pixels of their level.
@@ -31,10 +31,10 @@ const UNNORMALISED_GAINS: &[(&str, f64)] = &[
     ("feature_model/_convs/4/0/kernel", 1.5),
 ];
 
-/// The flags of Google's `uflow_flags.py` that shape the network, and what the MindSpore port does otherwise.
+/// The flags of Google's `uflow_flags.py` that shape the network, and what the MindSpore port does differently.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UFlowConfig {
-    /// Whose names the parameters carry.
+    /// Whose names the parameters have.
     pub names: UFlowNames,
     /// `num_levels`: the coarsest features are at `1 / 2^levels`.
     pub levels: usize,
@@ -52,7 +52,7 @@ pub struct UFlowConfig {
     pub cost_volume: bool,
     /// `use_feature_warp`
     pub feature_warp: bool,
-    /// `accumulate_flow`: a level's flow adds to that of the level above.
+    /// `accumulate_flow`: a level's flow is added to the flow of the coarser level.
     pub accumulate_flow: bool,
     /// `normalize_before_cost_volume`
     pub normalize: bool,

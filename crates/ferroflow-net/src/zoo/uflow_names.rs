@@ -1,9 +1,9 @@
-//! What UFlow's parameters are called in Google's checkpoints and in the MindSpore port's.
+//! The names of UFlow's parameters in Google's checkpoints and in the MindSpore port's.
 
 use crate::graph::{Builder, Naming};
 use crate::model::CheckpointLayout;
 
-/// Whose names.
+/// Whose names the parameters have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UFlowNames {
     /// The object graph of a TensorFlow checkpoint; levels count from 0 at 1/2.

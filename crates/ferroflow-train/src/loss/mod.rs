@@ -1,8 +1,8 @@
-//! What training minimises: how far the network's flows are from the truth, and how that depends on each value of them.
+//! Losses: how far the network's flows are from the truth, and the gradient with respect to each of their values.
 //!
-//! The losses of all projects are one sum: over levels, over pixels, of a penalty of the difference between the flow and
-//! the truth brought to the level's size and unit. They differ in four choices, which [`NAMES`] lists by name. Unknown
-//! pixels count nowhere; where a norm is 0, its gradient is 0.
+//! The losses of all projects are a sum over levels and pixels of a penalty of the difference between the flow and the truth,
+//! which is brought to the level's size and unit. They differ in four choices, for which [`NAMES`] has names. Unknown pixels do
+//! not count; where a norm is 0, its gradient is 0.
 
 mod named;
 mod penalty;
@@ -22,18 +22,18 @@ pub use named::{LossConfig, NAMES, UFLOW};
 pub use penalty::{Measure, Penalty};
 pub use target::{Reduction, Target, Truth};
 
-/// A loss: which outputs it reads, how it compares them, how it sums.
+/// A loss: which outputs it reads, how it compares them with the truth, and how it sums the differences.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loss {
-    /// Which outputs of the network.
+    /// Which outputs of the network it reads.
     pub reads: Reads,
     /// How the truth is brought to the size of a level.
     pub reduction: Reduction,
-    /// What a difference costs at a pixel.
+    /// The penalty of a difference at a pixel.
     pub penalty: Penalty,
-    /// From pixels to a level's value.
+    /// How the penalties of a level become one value.
     pub sum: Sum,
-    /// A factor for each level, finest first; one for the flow.
+    /// A factor for each level, finest first; a single factor for [`Reads::Flow`].
     pub weights: Vec<f32>,
 }
 
@@ -64,7 +64,7 @@ pub enum Sum {
     },
 }
 
-/// A loss that does not fit the network or the batch.
+/// Why a loss does not fit the network or the batch.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LossError {
@@ -73,24 +73,24 @@ pub enum LossError {
         "the network has {levels} levels and the loss {weights} weights: give one for each level, finest first (loss.weights)"
     )]
     Weights {
-        /// Levels of the network.
+        /// Number of levels of the network.
         levels: usize,
-        /// Weights of the loss.
+        /// Number of weights of the loss.
         weights: usize,
     },
-    /// What losses without truth cannot judge.
+    /// A loss without truth cannot be computed for this network or batch.
     #[error(transparent)]
     Unsupervised(#[from] UnsupervisedError),
-    /// Pairs without true flow.
+    /// Pairs have no true flow.
     #[error("{0} has no true flow: train on data with ground truth, or with a loss that needs none (loss = \"uflow\")")]
     NoTruth(String),
-    /// The network has no flow of that kind.
+    /// The network lacks an output that the loss reads.
     #[error("the network has no {what}: choose a loss that reads something else")]
     NoOutput {
         /// What is missing.
         what: &'static str,
     },
-    /// A level whose size does not divide that of the frames.
+    /// The size of a level does not divide the size of the frames.
     #[error(
         "a level of {level:?} does not fit a truth of {truth:?} (batch, height, width): choose a crop that is a multiple of the network's stride"
     )]
@@ -102,16 +102,16 @@ pub enum LossError {
     },
 }
 
-/// What a loss says about the outputs of a forward pass.
+/// The loss of the outputs of a forward pass, and its gradients.
 #[derive(Clone, Debug)]
 pub struct Graded {
     /// The loss.
     pub value: f64,
-    /// What it consists of, where that has names.
+    /// Its named parts, if it has any.
     pub terms: Vec<(&'static str, f64)>,
     /// Mean end-point error over the known pixels of the finest output, in pixels of the frames; `None` without truth.
     pub epe: Option<f64>,
-    /// Of the loss with respect to each output, in the order of the outputs.
+    /// The gradients of the loss with respect to each output, in the order of the outputs.
     pub gradients: Vec<Values>,
 }
 
@@ -129,7 +129,7 @@ impl Loss {
         }
     }
 
-    /// The loss of `outputs` `[N, 2, h, w]`, finest first, and its gradients. `unit` is that of the network's pyramid.
+    /// The loss of `outputs` `[N, 2, h, w]`, finest first, and its gradients. `unit` is the unit of the network's pyramid.
     pub fn grade(&self, outputs: &[Values], truth: &Truth, unit: PyramidUnit) -> Result<Graded, LossError> {
         self.grade_part(outputs, truth, unit, None)
     }
@@ -160,7 +160,7 @@ impl Loss {
         Ok(graded)
     }
 
-    /// What a part of a batch adds to the tallies of the whole, by the truth alone: outputs of these shapes, finest first.
+    /// What a part of a batch adds to the tallies of the whole according to its truth, for outputs of these shapes, finest first.
     pub fn count(&self, shapes: &[Shape], truth: &Truth, unit: PyramidUnit) -> Result<Vec<Tally>, LossError> {
         let mut tallies = Vec::with_capacity(shapes.len());
         self.each_level(shapes.iter().copied(), truth, unit, |_, target| {
@@ -170,8 +170,8 @@ impl Loss {
         Ok(tallies)
     }
 
-    /// What a part of a batch adds to the tallies of the whole, with its penalties: what a loss needs that
-    /// [is no sum](Self::needs_penalties) over the parts.
+    /// What a part of a batch adds to the tallies of the whole, including its penalties, for a loss that
+    /// [needs them](Self::needs_penalties).
     pub fn measure(&self, outputs: &[Values], truth: &Truth, unit: PyramidUnit) -> Result<Vec<Tally>, LossError> {
         let mut tallies = Vec::with_capacity(outputs.len());
         self.each_level(outputs.iter().map(|output| output.shape), truth, unit, |index, target| {
@@ -180,7 +180,7 @@ impl Loss {
         Ok(tallies)
     }
 
-    /// Whether the share of a part depends on the penalties of the other parts, and not on their truth alone.
+    /// Whether the share of a part depends on the penalties of the other parts, not only on their truth.
     pub fn needs_penalties(&self) -> bool {
         matches!(self.sum, Sum::WholeLevel { .. })
     }
@@ -259,14 +259,15 @@ impl Loss {
     }
 }
 
-/// What the loss of a whole batch depends on, for one output of the network: tallies of its parts add up.
+/// What the loss of a whole batch depends on, for one output of the network. The tallies of the parts of a batch add up to that of
+/// the whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Tally {
-    /// Pairs.
+    /// Number of pairs.
     pub pairs: usize,
-    /// Pixels of the output where the truth is known.
+    /// Number of pixels of the output where the truth is known.
     pub known: usize,
-    /// Sum of the penalties over them; 0 where [counted](Loss::count) by the truth alone.
+    /// Sum of the penalties over these pixels; 0 if [counted](Loss::count) by the truth alone.
     pub penalty: f64,
 }
 
@@ -303,7 +304,7 @@ fn size_error(output: Shape, truth: &Truth) -> LossError {
     LossError::Size { level: three(output), truth: three(truth.flow.shape) }
 }
 
-/// What weight decay as a part of the loss adds to its value: `decay / 2 * sum of squares` (tfoptflow's regulariser).
+/// The value of weight decay as a part of the loss: `decay / 2 * sum of squares` (tfoptflow's regulariser).
 pub fn l2_penalty<'a>(decay: f32, weights: impl IntoIterator<Item = &'a [f32]>) -> f64 {
     let squares: f64 = weights.into_iter().flatten().map(|&v| f64::from(v).powi(2)).sum();
     f64::from(decay) / 2.0 * squares

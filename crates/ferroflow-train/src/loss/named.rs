@@ -1,4 +1,4 @@
-//! The losses by name, with the constants of their projects.
+//! The losses by name, with the constants that their projects use.
 
 use serde::{Deserialize, Serialize};
 
@@ -151,7 +151,7 @@ pub const NAMES: [(&str, &str); LOSSES.len() + 1] = {
     names
 };
 
-/// A loss by name, with the constants that are to differ.
+/// A loss by name, and constants that differ from the usual ones.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LossConfig {
@@ -160,7 +160,7 @@ pub struct LossConfig {
     /// Factor of each level, finest first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<Vec<f64>>,
-    /// What is added before the power is taken.
+    /// The number that is added before the power is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epsilon: Option<f64>,
     /// The power.

@@ -1,15 +1,15 @@
-//! What a difference between two flows costs at a pixel.
+//! The penalty of a difference between two flows at a pixel.
 
 use super::Sums;
 
-/// `(measure(difference) + epsilon) ^ power`: every per-pixel penalty of the projects.
+/// `(measure(difference) + epsilon) ^ power`, the form of all per-pixel penalties of the projects.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Penalty {
     /// What is raised to the power.
     pub measure: Measure,
     /// Keeps the gradient finite where the difference is 0.
     pub epsilon: f32,
-    /// 1/2 of squares is the end-point error; less makes outliers cheaper.
+    /// The exponent. With [`Measure::Squared`], 1/2 gives the end-point error; a smaller exponent makes outliers cheaper.
     pub power: f32,
 }
 

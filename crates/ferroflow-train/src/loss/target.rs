@@ -1,4 +1,4 @@
-//! The truth, brought to the size and unit of a level.
+//! Brings the truth to the size and unit of a level.
 
 use std::borrow::Cow;
 
@@ -13,7 +13,7 @@ use super::LossError;
 pub struct Truth {
     /// `[N, 2, H, W]`, u then v, in pixels of the frames; 0 where unknown.
     pub flow: Values,
-    /// `[N, H, W]`
+    /// `[N, H, W]`, true where the flow is known.
     pub known: Vec<bool>,
 }
 
@@ -22,31 +22,31 @@ pub struct Truth {
 pub enum Reduction {
     /// Mean of the known pixels of each block (average pooling, NVIDIA, LightFlow, ClementPinard).
     Area,
-    /// Caffe's `Downsample`: a triangle as wide as the ratio of sizes, corner pixels on corner pixels; unknown where most
-    /// of its weight is.
+    /// Caffe's `Downsample`: a triangle filter as wide as the ratio of sizes, with corner pixels on corner pixels. A pixel is unknown
+    /// if most of its weight falls on unknown pixels.
     Triangle,
     /// The top left pixel of each block (tfoptflow: TensorFlow's asymmetric bilinear resize by a whole factor).
     TopLeft,
-    /// The largest positive and the largest negative value of each block, added (LightFlow, sparse truth). Unknown pixels
-    /// are 0, and everything counts.
+    /// The sum of the largest positive and the largest negative value of each block (LightFlow, sparse truth). Unknown pixels are 0
+    /// and count too.
     Extremes,
 }
 
-/// The truth at a level.
+/// The truth at the size and in the unit of a level.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target<'a> {
-    /// Of `flow`.
+    /// Shape of `flow`.
     pub shape: Shape,
     /// `[N, 2, h, w]`, in the level's unit.
     pub flow: Cow<'a, [f32]>,
     /// `[N, h, w]`
     pub known: Cow<'a, [bool]>,
-    /// A length at this level times this is pixels of the frames.
+    /// Factor from lengths at this level to pixels of the frames.
     pub unit: f32,
 }
 
 impl Truth {
-    /// From values in pixels, `[N, 2, H, W]`, and where they are known, `[N, H, W]`. What is not finite is not known.
+    /// The truth from flow in pixels, `[N, 2, H, W]`, and where it is known, `[N, H, W]`. Flow that is not finite counts as unknown.
     ///
     /// # Panics
     /// If the lengths do not fit each other.

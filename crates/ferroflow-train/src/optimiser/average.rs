@@ -1,4 +1,4 @@
-//! The exponential moving average of the weights: smoother than any of them, and usually better.
+//! The exponential moving average of the weights, which usually has a smaller error than the weights of a single step.
 
 use ferroflow_net::Weights;
 use rayon::prelude::*;
@@ -13,13 +13,13 @@ pub struct Average {
 }
 
 impl Average {
-    /// Starts at these weights.
+    /// An average that starts at these weights.
     pub fn new(decay: f32, weights: Weights) -> Self {
         Self { decay, weights }
     }
 
-    /// `decay * average + (1 - decay) * weights`. In the first `updates` the memory is shorter, `(1 + n) / (10 + n)` as in
-    /// TensorFlow: the random weights of the beginning are soon forgotten.
+    /// Sets the average to `decay * average + (1 - decay) * weights`. In the first updates `decay` is at most
+    /// `(1 + updates) / (10 + updates)`, as in TensorFlow, so that the random weights of the beginning are soon forgotten.
     pub fn update(&mut self, weights: &Weights, updates: u64) {
         let decay = self.decay.min((1.0 + updates as f32) / (10.0 + updates as f32));
         let pairs = self.weights.iter_mut().zip(weights.iter());

@@ -1,8 +1,7 @@
-//! From gradients to weights: Adam in its three spellings, stochastic gradient descent, and what is done to gradients
-//! before.
+//! Optimisers: three variants of Adam, stochastic gradient descent, and the norm and scale of gradients.
 //!
-//! A step is one pass over each parameter: scale, decay, moments and update of a value together, in chunks on all threads.
-//! Every value depends on its own gradient alone, so the number of threads does not show.
+//! A step is one pass over each parameter, which applies scale, decay, moments and update to each value, in chunks on all threads.
+//! A value depends on its own gradient alone, so the result does not depend on the number of threads.
 
 mod average;
 mod norm;
@@ -30,49 +29,49 @@ const CHUNK: usize = 1 << 14;
 #[serde(tag = "name", rename_all = "kebab-case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum OptimiserConfig {
-    /// PyTorch's: `epsilon` is added to the corrected root, weight decay to the gradient.
+    /// PyTorch's Adam: `epsilon` is added to the corrected root, weight decay to the gradient.
     Adam {
-        /// Memory of the gradient.
+        /// Decay of the mean of the gradient.
         #[serde(default = "beta1")]
         beta1: f64,
-        /// Memory of its square.
+        /// Decay of the mean of its square.
         #[serde(default = "beta2")]
         beta2: f64,
-        /// Added to the root.
+        /// Number that is added to the root.
         #[serde(default = "epsilon")]
         epsilon: f64,
     },
-    /// TensorFlow's and MindSpore's: `epsilon` is added before the root is corrected.
+    /// TensorFlow's and MindSpore's Adam: `epsilon` is added before the root is corrected.
     AdamTensorflow {
-        /// Memory of the gradient.
+        /// Decay of the mean of the gradient.
         #[serde(default = "beta1")]
         beta1: f64,
-        /// Memory of its square.
+        /// Decay of the mean of its square.
         #[serde(default = "beta2")]
         beta2: f64,
-        /// Added to the root.
+        /// Number that is added to the root.
         #[serde(default = "epsilon")]
         epsilon: f64,
     },
-    /// Weight decay apart from the gradient (Loshchilov and Hutter 2019, as in PyTorch).
+    /// Adam with weight decay apart from the gradient (Loshchilov and Hutter 2019, as in PyTorch).
     Adamw {
-        /// Memory of the gradient.
+        /// Decay of the mean of the gradient.
         #[serde(default = "beta1")]
         beta1: f64,
-        /// Memory of its square.
+        /// Decay of the mean of its square.
         #[serde(default = "beta2")]
         beta2: f64,
-        /// Added to the root.
+        /// Number that is added to the root.
         #[serde(default = "epsilon")]
         epsilon: f64,
     },
     /// Gradient descent with PyTorch's momentum.
     Sgd {
-        /// Memory of the update.
+        /// Share of the last update that is added to the next.
         #[serde(default = "beta1")]
         momentum: f64,
     },
-    /// Proximal gradient descent without regularisation, as tfoptflow uses it: plain descent.
+    /// Proximal gradient descent without regularisation, as tfoptflow uses it, which is plain gradient descent.
     Proximal {},
 }
 
@@ -88,18 +87,18 @@ fn epsilon() -> f64 {
     1e-8
 }
 
-/// Which parameters weight decay pulls towards 0.
+/// The parameters that weight decay pulls towards 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decayed {
-    /// Those called weights, batch norm's factors among them; not biases.
+    /// The weights, including batch norm's factors, but not the biases.
     #[default]
     Weights,
     /// Every trained parameter.
     All,
 }
 
-/// An update rule and what it remembers of each trained parameter.
+/// An update rule and its moments for each trained parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Optimiser {
     config: OptimiserConfig,
@@ -113,7 +112,7 @@ pub struct Optimiser {
 }
 
 impl Optimiser {
-    /// Before the first step. `decay` is the factor of weight decay.
+    /// An optimiser before its first step. `decay` is the factor of weight decay.
     pub fn new(config: OptimiserConfig, graph: &Graph, trained: &[bool], decay: f32, decayed: Decayed) -> Self {
         let decays = |p: &Param| match p.role {
             ParamRole::ConvWeight | ParamRole::DeconvWeight | ParamRole::NormScale => true,
@@ -146,8 +145,8 @@ impl Optimiser {
         self.steps
     }
 
-    /// Moves the trained weights by one step at this rate. `factor` is applied to the gradients first: the inverse of the
-    /// loss scale, clipping.
+    /// Moves the trained weights by one step at this rate. The gradients are first multiplied by `factor`, which combines the
+    /// inverse of the loss scale and clipping.
     pub fn step(&mut self, weights: &mut Weights, gradients: &Gradients, rate: f64, factor: f32) {
         self.steps += 1;
         let update = self.config.update(self.steps, rate);
@@ -176,16 +175,15 @@ impl Optimiser {
         });
     }
 
-    /// What is remembered of each parameter, by kind, for a checkpoint: first moments, second moments. Empty where nothing
-    /// is remembered.
+    /// The first and the second moments of each parameter, for a checkpoint; empty if the rule has none.
     pub fn memory(&self) -> [&[Vec<f32>]; 2] {
         [&self.first, &self.second]
     }
 
-    /// Goes on from a checkpoint's memory.
+    /// Continues with the moments of a checkpoint.
     ///
     /// # Errors
-    /// If it is that of another rule or network.
+    /// If they are those of another rule or network.
     pub fn restore(&mut self, steps: u64, memory: [Vec<Vec<f32>>; 2]) -> Result<(), String> {
         let lengths = |memory: &[Vec<f32>]| memory.iter().map(Vec::len).collect::<Vec<_>>();
         let [first, second] = memory;

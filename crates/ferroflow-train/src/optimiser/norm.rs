@@ -1,12 +1,12 @@
-//! The length of all gradients taken as one vector.
+//! The norm of all gradients together.
 
 use ferroflow_net::training::Gradients;
 use rayon::prelude::*;
 
 use super::CHUNK;
 
-/// The global norm; not finite as soon as one gradient is not. Chunks are summed in their order: the same bits for any
-/// number of threads.
+/// The Euclidean norm of all gradients as one vector, which is not finite if one of them is not. Chunks are summed in their order,
+/// so the result is the same, bit for bit, for any number of threads.
 pub fn norm(gradients: &Gradients) -> f64 {
     let chunks: Vec<&[f32]> = gradients.iter().flat_map(|g| g.chunks(CHUNK)).collect();
     let squares: Vec<f64> = chunks.into_par_iter().map(squares).collect();

@@ -1,4 +1,5 @@
-//! Loss scaling: gradients are computed of a multiple of the loss, so that small ones survive low precision.
+//! Loss scaling: the loss is multiplied by a factor before its gradients are computed, so that small gradients survive low
+//! precision.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub enum LossScaleConfig {
     /// The same factor all the time (MindSpore: 1024, tfoptflow: 128).
     Fixed(f64),
-    /// `dynamic`: from 65536, doubled after 2000 good steps, halved at an overflow (MindSpore, PyTorch).
+    /// `dynamic`: starts at 65536, is doubled after 2000 good steps and halved at an overflow (MindSpore, PyTorch).
     Word(String),
 }
 
@@ -22,7 +23,7 @@ impl Default for LossScaleConfig {
 /// The factor in use.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
-    /// What the loss is multiplied by before, and the gradients divided by after.
+    /// The loss is multiplied by this factor, and its gradients are divided by it afterwards.
     pub factor: f32,
     dynamic: bool,
     /// Steps since the last change.
@@ -34,7 +35,7 @@ impl LossScale {
     const WINDOW: u32 = 2000;
     const LARGEST: f32 = 16_777_216.0;
 
-    /// Before the first step, or what is wrong.
+    /// The factor before the first step, or what is wrong with the configuration.
     pub fn new(config: &LossScaleConfig) -> Result<Self, String> {
         match config {
             LossScaleConfig::Fixed(factor) if factor.is_finite() && *factor > 0.0 => {
@@ -47,7 +48,7 @@ impl LossScale {
         }
     }
 
-    /// After a step that was taken.
+    /// Notes a step that was taken.
     pub fn good(&mut self) {
         self.good += 1;
         if self.dynamic && self.good >= Self::WINDOW {
@@ -55,7 +56,7 @@ impl LossScale {
         }
     }
 
-    /// After gradients that were not finite. True where a smaller scale may help: the step is to be skipped, and nothing is
+    /// Notes gradients that were not finite. Returns whether a smaller scale may help; then the step must be skipped, and nothing is
     /// wrong yet.
     pub fn overflow(&mut self) -> bool {
         let may_help = self.dynamic && self.factor > 1.0;

@@ -1,4 +1,4 @@
-//! Bars in groups on a logarithmic axis, one for each series, beside a line at a value to compare with.
+//! Draws bars in groups on a logarithmic axis, one for each series, with a line at a value to compare them with.
 
 use std::path::Path;
 
@@ -6,16 +6,16 @@ use ferroflow_core::io::{write_bytes, write_frame};
 
 use super::{BLUE, PlotError, draw::Anchor, draw::Drawing, draw::LETTER, raster, svg};
 
-/// What is drawn.
+/// A picture of bars.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bars {
     /// What the axis measures, with its unit.
     pub axis: String,
     /// Name of each series.
     pub series: Vec<String>,
-    /// Name of the line.
+    /// What the line stands for.
     pub line: String,
-    /// From top to bottom.
+    /// In order from top to bottom.
     pub groups: Vec<Group>,
 }
 
@@ -24,35 +24,35 @@ pub struct Bars {
 pub struct Group {
     /// The heading.
     pub name: String,
-    /// From top to bottom.
+    /// In order from top to bottom.
     pub rows: Vec<Row>,
 }
 
-/// A bar of each series.
+/// One bar for each series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Row {
-    /// Its name.
+    /// Name of the row.
     pub name: String,
-    /// One for each series, 0 or more; `None` where there is none.
+    /// The value of each series, 0 or more; `None` draws no bar.
     pub values: Vec<Option<f64>>,
-    /// Where the line stands.
+    /// The value at which the line is drawn.
     pub line: f64,
 }
 
 /// The format of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Scalable.
+    /// Vector graphics.
     Svg,
-    /// Pixels, two for each unit of the drawing.
+    /// Pixels, with two for each unit of the drawing.
     Png,
 }
 
 impl Format {
-    /// That of the extension.
+    /// The format of an extension.
     ///
     /// # Errors
-    /// For any other than `svg` and `png`.
+    /// If the extension is neither `svg` nor `png`.
     pub fn of(path: &Path) -> Result<Self, PlotError> {
         match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
             Some("svg") => Ok(Self::Svg),

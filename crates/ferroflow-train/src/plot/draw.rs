@@ -1,4 +1,4 @@
-//! Lines, bars and texts on a white sheet, before anyone knows in which format.
+//! Lines, bars and texts on a white sheet, for any format.
 
 /// What a text's position is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

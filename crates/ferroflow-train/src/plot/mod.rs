@@ -1,4 +1,4 @@
-//! The curves of a run, from its log: loss, errors and learning rate over the steps, as SVG and PNG; and plots of bars.
+//! Draws the curves of a run from its log (loss, errors and learning rate over the steps) as SVG and PNG, and plots of bars.
 
 pub mod bars;
 mod draw;
@@ -13,17 +13,17 @@ use serde_json::Value;
 use crate::log::{self, LogError};
 use draw::{Anchor, Drawing, LETTER};
 
-/// A plot that cannot be made.
+/// Why a plot cannot be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlotError {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] LogError),
-    /// There is nothing in it yet.
+    /// The log has no lines to plot yet.
     #[error("{} holds no steps yet: nothing to draw", .0.display())]
     Empty(PathBuf),
-    /// A format that no plot is written in.
+    /// The extension names a format in which no plot is written.
     #[error("{} ends in neither .svg nor .png: a plot is one of them", .0.display())]
     Format(PathBuf),
     /// The pictures cannot be written.
@@ -40,10 +40,10 @@ struct Curve {
     dashed: bool,
 }
 
-/// What [`plot`] writes into the folder of a run.
+/// The files that [`plot`] writes into the folder of a run.
 pub const FILES: [&str; 2] = ["curves.svg", "curves.png"];
 
-/// Draws `RUN/curves.svg` and `RUN/curves.png`, and says where they are.
+/// Draws `RUN/curves.svg` and `RUN/curves.png`, and returns their paths.
 pub fn plot(root: &Path) -> Result<[PathBuf; 2], PlotError> {
     let path = root.join("log.jsonl");
     let lines = log::read(&path)?;

@@ -22,8 +22,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// A new file in a folder; `step` is where the run stands: TensorBoard forgets what earlier files say beyond it, that is
-    /// from the step after it on.
+    /// A new file in a folder for a run that has done `step` steps; TensorBoard ignores what earlier files say about later steps.
     pub fn create(folder: &Path, step: u64) -> io::Result<Self> {
         let mut name = (now() * 1e6) as u64;
         // Two files must not share a name, as when a run is resumed at once.
@@ -42,7 +41,7 @@ impl Events {
         Ok(events)
     }
 
-    /// Numbers by tag.
+    /// Writes numbers by tag.
     pub fn scalars(&mut self, step: u64, values: &[(&str, f64)]) -> io::Result<()> {
         let value =
             |&(tag, value): &(&str, f64)| Value { tag: tag.into(), simple_value: Some(value as f32), image: None };
@@ -50,7 +49,7 @@ impl Events {
         self.write(Event { summary: Some(summary), ..Event::at(step) })
     }
 
-    /// A picture, as the bytes of a PNG file.
+    /// Writes a picture, given as the bytes of a PNG file.
     pub fn picture(&mut self, step: u64, tag: &str, size: Size, png: Vec<u8>) -> io::Result<()> {
         const RGB: i32 = 3;
         let image =

@@ -17,14 +17,14 @@ use crate::{
 
 /// Time a network on this machine: seconds from two decoded frames to flow at their size.
 ///
-/// Speed does not depend on the weights, so random ones serve when none are given. Start-up, weight loading and
-/// preparation are reported apart and not counted:
+/// Speed does not depend on the weights, so random ones are used when none are given. The times for loading the weights and
+/// for the first estimate, which prepares the network for the size, are reported separately:
 ///
 ///   ferroflow bench -m pwcnet --size 448x1024 --runs 10
 ///   ferroflow bench -m flownet2-s --profile
 ///   ferroflow bench -m lightflow --train --batch 8 --size 320x448
 ///
-/// `--card` measures errors instead, on made scenes that each show one difficulty and whose flow is known:
+/// `--card` measures errors instead, on generated scenes that each show one difficulty and whose flow is known:
 ///
 ///   ferroflow bench --card -w pwcnet.safetensors --baseline dis -o card.svg
 #[derive(clap::Args)]
@@ -35,25 +35,25 @@ pub struct Args {
     /// Size of the frames
     #[arg(long, default_value = "448x1024", value_name = "HxW")]
     size: Size,
-    /// Timed runs
+    /// Number of timed runs
     #[arg(long, default_value = "10", value_parser = bounds::nonzero::<{ bounds::RUNS }>)]
     runs: NonZeroUsize,
-    /// Runs before, not timed
+    /// Number of runs before the timed ones; there is always at least one
     #[arg(long, default_value_t = 1, value_parser = bounds::from_zero::<{ bounds::RUNS }>)]
     warmup: usize,
-    /// Time steps of training instead: forward, mean end-point error, gradient, Adam
+    /// Time steps of training instead: forward pass, mean end-point error, gradient, Adam
     #[arg(long)]
     train: bool,
-    /// Pairs at once, in training
+    /// Pairs in a batch, with --train
     #[arg(long, value_name = "N", default_value = "1", requires = "train", value_parser = bounds::nonzero::<{ bounds::BATCH }>)]
     batch: NonZeroUsize,
     /// Print where the time goes, layer by layer
     #[arg(long)]
     profile: bool,
-    /// Measure the errors on made scenes instead, one difficulty a row
+    /// Measure the errors on generated scenes instead, with one difficulty a row
     #[arg(long, conflicts_with_all = ["train", "profile", "size", "runs", "warmup"])]
     card: bool,
-    /// Draw the card
+    /// Draw the card to this file
     #[arg(short, long, value_name = "CARD.svg|.png", requires = "card")]
     output: Option<PathBuf>,
     /// Also measure the card of this method

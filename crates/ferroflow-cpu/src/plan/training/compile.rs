@@ -1,4 +1,4 @@
-//! Layers of a plan that trains.
+//! Compiles the layers of the training plan.
 
 use ferroflow_kernels::{
     conv::{self, training::ConvTraining},

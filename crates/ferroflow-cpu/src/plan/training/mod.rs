@@ -1,10 +1,10 @@
-//! The training plan: the graph forward, keeping what its gradient needs, then in reverse, on the kernels and in their
+//! The training plan runs the graph forward, keeping what its gradient needs, and then in reverse, with the kernels and in their
 //! layout.
 //!
 //! It is compiled as the inference plan is (frames in one pass, concatenations as lists of blocks, activations within the
-//! kernels), but nothing is folded into weights that change, and every value stays until its gradient has been taken.
-//! Gradients of values live in buffers of their own, taken when the first reader adds to them and given back when the step
-//! that made the value has been differentiated. All sums have a fixed order: a run does not depend on the threads.
+//! kernels), but nothing is folded into weights that change, and every value stays until its gradient has been computed.
+//! Gradients of values have buffers of their own, which are allocated when the first reader adds to them and freed when the step
+//! that computed the value has been differentiated. All sums have a fixed order, so a run does not depend on the number of threads.
 
 mod backward;
 mod compile;
@@ -33,17 +33,17 @@ use super::value::Value;
 /// How to prepare a network for training.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Settings {
-    /// Instruction set of the kernels; `None` for the best there is.
+    /// Instruction set of the kernels; `None` takes the best that the processor has.
     pub isa: Option<Isa>,
-    /// Only sums of products of the given numbers: no Winograd.
+    /// Use no Winograd convolution: slower, and the last digits differ.
     pub exact: bool,
     /// Measures every step ([`TrainingPlan::profile`]).
     pub profile: bool,
 }
 
-/// About how many bytes a step of training takes, known before anything is prepared: every value that a layer makes is kept for
-/// its gradient, in blocks of 16 channels; gradients and what layers save of their own take as much again; a parameter
-/// has a value, a gradient, an optimiser's two moments, an average and the forms that kernels read.
+/// About how many bytes of memory a step of training needs, known before anything is prepared. Every value that a layer computes
+/// is kept for its gradient, in blocks of 16 channels; gradients and what layers save beside their values need as much again. A
+/// parameter has a value, a gradient, an optimiser's two moments, an average and the forms that kernels read.
 ///
 /// # Errors
 /// If the network does not take these sizes.
@@ -130,7 +130,7 @@ impl TrainingPlan {
         })
     }
 
-    /// Bytes held.
+    /// Bytes that the plan holds.
     pub fn memory(&self) -> Memory {
         let values: usize = self.pool.iter().map(|b| 4 * b.len()).sum();
         Memory {
@@ -140,7 +140,7 @@ impl TrainingPlan {
         }
     }
 
-    /// Mean times of all steps over the training steps so far, if they are measured: forward, then backward.
+    /// Mean times of all steps over the training steps so far, forward and then backward; without [`Settings::profile`] they are 0.
     pub fn profile(&self) -> [Profile; 2] {
         let runs = self.seconds.as_ref().map_or(0, |(_, runs)| *runs);
         [0, 1].map(|pass| {

@@ -1,4 +1,4 @@
-//! The gradient of every operation, from its definition: what the sum `<d_output, output>` adds to each input.
+//! The gradient of every operation, from its definition: the gradient of the sum `<d_output, output>` with respect to each input.
 
 mod conv;
 mod convex_upsample;

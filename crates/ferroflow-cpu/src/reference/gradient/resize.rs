@@ -1,4 +1,4 @@
-//! Resizing: every output gives its gradient back to the pixels it was mixed from.
+//! Resizing: every output adds its gradient to the pixels that it was interpolated from.
 
 use ferroflow_net::graph::{Filter, Grid, Shape};
 

@@ -1,4 +1,4 @@
-//! Means, variances and what is normalised by them; sums in double precision whatever the values.
+//! Means, variances and values normalised by them, with sums in double precision for values of either precision.
 
 use ferroflow_net::graph::MomentsOver;
 

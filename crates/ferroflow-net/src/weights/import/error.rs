@@ -1,20 +1,20 @@
-//! What can be wrong with a foreign checkpoint, by cause.
+//! Why a foreign checkpoint cannot be read, by cause.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::Format;
 
-/// A checkpoint that cannot be read.
+/// Why a checkpoint cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ImportError {
-    /// The file system said no.
+    /// The operating system refused to read the file.
     #[error("{}: {source}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
     /// No reader knows these bytes.
@@ -26,12 +26,12 @@ pub enum ImportError {
         /// The file.
         path: PathBuf,
     },
-    /// A file that is often taken for a checkpoint.
+    /// The file is of a kind that is often taken for a checkpoint.
     #[error("{}: this is {what}", path.display())]
     NotWeights {
         /// The file.
         path: PathBuf,
-        /// What it is, and what gives the weights.
+        /// What the file is, and where to get the weights.
         what: String,
     },
     /// The file holds no weights under this key.
@@ -39,12 +39,12 @@ pub enum ImportError {
     NoEntry {
         /// The file.
         path: PathBuf,
-        /// What was asked for.
+        /// The key that was asked for.
         key: String,
         /// The keys under which there are tensors.
         entries: Vec<String>,
     },
-    /// The file breaks its own format: truncated, overwritten, or made up.
+    /// The file breaks the rules of its format: it is truncated, overwritten or forged.
     #[error("damaged {format} file: {reason}; fetch it again")]
     Damaged {
         /// The format it claims to have.
@@ -52,25 +52,25 @@ pub enum ImportError {
         /// What does not fit.
         reason: String,
     },
-    /// A well-formed file that uses something no flow network's checkpoint does.
+    /// The file is well formed, but uses a feature that no checkpoint of a flow network uses.
     #[error("unsupported {format} file: {reason}")]
     Unsupported {
         /// Its format.
         format: Format,
-        /// What it uses.
+        /// The feature.
         reason: String,
     },
-    /// A tensor that claims more values than its file can hold.
+    /// A tensor claims more values than its file can hold.
     #[error("damaged {format} file: tensor `{name}` claims the shape {shape:?}, more than the file can hold")]
     TooLarge {
         /// Its format.
         format: Format,
         /// The tensor.
         name: String,
-        /// What it claims.
+        /// The shape that it claims.
         shape: Vec<usize>,
     },
-    /// A pickle that asks for code outside the libraries that checkpoints are made of.
+    /// The pickle names code outside the libraries that checkpoints are made of.
     #[error(
         "the pickle names `{name}`, which no checkpoint of weights needs; nothing was executed. \
          If you trust its author, load the file in its framework and save the state_dict alone"
@@ -79,7 +79,7 @@ pub enum ImportError {
         /// The callable or class.
         name: String,
     },
-    /// No weights at all.
+    /// The file holds no weights.
     #[error("the {format} file holds no floating-point tensors")]
     Empty {
         /// Its format.

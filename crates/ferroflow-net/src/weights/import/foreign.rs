@@ -1,4 +1,4 @@
-//! Files that are taken for checkpoints and hold no weights: named as what they are, with what gives the weights.
+//! Recognises files that are often taken for checkpoints but hold no weights, to say what they are and where to get the weights.
 
 use std::fs::File;
 use std::io::{BufReader, Read};

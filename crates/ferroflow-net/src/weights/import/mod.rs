@@ -1,8 +1,8 @@
-//! Foreign checkpoints: bytes of another framework's file -> named `f32` tensors.
+//! Reads the named `f32` tensors of foreign checkpoints.
 //!
-//! One file per container. A container reader knows nothing of networks: it lists what a file holds, in the
-//! file's own names and element order, and drops what no inference needs (optimiser slots, counters). Which network the
-//! tensors belong to is decided in [`super::names`].
+//! Each container format has a file of its own. A reader of a container knows nothing about networks: it lists what a file
+//! holds, in the file's own names and element order, without optimiser slots and counters, which inference does not need.
+//! [`super::names`] decides which network the tensors belong to.
 //!
 //! A checkpoint is untrusted input: nothing in it is executed, every length is checked against the bytes that are
 //! really there before memory is asked for, and the values may not take more than [`EXPANSION`] times the file's size.
@@ -26,7 +26,7 @@ use sha2::{Digest, Sha256};
 pub use error::ImportError;
 pub use slots::{Skipped, Slot};
 
-/// How many bytes of `f32` values a file may hold per byte of its own: half precision doubles, tied weights repeat.
+/// Most bytes of `f32` values for each byte of a file: half precision doubles its size, and tied weights are repeated.
 pub const EXPANSION: u64 = 8;
 
 /// The container of a checkpoint, found from its first bytes.
@@ -43,7 +43,7 @@ pub enum Format {
     TensorflowBundle,
     /// MindSpore's `.ckpt`, a protobuf message.
     Mindspore,
-    /// safetensors, of anyone.
+    /// safetensors, written by any program.
     Safetensors,
 }
 
@@ -76,11 +76,11 @@ pub struct Tensor {
 pub struct Contents {
     /// The model's tensors, sorted by name.
     pub tensors: Vec<Tensor>,
-    /// What was left out, counted.
+    /// Numbers of tensors that were left out.
     pub skipped: Skipped,
     /// The key under which a training checkpoint keeps these tensors.
     pub entry: Option<String>,
-    /// Further keys under which it keeps weights, averaged ones say; [`import_entry`] takes those.
+    /// Further keys under which it keeps weights, such as averaged ones; [`import_entry`] takes those.
     pub other_entries: Vec<String>,
     /// Numbers beside the weights: `epoch`, `global_step`, `best_EPE`, `div_flow`, ...
     pub numbers: BTreeMap<String, f64>,
@@ -88,14 +88,14 @@ pub struct Contents {
     pub words: BTreeMap<String, String>,
 }
 
-/// A foreign checkpoint with where it came from.
+/// A foreign checkpoint with its source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Imported {
     /// Its container.
     pub format: Format,
     /// Name of the file (for a TensorFlow bundle: the prefix of its files).
     pub source: String,
-    /// SHA-256 of the file, lower-case hex; of a bundle: of its index followed by its shards.
+    /// SHA-256 of the file, in lower-case hexadecimal; for a bundle, of its index followed by its shards.
     pub sha256: String,
     /// What it holds.
     pub contents: Contents,
@@ -112,7 +112,7 @@ impl Imported {
         self.counter(&["global_step", "optimizer_step", "step"])
     }
 
-    /// Measured errors beside the weights (`best_EPE`, `val_loss`, ...); values that were never measured (1e10) left out.
+    /// Measured errors beside the weights (`best_EPE`, `val_loss`, ...), without values that were never measured (1e10).
     pub fn metrics(&self) -> BTreeMap<String, f64> {
         let is_metric = |name: &str| {
             let name = name.to_ascii_lowercase();
@@ -129,21 +129,21 @@ impl Imported {
     }
 }
 
-/// Reads any checkpoint this crate knows, whatever its name ends in.
+/// Reads a checkpoint in one of the known formats, whatever its extension.
 ///
 /// `path` may also name a TensorFlow bundle by its prefix, its index, one of its shards, or the directory whose
 /// `checkpoint` file points to it.
 ///
-/// Of several state dicts in one file, the one named `state_dict`, `model`, ... is read, and averaged weights (`model_ema`, ...)
-/// where there are no others.
+/// If a file has several state dicts, the one named `state_dict`, `model`, ... is read, or averaged weights (`model_ema`, ...) if
+/// there are no others.
 pub fn import(path: &Path) -> Result<Imported, ImportError> {
     import_entry(path, None)
 }
 
-/// As [`import`], of the weights under `key` if one is given: `state_dict_ema`, say.
+/// As [`import`], but reads the weights under `key` if one is given, such as `state_dict_ema`.
 ///
 /// # Errors
-/// As [`import`]; and if there are none under that key.
+/// As [`import`], and if there are no weights under that key.
 pub fn import_entry(path: &Path, key: Option<&str>) -> Result<Imported, ImportError> {
     let path = tensorflow::locate(path)?;
     let format = detect(&path)?;

@@ -9,18 +9,18 @@ pub enum Slot {
     Optimiser,
     /// A step or batch counter.
     Counter,
-    /// Beside the model: another entry of a training checkpoint, a constant of a loss, an object graph.
+    /// Something beside the model: another entry of a training checkpoint, a constant of a loss, an object graph.
     Other,
 }
 
 /// Tensors left out, counted by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
-    /// Optimiser state.
+    /// Number of tensors of an optimiser's state.
     pub optimiser: usize,
-    /// Step and batch counters.
+    /// Number of step and batch counters.
     pub counters: usize,
-    /// Everything else that is not a weight.
+    /// Number of other tensors that are not weights.
     pub other: usize,
 }
 

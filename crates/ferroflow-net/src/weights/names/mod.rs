@@ -1,8 +1,8 @@
 //! Which network a checkpoint belongs to, and which parameter each of its tensors is.
 //!
-//! Found from names and shapes alone: a file fits a network when every parameter has its tensor, of the right shape in
-//! the reference's element order, and none is left over. Wrappers that training frameworks put around a network's names are
-//! taken off first; names of other implementations are translated.
+//! Both are found from names and shapes alone: a file fits a network if every parameter has its tensor, of the right shape in the
+//! reference's element order, and no tensor is left over. Prefixes that training frameworks put before a network's names are
+//! removed first; names of other implementations are translated.
 
 mod sniklaus;
 mod uflow;
@@ -20,11 +20,11 @@ const WRAPPERS: [&str; 5] = ["model.", "network.", "net.", "_backbone.", "fp32_v
 /// Parts of a name that stand for a wrapper wherever it was put: of `torch.compile`, of parallel training.
 const WRAPPER_PARTS: [&str; 2] = ["_orig_mod", "module"];
 
-/// Why a checkpoint is no network's.
+/// Why a checkpoint fits no network.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum MatchError {
-    /// Not of the network that was asked for.
+    /// The tensors are not those of the network that was asked for.
     #[error("these are not the weights of `{name}`: {difference}")]
     NotThese {
         /// The network.
@@ -37,15 +37,15 @@ pub enum MatchError {
         "none of these {count} tensors, `{first}` the first, is a parameter of a network known here (`ferroflow models` lists them)"
     )]
     Nothing {
-        /// How many tensors the file has.
+        /// Number of tensors in the file.
         count: usize,
         /// Name of the first.
         first: String,
     },
-    /// Of no network as a whole.
+    /// The tensors are those of no network as a whole.
     #[error("these are the weights of no network known here; closest is `{closest}`: {difference}")]
     Unknown {
-        /// The network with most tensors in common.
+        /// The network with the most tensors in common.
         closest: String,
         /// What differs from it.
         difference: Difference,
@@ -60,19 +60,19 @@ pub enum MatchError {
 pub struct Difference {
     /// Parameters without a tensor.
     pub missing: Vec<String>,
-    /// Tensors that are no parameter, by the file's names.
+    /// Tensors that are not parameters, by the file's names.
     pub extra: Vec<String>,
     /// Parameters whose tensor has another shape: name, shape in the file, shape wanted.
     pub misshapen: Vec<(String, Vec<usize>, Vec<usize>)>,
 }
 
 impl Difference {
-    /// Whether every parameter has its tensor, and there are more.
+    /// Whether the only difference is that the file has more tensors.
     pub fn is_only_extra(&self) -> bool {
         self.missing.is_empty() && self.misshapen.is_empty() && !self.extra.is_empty()
     }
 
-    /// Whether there is none.
+    /// Whether there is no difference.
     pub fn is_empty(&self) -> bool {
         self.missing.is_empty() && self.extra.is_empty() && self.misshapen.is_empty()
     }
@@ -99,7 +99,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What to do with tensors that are no parameter of the network.
+/// What to do with tensors that are not parameters of the network.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Extra {
     /// Refuse the file.
@@ -109,8 +109,8 @@ pub enum Extra {
     Ignore,
 }
 
-/// The network a checkpoint belongs to, its options as the file's origin asks; of several with [`Extra::Ignore`] the one with
-/// the most parameters.
+/// The network that a checkpoint belongs to, with the options that fit the file's origin. If several fit with
+/// [`Extra::Ignore`], it is the one with the most parameters.
 pub fn recognise(file: &Imported, extra: Extra) -> Result<Model, MatchError> {
     if let Some(name) = file.contents.words.get(super::store::MODEL) {
         let options = file.contents.words.get(super::store::OPTIONS);
@@ -163,8 +163,9 @@ pub fn recognise(file: &Imported, extra: Extra) -> Result<Model, MatchError> {
     }
 }
 
-/// The implementations whose weights look exactly like these, as values of the option `variant`, the model's own first: nothing
-/// in the file says which one they are of, only the user can. None where the user has (`given`), the file does, or only one fits.
+/// The implementations whose weights look exactly like these, as values of the option `variant`, with the model's own first.
+/// Only the user can say which one they are for. The list is empty if the user has said it (`given`), the file says it, or only
+/// one fits.
 pub fn undecided(file: &Imported, model: &Model, given: Option<&BTreeMap<String, String>>) -> Vec<String> {
     let stated = given.is_some_and(|options| options.contains_key("variant"));
     if stated || file.contents.words.contains_key(super::store::MODEL) || Origin::of(file) != Origin::Other {
@@ -189,14 +190,14 @@ pub fn undecided(file: &Imported, model: &Model, given: Option<&BTreeMap<String,
     if others.is_empty() { Vec::new() } else { [own].into_iter().chain(others).collect() }
 }
 
-/// The network of this name for a checkpoint; what `options` leaves open is taken from the file's origin.
+/// The network of this name for a checkpoint; options that are not given are taken from the file's origin.
 pub fn network(file: &Imported, name: &str, options: &BTreeMap<String, String>) -> Result<Model, MatchError> {
     let mut all = stated(file, Model::named(name)?.name);
     all.extend(options.clone());
     Ok(Model::with_options(name, &all)?)
 }
 
-/// The options of that network that the file itself states.
+/// The options of that network that the file states.
 pub fn stated(file: &Imported, network: &str) -> BTreeMap<String, String> {
     Origin::of(file).options(network, file)
 }
