@@ -40,6 +40,9 @@ pub struct MethodArgs {
     /// How they fit where that does not say: as the network's reference had it, unless something else is set here.
     #[arg(skip)]
     pub usual_fit: Option<Fit>,
+    /// The size that a network sees, where a command takes one.
+    #[arg(skip)]
+    pub network_size: Option<Size>,
     /// Estimate in overlapping tiles of this size: bounded memory for large frames
     #[arg(long, value_name = "HxW")]
     tile: Option<Size>,
@@ -144,6 +147,9 @@ impl MethodArgs {
             _ => None,
         };
         if let Some(preset) = preset {
+            if self.network_size.is_some() {
+                usage!("dis sees frames in their own size: --size belongs to networks (--model)");
+            }
             if self.weights.is_some() {
                 usage!("dis takes no weights: leave out --weights, or name the network they are for");
             }
@@ -164,7 +170,9 @@ impl MethodArgs {
             }),
             device,
         };
-        Ok(Estimator::network(model, weights, options).with_origin(origin).with_tile(self.tile)?)
+        let estimator = Estimator::network(model, weights, options).with_origin(origin);
+        let sized = estimator.with_network_size(self.network_size);
+        Ok(sized.map_err(|error| UsageError(format!("--size: {error}")))?.with_tile(self.tile)?)
     }
 
     /// The device asked for.

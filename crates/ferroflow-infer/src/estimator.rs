@@ -87,6 +87,29 @@ pub enum EstimateError {
         /// Smallest side.
         least: usize,
     },
+    /// A size that the network does not take.
+    #[error(
+        "{network} takes sides that are multiples of {stride}, and of at least {least}; {size} is not one of them: \
+         take {below}{}",
+        if below == above { String::new() } else { format!(" or {above}") }
+    )]
+    NetworkSize {
+        /// Its name.
+        network: &'static str,
+        /// What was asked for.
+        size: Size,
+        /// Of which sides are multiples.
+        stride: usize,
+        /// Smallest side.
+        least: usize,
+        /// The next size down, as far as there is one.
+        below: Size,
+        /// The next size up.
+        above: Size,
+    },
+    /// A size for a network where there is none.
+    #[error("{0} sees frames in their own size: only a network can be given another one")]
+    NoNetwork(String),
     /// More memory than there is.
     #[error(
         "cannot estimate {}{size} pixels at once: {shortage}; estimate in tiles (--tile 1024x1024){}",
@@ -173,6 +196,27 @@ impl Estimator {
     pub fn with_origin(mut self, origin: impl Into<String>) -> Self {
         self.origin = Some(origin.into());
         self
+    }
+
+    /// Resizes frames to this size for the network, whatever their own, and the flow back to that of the frames. `None` leaves it to
+    /// the [`Fit`]. The grid is that of the fit, or half-pixel for one that does not resize.
+    ///
+    /// # Errors
+    /// If the network does not take the size, or if the method is no network.
+    pub fn with_network_size(mut self, size: Option<Size>) -> Result<Self, EstimateError> {
+        let Some(size) = size else { return Ok(self) };
+        let Method::Network(network) = &mut self.method else {
+            return Err(EstimateError::NoNetwork(self.name().into()));
+        };
+        let Model { name, stride, .. } = network.model;
+        let least = network.least_side().next_multiple_of(stride);
+        let below = size.map(|side| (side / stride * stride).max(least));
+        let above = size.map(|side| side.next_multiple_of(stride).max(least));
+        if below != size {
+            return Err(EstimateError::NetworkSize { network: name, size, stride, least, below, above });
+        }
+        network.fit = Fit::To(size, network.fit.grid().unwrap_or_default());
+        Ok(self)
     }
 
     /// Estimates in overlapping tiles of at most this size, blended where they overlap, so that memory does not
@@ -354,14 +398,17 @@ struct Network {
 impl Network {
     /// How frames of this size are brought to the network.
     fn plan(&self, frames: Size) -> FitPlan {
-        let minimum = self.model.min_size.height.max(self.model.min_size.width);
-        self.fit.plan(frames, self.model.stride, minimum)
+        self.fit.plan(frames, self.model.stride, self.least_side())
+    }
+
+    fn least_side(&self) -> usize {
+        self.model.min_size.height.max(self.model.min_size.width)
     }
 
     fn sizes(&self, batch: usize, frames: Size) -> Sizes {
         let input = self.plan(frames).network();
         // A resized flow goes back to the frames' size in the graph's own last step; other fits cut it out afterwards.
-        let output = if matches!(self.fit, Fit::Resize(_)) { frames } else { input };
+        let output = if self.fit.grid().is_some() { frames } else { input };
         Sizes { batch, input, output }
     }
 
@@ -389,7 +436,7 @@ impl Network {
         let flows = if pairs.len() == 1 { vec![flow] } else { flow.chunks(2 * pixels).map(<[f32]>::to_vec).collect() };
         let field = |planes| {
             let flow = FlowField::from_planar(sizes.output, planes)?;
-            Ok(if matches!(self.fit, Fit::Resize(_)) { flow } else { fit.restore(flow) })
+            Ok(if self.fit.grid().is_some() { flow } else { fit.restore(flow) })
         };
         flows.into_iter().map(field).collect()
     }

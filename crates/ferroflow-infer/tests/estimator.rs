@@ -41,6 +41,26 @@ proptest! {
 }
 
 #[test]
+fn a_network_sees_frames_in_the_size_that_is_asked_for() {
+    let pair = (frame(100, 70, 0), frame(100, 70, 1));
+    let at = |size| network("uflow", NetworkOptions::default()).with_network_size(size);
+    let flow = |size| at(size).unwrap().estimate(&pair.0, &pair.1).unwrap();
+    let usual = flow(None);
+    // What the fit would choose itself.
+    assert_eq!(flow(Some(Size::new(96, 128))), usual);
+    let other = flow(Some(Size::new(64, 224)));
+    assert_eq!(other.size(), usual.size());
+    assert_ne!(other, usual);
+
+    let error = at(Some(Size::new(100, 128))).err().unwrap().to_string();
+    assert!(error.contains("multiples of 32") && error.contains("96x128 or 128x128"), "{error}");
+    let error = at(Some(Size::new(64, 2))).err().unwrap().to_string();
+    assert!(error.contains("at least 32") && error.ends_with("take 64x32"), "{error}");
+    let error = Estimator::dis(Preset::Fast).with_network_size(Some(Size::new(64, 64))).err().unwrap();
+    assert!(matches!(error, EstimateError::NoNetwork(_)), "{error}");
+}
+
+#[test]
 fn a_batch_of_two_is_two_batches_of_one() {
     for name in ["lightflow-0.5", "flownet2-s-bn", "pwcnet", "pwcnet-lg-6-2", "uflow"] {
         let estimator = network(name, NetworkOptions::default());

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use ferroflow::core::Size;
 use ferroflow::core::io::{
     self, Outputs,
     outputs::{safe_name, safe_path},
@@ -66,6 +67,10 @@ pub struct Args {
     /// Follow a project's protocol: how frames are fitted and errors averaged (flownet2, pwcnet, tfoptflow, uflow, lightflow)
     #[arg(long, value_parser = projects(), value_name = "PROTOCOL")]
     protocol: Option<String>,
+    /// Resize frames to this size before the network, whatever its stride needs, and the flow back to theirs, with its vectors
+    /// scaled. Both sides must be multiples of the network's stride
+    #[arg(long, value_name = "HxW", conflicts_with_all = ["fit", "tile"])]
+    size: Option<Size>,
     /// Write a web page that needs nothing beside it: tables, curves, the worst pairs in pictures
     #[arg(long, value_name = "PAGE.html")]
     report: Option<PathBuf>,
@@ -110,6 +115,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         args.method.usual_fit = Some(protocol.fit);
         args.average_batches = args.average_batches.or(protocol.batch);
     }
+    args.method.network_size = args.size;
     let files = &mut session.files;
     for (text, source) in args.data.iter().zip(&sources) {
         files.reads(text.parse::<Spec>()?.path());
