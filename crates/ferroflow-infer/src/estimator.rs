@@ -8,7 +8,7 @@ use std::{
 use ferroflow_core::{
     FlowField, Frame, Size, SizeError,
     consistency::{Consistency, Sundaram},
-    geometry::{Blend, Fit, FitPlan, tiles},
+    geometry::{Blend, Fit, FitPlan, Grid, resize::resize_flow, tiles},
     memory::{self, Shortage},
 };
 use ferroflow_cpu::Cpu;
@@ -257,12 +257,7 @@ impl Estimator {
 
     fn estimate_here(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
         for (first, second) in pairs {
-            if first.size() != second.size() {
-                return Err(EstimateError::Sizes { first: first.size(), second: second.size() });
-            }
-            if first.rgb().is_empty() {
-                return Err(EstimateError::Empty);
-            }
+            check_pair(first, second)?;
         }
         let mut flows = Vec::with_capacity(pairs.len());
         for group in pairs.chunk_by(|(a, _), (b, _)| a.size() == b.size()) {
@@ -288,6 +283,40 @@ impl Estimator {
         let (Some(forward), Some(backward)) = (flows.next(), flows.next()) else { return Err(EstimateError::Empty) };
         let consistency = Sundaram::default().check(&forward, &backward)?;
         Ok(Bidirectional { forward, backward, consistency })
+    }
+
+    /// Flow both ways at 1/`factor` of the size that a network sees, in pixels of that size: where a network resizes its flow, the
+    /// flow that it has there; elsewhere the flow of the frames, resized. UFlow tells occlusion from flows at 1/4.
+    ///
+    /// # Errors
+    /// As [`Estimator::estimate`].
+    pub fn estimate_both_at(
+        &self,
+        first: &Frame,
+        second: &Frame,
+        factor: usize,
+    ) -> Result<[FlowField; 2], EstimateError> {
+        check_pair(first, second)?;
+        let pairs = [(first, second), (second, first)];
+        let part = |size: Size| size.map(|side| (side / factor.max(1)).max(1));
+        let flows = match &self.method {
+            Method::Network(network) if network.fit.grid().is_some() && self.tile.is_none() => {
+                self.check_memory(first.size(), pairs.len())?;
+                let input = network.plan(first.size()).network();
+                let sizes = Sizes { batch: pairs.len(), input, output: part(input) };
+                let mut flows = Ok(Vec::new());
+                self.device.host(&mut || flows = network.run(&pairs, sizes));
+                flows?
+            }
+            _ => {
+                let (from, to) = (first.size(), part(first.size()));
+                let scale = |from: usize, to: usize| to as f32 / from as f32;
+                let scale = (scale(from.width, to.width), scale(from.height, to.height));
+                let whole = self.estimate_batch(&pairs)?;
+                whole.iter().map(|flow| resize_flow(flow, to, scale, Grid::HalfPixel)).collect()
+            }
+        };
+        flows.try_into().map_err(|_| EstimateError::Empty)
     }
 
     /// Pairs of one size, untiled.
@@ -415,7 +444,14 @@ impl Network {
     /// Pairs of one size.
     fn estimate(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
         let size = pairs[0].0.size();
-        let (sizes, fit) = (self.sizes(pairs.len(), size), self.plan(size));
+        let flows = self.run(pairs, self.sizes(pairs.len(), size))?;
+        let fit = self.plan(size);
+        Ok(if self.fit.grid().is_some() { flows } else { flows.into_iter().map(|flow| fit.restore(flow)).collect() })
+    }
+
+    /// The flows of pairs of one size, in the pixels of `sizes.output`.
+    fn run(&self, pairs: &[(&Frame, &Frame)], sizes: Sizes) -> Result<Vec<FlowField>, EstimateError> {
+        let fit = self.plan(pairs[0].0.size());
         let first: Vec<_> = pairs.iter().map(|p| fit.apply(p.0)).collect();
         let second: Vec<_> = pairs.iter().map(|p| fit.apply(p.1)).collect();
         fn bytes<'a>(frames: &'a [Cow<'_, Frame>]) -> Vec<&'a [u8]> {
@@ -434,11 +470,7 @@ impl Network {
             return Err(EstimateError::NotFinite { count: not_finite, pixels: pixels * pairs.len() });
         }
         let flows = if pairs.len() == 1 { vec![flow] } else { flow.chunks(2 * pixels).map(<[f32]>::to_vec).collect() };
-        let field = |planes| {
-            let flow = FlowField::from_planar(sizes.output, planes)?;
-            Ok(if self.fit.grid().is_some() { flow } else { fit.restore(flow) })
-        };
-        flows.into_iter().map(field).collect()
+        flows.into_iter().map(|planes| Ok(FlowField::from_planar(sizes.output, planes)?)).collect()
     }
 
     /// Whether an executor for these sizes is there.
@@ -468,6 +500,17 @@ impl Network {
             executors.remove(0);
         }
     }
+}
+
+/// Whether two frames are a pair at all.
+fn check_pair(first: &Frame, second: &Frame) -> Result<(), EstimateError> {
+    if first.size() != second.size() {
+        return Err(EstimateError::Sizes { first: first.size(), second: second.size() });
+    }
+    if first.rgb().is_empty() {
+        return Err(EstimateError::Empty);
+    }
+    Ok(())
 }
 
 /// How many values are infinite or not a number.

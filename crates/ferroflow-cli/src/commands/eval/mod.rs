@@ -1,5 +1,7 @@
 //! `ferroflow eval`: errors on data with known flow.
 
+mod occlusion;
+
 use std::{
     collections::HashSet,
     io::Write,
@@ -14,14 +16,15 @@ use ferroflow::core::io::{
     self, Outputs,
     outputs::{safe_name, safe_path},
 };
-use ferroflow::core::metrics::metrics_table;
+use ferroflow::core::metrics::{OcclusionScore, metrics_table};
 use ferroflow::data::{Source, Spec};
 use ferroflow::infer::{
     Estimator,
-    evaluate::{DataResult, Project, Protocol, evaluate},
+    evaluate::{DataResult, Project, Protocol, SoftOcclusion, evaluate},
     report::{Gallery, Page},
     submit::{Benchmark, Submission, submit},
 };
+use occlusion::OcclusionArg;
 use serde::Serialize;
 
 use crate::{
@@ -67,6 +70,10 @@ pub struct Args {
     /// Follow a project's protocol: how frames are fitted and errors averaged (flownet2, pwcnet, tfoptflow, uflow, lightflow)
     #[arg(long, value_parser = projects(), value_name = "PROTOCOL")]
     protocol: Option<String>,
+    /// Also measure how well occlusion is told, by the flows both ways: the largest F1 of 40 thresholds, and its threshold, on data
+    /// that know what is occluded
+    #[arg(long, value_enum, value_name = "METHOD")]
+    occlusion: Option<OcclusionArg>,
     /// Resize frames to this size before the network, whatever its stride needs, and the flow back to theirs, with its vectors
     /// scaled. Both sides must be multiples of the network's stride
     #[arg(long, value_name = "HxW", conflicts_with_all = ["fit", "tile"])]
@@ -78,7 +85,7 @@ pub struct Args {
     #[arg(long, value_name = "K", default_value_t = 12, requires = "report")]
     worst: usize,
     /// Instead of measuring, write a submission for a benchmark's server: `sintel` (a folder), `kitti12` or `kitti15` (a zip)
-    #[arg(long, num_args = 2, value_names = ["BENCHMARK", "OUT"], conflicts_with_all = ["report", "csv", "baseline", "save", "limit"])]
+    #[arg(long, num_args = 2, value_names = ["BENCHMARK", "OUT"], conflicts_with_all = ["report", "csv", "baseline", "save", "limit", "occlusion"])]
     submit: Option<Vec<String>>,
     /// Cut vectors that KITTI's format cannot hold (512 px) instead of refusing them
     #[arg(long, requires = "submit")]
@@ -226,7 +233,8 @@ fn measure(
     mut save: Option<(PathBuf, &mut Outputs)>,
 ) -> anyhow::Result<DataResult> {
     let limit = args.limit.map(NonZeroUsize::get);
-    let protocol = Protocol { limit, batch: args.average_batches };
+    let occlusion = args.occlusion.as_ref().map(|method| method as &dyn SoftOcclusion);
+    let protocol = Protocol { limit, batch: args.average_batches, occlusion };
     let total = source.len().map_or(limit, |len| Some(len.min(limit.unwrap_or(len))));
     let bar =
         if args.json { indicatif::ProgressBar::hidden() } else { progress::bar(total.unwrap_or(0) as u64, "pairs") };
@@ -269,7 +277,17 @@ fn print_result(
     )?;
     let columns = result.columns(baseline.map(Estimator::name).zip(compared));
     let columns: Vec<_> = columns.iter().map(|(heading, metrics)| (heading.as_str(), *metrics)).collect();
-    writeln!(session.out, "{}", metrics_table(&columns))?;
+    write!(session.out, "{}", metrics_table(&columns))?;
+    for (result, who) in [(Some(result), ""), (compared, "baseline ")] {
+        if let Some(told) = result.and_then(|result| result.occlusion) {
+            writeln!(
+                session.out,
+                "{who}occlusion: F1 {:.4} above {:.4}, the best of 40 thresholds",
+                told.f1, told.threshold
+            )?;
+        }
+    }
+    writeln!(session.out)?;
     Ok(())
 }
 
@@ -279,6 +297,10 @@ fn csv(results: &[DataResult]) -> anyhow::Result<Vec<u8>> {
     let mut heading: Vec<&str> = vec!["data", "id", "width", "height", "seconds"];
     if let Some(first) = results.iter().find_map(|r| r.pairs.first()) {
         heading.extend(first.metrics.rows().iter().map(|(name, ..)| *name));
+    }
+    let occlusion = results.iter().any(|result| result.occlusion.is_some());
+    if occlusion {
+        heading.extend(["occlusion_f1", "occlusion_threshold"]);
     }
     table.write_record(heading)?;
     for (result, pair) in results.iter().flat_map(|r| r.pairs.iter().map(move |p| (r, p))) {
@@ -291,6 +313,12 @@ fn csv(results: &[DataResult]) -> anyhow::Result<Vec<u8>> {
         ];
         let rows = pair.metrics.rows();
         cells.extend(rows.iter().map(|(_, _, value)| value.map_or(String::new(), |v| format!("{v:.6}"))));
+        if occlusion {
+            let told = |figure: fn(OcclusionScore) -> f64| {
+                pair.occlusion.map_or(String::new(), |score| format!("{:.6}", figure(score)))
+            };
+            cells.extend([told(|score| score.f1), told(|score| score.threshold)]);
+        }
         table.write_record(cells)?;
     }
     table.into_inner().context("the table of pairs cannot be made")
