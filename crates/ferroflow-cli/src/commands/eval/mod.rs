@@ -1,5 +1,6 @@
 //! `ferroflow eval`: errors on data with known flow.
 
+mod checkpoints;
 mod occlusion;
 
 use std::{
@@ -43,6 +44,7 @@ use crate::{
 ///   ferroflow eval sintel-clean:/data/sintel kitti15:/data/kitti --baseline dis -w pwcnet.safetensors
 ///   ferroflow eval pairs:pairs.tsv --json
 ///   ferroflow eval chairs:/data/chairs -w flownet2.safetensors --protocol flownet2 --report page.html
+///   ferroflow eval sintel-clean:/data/sintel --checkpoints runs/uflow/weights --protocol uflow --size 448x1024
 ///   ferroflow eval kitti15:/data/kitti@test -w pwcnet.safetensors --submit kitti15 results.zip
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -74,6 +76,17 @@ pub struct Args {
     /// that know what is occluded
     #[arg(long, value_enum, value_name = "METHOD")]
     occlusion: Option<OcclusionArg>,
+    /// Evaluate every weight file of this folder, one row of a table each, in the order of their names with numbers as numbers
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["weights", "baseline", "csv", "save", "report", "submit"]
+    )]
+    checkpoints: Option<PathBuf>,
+    /// Leave out checkpoints of epochs before this one, by their names, NAME_EPOCH_STEP.ckpt (the MindSpore port of UFlow begins
+    /// with 800)
+    #[arg(long, value_name = "N", requires = "checkpoints")]
+    from_epoch: Option<u64>,
     /// Resize frames to this size before the network, whatever its stride needs, and the flow back to theirs, with its vectors
     /// scaled. Both sides must be multiples of the network's stride
     #[arg(long, value_name = "HxW", conflicts_with_all = ["fit", "tile"])]
@@ -129,6 +142,9 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         files.reads_all(source.files());
     }
     files.reads_all(args.method.weights());
+    if let Some(folder) = &args.checkpoints {
+        return checkpoints::run(folder, &sources, &args, session);
+    }
     for (path, what) in [(&args.csv, "the table of pairs"), (&args.report, "the report")] {
         if let Some(path) = path {
             files.plan(path, what)?;
