@@ -10,7 +10,10 @@ use clap::builder::PossibleValuesParser;
 use ferroflow::core::{Size, geometry::Fit};
 use ferroflow::infer::{Estimator, NetworkOptions, OpenError, dis, open};
 use ferroflow::kernels::Bf16;
-use ferroflow::net::{Model, Weights, weights::store::Stored};
+use ferroflow::net::{
+    Model, Weights,
+    weights::{Provenance, store::Stored},
+};
 use ferroflow::{CpuOptions, Device};
 
 use crate::{
@@ -40,6 +43,9 @@ pub struct MethodArgs {
     /// The fit where `fit` is not given; if this is not set either, the one of the network's reference.
     #[arg(skip)]
     pub usual_fit: Option<Fit>,
+    /// The size that a network sees, where a command takes one.
+    #[arg(skip)]
+    pub network_size: Option<Size>,
     /// Estimate in overlapping tiles of this size, which bounds the memory that large frames take
     #[arg(long, value_name = "HxW")]
     tile: Option<Size>,
@@ -144,6 +150,9 @@ impl MethodArgs {
             _ => None,
         };
         if let Some(preset) = preset {
+            if self.network_size.is_some() {
+                usage!("dis sees frames in their own size: --size belongs to networks (--model)");
+            }
             if self.weights.is_some() {
                 usage!("dis takes no weights: leave out --weights, or name the network they are for");
             }
@@ -153,7 +162,19 @@ impl MethodArgs {
             return Ok(Estimator::dis(preset).with_host(self.device(profile)?).with_tile(self.tile)?);
         }
         let device = self.device(profile)?;
-        let (model, weights, origin) = self.network(which)?;
+        let (stored, origin) = self.network(which)?;
+        self.estimator_of(stored, origin, device)
+    }
+
+    /// The estimator asked for, with the weights of this file in place of any other.
+    pub fn estimator_from(&self, path: &Path, device: Arc<dyn Device>) -> anyhow::Result<Estimator> {
+        let (stored, origin) = self.stored(path)?;
+        self.estimator_of(stored, origin, device)
+    }
+
+    /// The estimator asked for, with this network in place of any other; words on where it comes from.
+    pub fn estimator_of(&self, stored: Stored, origin: String, device: Arc<dyn Device>) -> anyhow::Result<Estimator> {
+        let Stored { model, weights, .. } = stored;
         let options = NetworkOptions {
             fit: self.fit.map_or(self.usual_fit, |fit| {
                 Some(match fit {
@@ -164,7 +185,9 @@ impl MethodArgs {
             }),
             device,
         };
-        Ok(Estimator::network(model, weights, options).with_origin(origin).with_tile(self.tile)?)
+        let estimator = Estimator::network(model, weights, options).with_origin(origin);
+        let sized = estimator.with_network_size(self.network_size);
+        Ok(sized.map_err(|error| UsageError(format!("--size: {error}")))?.with_tile(self.tile)?)
     }
 
     /// The device asked for.
@@ -179,14 +202,18 @@ impl MethodArgs {
         Ok(device::open(&self.device, CpuOptions { exact: self.exact, bf16, profile, threads: self.threads })?)
     }
 
+    fn stored(&self, path: &Path) -> anyhow::Result<(Stored, String)> {
+        let stored = read_weights(path, self.model.as_deref(), &self.options)?;
+        Ok((stored, format!("weights of {}", path.display())))
+    }
+
     /// The network, its weights, and where they come from.
-    fn network(&self, which: WhichWeights) -> anyhow::Result<(Model, Weights, String)> {
+    fn network(&self, which: WhichWeights) -> anyhow::Result<(Stored, String)> {
         if let Some(path) = &self.weights {
-            let Stored { model, weights, .. } = read_weights(path, self.model.as_deref(), &self.options)?;
-            return Ok((model, weights, format!("weights of {}", path.display())));
+            return self.stored(path);
         }
-        if let Some(Stored { model, weights, .. }) = builtin_weights(self.model.as_deref(), &self.options)? {
-            return Ok((model, weights, "built-in weights".into()));
+        if let Some(stored) = builtin_weights(self.model.as_deref(), &self.options)? {
+            return Ok((stored, "built-in weights".into()));
         }
         let Some(name) = &self.model else {
             usage!("name a network with --model, or give its --weights: this build of the program has none of its own")
@@ -199,7 +226,7 @@ impl MethodArgs {
             );
         }
         let weights = Weights::random(&model.graph, 1);
-        Ok((model, weights, "random weights".into()))
+        Ok((Stored { model, weights, provenance: Provenance::default() }, "random weights".into()))
     }
 }
 

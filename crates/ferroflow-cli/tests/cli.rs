@@ -42,6 +42,17 @@ cli!(without_a_name_the_network_with_weights_estimates, |run| {
     run.ok(&["export", "onnx", "-o", "rill.onnx", "--size", "64x128", "--check"]);
 });
 
+cli!(a_network_is_exported_in_two_halves, |run| {
+    run.ok(&["weights", "random", "uflow-mindspore", "-o", "w.safetensors"]);
+    let text = run.ok(&["export", "onnx", "-w", "w.safetensors", "-o", "out/uflow.onnx", "--dynamic", "--split"]);
+    assert_eq!(run.files("out"), ["uflow.features.onnx", "uflow.flow.onnx"]);
+    assert!(text.contains("uflow.features.onnx: uflow-mindspore") && text.contains("uflow.flow.onnx"), "{text}");
+    run.ok(&["weights", "random", "lightflow-0.5", "-o", "l.safetensors"]);
+    let error = run.fails(1, &["export", "onnx", "-w", "l.safetensors", "-o", "l.onnx", "--dynamic", "--split"]);
+    assert!(error.contains("export the whole"), "{error}");
+    assert!(run.files("").iter().all(|file| !file.starts_with("l.") || file == "l.safetensors"));
+});
+
 cli!(a_pair_gives_flow_of_its_size_and_a_picture, |run| {
     run.write_frame("a.png", 97, 64, 0);
     run.write_frame("b.png", 97, 64, 2);

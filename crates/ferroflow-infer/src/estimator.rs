@@ -8,7 +8,7 @@ use std::{
 use ferroflow_core::{
     FlowField, Frame, Size, SizeError,
     consistency::{Consistency, Sundaram},
-    geometry::{Blend, Fit, FitPlan, tiles},
+    geometry::{Blend, Fit, FitPlan, Grid, resize::resize_flow, tiles},
     memory::{self, Shortage},
 };
 use ferroflow_cpu::Cpu;
@@ -87,6 +87,29 @@ pub enum EstimateError {
         /// Smallest side that a tile may have, pixels.
         least: usize,
     },
+    /// A size that the network does not take.
+    #[error(
+        "{network} takes sides that are multiples of {stride}, and of at least {least}; {size} is not one of them: \
+         take {below}{}",
+        if below == above { String::new() } else { format!(" or {above}") }
+    )]
+    NetworkSize {
+        /// Its name.
+        network: &'static str,
+        /// What was asked for.
+        size: Size,
+        /// Of which sides are multiples.
+        stride: usize,
+        /// Smallest side.
+        least: usize,
+        /// The next size down, as far as there is one.
+        below: Size,
+        /// The next size up.
+        above: Size,
+    },
+    /// A size for a network where there is none.
+    #[error("{0} sees frames in their own size: only a network can be given another one")]
+    NoNetwork(String),
     /// The estimate takes more memory than is available.
     #[error(
         "cannot estimate {}{size} pixels at once: {shortage}; estimate in tiles (--tile 1024x1024){}",
@@ -175,6 +198,27 @@ impl Estimator {
         self
     }
 
+    /// Resizes frames to this size for the network, whatever their own, and the flow back to that of the frames. `None` leaves it to
+    /// the [`Fit`]. The grid is that of the fit, or half-pixel for one that does not resize.
+    ///
+    /// # Errors
+    /// If the network does not take the size, or if the method is no network.
+    pub fn with_network_size(mut self, size: Option<Size>) -> Result<Self, EstimateError> {
+        let Some(size) = size else { return Ok(self) };
+        let Method::Network(network) = &mut self.method else {
+            return Err(EstimateError::NoNetwork(self.name().into()));
+        };
+        let Model { name, stride, .. } = network.model;
+        let least = network.least_side().next_multiple_of(stride);
+        let below = size.map(|side| (side / stride * stride).max(least));
+        let above = size.map(|side| side.next_multiple_of(stride).max(least));
+        if below != size {
+            return Err(EstimateError::NetworkSize { network: name, size, stride, least, below, above });
+        }
+        network.fit = Fit::To(size, network.fit.grid().unwrap_or_default());
+        Ok(self)
+    }
+
     /// Estimates in overlapping tiles of at most this size, blended where they overlap, so that memory does not
     /// grow with the frame. `None` estimates frames whole.
     ///
@@ -213,12 +257,7 @@ impl Estimator {
 
     fn estimate_here(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
         for (first, second) in pairs {
-            if first.size() != second.size() {
-                return Err(EstimateError::Sizes { first: first.size(), second: second.size() });
-            }
-            if first.rgb().is_empty() {
-                return Err(EstimateError::Empty);
-            }
+            check_pair(first, second)?;
         }
         let mut flows = Vec::with_capacity(pairs.len());
         for group in pairs.chunk_by(|(a, _), (b, _)| a.size() == b.size()) {
@@ -244,6 +283,40 @@ impl Estimator {
         let (Some(forward), Some(backward)) = (flows.next(), flows.next()) else { return Err(EstimateError::Empty) };
         let consistency = Sundaram::default().check(&forward, &backward)?;
         Ok(Bidirectional { forward, backward, consistency })
+    }
+
+    /// Flow both ways at 1/`factor` of the size that a network sees, in pixels of that size: where a network resizes its flow, the
+    /// flow that it has there; elsewhere the flow of the frames, resized. UFlow tells occlusion from flows at 1/4.
+    ///
+    /// # Errors
+    /// As [`Estimator::estimate`].
+    pub fn estimate_both_at(
+        &self,
+        first: &Frame,
+        second: &Frame,
+        factor: usize,
+    ) -> Result<[FlowField; 2], EstimateError> {
+        check_pair(first, second)?;
+        let pairs = [(first, second), (second, first)];
+        let part = |size: Size| size.map(|side| (side / factor.max(1)).max(1));
+        let flows = match &self.method {
+            Method::Network(network) if network.fit.grid().is_some() && self.tile.is_none() => {
+                self.check_memory(first.size(), pairs.len())?;
+                let input = network.plan(first.size()).network();
+                let sizes = Sizes { batch: pairs.len(), input, output: part(input) };
+                let mut flows = Ok(Vec::new());
+                self.device.host(&mut || flows = network.run(&pairs, sizes));
+                flows?
+            }
+            _ => {
+                let (from, to) = (first.size(), part(first.size()));
+                let scale = |from: usize, to: usize| to as f32 / from as f32;
+                let scale = (scale(from.width, to.width), scale(from.height, to.height));
+                let whole = self.estimate_batch(&pairs)?;
+                whole.iter().map(|flow| resize_flow(flow, to, scale, Grid::HalfPixel)).collect()
+            }
+        };
+        flows.try_into().map_err(|_| EstimateError::Empty)
     }
 
     /// Pairs of one size, untiled.
@@ -354,21 +427,31 @@ struct Network {
 impl Network {
     /// How frames of this size are brought to the network.
     fn plan(&self, frames: Size) -> FitPlan {
-        let minimum = self.model.min_size.height.max(self.model.min_size.width);
-        self.fit.plan(frames, self.model.stride, minimum)
+        self.fit.plan(frames, self.model.stride, self.least_side())
+    }
+
+    fn least_side(&self) -> usize {
+        self.model.min_size.height.max(self.model.min_size.width)
     }
 
     fn sizes(&self, batch: usize, frames: Size) -> Sizes {
         let input = self.plan(frames).network();
         // A resized flow goes back to the frames' size in the graph's own last step; other fits cut it out afterwards.
-        let output = if matches!(self.fit, Fit::Resize(_)) { frames } else { input };
+        let output = if self.fit.grid().is_some() { frames } else { input };
         Sizes { batch, input, output }
     }
 
     /// Pairs of one size.
     fn estimate(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
         let size = pairs[0].0.size();
-        let (sizes, fit) = (self.sizes(pairs.len(), size), self.plan(size));
+        let flows = self.run(pairs, self.sizes(pairs.len(), size))?;
+        let fit = self.plan(size);
+        Ok(if self.fit.grid().is_some() { flows } else { flows.into_iter().map(|flow| fit.restore(flow)).collect() })
+    }
+
+    /// The flows of pairs of one size, in the pixels of `sizes.output`.
+    fn run(&self, pairs: &[(&Frame, &Frame)], sizes: Sizes) -> Result<Vec<FlowField>, EstimateError> {
+        let fit = self.plan(pairs[0].0.size());
         let first: Vec<_> = pairs.iter().map(|p| fit.apply(p.0)).collect();
         let second: Vec<_> = pairs.iter().map(|p| fit.apply(p.1)).collect();
         fn bytes<'a>(frames: &'a [Cow<'_, Frame>]) -> Vec<&'a [u8]> {
@@ -387,11 +470,7 @@ impl Network {
             return Err(EstimateError::NotFinite { count: not_finite, pixels: pixels * pairs.len() });
         }
         let flows = if pairs.len() == 1 { vec![flow] } else { flow.chunks(2 * pixels).map(<[f32]>::to_vec).collect() };
-        let field = |planes| {
-            let flow = FlowField::from_planar(sizes.output, planes)?;
-            Ok(if matches!(self.fit, Fit::Resize(_)) { flow } else { fit.restore(flow) })
-        };
-        flows.into_iter().map(field).collect()
+        flows.into_iter().map(|planes| Ok(FlowField::from_planar(sizes.output, planes)?)).collect()
     }
 
     /// Whether an executor for these sizes is there.
@@ -421,6 +500,17 @@ impl Network {
             executors.remove(0);
         }
     }
+}
+
+/// Whether two frames are a pair at all.
+fn check_pair(first: &Frame, second: &Frame) -> Result<(), EstimateError> {
+    if first.size() != second.size() {
+        return Err(EstimateError::Sizes { first: first.size(), second: second.size() });
+    }
+    if first.rgb().is_empty() {
+        return Err(EstimateError::Empty);
+    }
+    Ok(())
 }
 
 /// How many values are infinite or not a number.

@@ -2,7 +2,7 @@
 
 use ferroflow_core::{
     FlowField, Frame, Size,
-    geometry::{Fill, Fit, Grid, Place},
+    geometry::{Fill, Fit, Grid, Place, resize::resize_flow},
 };
 use ferroflow_infer::{EstimateError, Estimator, NetworkOptions, dis::Preset};
 use ferroflow_net::{Model, Weights};
@@ -37,6 +37,50 @@ proptest! {
             prop_assert_eq!(flow.size(), Size { height, width });
             prop_assert!(flow.u().iter().chain(flow.v()).all(|v| v.is_finite()));
         }
+    }
+}
+
+#[test]
+fn a_network_sees_frames_in_the_size_that_is_asked_for() {
+    let pair = (frame(100, 70, 0), frame(100, 70, 1));
+    let at = |size| network("uflow", NetworkOptions::default()).with_network_size(size);
+    let flow = |size| at(size).unwrap().estimate(&pair.0, &pair.1).unwrap();
+    let usual = flow(None);
+    // What the fit would choose itself.
+    assert_eq!(flow(Some(Size::new(96, 128))), usual);
+    let other = flow(Some(Size::new(64, 224)));
+    assert_eq!(other.size(), usual.size());
+    assert_ne!(other, usual);
+
+    let error = at(Some(Size::new(100, 128))).err().unwrap().to_string();
+    assert!(error.contains("multiples of 32") && error.contains("96x128 or 128x128"), "{error}");
+    let error = at(Some(Size::new(64, 2))).err().unwrap().to_string();
+    assert!(error.contains("at least 32") && error.ends_with("take 64x32"), "{error}");
+    let error = Estimator::dis(Preset::Fast).with_network_size(Some(Size::new(64, 64))).err().unwrap();
+    assert!(matches!(error, EstimateError::NoNetwork(_)), "{error}");
+}
+
+/// UFlow's flow is made at a quarter of what the network sees and then enlarged: shrunk, it is what it was.
+#[test]
+fn flows_both_ways_at_a_quarter_are_those_that_the_network_makes() {
+    let frames = (frame(100, 70, 0), frame(100, 70, 1));
+    let estimator = network("uflow", NetworkOptions::default());
+    let quarter = estimator.estimate_both_at(&frames.0, &frames.1, 4).unwrap();
+    let whole = estimator.estimate_both(&frames.0, &frames.1).unwrap();
+    for (quarter, whole) in quarter.iter().zip([&whole.forward, &whole.backward]) {
+        // The network sees 96x128.
+        assert_eq!(quarter.size(), Size::new(24, 32));
+        let enlarged = resize_flow(quarter, whole.size(), (100.0 / 32.0, 70.0 / 24.0), Grid::HalfPixel);
+        let scale = whole.u().iter().chain(whole.v()).fold(1.0f32, |m, v| m.max(v.abs()));
+        for (a, b) in enlarged.u().iter().chain(enlarged.v()).zip(whole.u().iter().chain(whole.v())) {
+            assert!((a - b).abs() <= 1e-5 * scale, "{a} and {b} of {scale}");
+        }
+    }
+    // Padded frames and other methods are shrunk.
+    let padded = network("uflow", NetworkOptions { fit: Some(Fit::ZEROS), ..NetworkOptions::default() });
+    for estimator in [padded, Estimator::dis(Preset::Fast)] {
+        let quarter = estimator.estimate_both_at(&frames.0, &frames.1, 4).unwrap();
+        assert_eq!(quarter.each_ref().map(FlowField::size), [Size::new(17, 25); 2]);
     }
 }
 

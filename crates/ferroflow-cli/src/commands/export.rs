@@ -38,6 +38,7 @@ enum Action {
 ///
 ///   ferroflow export onnx -w pwcnet.safetensors -o pwcnet.onnx --size 448x1024 --check
 ///   ferroflow export onnx -w flownet2.safetensors -o flownet2.onnx --dynamic --opset 11
+///   ferroflow export onnx -w uflow.safetensors -o uflow.onnx --size 384x512 --split
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 struct Onnx {
@@ -78,6 +79,11 @@ struct Onnx {
     /// How cost volumes are written: slices is plainer, matmul faster
     #[arg(long, default_value = "matmul", value_parser = ["slices", "matmul"])]
     correlation: String,
+    /// Write two files beside FILE.onnx instead, as the MindSpore port of UFlow does: FILE.features.onnx makes the features of both
+    /// frames, stacked as [2N, 3, H, W], and FILE.flow.onnx makes flow of them. UFlow and other networks whose frames share one
+    /// pyramid
+    #[arg(long, conflicts_with = "check")]
+    split: bool,
     /// Run the file in a runtime that is part of the program, and print how far its flow is from Ferroflow's own
     #[arg(long)]
     check: bool,
@@ -126,7 +132,15 @@ fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
     if let Some(weights) = &args.weights {
         session.files.reads(weights);
     }
-    session.files.plan(&args.output, "the network")?;
+    let files = if args.split {
+        let beside = |part| args.output.with_extension(format!("{part}.onnx"));
+        vec![(onnx::Part::Features, beside("features")), (onnx::Part::Flow, beside("flow"))]
+    } else {
+        vec![(onnx::Part::Whole, args.output.clone())]
+    };
+    for (_, file) in &files {
+        session.files.plan(file, "the network")?;
+    }
     session.files.prepare()?;
     let stored = match &args.weights {
         Some(path) => read_weights(path, args.model.as_deref(), &args.options)?,
@@ -156,7 +170,7 @@ fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
     metadata.extend(model.options.iter().map(|(k, v)| (format!("option {k}"), v.clone())));
     metadata.extend(stored.provenance.source.iter().map(|s| ("weights".to_string(), s.clone())));
     metadata.extend(stored.provenance.license.iter().map(|s| ("licence of the weights".to_string(), s.clone())));
-    let options = onnx::Options {
+    let mut options = onnx::Options {
         size: args.size.map(|s| (s.height, s.width)),
         batch: (args.batch > 0).then_some(args.batch),
         opset: args.opset,
@@ -165,18 +179,23 @@ fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
         warp: args.warp.as_deref().map(|w| if w == "gather" { WarpForm::Gather } else { WarpForm::GridSample }),
         correlation: if args.correlation == "slices" { CorrelationForm::Slices } else { CorrelationForm::MatMul },
         metadata,
+        ..onnx::Options::default()
     };
     let mut bytes = Vec::new();
-    onnx::export(&model.graph, &stored.weights, &options, &mut bytes)?;
-    write_with(&args.output, |file| file.write_all(&bytes))?;
-    writeln!(
-        session.out,
-        "{}: {}, operator set {}, {:.1} MB",
-        args.output.display(),
-        model.name,
-        args.opset,
-        bytes.len() as f64 / 1e6
-    )?;
+    for (part, path) in &files {
+        options.part = *part;
+        bytes.clear();
+        onnx::export(&model.graph, &stored.weights, &options, &mut bytes)?;
+        write_with(path, |file| file.write_all(&bytes))?;
+        writeln!(
+            session.out,
+            "{}: {}, operator set {}, {:.1} MB",
+            path.display(),
+            model.name,
+            args.opset,
+            bytes.len() as f64 / 1e6
+        )?;
+    }
     if args.check {
         let side = args.size.unwrap_or(Size { height: 4 * model.stride, width: 6 * model.stride });
         let sizes = Sizes::new(args.batch.max(1), side.height, side.width);

@@ -17,6 +17,9 @@ pub enum Fit {
     /// Resizes up to the next multiples; the flow is resized back and each axis scaled by the ratio of the sides (NVlabs,
     /// UFlow).
     Resize(Grid),
+    /// Resizes to this size, whatever that of the frames; the flow is resized back as with `Resize`. The size must be one that the
+    /// network takes: it is not rounded.
+    To(Size, Grid),
     /// Cuts out the centre, down to the multiples below (NVIDIA's evaluation); flow outside is unknown. A side that
     /// would become too small is padded instead.
     Crop,
@@ -47,6 +50,14 @@ impl Fit {
     pub const ZEROS: Self = Self::Pad(Place::TopLeft, Fill::Zero);
     /// Resizes as OpenCV and PyTorch do.
     pub const STRETCH: Self = Self::Resize(Grid::HalfPixel);
+
+    /// The grid of a fit that resizes; `None` for those that move no pixel to a place between others.
+    pub fn grid(self) -> Option<Grid> {
+        match self {
+            Self::Resize(grid) | Self::To(_, grid) => Some(grid),
+            Self::Pad(..) | Self::Crop => None,
+        }
+    }
 }
 
 impl Default for Fit {
@@ -73,12 +84,13 @@ impl Fit {
         let input = size.map(|side| side.max(1));
         let stride = stride.max(1);
         let least = minimum.max(1).next_multiple_of(stride);
-        let network = input.map(|side| match self {
-            Fit::Crop => (side / stride * stride).max(least),
-            _ => side.next_multiple_of(stride).max(least),
-        });
+        let network = match self {
+            Fit::To(size, _) => size.map(|side| side.max(1)),
+            Fit::Crop => input.map(|side| (side / stride * stride).max(least)),
+            Fit::Pad(..) | Fit::Resize(_) => input.map(|side| side.next_multiple_of(stride).max(least)),
+        };
         let offset = |input: usize, network: usize| match self {
-            Fit::Pad(Place::TopLeft, _) | Fit::Resize(_) => 0,
+            Fit::Pad(Place::TopLeft, _) | Fit::Resize(_) | Fit::To(..) => 0,
             // The centre, rounded towards the top left whether there is too much or too little.
             _ if network >= input => ((network - input) / 2) as isize,
             _ => -(((input - network) / 2) as isize),
@@ -108,7 +120,7 @@ impl FitPlan {
         if self.input == self.network {
             return Cow::Borrowed(frame);
         }
-        if let Fit::Resize(grid) = self.fit {
+        if let Some(grid) = self.fit.grid() {
             return Cow::Owned(resize_frame(frame, self.network, grid));
         }
         let black = matches!(self.fit, Fit::Pad(_, Fill::Zero));
@@ -140,7 +152,7 @@ impl FitPlan {
     /// one step.
     pub fn restore(&self, flow: FlowField) -> FlowField {
         let Size { height, width } = self.input;
-        if let Fit::Resize(grid) = self.fit {
+        if let Some(grid) = self.fit.grid() {
             let scale = (width as f32 / self.network.width as f32, height as f32 / self.network.height as f32);
             return resize_flow(&flow, self.input, scale, grid);
         }
@@ -237,6 +249,15 @@ mod tests {
         assert_eq!(plan.network(), Size::new(64, 128));
         let flow = plan.restore(FlowField::from_fn(Size::new(16, 32), |_, _| (4.0, 6.4)));
         assert!((flow.u()[0] - 3.0).abs() < 1e-6 && (flow.v()[0] - 5.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn a_given_size_may_be_smaller_than_the_frames() {
+        let frame = numbered(100, 40);
+        let plan = Fit::To(Size::new(64, 32), Grid::HalfPixel).plan(frame.size(), 32, 32);
+        assert_eq!((plan.network(), plan.apply(&frame).size()), (Size::new(64, 32), Size::new(64, 32)));
+        let flow = plan.restore(FlowField::from_fn(Size::new(64, 32), |_, _| (8.0, 8.0)));
+        assert_eq!((flow.size(), flow.known(50, 20)), (frame.size(), Some((25.0, 5.0))));
     }
 
     /// What [`FitPlan::apply`] and [`FitPlan::restore`] do, pixel by pixel.

@@ -22,6 +22,6 @@ mod table;
 mod tally;
 
 pub use evaluation::{Average, Evaluation, Metrics, Summary};
-pub use occlusion::OcclusionCurve;
+pub use occlusion::{OcclusionCurve, OcclusionScore};
 pub use table::metrics_table;
 pub use tally::{MetricError, Tally, Truth, endpoint_error};

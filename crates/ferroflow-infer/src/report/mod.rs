@@ -114,7 +114,7 @@ mod tests {
             id: id.into(),
         };
         let metrics = Metrics { epe: Some(epe), ..Metrics::default() };
-        (sample, truth, PairResult { id: id.into(), size: Size::new(16, 24), seconds: 0.1, metrics })
+        (sample, truth, PairResult { id: id.into(), size: Size::new(16, 24), seconds: 0.1, metrics, occlusion: None })
     }
 
     #[test]
@@ -137,6 +137,7 @@ mod tests {
             data: "chairs:/a&b".into(),
             summary: Evaluation::default().summary(),
             over_batches: None,
+            occlusion: None,
             seconds_per_pair: 0.1,
             pairs: vec![result],
         }];

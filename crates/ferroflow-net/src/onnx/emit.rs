@@ -28,10 +28,10 @@ impl<'w> Emit<'w> {
         }
     }
 
-    /// The nodes and constants that `output` needs: not what only a branch without readers or a form not taken asked for.
-    pub fn needed_for(self, output: &str) -> (Vec<Node>, Vec<Tensor<'w>>) {
+    /// The nodes and constants that `outputs` need: not what only a branch without readers or a form not taken asked for.
+    pub fn needed_for<'o>(self, outputs: impl IntoIterator<Item = &'o str>) -> (Vec<Node>, Vec<Tensor<'w>>) {
         let Self { mut nodes, mut tensors, .. } = self;
-        let mut needed = HashSet::from([output.to_string()]);
+        let mut needed: HashSet<String> = outputs.into_iter().map(str::to_string).collect();
         nodes.reverse();
         nodes.retain(|node| {
             let is_read = node.output.iter().any(|name| needed.contains(name));

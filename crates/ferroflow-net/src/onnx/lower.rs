@@ -4,9 +4,11 @@ use std::collections::HashMap;
 
 use super::emit::Emit;
 use super::proto::{self, Attribute, Tensor, TensorHead, Values, kind};
+use super::split::Split;
 use super::warp::Geometry;
 use super::{
-    CorrelationForm, Inputs, OnnxError, Options, Precision, WarpForm, convex_upsample, correlation, inputs, warp,
+    CorrelationForm, Inputs, OnnxError, Options, Part, Precision, WarpForm, convex_upsample, correlation, inputs,
+    split, warp,
 };
 use crate::graph::{Filter, Graph, Grid, MomentsOver, NodeId, Op, ParamId, Shape};
 use crate::weights::Weights;
@@ -24,10 +26,7 @@ pub(super) fn lower<'w>(
     options: &'w Options,
     flow: NodeId,
 ) -> Result<Lowered<'w>, OnnxError> {
-    let cut = match options.inputs {
-        Inputs::Images => None,
-        Inputs::Normalised => Some(inputs::cut(graph)?),
-    };
+    let plan = plan(graph, shapes, options, flow)?;
     let mut lower = Lower {
         emit: Emit::new(options.opset),
         graph,
@@ -39,45 +38,132 @@ pub(super) fn lower<'w>(
         sizes: HashMap::new(),
         geometries: HashMap::new(),
         params: HashMap::new(),
+        outputs: plan.outputs.iter().filter_map(|value| Some((value.node?, value.name.clone()))).collect(),
     };
-    let input_names = match &cut {
-        None => ["frame1", "frame2"],
-        Some(cut) => {
-            lower.feed(&cut.values);
-            ["x1", "x2"]
-        }
-    };
-    for i in 0..graph.nodes.len() {
-        let is_before = cut.as_ref().is_some_and(|c| c.before[i]);
-        if !is_before {
-            lower.node(NodeId(i as u32), flow);
-        }
+    for (id, name) in &plan.fed {
+        lower.set(*id, name.clone(), false);
     }
-    let value = |name: &str, channels: i64, doc: &str| {
-        let [n, h, w] = [
-            options.batch.map(|n| n as i64).ok_or("batch"),
-            options.size.map(|s| s.0 as i64).ok_or("height"),
-            options.size.map(|s| s.1 as i64).ok_or("width"),
-        ];
-        let dim = |d: Result<i64, &str>| proto::Dim { value: d.ok(), param: d.err().map(str::to_string) };
-        let shape = proto::Shape { dim: vec![dim(n), dim(Ok(channels)), dim(h), dim(w)] };
+    if let Some(stacked) = plan.stacked {
+        lower.emit.begin("frames");
+        let name = lower.emit.concat(&["x1", "x2"], 0);
+        lower.set(stacked, name, false);
+    }
+    for i in (0..graph.nodes.len()).filter(|&i| !plan.left_out[i]) {
+        lower.node(NodeId(i as u32));
+    }
+    let (node, tensors) = lower.emit.needed_for(plan.outputs.iter().map(|value| value.name.as_str()));
+    let infos = |values: &[Interface]| values.iter().map(|value| value.info(graph, shapes, options)).collect();
+    let name = if options.part == Part::Features { "features" } else { "flow" }.into();
+    Ok(Lowered {
+        graph: proto::GraphHead { node, name, input: infos(&plan.inputs), output: infos(&plan.outputs) },
+        tensors,
+    })
+}
+
+/// What a file holds of a network, and where it begins and ends.
+struct Plan {
+    inputs: Vec<Interface>,
+    outputs: Vec<Interface>,
+    /// Values that are inputs of the file, by their names there.
+    fed: Vec<(NodeId, String)>,
+    /// The value for which `x1` and `x2` stand together.
+    stacked: Option<NodeId>,
+    left_out: Vec<bool>,
+}
+
+/// An input or output of the file.
+struct Interface {
+    name: String,
+    shape: Shape,
+    doc: &'static str,
+    /// The value that goes out.
+    node: Option<NodeId>,
+}
+
+impl Interface {
+    fn info(&self, graph: &Graph, shapes: &[Shape], options: &Options) -> proto::ValueInfo {
+        let frame = graph.nodes.iter().position(|node| matches!(node.op, Op::Frame(_)));
+        let [batch, _, height, width] = frame.map_or(self.shape, |frame| shapes[frame]);
+        let dim = |is_fixed: bool, size: usize, of: usize, name: &str| {
+            let param = match () {
+                () if is_fixed => None,
+                () if size == of => Some(name.to_string()),
+                () if size > of => Some(format!("{} * {name}", size / of)),
+                () => Some(format!("{name} / {}", of / size)),
+            };
+            proto::Dim { value: param.is_none().then_some(size as i64), param }
+        };
+        let [n, channels, h, w] = self.shape;
+        let shape = proto::Shape {
+            dim: vec![
+                dim(options.batch.is_some(), n, batch, "batch"),
+                dim(true, channels, channels, ""),
+                dim(options.size.is_some(), h, height, "height"),
+                dim(options.size.is_some(), w, width, "width"),
+            ],
+        };
         let tensor = proto::TensorType { element: kind::FLOAT, shape: Some(shape) };
-        proto::ValueInfo { name: name.into(), kind: Some(proto::Type { tensor: Some(tensor) }), doc_string: doc.into() }
-    };
-    let doc = match options.inputs {
+        let kind = Some(proto::Type { tensor: Some(tensor) });
+        proto::ValueInfo { name: self.name.clone(), kind, doc_string: self.doc.into() }
+    }
+}
+
+fn plan(graph: &Graph, shapes: &[Shape], options: &Options, flow: NodeId) -> Result<Plan, OnnxError> {
+    let shape = |id: NodeId| shapes[id.0 as usize];
+    let output = |name: String, id: NodeId, doc| Interface { name, shape: shape(id), doc, node: Some(id) };
+    let flow = output("flow".into(), flow, "pixels: u right, v down, from frame 1 to frame 2");
+    let frame_doc = match options.inputs {
         Inputs::Images => "RGB, 0 to 255",
         Inputs::Normalised => "a frame as the network's first layer reads it",
     };
-    let (node, tensors) = lower.emit.needed_for("flow");
-    Ok(Lowered {
-        graph: proto::GraphHead {
-            node,
-            name: "flow".into(),
-            input: input_names.iter().map(|name| value(name, 3, doc)).collect(),
-            output: vec![value("flow", 2, "pixels: u right, v down, from frame 1 to frame 2")],
-        },
-        tensors,
-    })
+    let input = |name: &str, shape: Shape, doc| Interface { name: name.into(), shape, doc, node: None };
+    if options.part == Part::Whole {
+        let cut = match options.inputs {
+            Inputs::Images => None,
+            Inputs::Normalised => Some(inputs::cut(graph)?),
+        };
+        let [_, _, height, width] = flow.shape;
+        let frame = [flow.shape[0], 3, height, width];
+        let names = if cut.is_some() { ["x1", "x2"] } else { ["frame1", "frame2"] };
+        let left_out = cut.as_ref().map_or(vec![false; graph.nodes.len()], |cut| cut.before.clone());
+        let (fed, stacked) = match cut.map(|cut| cut.values) {
+            None => (Vec::new(), None),
+            Some(values) if values.len() == 1 => (Vec::new(), Some(values[0])),
+            Some(values) => (values.into_iter().zip(names.map(str::to_string)).collect(), None),
+        };
+        let inputs = names.map(|name| input(name, frame, frame_doc)).into();
+        return Ok(Plan { inputs, outputs: vec![flow], fed, stacked, left_out });
+    }
+    let Split { frames, features, before } = split::split(graph, shapes, options.inputs)?;
+    let numbered = features.iter().enumerate().map(|(i, &id)| (i + 1, id));
+    if options.part == Part::Features {
+        let given = split::up_to(graph, &[frames]);
+        let features_of =
+            |(number, id)| output(format!("features_{number}"), id, "of all first frames, then all second ones");
+        return Ok(Plan {
+            inputs: vec![input("frames", shape(frames), frame_doc)],
+            outputs: numbered.map(features_of).collect(),
+            fed: vec![(frames, "frames".into())],
+            stacked: None,
+            left_out: before.iter().zip(&given).map(|(before, given)| !before || *given).collect(),
+        });
+    }
+    let mut left_out = before;
+    let (mut inputs, mut fed) = (Vec::new(), Vec::new());
+    for frame in 0..2 {
+        for (number, id) in numbered.clone() {
+            let name = format!("features{}_{number}", frame + 1);
+            let [both, channels, height, width] = shape(id);
+            inputs.push(input(&name, [both / 2, channels, height, width], "what the other file makes of a frame"));
+            for (i, node) in graph.nodes.iter().enumerate() {
+                if node.op == (Op::Part { index: frame, of: 2 }) && node.inputs.contains(&id) {
+                    left_out[i] = true;
+                    fed.push((NodeId(i as u32), name.clone()));
+                }
+            }
+        }
+    }
+    Ok(Plan { inputs, outputs: vec![flow], fed, stacked: None, left_out })
 }
 
 /// The name of a node's value, in the precision in which it was computed and, once asked for, in the other.
@@ -101,22 +187,11 @@ struct Lower<'w> {
     sizes: HashMap<(NodeId, usize), String>,
     geometries: HashMap<Shape, Geometry>,
     params: HashMap<ParamId, String>,
+    /// What goes out, by its name.
+    outputs: HashMap<NodeId, String>,
 }
 
 impl<'w> Lower<'w> {
-    /// Lets `x1` and `x2` stand for the values at the cut.
-    fn feed(&mut self, values: &[NodeId]) {
-        if let [stacked] = values {
-            self.emit.begin("frames");
-            let name = self.emit.concat(&["x1", "x2"], 0);
-            self.set(*stacked, name, false);
-        } else {
-            for (id, name) in values.iter().zip(["x1", "x2"]) {
-                self.set(*id, name.to_string(), false);
-            }
-        }
-    }
-
     fn set(&mut self, id: NodeId, name: String, half: bool) {
         let value =
             if half { Value { half: Some(name), single: None } } else { Value { single: Some(name), half: None } };
@@ -194,9 +269,10 @@ impl<'w> Lower<'w> {
         name
     }
 
-    fn node(&mut self, id: NodeId, flow: NodeId) {
+    fn node(&mut self, id: NodeId) {
         let node = self.graph.node(id);
-        let name = if id == flow { "flow" } else { node.name.as_str() };
+        let output = self.outputs.get(&id).cloned();
+        let name = output.as_deref().unwrap_or(&node.name);
         self.emit.begin(name);
         let input = |i: usize| node.inputs[i];
         let mut half = false;
@@ -370,7 +446,7 @@ impl<'w> Lower<'w> {
                 self.emit.op("ConstantOfShape", &[&shape], vec![]);
             }
         }
-        if id == flow && half {
+        if output.is_some() && half {
             let last = self.emit.last_output();
             self.emit.cast(&last, kind::FLOAT);
             half = false;

@@ -10,6 +10,7 @@ mod emit;
 mod inputs;
 mod lower;
 mod proto;
+mod split;
 mod warp;
 
 use std::io::{self, Write};
@@ -30,6 +31,8 @@ pub struct Options {
     pub precision: Precision,
     /// What the file takes.
     pub inputs: Inputs,
+    /// How much of the network the file holds.
+    pub part: Part,
     /// How warps are written; with `None`, as `GridSample` if the operator set has it.
     pub warp: Option<WarpForm>,
     /// How cost volumes are written.
@@ -46,6 +49,7 @@ impl Default for Options {
             opset: 17,
             precision: Precision::F32,
             inputs: Inputs::Images,
+            part: Part::Whole,
             warp: None,
             correlation: CorrelationForm::MatMul,
             metadata: Vec::new(),
@@ -72,6 +76,20 @@ pub enum Inputs {
     /// `x1`, `x2`: `[N, 3, H, W]`, the values that the network makes of the frames before its first layer (for FlowNet2, the
     /// frames minus their mean, divided by 255).
     Normalised,
+}
+
+/// How much of a network a file holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Part {
+    /// All of it: two frames in, flow out.
+    #[default]
+    Whole,
+    /// What it makes of each frame alone: `frames`, `[2N, 3, H, W]`, all first frames and then all second ones, to `features_1`,
+    /// `features_2`, ... at 1/2, 1/4, ...
+    Features,
+    /// Flow from `features1_1`, `features1_2`, ..., those of the first frames, and `features2_1`, ..., those of the second.
+    Flow,
 }
 
 /// How a warp is written.
@@ -114,6 +132,11 @@ pub enum OnnxError {
     /// The preprocessing of the frames cannot be separated from the network.
     #[error("this network has no inputs after normalisation: {0}; export it with images as inputs")]
     NoCut(String),
+    /// The network does not fall into features and flow.
+    #[error(
+        "this network has no features of each frame alone that could be in a file of their own: {0}; export the whole"
+    )]
+    NoSplit(String),
     /// The file could not be written.
     #[error("cannot write the ONNX file: {0}")]
     Io(#[from] io::Error),
@@ -121,7 +144,8 @@ pub enum OnnxError {
 
 /// Writes `graph` with `weights` as a `ModelProto`.
 ///
-/// Inputs are `frame1`, `frame2` or `x1`, `x2` ([`Inputs`]), the output is `flow`, `[N, 2, H, W]`, u then v, pixels.
+/// Inputs are `frame1`, `frame2` or `x1`, `x2` ([`Inputs`]), the output is `flow`, `[N, 2, H, W]`, u then v, pixels; those of half a
+/// network are named at [`Part`].
 pub fn export(graph: &Graph, weights: &Weights, options: &Options, out: &mut impl Write) -> Result<(), OnnxError> {
     if !(11..=20).contains(&options.opset) {
         return Err(OnnxError::Opset(options.opset));

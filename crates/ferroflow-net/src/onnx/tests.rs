@@ -27,6 +27,21 @@ fn what_cannot_be_written_is_refused() {
     assert!(matches!(exported(&Model::named("uflow").unwrap(), &options), Err(OnnxError::Shape(_))));
 }
 
+/// The weights of a network are in one of its two files; networks whose frames meet early have no two.
+#[test]
+fn halves_share_no_weights() {
+    let model = Model::named("uflow").unwrap();
+    let size = |part| exported(&model, &Options { part, ..Options::default() }).unwrap().len();
+    let (features, flow, whole) = (size(Part::Features), size(Part::Flow), size(Part::Whole));
+    assert!((130_368 * 4..130_368 * 4 + 50_000).contains(&features), "{features}");
+    assert!((features + flow).abs_diff(whole) < 50_000, "{features} and {flow} of {whole}");
+    for name in ["flownet2-s-bn", "lightflow-0.5"] {
+        let options = Options { part: Part::Features, ..Options::default() };
+        let error = exported(&Model::named(name).unwrap(), &options).unwrap_err();
+        assert!(matches!(error, OnnxError::NoSplit(_)), "{name}: {error}");
+    }
+}
+
 #[test]
 fn weights_are_written_once_and_halved_on_request() {
     let model = Model::named("lightflow-0.5").unwrap();

@@ -1,7 +1,7 @@
 //! Which pixels of a frame the other one does not show, from the flows there and back.
 
 use ferroflow_core::{
-    Size,
+    FlowField, Size,
     geometry::Grid,
     sampling::{
         Outside, Window, resize, resize_adjoint, sample, sample_adjoint, sample_gradient, splat, splat_gradient,
@@ -9,7 +9,7 @@ use ferroflow_core::{
     },
 };
 
-use super::options::{Occlusion, OcclusionEstimation};
+use super::options::{Occlusion, OcclusionEstimation, UnsupervisedOptions};
 
 /// The flow of a pixel and the flow back from where it ends, `|there + back|^2` and `|there|^2 + |back|^2`.
 pub(super) struct RoundTrip {
@@ -77,6 +77,15 @@ impl Arrivals<'_> {
             resize_adjoint(d_range, small, Window::whole(small), self.size, self.grid, 1.0, &mut d_blocks);
             splat_gradient(self.flow, self.size, self.factor, &d_blocks, d_flow);
         }
+    }
+}
+
+impl UnsupervisedOptions {
+    /// How occluded each pixel is, 0 to 1, `[height, width]`, from the flows there and back, of one size and in its pixels: what
+    /// training estimates in the end, once every method is used.
+    pub fn occlusion_map(&self, forward: &FlowField, backward: &FlowField) -> Vec<f32> {
+        let planes = |flow: &FlowField| [flow.u(), flow.v()].concat();
+        self.occlusion(u64::MAX).estimate(&planes(forward), &planes(backward), forward.size())
     }
 }
 

@@ -49,6 +49,43 @@ fn every_form_of_a_file_gives_one_flow() {
     }
 }
 
+/// One file makes features and the other one flow of them: together they are the whole.
+#[test]
+fn two_files_give_the_flow_of_one() {
+    let (h, w) = (64, 128);
+    let pair = image_pair("onnx", "pair", h, w);
+    let frames = [planes(&pair.first), planes(&pair.second)];
+    for (name, open) in [("uflow", false), ("uflow-mindspore", true)] {
+        let model = Model::named(name).unwrap();
+        let options = Options { size: (!open).then_some((h, w)), batch: (!open).then_some(1), ..Options::default() };
+        let whole =
+            runtimes::rten(&written(&model, &options), ["frame1", "frame2"], [&frames[0], &frames[1]], [1, 3, h, w]);
+        let run = |part, inputs: &[(String, [usize; 4], &[f32])], outputs: &[String]| {
+            let file = rten::Model::load(written(&model, &Options { part, ..options.clone() })).unwrap();
+            let values = inputs.iter().map(|(name, shape, values)| {
+                (file.node_id(name).unwrap(), rten::ValueView::from_shape(*shape, values).unwrap().into())
+            });
+            let outputs: Vec<_> = outputs.iter().map(|name| file.node_id(name).unwrap()).collect();
+            let made = file.run(values.collect(), &outputs, None).unwrap();
+            made.into_iter().map(|value| value.into_shape_vec::<f32, 4>().unwrap()).collect::<Vec<_>>()
+        };
+        let names: Vec<String> = (1..=5).map(|level| format!("features_{level}")).collect();
+        let features = run(Part::Features, &[("frames".into(), [2, 3, h, w], &frames.concat())], &names);
+        let mut given = Vec::new();
+        for frame in 0..2 {
+            for (level, (shape, values)) in (1..).zip(&features) {
+                assert_eq!(*shape, [2, 32, h >> level, w >> level], "{name}");
+                let half = values.len() / 2;
+                let shape = [1, 32, h >> level, w >> level];
+                given.push((format!("features{}_{level}", frame + 1), shape, &values[frame * half..][..half]));
+            }
+        }
+        let flow = run(Part::Flow, &given, &["flow".into()]);
+        let d = difference(&whole, &flow[0].1);
+        assert!(d < 1e-4 && whole.iter().any(|v| v.abs() > 0.5), "{name}: {d} px");
+    }
+}
+
 /// A network, the golden file of its reference, and the key of a flow in pixels at full size.
 const GOLDEN: [(&str, &[&str], &str, &str); 12] = [
     ("flownet2", &[], "flownet2/nvidia_FlowNet2", "flow"),

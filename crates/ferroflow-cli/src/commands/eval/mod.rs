@@ -1,5 +1,8 @@
 //! `ferroflow eval`: errors on data with known flow.
 
+mod checkpoints;
+mod occlusion;
+
 use std::{
     collections::HashSet,
     io::Write,
@@ -9,18 +12,20 @@ use std::{
 
 use anyhow::Context;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use ferroflow::core::Size;
 use ferroflow::core::io::{
     self, Outputs,
     outputs::{safe_name, safe_path},
 };
-use ferroflow::core::metrics::metrics_table;
+use ferroflow::core::metrics::{OcclusionScore, metrics_table};
 use ferroflow::data::{Source, Spec};
 use ferroflow::infer::{
     Estimator,
-    evaluate::{DataResult, Project, Protocol, evaluate},
+    evaluate::{DataResult, Project, Protocol, SoftOcclusion, evaluate},
     report::{Gallery, Page},
     submit::{Benchmark, Submission, submit},
 };
+use occlusion::OcclusionArg;
 use serde::Serialize;
 
 use crate::{
@@ -39,6 +44,7 @@ use crate::{
 ///   ferroflow eval sintel-clean:/data/sintel kitti15:/data/kitti --baseline dis -w pwcnet.safetensors
 ///   ferroflow eval pairs:pairs.tsv --json
 ///   ferroflow eval chairs:/data/chairs -w flownet2.safetensors --protocol flownet2 --report page.html
+///   ferroflow eval sintel-clean:/data/sintel --checkpoints runs/uflow/weights --protocol uflow --size 448x1024
 ///   ferroflow eval kitti15:/data/kitti@test -w pwcnet.safetensors --submit kitti15 results.zip
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -66,6 +72,25 @@ pub struct Args {
     /// Fit frames and average errors as this project does
     #[arg(long, value_parser = projects(), value_name = "PROTOCOL")]
     protocol: Option<String>,
+    /// Also measure how well occlusion is told, by the flows both ways: the largest F1 of 40 thresholds, and its threshold, on data
+    /// that know what is occluded
+    #[arg(long, value_enum, value_name = "METHOD")]
+    occlusion: Option<OcclusionArg>,
+    /// Evaluate every weight file of this folder, one row of a table each, in the order of their names with numbers as numbers
+    #[arg(
+        long,
+        value_name = "DIR",
+        conflicts_with_all = ["weights", "baseline", "csv", "save", "report", "submit"]
+    )]
+    checkpoints: Option<PathBuf>,
+    /// Leave out checkpoints of epochs before this one, by their names, NAME_EPOCH_STEP.ckpt (the MindSpore port of UFlow begins
+    /// with 800)
+    #[arg(long, value_name = "N", requires = "checkpoints")]
+    from_epoch: Option<u64>,
+    /// Resize frames to this size before the network, whatever its stride needs, and the flow back to theirs, with its vectors
+    /// scaled. Both sides must be multiples of the network's stride
+    #[arg(long, value_name = "HxW", conflicts_with_all = ["fit", "tile"])]
+    size: Option<Size>,
     /// Write one self-contained web page with tables, curves and pictures of the worst pairs
     #[arg(long, value_name = "PAGE.html")]
     report: Option<PathBuf>,
@@ -73,7 +98,7 @@ pub struct Args {
     #[arg(long, value_name = "K", default_value_t = 12, requires = "report")]
     worst: usize,
     /// Instead of measuring, write a submission for a benchmark's server: `sintel` (a folder), `kitti12` or `kitti15` (a zip)
-    #[arg(long, num_args = 2, value_names = ["BENCHMARK", "OUT"], conflicts_with_all = ["report", "csv", "baseline", "save", "limit"])]
+    #[arg(long, num_args = 2, value_names = ["BENCHMARK", "OUT"], conflicts_with_all = ["report", "csv", "baseline", "save", "limit", "occlusion"])]
     submit: Option<Vec<String>>,
     /// Cut vectors that KITTI's format cannot hold (512 px) instead of refusing them
     #[arg(long, requires = "submit")]
@@ -110,12 +135,16 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         args.method.usual_fit = Some(protocol.fit);
         args.average_batches = args.average_batches.or(protocol.batch);
     }
+    args.method.network_size = args.size;
     let files = &mut session.files;
     for (text, source) in args.data.iter().zip(&sources) {
         files.reads(text.parse::<Spec>()?.path());
         files.reads_all(source.files());
     }
     files.reads_all(args.method.weights());
+    if let Some(folder) = &args.checkpoints {
+        return checkpoints::run(folder, &sources, &args, session);
+    }
     for (path, what) in [(&args.csv, "the table of pairs"), (&args.report, "the report")] {
         if let Some(path) = path {
             files.plan(path, what)?;
@@ -220,7 +249,8 @@ fn measure(
     mut save: Option<(PathBuf, &mut Outputs)>,
 ) -> anyhow::Result<DataResult> {
     let limit = args.limit.map(NonZeroUsize::get);
-    let protocol = Protocol { limit, batch: args.average_batches };
+    let occlusion = args.occlusion.as_ref().map(|method| method as &dyn SoftOcclusion);
+    let protocol = Protocol { limit, batch: args.average_batches, occlusion };
     let total = source.len().map_or(limit, |len| Some(len.min(limit.unwrap_or(len))));
     let bar =
         if args.json { indicatif::ProgressBar::hidden() } else { progress::bar(total.unwrap_or(0) as u64, "pairs") };
@@ -263,7 +293,17 @@ fn print_result(
     )?;
     let columns = result.columns(baseline.map(Estimator::name).zip(compared));
     let columns: Vec<_> = columns.iter().map(|(heading, metrics)| (heading.as_str(), *metrics)).collect();
-    writeln!(session.out, "{}", metrics_table(&columns))?;
+    write!(session.out, "{}", metrics_table(&columns))?;
+    for (result, who) in [(Some(result), ""), (compared, "baseline ")] {
+        if let Some(told) = result.and_then(|result| result.occlusion) {
+            writeln!(
+                session.out,
+                "{who}occlusion: F1 {:.4} above {:.4}, the best of 40 thresholds",
+                told.f1, told.threshold
+            )?;
+        }
+    }
+    writeln!(session.out)?;
     Ok(())
 }
 
@@ -273,6 +313,10 @@ fn csv(results: &[DataResult]) -> anyhow::Result<Vec<u8>> {
     let mut heading: Vec<&str> = vec!["data", "id", "width", "height", "seconds"];
     if let Some(first) = results.iter().find_map(|r| r.pairs.first()) {
         heading.extend(first.metrics.rows().iter().map(|(name, ..)| *name));
+    }
+    let occlusion = results.iter().any(|result| result.occlusion.is_some());
+    if occlusion {
+        heading.extend(["occlusion_f1", "occlusion_threshold"]);
     }
     table.write_record(heading)?;
     for (result, pair) in results.iter().flat_map(|r| r.pairs.iter().map(move |p| (r, p))) {
@@ -285,6 +329,12 @@ fn csv(results: &[DataResult]) -> anyhow::Result<Vec<u8>> {
         ];
         let rows = pair.metrics.rows();
         cells.extend(rows.iter().map(|(_, _, value)| value.map_or(String::new(), |v| format!("{v:.6}"))));
+        if occlusion {
+            let told = |figure: fn(OcclusionScore) -> f64| {
+                pair.occlusion.map_or(String::new(), |score| format!("{:.6}", figure(score)))
+            };
+            cells.extend([told(|score| score.f1), told(|score| score.threshold)]);
+        }
         table.write_record(cells)?;
     }
     table.into_inner().context("the table of pairs cannot be made")
