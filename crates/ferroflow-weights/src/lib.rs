@@ -1,5 +1,5 @@
-//! The weights that are part of the program. This project trained them by recipes of this repository on data that its own
-//! generator makes, so they are free for any use, under the licences of the code.
+//! The weights that are part of the program. This project trained them on data that its own generator makes, so they are free
+//! for any use, under the licences of the code.
 //!
 //! Each is a safetensors file in half precision whose metadata say which network it is for and how it was made.
 //! `docs/training.md` describes the training.
