@@ -1,12 +1,12 @@
-//! The graph of a network on Burn's tensors: any device that Burn knows runs and differentiates any network.
+//! Runs and differentiates the graph of a network on Burn's tensors. The program does not use this crate yet.
 //!
-//! [`Burn`] is a [`Device`](ferroflow_net::device::Device) of ours: what estimates and trains on the CPU does so on it. Below
-//! it [`Network`] gives flow, and [`Training`] is the [`Trainer`](ferroflow_net::training::Trainer) that a training
-//! loop asks for. Both interpret the graph node by node with Burn's own operations. Where those are slow, remember too
-//! much or differ at a kink, an operation has its own gradient (see `ops::extension`), itself made of Burn's operations,
-//! so that it runs wherever they do.
+//! [`Burn`] is a [`Device`](ferroflow_net::device::Device), so the code that estimates and trains on the CPU does so on it. It uses
+//! [`Network`], which gives flow, and [`Training`], which is the [`Trainer`](ferroflow_net::training::Trainer) of a training loop.
+//! Both interpret the graph node by node with Burn's own operations. Where those are slow, keep too much memory or have another
+//! gradient at a kink, an operation has its own gradient (see `ops::extension`), which is made of Burn's operations too and so runs
+//! wherever they do.
 //!
-//! On a CPU `ferroflow-cpu` is several times faster; here `Device::flex()` is what the others are compared with.
+//! On a CPU `ferroflow-cpu` is several times faster; `Device::flex()` serves to compare Burn's other devices with.
 //!
 //! # What has been run
 //!

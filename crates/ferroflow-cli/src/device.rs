@@ -6,10 +6,10 @@ use ferroflow::{Cpu, CpuOptions, Device, net::device::DeviceError};
 
 type Open = fn(CpuOptions) -> Result<Arc<dyn Device>, DeviceError>;
 
-/// Those of this build: the name, and how it is made of what was asked for. A device is a crate of its own and a row here.
+/// The devices of this build: the name of each, and the function that opens it. A device is a crate of its own and a row here.
 const DEVICES: &[(&str, Open)] = &[("cpu", |options| Ok(Arc::new(Cpu::new(options)?)))];
 
-/// For `--device`.
+/// The names that `--device` takes.
 pub fn names() -> Vec<&'static str> {
     DEVICES.iter().map(|(name, _)| *name).collect()
 }

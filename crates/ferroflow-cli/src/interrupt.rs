@@ -14,7 +14,7 @@ use crate::session::note;
 /// A run was stopped by a signal, after saving.
 #[derive(Debug)]
 pub struct Stopped {
-    /// Its number: SIGINT is 2, SIGTERM 15.
+    /// Number of the signal; SIGINT is 2, SIGTERM 15.
     pub signal: u8,
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for Stopped {
 
 impl std::error::Error for Stopped {}
 
-/// What came of the signals so far.
+/// The signals that have come so far.
 #[derive(Clone, Default)]
 pub struct Interrupt {
     /// Whether to save and stop.
@@ -35,13 +35,13 @@ pub struct Interrupt {
 }
 
 impl Interrupt {
-    /// How the program is to end once a run was stopped before its end.
+    /// The error with which the program ends after a run was stopped early.
     pub fn stopped(&self) -> Stopped {
         Stopped { signal: self.signal.load(Ordering::Relaxed) }
     }
 
-    /// The first signal asks the run to save and stop, one a second or more later ends the program: `timeout` and job
-    /// schedulers signal the process and then its whole group, which is one request and not two.
+    /// The first signal asks the run to save and stop; another one a second or more later ends the program. `timeout` and job
+    /// schedulers signal the process and then its whole group, which is one request, not two.
     fn heard(&self, signal: u8, first: &mut Option<Instant>) {
         match *first {
             None => {
@@ -55,7 +55,7 @@ impl Interrupt {
         }
     }
 
-    /// Listens from now on. Before any other thread is started: threads take over which signals are held back.
+    /// Starts to listen. Call it before any other thread is started, because threads inherit which signals are blocked.
     #[cfg(unix)]
     pub fn listen() -> anyhow::Result<Self> {
         use nix::sys::signal::{SigSet, Signal};

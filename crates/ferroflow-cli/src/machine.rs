@@ -9,12 +9,12 @@ pub fn processor() -> String {
     cpuinfo("model name").unwrap_or_else(|| std::env::consts::ARCH.into())
 }
 
-/// Most memory this process has held, where the system tells.
+/// Peak memory of this process in bytes; `None` if the system does not tell.
 pub fn peak_memory_bytes() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/self/status").ok()?, "VmHWM")
 }
 
-/// Memory of the machine, where the system tells.
+/// Memory of the machine in bytes; `None` if the system does not tell.
 pub fn total_memory_bytes() -> Option<u64> {
     kilobytes(&fs::read_to_string("/proc/meminfo").ok()?, "MemTotal")
 }

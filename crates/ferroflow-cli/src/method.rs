@@ -64,7 +64,7 @@ pub struct MethodArgs {
     threads: Option<usize>,
 }
 
-/// What numbers convolutions multiply.
+/// Precision of the numbers that convolutions multiply.
 #[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Precision {
     /// 24 significant bits
@@ -75,7 +75,7 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// As on the command line.
+    /// Its name on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
@@ -132,7 +132,7 @@ impl MethodArgs {
         &self.options
     }
 
-    /// What convolutions multiply.
+    /// Precision of the numbers that convolutions multiply.
     pub fn precision(&self) -> Precision {
         self.precision
     }
@@ -250,7 +250,7 @@ pub fn read_weights(path: &Path, asked: Option<&str>, options: &[String]) -> any
     Ok(opened.stored)
 }
 
-/// What another command line would change is wrong usage; what is in a file is not.
+/// An error that another command line avoids is wrong usage; an error in a file is not.
 fn wrong_usage(error: OpenError) -> anyhow::Error {
     match error {
         OpenError::Model(error) => error.into(),

@@ -1,4 +1,4 @@
-//! Where estimates go: flow files, pictures, masks.
+//! Writes estimates as flow files, pictures and masks.
 
 use std::{
     fmt,
@@ -145,7 +145,7 @@ impl FlowSink {
         }
     }
 
-    /// Plans everything that is to be written about a pair; `from` says which it is, for messages.
+    /// Plans all files of a pair; messages name the pair as `from`.
     pub fn plan(&self, outputs: &mut Outputs, name: &Path, from: &str) -> Result<(), OutputError> {
         self.files(name).each().try_for_each(|(path, what)| outputs.plan(path, format!("the {what} of {from}")))
     }
@@ -205,7 +205,7 @@ impl FlowSink {
         })
     }
 
-    /// Where results went, for a last line.
+    /// Where results were written, for the last line of the output.
     pub fn destination(&self) -> String {
         let folders: Vec<String> =
             [&self.flow, &self.viz].into_iter().flatten().map(|t| t.base().display().to_string()).collect();
@@ -218,7 +218,7 @@ fn beside(path: &Path, what: &str) -> PathBuf {
     with_suffix(path.parent().unwrap_or(Path::new("")), path.file_stem().unwrap_or_default(), &format!(".{what}"))
 }
 
-/// What was done for one pair.
+/// The report on one pair.
 #[derive(Serialize)]
 pub struct PairReport {
     name: String,
@@ -234,7 +234,7 @@ pub struct PairReport {
     occluded: Option<f64>,
     /// Vectors that were cut to what the flow files' format holds, with `--clip`.
     clipped: usize,
-    /// As they can be printed: names need not be Unicode.
+    /// Paths as they can be printed, because names need not be Unicode.
     files: Vec<String>,
 }
 

@@ -15,7 +15,7 @@ pub fn bar(total: u64, unit: &str) -> ProgressBar {
     styled(ProgressBar::new(total), &template)
 }
 
-/// For training: the message holds the pace, which here is that of this program and not of the whole run. It is cut at the
+/// A bar for training. Its message holds the pace, which is that of this process, not of the whole run. It is cut at the
 /// edge of the terminal, for a line that wraps is drawn anew below itself.
 pub fn training(steps: u64) -> ProgressBar {
     styled(ProgressBar::new(steps), "{bar:30} {pos}/{len} steps  {wide_msg}")

@@ -1,4 +1,4 @@
-//! What every command is given: the files it plans, and standard output.
+//! The session that every command gets: the files that it plans, and standard output.
 
 use std::io::{self, Write};
 
@@ -27,7 +27,7 @@ pub struct Printer {
 }
 
 impl Printer {
-    /// What became of everything printed. A reader that stopped listening (`ferroflow ... | head`) is no failure of ours.
+    /// Says whether everything could be printed. A reader that stops early (`ferroflow ... | head`) is no failure.
     ///
     /// # Errors
     /// If standard output could not be written, as on a full device.

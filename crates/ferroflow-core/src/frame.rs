@@ -34,7 +34,7 @@ impl Frame {
         Self { size, rgb }
     }
 
-    /// As [`Frame::from_fn`], rows in parallel.
+    /// As [`Frame::from_fn`], but computes rows in parallel.
     pub fn par_from_fn(size: Size, f: impl Fn(usize, usize) -> [u8; 3] + Sync) -> Self {
         let mut rgb = vec![0; size.pixels() * 3];
         rgb.par_chunks_exact_mut((size.width * 3).max(1)).enumerate().for_each(|(y, row)| {

@@ -83,7 +83,7 @@ pub fn kilobytes(text: &str, key: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
 }
 
-/// In the unit that suits it.
+/// The number of bytes as text, in a unit that suits it.
 fn size(bytes: u64) -> String {
     match bytes as f64 / (1u64 << 30) as f64 {
         gib if gib < 1.0 => format!("{:.0} MiB", 1024.0 * gib),

@@ -102,7 +102,7 @@ impl Grade {
 /// What was measured of one case so far.
 #[derive(Default)]
 struct Score {
-    /// Of the pixels that counted and were answered, px.
+    /// Errors of the pixels that counted and were answered, px.
     errors: Vec<f32>,
     zero: f64,
     scored: u64,

@@ -109,9 +109,9 @@ pub enum SettingError {
     /// The network has no such option.
     #[error("there is no option `{key}`; {}", list(.known))]
     UnknownKey {
-        /// What was asked for.
+        /// The option that was asked for.
         key: String,
-        /// What there is.
+        /// The options that the network has.
         known: Vec<&'static str>,
     },
     /// The option does not take this value.
@@ -119,7 +119,7 @@ pub enum SettingError {
     BadValue {
         /// The option.
         key: &'static str,
-        /// What was asked for.
+        /// The value that was asked for.
         value: String,
         /// The values that it takes.
         known: Vec<String>,

@@ -55,7 +55,7 @@ pub enum InitError {
         /// What to do.
         remedy: String,
     },
-    /// There are no weights in the program for this network.
+    /// The weights that are part of the program cannot be used.
     #[error("init: the weights in the program: {0}")]
     Builtin(String),
     /// The network does not exist with the options of the weights.
@@ -63,18 +63,18 @@ pub enum InitError {
     Model(#[from] ModelError),
 }
 
-/// What a file of first weights said of itself: weights trained from it say so too.
+/// What a file of first weights says about itself; weights that are trained from it say so too.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// The file, as the recipe names it.
     pub file: String,
-    /// Which part of the network it was for; empty for all of it.
+    /// Prefix of the part of the network that it was for; empty for the whole network.
     pub prefix: String,
-    /// What it was made from.
+    /// The source that it was made from.
     pub source: Option<String>,
-    /// SHA-256 of that.
+    /// SHA-256 of that source.
     pub source_sha256: Option<String>,
-    /// Under which licence it may be used.
+    /// Licence under which it may be used.
     pub license: Option<String>,
     /// Data on which it was trained.
     pub training_data: Option<String>,

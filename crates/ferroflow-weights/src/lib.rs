@@ -1,21 +1,21 @@
-//! Weights that come with the program: trained by this project, by recipes of this repository, on data that its own
-//! generator makes. Free for any use, under the licences of the code.
+//! The weights that are part of the program. This project trained them on data that its own generator makes, so they are free
+//! for any use, under the licences of the code.
 //!
-//! Each is a safetensors file in half precision whose metadata say which network it is for, how it was made and what it
-//! reaches. `docs/weights` has a page for each.
+//! Each is a safetensors file in half precision whose metadata say which network it is for and how it was made.
+//! `docs/training.md` describes the training.
 
 /// The weights of one network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Builtin {
-    /// The network.
+    /// Name of the network.
     pub name: &'static str,
     /// SHA-256 of the file, hexadecimal.
     pub sha256: &'static str,
-    /// A safetensors file.
+    /// The bytes of a safetensors file.
     pub bytes: &'static [u8],
 }
 
-/// All there are, the one to take when none is named first.
+/// All built-in weights, beginning with those that are used when no network is named.
 pub const BUILTIN: &[Builtin] = &[
     #[cfg(feature = "rill")]
     Builtin {

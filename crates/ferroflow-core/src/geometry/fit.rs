@@ -29,9 +29,9 @@ pub enum Fit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Place {
-    /// In the middle; an odd pixel goes to the right and the bottom.
+    /// The frame lies in the middle; an odd pixel goes to the right and the bottom.
     Centre,
-    /// In the top left corner: padding on the right and the bottom.
+    /// The frame lies in the top left corner, with padding on the right and at the bottom.
     TopLeft,
 }
 
@@ -78,7 +78,7 @@ pub struct FitPlan {
 }
 
 impl Fit {
-    /// Plans for frames of `size`, and a network that takes multiples of `stride` of at least `minimum`. Zeros count as 1,
+    /// The plan for frames of `size` and a network that takes multiples of `stride` that are at least `minimum`. Zeros count as 1,
     /// so that every size has a plan.
     pub fn plan(self, size: Size, stride: usize, minimum: usize) -> FitPlan {
         let input = size.map(|side| side.max(1));
@@ -111,10 +111,10 @@ impl FitPlan {
         self.network
     }
 
-    /// The frame as the network gets it: the same one where nothing has to be done.
+    /// The frame as the network gets it, borrowed if it already fits.
     ///
     /// # Panics
-    /// If the frame is not of the size planned for.
+    /// If the frame does not have the size of the plan.
     pub fn apply<'a>(&self, frame: &'a Frame) -> Cow<'a, Frame> {
         assert_eq!(frame.size(), self.input, "the plan is for another size of frame");
         if self.input == self.network {
@@ -146,10 +146,10 @@ impl FitPlan {
         Cow::Owned(padded)
     }
 
-    /// The network's flow, in pixels of the network's frame, as flow of the input in the input's pixels.
+    /// Turns the network's flow, in pixels of the network's frame, into flow of the input, in pixels of the input.
     ///
-    /// The flow may be coarser than the network's frame (1/4, say): it is taken to cover the whole frame and resized, in
-    /// one step.
+    /// The flow may be coarser than the network's frame, for example 1/4 of its size. It is taken to cover the whole frame and is
+    /// resized in one step.
     pub fn restore(&self, flow: FlowField) -> FlowField {
         let Size { height, width } = self.input;
         if let Some(grid) = self.fit.grid() {
@@ -194,7 +194,7 @@ impl FitPlan {
     }
 }
 
-/// What of a side of the input lies within that of the network.
+/// The part of a side of the input that lies within the network's frame.
 fn shared(input: usize, network: usize, offset: isize) -> Range<usize> {
     let first = (-offset).max(0) as usize;
     first..input.min(network.saturating_add_signed(-offset))

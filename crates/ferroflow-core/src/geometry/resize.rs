@@ -8,12 +8,12 @@ use crate::{FlowField, Frame, Mask, Size};
 /// Where the samples of two grids of different size lie with respect to each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Grid {
-    /// Pixels are squares, the outer edges coincide: `x' = (x + 1/2) n/m - 1/2`. OpenCV, PyTorch's default.
+    /// Pixels are squares whose outer edges coincide: `x' = (x + 1/2) n/m - 1/2`. OpenCV and PyTorch do so by default.
     #[default]
     HalfPixel,
-    /// The centres of the corner pixels coincide: `x' = x (n - 1)/(m - 1)`. PyTorch's `align_corners`.
+    /// The centres of the corner pixels coincide: `x' = x (n - 1)/(m - 1)`, as with PyTorch's `align_corners`.
     AlignCorners,
-    /// The first centres coincide: `x' = x n/m`. TensorFlow 1 and MindSpore by default.
+    /// The first centres coincide: `x' = x n/m`. TensorFlow 1 and MindSpore do so by default.
     Asymmetric,
 }
 

@@ -227,7 +227,7 @@ impl<'a> Array<'a> {
         }
     }
 
-    /// As a flow.
+    /// The array as a flow.
     pub fn flow(&self) -> Result<FlowField, FormatError> {
         if self.header.number != Number::Float {
             let what = "flow is of float16, float32 or float64, this array is not; save array.astype('<f4')";
@@ -271,7 +271,7 @@ impl<'a> Array<'a> {
         Ok(Plane { array: self, size: check(height, width)? })
     }
 
-    /// As a mask: true where it is not zero.
+    /// The array as a mask, true where it is not zero.
     pub fn mask(&self) -> Result<Mask, FormatError> {
         let plane = self.plane()?;
         Ok(Mask::from_fn(plane.size, |x, y| plane.get(x, y) != 0.0))

@@ -129,7 +129,7 @@ pub struct Outputs {
 #[derive(Debug)]
 enum Planned {
     File(String),
-    /// Of this file.
+    /// The folder of this file.
     Folder(String),
 }
 

@@ -22,7 +22,7 @@ pub(super) struct LayerKey {
 /// The weights, and the layers prepared with them.
 pub(super) struct FixedLayers<'a, W> {
     weights: &'a [W],
-    /// Those that several nodes may run.
+    /// Prepared layers that several nodes may run.
     pub prepared: HashMap<LayerKey, Arc<ConvPlan>>,
     /// Bytes of all prepared weights.
     pub bytes: usize,

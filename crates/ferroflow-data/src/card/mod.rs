@@ -57,14 +57,14 @@ impl Theme {
     }
 }
 
-/// Which pixels of frame 1 count. Pixels that cannot be seen in frame 2 never do: nothing there says where they went.
+/// Which pixels of frame 1 count. Pixels that cannot be seen in frame 2 never do, because nothing shows where they went.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Scored {
     /// All that are visible in both frames.
     Visible,
-    /// Of those, the moving ones.
+    /// The visible pixels that move.
     Moving,
-    /// Of those, the ones within this many pixels of where the motion changes.
+    /// The visible pixels within this many pixels of a border between two motions.
     Border(f32),
 }
 

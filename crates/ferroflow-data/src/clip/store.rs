@@ -17,7 +17,7 @@ pub(super) struct Store {
     bytes: u64,
     /// Frames of a block. A block is kept or dropped as a whole, so that its frames have their neighbours.
     block: usize,
-    /// Of so many blocks, one is kept.
+    /// One block in this many is kept.
     stride: usize,
     compressed: bool,
 }

@@ -44,7 +44,7 @@ pub struct Dataset {
     pub path: &'static str,
     /// Words accepted after the `@`; those ending with `=` take a value.
     pub words: &'static [&'static str],
-    /// What a folder of it holds, one of these; a leading `*` stands for any beginning of a name. Empty: any path.
+    /// Names of which a folder of it holds at least one; a leading `*` stands for any beginning of a name. If empty, any path will do.
     pub(crate) marks: &'static [&'static str],
     /// Folders between the one an archive unpacks to and the data.
     pub(crate) inner: &'static [&'static str],
@@ -56,7 +56,7 @@ pub struct Dataset {
 pub(crate) enum Access {
     /// Files that belong together.
     Listed(fn(&Request) -> Result<Listing, DataError>),
-    /// Anything else.
+    /// Samples that are not files of their own.
     Opened(fn(&Request) -> Result<Box<dyn Source>, DataError>),
 }
 
@@ -98,13 +98,13 @@ impl Request<'_> {
         self.words.iter().find_map(|w| named(w))
     }
 
-    /// Those of `all` that are asked for, else `default`.
+    /// The words of `all` that are asked for, or `default` if there are none.
     pub fn among<'w>(&self, all: &[&'w str], default: &[&'w str]) -> Vec<&'w str> {
         let asked: Vec<_> = all.iter().copied().filter(|word| self.has(word)).collect();
         if asked.is_empty() { default.to_vec() } else { asked }
     }
 
-    /// A complaint about the spelling.
+    /// The error of a wrong spelling.
     pub fn wrong(&self, reason: impl Into<String>) -> DataError {
         let words = if self.words.is_empty() { String::new() } else { format!("@{}", self.words.join(",")) };
         let spec = format!("{}:{}{words}", self.dataset.name, self.root.display());

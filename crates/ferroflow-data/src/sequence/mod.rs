@@ -42,7 +42,7 @@ pub struct Reading {
 }
 
 impl Default for Reading {
-    /// As tagged, and nobody is told.
+    /// Rotates images as their tags say, and drops notes.
     fn default() -> Self {
         Self { orientation: Orientation::default(), note: Arc::new(|_| {}) }
     }

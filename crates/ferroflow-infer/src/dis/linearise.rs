@@ -17,7 +17,7 @@ const BAND: usize = 16;
 /// The linearised images of one level.
 #[derive(Debug, Default)]
 pub(super) struct Linearised {
-    /// With the second image warped back by the flow: mean of the images and their difference, `[height, 2, width]`.
+    /// Mean and difference of the images, with the second one warped back by the flow, `[height, 2, width]`.
     images: Vec<f32>,
     /// `[height, DERIVATIVES, parted]`
     derivatives: Vec<f32>,

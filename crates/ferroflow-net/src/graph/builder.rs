@@ -7,8 +7,8 @@ use super::{
 
 /// A graph under construction.
 ///
-/// Every method that adds a node takes its name first. A layer with parameters takes a [`Label`]: one name for the node
-/// and its parameters, or a pair where the reference checkpoint says something else than the figure.
+/// Every method that adds a node takes its name first. A layer with parameters takes a [`Label`], which is one name for the node and
+/// its parameters, or two if the reference checkpoint has another name than the figure.
 #[derive(Debug)]
 pub struct Builder {
     graph: Graph,
@@ -53,7 +53,7 @@ impl<N: Into<String>, L: Into<String>> From<(N, L)> for Label {
     }
 }
 
-/// What a convolution does, apart from where it reads: `k(3).stride(2).out(64)`.
+/// The settings of a convolution: `k(3).stride(2).out(64)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConvSpec {
     kernel: usize,
@@ -65,8 +65,8 @@ pub struct ConvSpec {
     gain: f32,
 }
 
-/// A square kernel: stride 1, dilation 1, as many zeros on every side as keep the size, with bias; depthwise unless
-/// [`ConvSpec::out`] says how many channels come out.
+/// A convolution with a square kernel, stride 1, dilation 1, bias, and as many zeros on every side as keep the size. It is depthwise
+/// unless [`ConvSpec::out`] sets the number of output channels.
 pub const fn k(kernel: usize) -> ConvSpec {
     ConvSpec { kernel, stride: 1, dilation: 1, out: None, padding: None, bias: true, gain: 1.0 }
 }

@@ -177,7 +177,7 @@ struct Lower<'w> {
     emit: Emit<'w>,
     graph: &'w Graph,
     weights: &'w Weights,
-    /// Of every node, at the size of the file or, where that is open, at some size.
+    /// The shape of every node at the size of the file, or at some size if that is open.
     shapes: &'w [Shape],
     options: &'w Options,
     values: HashMap<NodeId, Value>,

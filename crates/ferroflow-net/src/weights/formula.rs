@@ -64,7 +64,7 @@ impl Weights {
     }
 }
 
-/// How far a parameter's values lie around what.
+/// The largest deviation of a parameter's values, and the value about which they lie.
 pub fn spread(model: &Model, param: &Param) -> (f64, f64) {
     let (scale, offset) = match param.role {
         ParamRole::ConvWeight | ParamRole::DeconvWeight => (he_bound(param.role, &param.shape), 0.0),

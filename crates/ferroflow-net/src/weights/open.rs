@@ -47,7 +47,7 @@ impl Opened {
     }
 }
 
-/// Reads a weight file of this program, or any checkpoint that [`import`](import::import) reads.
+/// Reads a weight file of this program, or a checkpoint that [`import`](import::import) reads.
 ///
 /// `network`, a name and options, says which network a checkpoint is for, as in [`convert`]. Without it, or if the tensors are
 /// those of another network, the network is recognised. A file of this program names its network itself, and `network` is

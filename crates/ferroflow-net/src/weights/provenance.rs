@@ -25,7 +25,7 @@ const METRIC: &str = "metric.";
 const NOTE: &str = "note.";
 
 impl Provenance {
-    /// As entries of the metadata.
+    /// The provenance as entries of the metadata.
     pub(super) fn entries(&self) -> BTreeMap<String, String> {
         let plain = [
             ("source", &self.source),
@@ -40,7 +40,7 @@ impl Provenance {
         plain.chain(metrics).chain(notes).collect()
     }
 
-    /// From the entries of the metadata; unknown ones belong to somebody else.
+    /// The provenance from the entries of the metadata; unknown entries are ignored.
     pub(super) fn from_entries(entries: &BTreeMap<String, String>) -> Self {
         let plain = |key: &str| entries.get(key).cloned();
         let under = |prefix: &'static str| {

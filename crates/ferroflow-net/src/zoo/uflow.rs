@@ -242,7 +242,7 @@ impl UFlowConfig {
         net.finish(pixels, Filter::Bilinear, self.grid, &flows)
     }
 
-    /// Of each level the context and the flow, and last the refinement.
+    /// The nodes of the context and the flow of each level, and at last those of the refinement.
     fn levels_of(&self, graph: &Graph) -> Vec<Vec<NodeId>> {
         if self.shared_decoder {
             return Vec::new();

@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Loss, Measure, Penalty, Reads, Reduction, Sum};
 
-/// Of Caffe's FlowNet, finest level first; PWC-Net and ClementPinard took them over.
+/// The weights of Caffe's FlowNet, finest level first, which PWC-Net and ClementPinard use too.
 const FLOWNET: [f32; 5] = [0.005, 0.01, 0.02, 0.08, 0.32];
-/// Of NVIDIA's multi-scale loss, finest level first.
+/// The weights of NVIDIA's multi-scale loss, finest level first.
 const NVIDIA: [f32; 5] = [0.32, 0.16, 0.08, 0.04, 0.02];
 
 struct Named {

@@ -13,7 +13,7 @@ pub fn norm(gradients: &Gradients) -> f64 {
     squares.into_iter().sum::<f64>().sqrt()
 }
 
-/// In eight sums, which a processor adds at once.
+/// The sum of squares, as eight sums that a processor adds at once.
 fn squares(values: &[f32]) -> f64 {
     let (whole, rest) = values.as_chunks::<8>();
     let mut sums = [0.0f64; 8];

@@ -62,18 +62,18 @@ impl Format {
     }
 }
 
-/// Of the series, in turn.
+/// Colours of the series, in turn.
 const COLOURS: [[u8; 3]; 3] = [BLUE, [255, 127, 14], [44, 160, 44]];
 const WIDTH: f64 = 960.0;
-/// Of the axis: left, right.
+/// Left and right end of the axis.
 const SIDES: (f64, f64) = (190.0, 880.0);
 const BAR: f64 = 10.0;
-/// Between rows.
+/// Distance between rows.
 const GAP: f64 = 6.0;
 const HEADING: f64 = 26.0;
-/// Of the names of the series.
+/// Height of the row of names at the top.
 const TOP: f64 = 40.0;
-/// Of the axis.
+/// Height of the axis.
 const BELOW: f64 = 50.0;
 /// The axis begins here: what is smaller has a bar of no length and its number.
 const LEAST: f64 = 0.01;
@@ -136,7 +136,7 @@ impl Bars {
         drawing
     }
 
-    /// Of the series and of the line, in a row at the top.
+    /// Draws the names of the series and of the line, in a row at the top.
     fn names(&self, drawing: &mut Drawing) {
         let mut x = SIDES.0;
         for (name, colour) in self.series.iter().zip(COLOURS.iter().cycle()) {

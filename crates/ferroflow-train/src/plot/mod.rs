@@ -55,10 +55,10 @@ pub fn plot(root: &Path) -> Result<[PathBuf; 2], PlotError> {
 }
 
 const BLUE: [u8; 3] = [31, 119, 180];
-/// Of validation sets, in turn.
+/// Colours of the validation sets, in turn.
 const COLOURS: [[u8; 3]; 4] = [[214, 39, 40], [44, 160, 44], [148, 103, 189], [255, 127, 14]];
 const SIZE: (f64, f64) = (960.0, 760.0);
-/// Of a panel's frame: left, right.
+/// Left and right side of a panel's frame.
 const SIDES: (f64, f64) = (80.0, 940.0);
 
 fn picture(lines: &[Value]) -> Option<Drawing> {

@@ -152,7 +152,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Of sorted values.
+/// The median of sorted values.
 fn median(sorted: &[f64]) -> f64 {
     let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
     (low + high) / 2.0

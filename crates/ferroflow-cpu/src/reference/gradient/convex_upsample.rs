@@ -3,7 +3,7 @@
 use super::{Real, Tensor};
 use crate::reference::convex_upsample::Pixel;
 
-/// With respect to the flow and to the logits: with weights w and `p_k = sum_c d_c flow_c(k)` for every neighbour k, the
+/// The gradients with respect to the flow and to the logits: with weights w and `p_k = sum_c d_c flow_c(k)` for every neighbour k, the
 /// flow's receives `w_k d_c` and the logits' `w_k (p_k - sum w p)`.
 pub(super) fn gradients<T: Real>(
     flow: &Tensor<T>,

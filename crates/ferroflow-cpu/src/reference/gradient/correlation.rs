@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::{Real, Tensor};
 
-/// With respect to one map, given the other: `sum_d d_output[d](q) * other(p + sign * d) / C`, where `q` is the pixel of
+/// The gradient with respect to one map, given the other: `sum_d d_output[d](q) * other(p + sign * d) / C`, where `q` is the pixel of
 /// the first map (`p` itself for sign 1, `p - d` for sign -1).
 pub(super) fn gradient<T: Real>(other: &Tensor<T>, d_output: &Tensor<T>, c: Correlation, sign: isize) -> Tensor<T> {
     let [_, channels, h, w] = other.shape;

@@ -24,7 +24,7 @@ pub(super) struct Context<'a, T> {
     pub sizes: &'a Sizes,
     /// Per input: whether its gradient is wanted.
     pub wanted: &'a [bool],
-    /// Of a batch norm that uses those of the batch.
+    /// The statistics of a batch norm that normalises by those of the batch.
     pub statistics: Option<&'a BatchStatistics>,
 }
 

@@ -52,7 +52,7 @@ pub(super) fn channels<T: Real>(shape: Shape, d: &Tensor<T>, picked: &[u32]) -> 
     result
 }
 
-/// Of `b` in `a - b`; `b` may hold one value per channel.
+/// The gradient of `b` in `a - b`; `b` may hold one value per channel.
 pub(super) fn subtrahend<T: Real>(shape: Shape, d: &Tensor<T>) -> Tensor<T> {
     let each = d.data.len() / shape.iter().product::<usize>();
     let negative = |d: &[T]| d.iter().fold(T::default(), |sum, &v| sum - v);

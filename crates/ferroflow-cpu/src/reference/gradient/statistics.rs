@@ -68,14 +68,14 @@ pub(super) fn batch_norm_gradient<T: Real>(
     })
 }
 
-/// Of one input of a channel mean over `inputs`.
+/// The gradient of one input of a channel mean over `inputs`.
 pub(super) fn mean<T: Real>(inputs: &[&Tensor<T>], x: &Tensor<T>, d: &Tensor<T>) -> Tensor<T> {
     let [_, _, h, w] = x.shape;
     let count = T::of((inputs.len() * h * w) as f64);
     Tensor { shape: x.shape, data: (0..x.data.len()).map(|i| d.data[i / (h * w)] / count).collect() }
 }
 
-/// Of one of the two inputs.
+/// The gradient of one of the two inputs.
 pub(super) fn moments<T: Real>(x: &Tensor<T>, d: &Tensor<T>, over: MomentsOver) -> Tensor<T> {
     let n = x.shape[0];
     let each = x.data.len() / n;
@@ -95,7 +95,7 @@ pub(super) fn moments<T: Real>(x: &Tensor<T>, d: &Tensor<T>, over: MomentsOver) 
     result
 }
 
-/// Of the values and of the moments.
+/// The gradients of the values and of the moments.
 pub(super) fn standardise<T: Real>(
     x: &Tensor<T>,
     moments: &Tensor<T>,

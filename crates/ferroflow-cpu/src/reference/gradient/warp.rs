@@ -5,7 +5,7 @@ use ferroflow_net::graph::{FlowOrder, OnPixel, Warp};
 use super::{Real, Tensor};
 use crate::reference::warp::{corners, position};
 
-/// With respect to the image and to the flow.
+/// The gradients with respect to the image and to the flow.
 pub(super) fn gradients<T: Real>(
     image: &Tensor<T>,
     flow: &Tensor<T>,

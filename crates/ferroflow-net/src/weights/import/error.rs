@@ -49,7 +49,7 @@ pub enum ImportError {
     Damaged {
         /// The format it claims to have.
         format: Format,
-        /// What does not fit.
+        /// The rule that it breaks.
         reason: String,
     },
     /// The file is well formed, but uses a feature that no checkpoint of a flow network uses.
