@@ -12,7 +12,7 @@
 //!
 //! On `Device::flex()`, against the plain interpreter: every operation, the flow of every network that is no stack, and in
 //! double precision the gradients of LightFlow, PWC-Net, UFlow and FlowNet2-CS. With the features `vulkan` and `wgpu` the
-//! crate has been neither compiled nor run; `tests/gpu.rs` is what to run then.
+//! crate is compiled by CI; `tests/gpu.rs` says whether it computes right on a GPU at hand.
 
 mod device;
 mod interpret;
