@@ -23,7 +23,7 @@ use super::{Args, measure};
 use crate::{
     machine,
     session::{Session, note},
-    usage::usage,
+    usage::{explain, usage},
 };
 
 /// What weight files end with, whoever wrote them.
@@ -103,8 +103,9 @@ pub fn run(folder: &Path, sources: &[Box<dyn Source>], args: &Args, session: &mu
             Ok(results) => output.checkpoints.push(Row { epoch: epoch(&file), file, results }),
             Err(error) if concerns_data(&error) => return Err(error),
             Err(error) => {
-                note!("{file}: left out: {error:#}");
-                output.skipped.push(Skipped { file, error: format!("{error:#}") });
+                let why = explain(&error);
+                note!("{file} is left out: {why}");
+                output.skipped.push(Skipped { file, error: why });
                 first_error.get_or_insert(error);
             }
         }
@@ -232,7 +233,7 @@ fn table(rows: &[Row], index: usize) -> String {
         let mut cells = vec![row.file.clone()];
         cells.extend(figures.averages().iter().flat_map(|(_, metrics)| [figure(metrics.epe), figure(metrics.fl)]));
         cells.extend(figures.occlusion.iter().flat_map(|told| [figure(Some(told.f1)), figure(Some(told.threshold))]));
-        cells.extend([format!("{:.1}", figures.seconds), if figures.best { "best".into() } else { String::new() }]);
+        cells.extend([format!("{:.2}", figures.seconds), if figures.best { "best".into() } else { String::new() }]);
         cells
     };
     let lines: Vec<Vec<String>> = std::iter::once(headings).chain(rows.iter().map(line)).collect();

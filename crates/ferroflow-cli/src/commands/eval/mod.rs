@@ -87,8 +87,8 @@ pub struct Args {
     /// with 800)
     #[arg(long, value_name = "N", requires = "checkpoints")]
     from_epoch: Option<u64>,
-    /// Resize frames to this size before the network, whatever its stride needs, and the flow back to theirs, with its vectors
-    /// scaled. Both sides must be multiples of the network's stride
+    /// Let the network see frames in this size, whatever their own; its flow is resized back, with its vectors scaled, before it is
+    /// scored. Both sides must be multiples of the network's stride
     #[arg(long, value_name = "HxW", conflicts_with_all = ["fit", "tile"])]
     size: Option<Size>,
     /// Write one self-contained web page with tables, curves and pictures of the worst pairs
