@@ -250,6 +250,9 @@ fn the_losses_of_whole_networks() {
     }
     let port = Golden::open("golden/uflow/mindspore_model.safetensors").unwrap();
     for (term, value) in judge(&port, &["u0"], &UnsupervisedOptions::mindspore()) {
-        value_agrees(term, value, port.get(&format!("loss_{term}"))[0]);
+        let theirs = port.get(&format!("loss_{term}"))[0];
+        // The port computes the grey frames of its census in half precision.
+        let tolerance = if term == "census" { 2e-3 } else { 1e-4 };
+        assert!((value - theirs).abs() <= tolerance * theirs, "{term}: {value} {theirs}");
     }
 }
