@@ -173,8 +173,24 @@ pub fn settle(mut recipe: Recipe) -> Result<(Recipe, Vec<String>), TrainError> {
         }
     }
     recipe.options.extend(told.into_iter().map(|(key, (value, _))| (key, value)));
+    if recipe.start == 0
+        && let [(_, file)] = &files[..]
+        && let Some(epoch) = port_epoch(file)
+    {
+        recipe.start = epoch * recipe.epoch_steps;
+    }
     recipe.check()?;
     Ok((recipe, doubts))
+}
+
+/// The epoch at which the MindSpore port of UFlow goes on from a checkpoint: that of its name, `uflow_EPOCH_STEP.ckpt`. From epoch
+/// 1200, the last one, it begins anew: so a stage starts from the weights of the one before.
+fn port_epoch(file: &str) -> Option<u64> {
+    const LAST: u64 = 1200;
+    let name = Path::new(file).file_name()?.to_str()?;
+    let (epoch, step) = name.strip_prefix("uflow_")?.strip_suffix(".ckpt")?.split_once('_')?;
+    step.parse::<u64>().ok()?;
+    epoch.parse().ok().filter(|epoch| *epoch < LAST)
 }
 
 /// What stands for the weights in the program, in the place of a file.
@@ -310,6 +326,19 @@ mod tests {
         assert!(error.contains("were made with div-flow=7") && error.contains("says div-flow=5"), "{error}");
         let insist: Vec<String> = parts("5", "7").into_iter().chain(["init_options=override".into()]).collect();
         assert_eq!(settled(&text, &insist).unwrap().options["div-flow"], "5");
+    }
+
+    #[test]
+    fn the_ports_checkpoints_say_where_it_goes_on() {
+        for (file, epoch) in [
+            ("runs/uflow_810_1000.ckpt", Some(810)),
+            ("uflow_1200_1000.ckpt", None),
+            ("uflow_pretrain.ckpt", None),
+            ("uflow_810_1000.safetensors", None),
+            ("pretrain.ckpt", None),
+        ] {
+            assert_eq!(port_epoch(file), epoch, "{file}");
+        }
     }
 
     #[test]
