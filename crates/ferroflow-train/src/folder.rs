@@ -7,6 +7,7 @@
 //! RUN/checkpoints/step-N...       everything that is needed to continue
 //! RUN/weights/last.safetensors    the newest weights; best.safetensors has those of the smallest validation error
 //! RUN/weights/teacher.safetensors the weights that the run began with, if a frozen teacher uses them
+//! RUN/pictures/step-N-SET.png     for data without truth: frame 1, its flow, and frame 2 brought back along it
 //! RUN/lock                        held while a process trains here
 //! ```
 
@@ -15,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ferroflow_core::io::{IoError, Replacement, write_durably};
+use ferroflow_core::io::{IoError, Replacement, write_bytes, write_durably};
 
 use crate::{
     checkpoint,
@@ -208,6 +209,13 @@ impl Folder {
     /// `weights`
     pub fn weights(&self) -> PathBuf {
         self.root.join("weights")
+    }
+
+    /// Writes the picture of data set number `set` after a step, `pictures/step-N-SET.png`.
+    pub fn write_picture(&self, step: u64, set: usize, png: &[u8]) -> Result<(), FolderError> {
+        let folder = self.root.join("pictures");
+        fs::create_dir_all(&folder).map_err(|source| FolderError::Io { path: folder.clone(), source })?;
+        Ok(write_bytes(folder.join(format!("step-{step:09}-{set}.png")), png)?)
     }
 
     /// Copies the teacher's weights of another run.

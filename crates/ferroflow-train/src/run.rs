@@ -469,6 +469,10 @@ impl Run {
                 // Frame 1, the truth, the estimate. A picture that cannot be encoded is no reason to stop.
                 let size = picture.frame.size();
                 if let Ok(bytes) = png(&picture.frame) {
+                    if score.epe.is_none() {
+                        // Numbers alone say little where no truth is known.
+                        self.folder.write_picture(step, scores.len(), &bytes)?;
+                    }
                     events.picture(step, &picture.tag, size, bytes).map_err(TrainError::Events)?;
                 }
             }

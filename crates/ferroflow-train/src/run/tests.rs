@@ -544,3 +544,38 @@ fn every_recipe_without_labels_takes_its_first_steps() {
         assert!(steps.iter().all(|line| line["terms"]["self-supervision"].as_f64().unwrap().is_finite()), "{name}");
     }
 }
+
+#[test]
+fn a_part_of_a_video_is_kept_back_and_judged_before_and_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let clip = folder.path().join("clip");
+    fs::create_dir(&clip).unwrap();
+    let size = Size::new(72, 88);
+    for i in 0..24 {
+        let frame = ferroflow_core::Frame::from_fn(size, |x, y| {
+            let (x, y) = (x as f32 + 1.5 * i as f32, y as f32);
+            let wave = (x * 0.4).sin() + (y * 0.5 + x * 0.2).cos() + (x * 0.13 - y * 0.3).sin();
+            [128.0 + 40.0 * wave, 128.0 + 35.0 * (wave * 1.3).sin(), 90.0 + 20.0 * wave].map(|v| v as u8)
+        });
+        ferroflow_core::io::write_frame(clip.join(format!("{i:03}.png")), &frame).unwrap();
+    }
+    let data = format!("data='{}'", clip.display());
+    let changes = [&*data, "crop=64x64", "steps=2", "unsupervised.weight_selfsup=0"];
+    let run = Run::new(Recipe::open("video", &changes).unwrap(), &folder.path().join("run")).unwrap();
+    assert!(run.recipe().data[0].ends_with("@train") && run.recipe().validate[0].ends_with("@val"));
+    let mut remarks = Vec::new();
+    let outcome = run.train(&cpu(), &AtomicBool::new(false), &mut |event| {
+        if let Event::Note(text) = event {
+            remarks.push(text.to_string());
+        }
+    });
+    let scores = outcome.unwrap().scores;
+    assert!(remarks.len() == 1 && remarks[0].contains("24 frames"), "{remarks:?}");
+    assert!(scores[0].epe.is_none() && scores[0].census.unwrap() > 0.0, "{scores:?}");
+    let root = run.folder.root();
+    let lines = told(root);
+    let judged =
+        lines.iter().filter(|line| line.get("validation").is_some()).map(|line| line["step"].as_u64().unwrap());
+    assert_eq!(judged.collect::<Vec<_>>(), [0, 2]);
+    assert!([0, 2].iter().all(|step| root.join(format!("pictures/step-{step:09}-0.png")).exists()));
+}
