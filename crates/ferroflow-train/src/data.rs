@@ -211,7 +211,7 @@ fn without_occluded(mut sample: Sample) -> Result<Sample, DataError> {
 }
 
 /// `[3, H, W]`
-fn planes(frame: &Frame) -> Vec<f32> {
+pub(crate) fn planes(frame: &Frame) -> Vec<f32> {
     let channel = |c: usize| frame.rgb().iter().skip(c).step_by(3).map(|&b| f32::from(b));
     (0..3).flat_map(channel).collect()
 }

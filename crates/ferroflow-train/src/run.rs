@@ -31,7 +31,7 @@ use crate::{
     folder::Folder,
     init::{self, Origin},
     log::{Log, Report, Times},
-    loss::{Graded, Tally},
+    loss::{Graded, Tally, add_term},
     optimiser::norm,
     recipe::Recipe,
     state::State,
@@ -552,10 +552,7 @@ impl Sums {
             *self.epe.get_or_insert_default() += epe;
         }
         for &(name, value) in &graded.terms {
-            match self.terms.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, sum)) => *sum += value,
-                None => self.terms.push((name, value)),
-            }
+            add_term(&mut self.terms, name, value);
         }
     }
 }

@@ -309,3 +309,11 @@ pub fn l2_penalty<'a>(decay: f32, weights: impl IntoIterator<Item = &'a [f32]>) 
     let squares: f64 = weights.into_iter().flatten().map(|&v| f64::from(v).powi(2)).sum();
     f64::from(decay) / 2.0 * squares
 }
+
+/// Adds to the part of a loss that has this name.
+pub(crate) fn add_term(terms: &mut Vec<(&'static str, f64)>, name: &'static str, value: f64) {
+    match terms.iter_mut().find(|(known, _)| *known == name) {
+        Some((_, sum)) => *sum += value,
+        None => terms.push((name, value)),
+    }
+}

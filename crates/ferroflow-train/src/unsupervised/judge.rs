@@ -4,6 +4,7 @@ use ferroflow_core::{FlowField, Frame, Size, consistency::sample};
 use ferroflow_net::{PyramidUnit, training::Values};
 
 use super::{OcclusionEstimation, Pass, UnsupervisedError, UnsupervisedOptions, photometric_terms};
+use crate::data::planes;
 
 /// What can be said about the flow of a pair without its truth.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,11 +31,7 @@ pub fn judge(
     let cut = |plane: &[f32]| -> Vec<f32> {
         plane.chunks_exact(of.width.max(1)).take(size.height).flat_map(|row| &row[..size.width]).copied().collect()
     };
-    let planes = |frame: &Frame| -> Vec<f32> {
-        (0..3)
-            .flat_map(|c| cut(&frame.rgb().iter().skip(c).step_by(3).map(|&v| f32::from(v)).collect::<Vec<_>>()))
-            .collect()
-    };
+    let cut_planes = |frame: &Frame| planes(frame).chunks_exact(of.pixels().max(1)).flat_map(cut).collect::<Vec<f32>>();
     let flows: Vec<f32> = [forward, backward].iter().flat_map(|flow| [cut(flow.u()), cut(flow.v())].concat()).collect();
     let flows = Values { shape: [2, 2, size.height, size.width], data: flows };
     let options = UnsupervisedOptions {
@@ -45,7 +42,7 @@ pub fn judge(
         occlusion_estimation: OcclusionEstimation::None,
         ..UnsupervisedOptions::google()
     };
-    let [first, second] = [planes(first), planes(second)];
+    let [first, second] = [cut_planes(first), cut_planes(second)];
     let pass = Pass {
         size,
         frames: [&first, &second],

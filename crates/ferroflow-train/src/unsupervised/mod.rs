@@ -26,6 +26,8 @@ mod tests;
 use ferroflow_core::Size;
 use ferroflow_net::{graph::Shape, training::Values};
 
+use crate::loss::add_term;
+
 pub use criterion::Unsupervised;
 pub use distance::Distance;
 pub use judge::{Judgement, judge};
@@ -136,10 +138,7 @@ impl Terms {
     fn join(&mut self, others: Self) {
         self.value += others.value;
         for (name, value) in others.terms {
-            match self.terms.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, sum)) => *sum += value,
-                None => self.terms.push((name, value)),
-            }
+            add_term(&mut self.terms, name, value);
         }
         self.gradients.extend(others.gradients);
     }

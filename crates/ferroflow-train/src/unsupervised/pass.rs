@@ -18,6 +18,7 @@ use super::{
     smoothness::{frames_at, smoothness},
     ssim::ssim,
 };
+use crate::loss::add_term;
 
 /// What [`photometric_terms`] judges.
 #[derive(Clone, Copy, Debug)]
@@ -86,7 +87,7 @@ pub fn photometric_terms(
         for (order, name, weight) in [(1, "smooth1", options.weight_smooth1), (2, "smooth2", options.weight_smooth2)] {
             if on(weight) {
                 let items = directions * pairs;
-                add(&mut terms, name, smoothness(order, small, levels.level_mut(at), items, weight, options));
+                add_term(&mut terms, name, smoothness(order, small, levels.level_mut(at), items, weight, options));
             }
         }
     }
@@ -94,13 +95,6 @@ pub fn photometric_terms(
         *value = check_finite(*value, &[finest]);
     }
     Ok(Terms::new(terms, levels.gradient(), pass.flows))
-}
-
-fn add(terms: &mut Vec<(&'static str, f64)>, name: &'static str, value: f64) {
-    match terms.iter_mut().find(|(known, _)| *known == name) {
-        Some((_, sum)) => *sum += value,
-        None => terms.push((name, value)),
-    }
 }
 
 /// Frames compared along the flow of level 0.
@@ -159,14 +153,14 @@ impl Comparison<'_> {
         let estimated = self.truly_occluded.is_none() && occlusion.estimation != OcclusionEstimation::None;
         let mut slopes = view.slopes(estimated && !options.stop_gradient_mask);
         if UnsupervisedOptions::on(options.weight_photo) {
-            add(terms, "photo", photometric(&view, options.distance_photo, options.weight_photo, &mut slopes));
+            add_term(terms, "photo", photometric(&view, options.distance_photo, options.weight_photo, &mut slopes));
         }
         if UnsupervisedOptions::on(options.weight_ssim) {
-            add(terms, "ssim", ssim(&view, options.weight_ssim, &mut slopes));
+            add_term(terms, "ssim", ssim(&view, options.weight_ssim, &mut slopes));
         }
         if UnsupervisedOptions::on(options.weight_census) {
             let (patch, distance) = (options.census_patch, options.distance_census);
-            add(terms, "census", census(&view, patch, distance, options.weight_census, &mut slopes));
+            add_term(terms, "census", census(&view, patch, distance, options.weight_census, &mut slopes));
         }
 
         view.flow_gradient(&slopes.warped, &mut gradient[self.range(direction, pixels)]);
