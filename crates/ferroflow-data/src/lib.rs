@@ -21,5 +21,5 @@ pub use check::{Report, check, check_thoroughly};
 pub use error::DataError;
 pub use info::{FlowStatistics, Info, info};
 pub use loader::{Capacity, Loader, Order};
-pub use sample::{Sample, Source};
+pub use sample::{Sample, Source, Surround};
 pub use spec::Spec;

@@ -20,8 +20,20 @@ pub struct Sample {
     /// Both frames with all changes of an augmentation except those of colour, for losses that compare the frames with each other;
     /// `None` if no colours were changed, or if the augmentation does not keep these frames.
     pub original: Option<[Frame; 2]>,
+    /// What the frames were cut out of, for losses that look beyond them; `None` if they are whole, or if the augmentation does not
+    /// keep it.
+    pub surround: Option<Surround>,
     /// Name of the pair, unique within its data set and the same on every system.
     pub id: String,
+}
+
+/// The pictures that both frames of a sample were cut out of, with all changes of an augmentation except those of colour.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Surround {
+    /// Both pictures, of one size.
+    pub frames: [Frame; 2],
+    /// Where each frame's top left pixel lies in its picture, (x, y). Where they differ, so do the flows of frames and pictures.
+    pub at: [(usize, usize); 2],
 }
 
 /// A data set: samples by index.

@@ -54,7 +54,7 @@ pub enum EvaluateError {
     },
     /// Occlusion is to be measured and nobody knows it.
     #[error(
-        "{data}: it is not known what is occluded in {pair}: occlusion can be measured on data with masks of it (Sintel, \
+        "{data}: it is not known what is occluded in {pair}: occlusion can be measured on data with masks of it (Sintel, KITTI, \
          synthetic data, lists of pairs with a column `occlusions`)"
     )]
     NoOcclusion {
@@ -328,6 +328,7 @@ mod tests {
                 flow: Some(FlowField::from_fn(SIZE, |x, y| (if inside(x, y, 16) { SHIFT as f32 } else { 0.0 }, 0.0))),
                 occlusion: (index == 0).then(|| Mask::from_fn(SIZE, occluded)),
                 original: None,
+                surround: None,
                 id: index.to_string(),
             })
         }

@@ -240,6 +240,7 @@ mod tests {
                 flow: None,
                 occlusion: None,
                 original: None,
+                surround: None,
                 id: self.0[index].into(),
             })
         }

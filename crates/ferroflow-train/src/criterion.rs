@@ -68,6 +68,8 @@ pub struct Needs {
     pub truth: bool,
     /// Frames as they were before their colours were augmented.
     pub original: bool,
+    /// What the frames were cut out of.
+    pub surround: bool,
     /// Which pixels are occluded, where the data know it.
     pub occlusion: bool,
 }

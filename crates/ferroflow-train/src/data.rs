@@ -8,7 +8,7 @@ use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
 use ferroflow_core::{Frame, Mask, Size};
 use ferroflow_data::{
     Capacity, DataError, Loader, Order, Sample, Source, Spec,
-    augment::{self, Augment},
+    augment::{self, Augment, Beside},
     random::Random,
 };
 use ferroflow_net::training::Values;
@@ -55,6 +55,8 @@ pub struct Batch {
     pub frames: [Vec<f32>; 2],
     /// The same before their colours were augmented, where that is asked for and they were.
     pub original: Option<[Vec<f32>; 2]>,
+    /// What the frames of each pair were cut out of, where that is asked for.
+    pub surrounds: Option<Vec<Surround>>,
     /// Their flows; `None` if no pair has any. Of a pair without flow nothing is known.
     pub truth: Option<Truth>,
     /// `[N, H, W]`, 1 where what the first frame shows is occluded in the second; where that is asked for and every pair has it.
@@ -73,6 +75,17 @@ impl Batch {
     }
 }
 
+/// The pictures that both frames of a pair were cut out of, with colours as they were before they were augmented.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Surround {
+    /// Size of the pictures.
+    pub size: Size,
+    /// `[3, H, W]`, RGB 0..=255.
+    pub frames: [Vec<f32>; 2],
+    /// Where each frame's top left pixel lies in its picture, (x, y).
+    pub at: [(usize, usize); 2],
+}
+
 /// An endless supply of batches.
 pub struct Batches {
     loader: Loader<Result<Example, FeedError>>,
@@ -85,6 +98,7 @@ pub struct Batches {
 struct Example {
     frames: [Vec<f32>; 2],
     original: Option<[Vec<f32>; 2]>,
+    surround: Option<Surround>,
     flow: Option<Vec<f32>>,
     known: Vec<bool>,
     occlusion: Option<Vec<f32>>,
@@ -101,11 +115,12 @@ impl Batches {
             let skip_occluded = stage.skip_occluded.unwrap_or(recipe.skip_occluded);
             (&stage.data, stage.steps, stage.crop.unwrap_or(recipe.crop), skip_occluded)
         });
+        let beside = Beside { original: needs.original, surround: needs.surround };
         let mut stages = Vec::new();
         for (data, steps, crop, skip_occluded) in before.chain([own]) {
             let source = join(data)?;
             let order = Order::new(source.len(), recipe.seed);
-            let augment = augment::named(&recipe.augment, crop).unwrap_or(Box::new(augment::Keep));
+            let augment = augment::named(&recipe.augment, crop, beside).unwrap_or(Box::new(augment::Keep));
             let samples = steps.saturating_mul(per_step);
             stages.push(Stage { source, order, augment, crop, skip_occluded, samples });
         }
@@ -151,7 +166,8 @@ impl Batches {
             original: all(|e| e.original.is_some()).then(|| [joined(|e| e.original(0)), joined(|e| e.original(1))]),
             truth,
             occlusion: all(|e| e.occlusion.is_some()).then(|| joined(|e| e.occlusion.as_deref().unwrap_or_default())),
-            ids: examples.into_iter().map(|example| example.id).collect(),
+            ids: examples.iter_mut().map(|example| std::mem::take(&mut example.id)).collect(),
+            surrounds: examples.into_iter().map(|example| example.surround).collect(),
         })
     }
 
@@ -168,7 +184,7 @@ impl Batches {
 
 impl Example {
     fn of(sample: Sample, needs: Needs) -> Result<Self, FeedError> {
-        let Sample { first, second, flow, occlusion, original, id } = sample;
+        let Sample { first, second, flow, occlusion, original, surround, id } = sample;
         if flow.is_none() && needs.truth {
             return Err(FeedError::NoTruth(id));
         }
@@ -182,6 +198,11 @@ impl Example {
         Ok(Self {
             frames: [planes(&first), planes(&second)],
             original: original.filter(|_| needs.original).map(|frames| frames.each_ref().map(planes)),
+            surround: surround.map(|ferroflow_data::Surround { frames, at }| Surround {
+                size: frames[0].size(),
+                frames: frames.each_ref().map(planes),
+                at,
+            }),
             flow: flow.map(|flow| [flow.u(), flow.v()].concat()),
             known,
             occlusion: occlusion.as_ref().filter(|_| needs.occlusion).map(occluded),
@@ -379,7 +400,7 @@ impl Source for Remembered {
 mod tests {
     use super::*;
 
-    const NEEDS: Needs = Needs { truth: true, original: false, occlusion: false };
+    const NEEDS: Needs = Needs { truth: true, original: false, surround: false, occlusion: false };
 
     fn recipe(changes: &[&str]) -> Recipe {
         let text = "model = 'lightflow-0.5'\ndata = 'synth:chairs@size=72x80'\nsteps = 4\nbatch = 2\ncrop = '64x64'\n\

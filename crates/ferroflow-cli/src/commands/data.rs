@@ -4,7 +4,9 @@ use std::{io::Write, num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use ferroflow::core::Size;
 use ferroflow::data::{
-    FlowStatistics, Source, Spec, augment, check, check_thoroughly,
+    FlowStatistics, Source, Spec,
+    augment::{self, Beside},
+    check, check_thoroughly,
     datasets::DATASETS,
     info,
     loader::{self, Capacity, Order},
@@ -158,7 +160,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
             if let Some(workers) = args.workers {
                 capacity.workers = workers;
             }
-            let Some(augment) = augment::named(&args.augment, args.crop) else {
+            let Some(augment) = augment::named(&args.augment, args.crop, Beside::default()) else {
                 usage!("there is no augmentation {}; there are {}", args.augment, augment::NAMES.join(", "));
             };
             let order = Order::new(source.len(), 0);

@@ -131,25 +131,32 @@ pub fn bands(planes: &mut [f32], size: Size, rows: usize) -> Vec<Vec<&mut [f32]>
     bands
 }
 
-/// A flow with the size of its planes.
+/// A flow with its window of the planes that it points into.
 #[derive(Clone, Copy)]
 struct Flow<'a> {
     u: &'a [f32],
     v: &'a [f32],
-    size: Size,
+    window: Window,
+    /// Size of the planes.
+    of: Size,
 }
 
 impl<'a> Flow<'a> {
     fn new(flow: &'a [f32], size: Size) -> Self {
-        assert_eq!(flow.len(), 2 * size.height * size.width, "a flow [2, H, W] of {size}");
-        let (u, v) = flow.split_at(size.height * size.width);
-        Self { u, v, size }
+        Self::within(flow, Window::whole(size), size)
+    }
+
+    fn within(flow: &'a [f32], window: Window, of: Size) -> Self {
+        assert_eq!(flow.len(), 2 * window.size.height * window.size.width, "a flow [2, H, W] of {}", window.size);
+        let (u, v) = flow.split_at(window.size.height * window.size.width);
+        Self { u, v, window, of }
     }
 
     #[inline(always)]
     fn corners(&self, x: usize, y: usize, outside: Outside) -> Corners {
-        let i = y * self.size.width + x;
-        Corners::at(x as f32 + self.u[i], y as f32 + self.v[i], self.size, outside)
+        let i = y * self.window.size.width + x;
+        let (left, top) = ((x + self.window.left) as f32, (y + self.window.top) as f32);
+        Corners::at(left + self.u[i], top + self.v[i], self.of, outside)
     }
 }
 
@@ -158,9 +165,19 @@ impl<'a> Flow<'a> {
 /// # Panics
 /// If the lengths do not fit the size.
 pub fn sample(planes: &[f32], flow: &[f32], size: Size, outside: Outside, out: &mut [f32]) {
-    assert_eq!(planes.len(), out.len(), "planes and samples");
-    let flow = Flow::new(flow, size);
-    let pixels = size.height * size.width;
+    sample_within(planes, size, flow, Window::whole(size), outside, out);
+}
+
+/// `planes` `[C, H, W]` of size `of` sampled at `p + flow(p)` for every p of a window of them, which is all that the flow `[2, h, w]`
+/// covers; into `out` `[C, h, w]`. Flow may leave the window.
+///
+/// # Panics
+/// If the lengths do not fit the sizes.
+pub fn sample_within(planes: &[f32], of: Size, flow: &[f32], window: Window, outside: Outside, out: &mut [f32]) {
+    let size = window.size;
+    let (pixels, samples) = (of.height * of.width, size.height * size.width);
+    assert_eq!(planes.len() * samples, out.len() * pixels, "planes and samples");
+    let flow = Flow::within(flow, window, of);
     bands(out, size, BAND).into_par_iter().enumerate().for_each(|(band, mut rows)| {
         let first = band * BAND;
         for i in 0..rows.first().map_or(0, |r| r.len()) {
@@ -177,16 +194,38 @@ pub fn sample(planes: &[f32], flow: &[f32], size: Size, outside: Outside, out: &
 /// # Panics
 /// If the lengths do not fit the size.
 pub fn sample_gradient(planes: &[f32], flow: &[f32], size: Size, outside: Outside, d_out: &[f32], d_flow: &mut [f32]) {
-    assert_eq!((planes.len(), flow.len()), (d_out.len(), d_flow.len()), "planes, flow and their gradients");
-    let flow = Flow::new(flow, size);
-    let pixels = size.height * size.width;
+    sample_gradient_within(planes, size, flow, Window::whole(size), outside, d_out, d_flow);
+}
+
+/// Adds the gradient of [`sample_within`] with respect to the flow to `d_flow` `[2, h, w]`, for the gradient `d_out` `[C, h, w]` of its
+/// samples.
+///
+/// # Panics
+/// If the lengths do not fit the sizes.
+pub fn sample_gradient_within(
+    planes: &[f32],
+    of: Size,
+    flow: &[f32],
+    window: Window,
+    outside: Outside,
+    d_out: &[f32],
+    d_flow: &mut [f32],
+) {
+    let size = window.size;
+    let (pixels, samples) = (of.height * of.width, size.height * size.width);
+    assert_eq!(
+        (planes.len() * samples, flow.len()),
+        (d_out.len() * pixels, d_flow.len()),
+        "planes, flow and their gradients"
+    );
+    let flow = Flow::within(flow, window, of);
     bands(d_flow, size, BAND).into_par_iter().enumerate().for_each(|(band, rows)| {
         let Ok([du, dv]) = <[&mut [f32]; 2]>::try_from(rows) else { unreachable!("a flow has two planes") };
         let first = band * BAND;
         for i in 0..du.len() {
             let corners = flow.corners(i % size.width, first + i / size.width, outside);
             let at = first * size.width + i;
-            for (plane, d_out) in planes.chunks_exact(pixels).zip(d_out.chunks_exact(pixels)) {
+            for (plane, d_out) in planes.chunks_exact(pixels).zip(d_out.chunks_exact(samples)) {
                 let (x, y) = corners.slopes(plane);
                 du[i] += d_out[at] * x;
                 dv[i] += d_out[at] * y;

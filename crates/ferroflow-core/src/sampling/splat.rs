@@ -31,7 +31,7 @@ impl Splat<'_> {
     /// The index of the pixel whose flow moves `(x, y)`, and the neighbours of where it goes.
     #[inline(always)]
     fn target(&self, x: isize, y: isize) -> (usize, Corners) {
-        let Size { height, width } = self.flow.size;
+        let Size { height, width } = self.flow.window.size;
         let row = y.clamp(0, height as isize - 1) as usize;
         let i = row * width + x.clamp(0, width as isize - 1) as usize;
         let block = self.factor as f32;

@@ -92,6 +92,35 @@ fn samples_and_gradients() {
 }
 
 #[test]
+fn a_window_samples_what_lies_around_it() {
+    let window = Window { left: 2, top: 3, size: Size { height: 3, width: 5 } };
+    let (pixels, inner) = (SIZE.height * SIZE.width, window.size.height * window.size.width);
+    // Flow of the whole planes, of which the window is a part.
+    let (planes, whole, d_out) = (noise(2 * pixels, 1), flow(SIZE), noise(2 * inner, 2));
+    let cut = |planes: &[f32]| -> Vec<f32> {
+        let rows = planes.chunks_exact(SIZE.width).enumerate();
+        let inside = rows.filter(|(y, _)| (3..6).contains(&(y % SIZE.height)));
+        inside.flat_map(|(_, row)| &row[2..7]).copied().collect()
+    };
+    for outside in [Outside::Zero, Outside::Repeat] {
+        let (mut all, mut part) = (vec![0.0; 2 * pixels], vec![0.0; 2 * inner]);
+        sample(&planes, &whole, SIZE, outside, &mut all);
+        sample_within(&planes, SIZE, &cut(&whole), window, outside, &mut part);
+        assert_eq!(part, cut(&all));
+
+        let (mut d_all, mut d_part) = (vec![0.0; 2 * pixels], vec![0.0; 2 * inner]);
+        let mut spread = vec![0.0; 2 * pixels];
+        for (i, d) in d_out.iter().enumerate() {
+            let (plane, y, x) = (i / inner, i % inner / window.size.width, i % window.size.width);
+            spread[plane * pixels + (y + 3) * SIZE.width + x + 2] = *d;
+        }
+        sample_gradient(&planes, &whole, SIZE, outside, &spread, &mut d_all);
+        sample_gradient_within(&planes, SIZE, &cut(&whole), window, outside, &d_out, &mut d_part);
+        assert_eq!(d_part, cut(&d_all));
+    }
+}
+
+#[test]
 fn whole_coordinates_have_no_slope_and_wild_ones_are_outside() {
     let pixels = SIZE.height * SIZE.width;
     let planes = noise(pixels, 1);

@@ -235,7 +235,7 @@ pub fn apply(sample: &Sample, draws: &Draws, crop: Size) -> Sample {
             mask.get(ix, iy)
         })
     });
-    Sample { first, second, flow, occlusion, original: None, id: sample.id.clone() }
+    Sample { first, second, flow, occlusion, original: None, surround: None, id: sample.id.clone() }
 }
 
 /// Red, green, blue planes, 0..1.

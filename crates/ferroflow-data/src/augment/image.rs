@@ -148,7 +148,7 @@ impl Pair {
         });
         let occlusion = self.occlusion.as_ref().map(image_mask);
         let [first, second] = self.images.map(|i| i.to_frame());
-        Sample { first, second, flow, occlusion, original: None, id }
+        Sample { first, second, flow, occlusion, original: None, surround: None, id }
     }
 
     /// Size of frame 1.

@@ -17,7 +17,7 @@ use ferroflow_core::Size;
 
 use self::uflow_whole::{Loader, Whole};
 use crate::random::Random;
-use crate::{DataError, Sample};
+use crate::{DataError, Sample, Surround};
 
 /// A random change of a sample that keeps frames, flow and masks consistent.
 pub trait Augment: Send + Sync {
@@ -46,22 +46,48 @@ pub const NAMES: [&str; 14] = [
     "raft",
 ];
 
+/// Those that cut frames out of larger ones, and can [keep](Beside::surround) these.
+pub const CROPPING: [&str; 3] = ["crop", "uflow", "uflow-geometric"];
+
+/// What an augmentation keeps beside the frames that it changes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Beside {
+    /// The frames without changes of colour ([`Sample::original`]), where it makes any.
+    pub original: bool,
+    /// What they were cut out of ([`Sample::surround`]); only those of [`CROPPING`] do.
+    pub surround: bool,
+}
+
+impl Beside {
+    fn any(self) -> bool {
+        self.original || self.surround
+    }
+
+    /// The sample with what is kept of the `plain` images, which it was cut out of at `windows`.
+    fn keep(self, sample: Sample, plain: Option<&[Image; 2]>, windows: [(usize, usize); 2], crop: Size) -> Sample {
+        let Some(plain) = plain else { return sample };
+        let cut = |frame: usize| plain[frame].crop(windows[frame], crop).to_frame();
+        let whole = || Surround { frames: plain.each_ref().map(Image::to_frame), at: windows };
+        Sample { original: self.original.then(|| [cut(0), cut(1)]), surround: self.surround.then(whole), ..sample }
+    }
+}
+
 /// The augmentation of that name, which crops to `crop`.
-pub fn named(name: &str, crop: Size) -> Option<Box<dyn Augment>> {
+pub fn named(name: &str, crop: Size, beside: Beside) -> Option<Box<dyn Augment>> {
     Some(match name {
         "none" => Box::new(Keep),
-        "crop" => Box::new(Crop(crop)),
+        "crop" => Box::new(Crop { size: crop, beside }),
         "flownet" => Box::new(flownet::FlowNet { crop }),
         "tfoptflow-basic" => Box::new(tfoptflow::Tfoptflow { crop, heavy: false }),
         "tfoptflow-heavy" => Box::new(tfoptflow::Tfoptflow { crop, heavy: true }),
         "lightflow" => Box::new(lightflow::LightFlow { crop, sparse: false }),
         "lightflow-sparse" => Box::new(lightflow::LightFlow { crop, sparse: true }),
-        "uflow" => Box::new(uflow::UFlow { crop, geometric: false }),
-        "uflow-geometric" => Box::new(uflow::UFlow { crop, geometric: true }),
-        "uflow-photometric" => Box::new(Whole { size: crop, loader: Loader::Google, flip: false }),
-        "uflow-flip" => Box::new(Whole { size: crop, loader: Loader::Google, flip: true }),
-        "uflow-mindspore" => Box::new(Whole { size: crop, loader: Loader::MindSpore, flip: false }),
-        "uflow-mindspore-flip" => Box::new(Whole { size: crop, loader: Loader::MindSpore, flip: true }),
+        "uflow" => Box::new(uflow::UFlow { crop, geometric: false, beside }),
+        "uflow-geometric" => Box::new(uflow::UFlow { crop, geometric: true, beside }),
+        "uflow-photometric" => Box::new(Whole { size: crop, loader: Loader::Google, flip: false, beside }),
+        "uflow-flip" => Box::new(Whole { size: crop, loader: Loader::Google, flip: true, beside }),
+        "uflow-mindspore" => Box::new(Whole { size: crop, loader: Loader::MindSpore, flip: false, beside }),
+        "uflow-mindspore-flip" => Box::new(Whole { size: crop, loader: Loader::MindSpore, flip: true, beside }),
         "raft" => Box::new(raft::Raft::new(crop)),
         _ => return None,
     })
@@ -81,16 +107,25 @@ impl Augment for Keep {
 }
 
 /// A random window of the given size, the same in both frames.
-pub struct Crop(pub Size);
+pub struct Crop {
+    /// Of the window.
+    pub size: Size,
+    /// What is kept beside it.
+    pub beside: Beside,
+}
 
 impl Augment for Crop {
     fn size(&self) -> Option<Size> {
-        Some(self.0)
+        Some(self.size)
     }
 
     fn apply(&self, sample: Sample, random: &mut Random, _: u64) -> Result<Sample, DataError> {
-        let at = origin(&sample.id, sample.first.size(), self.0, random)?;
-        Ok(Pair::from_sample(&sample).crop(at, self.0).into_sample(sample.id))
+        let at = origin(&sample.id, sample.first.size(), self.size, random)?;
+        let pair = Pair::from_sample(&sample);
+        // No colours are changed.
+        let plain = self.beside.surround.then(|| pair.images.clone());
+        let beside = Beside { original: false, ..self.beside };
+        Ok(beside.keep(pair.crop(at, self.size).into_sample(sample.id), plain.as_ref(), [at; 2], self.size))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use ferroflow_core::{FlowField, Frame};
+
 use super::*;
 use crate::synth::{Preset, Synth};
 
@@ -175,7 +177,7 @@ fn frames_still_agree_after_every_augmentation() {
     let sample = smooth();
     assert!(warp_error(&sample) < 1.0);
     for name in NAMES {
-        let augment = named(name, Size::new(64, 96)).unwrap();
+        let augment = named(name, Size::new(64, 96), Beside::default()).unwrap();
         for seed in 0..4 {
             let mut random = Random::new(seed, &[]);
             let result = augment.apply(sample.clone(), &mut random.clone(), 0).unwrap();
@@ -225,7 +227,7 @@ fn uflow_crops_apart_and_keeps_unknown_flow_zero() {
         valid: Some(Image::from_fn(size, 1, |x, _, _| f32::from(u8::from(x != 4)))),
         occlusion: None,
     };
-    let cut = uflow::crop_apart(pair, (3, 2), (5, 1), Size::new(5, 4));
+    let cut = uflow::crop_apart(pair, [(3, 2), (5, 1)], Size::new(5, 4));
     let flow = cut.flow.unwrap();
     assert_eq!((flow.at(0, 0, 0), flow.at(0, 0, 1)), (1.0 - 2.0, 2.0 + 1.0));
     assert_eq!((flow.at(1, 0, 0), flow.at(1, 0, 1)), (0.0, 0.0));
@@ -263,8 +265,44 @@ fn flownet_s_schedule_has_its_published_points() {
 #[test]
 fn a_crop_too_large_is_an_error() {
     for name in ["crop", "flownet", "tfoptflow-heavy", "lightflow"] {
-        let result = named(name, Size::new(64, 500)).unwrap().apply(smooth(), &mut Random::new(0, &[]), 0);
+        let result =
+            named(name, Size::new(64, 500), Beside::default()).unwrap().apply(smooth(), &mut Random::new(0, &[]), 0);
         assert!(matches!(result, Err(DataError::Crop { .. })), "{name}");
     }
-    assert!(named("nonesuch", Size::new(8, 8)).is_none());
+    assert!(named("nonesuch", Size::new(8, 8), Beside::default()).is_none());
+}
+
+#[test]
+fn what_is_cut_off_can_be_kept() {
+    // Every pixel of frame 1 says where it is; frame 2 says so with another blue.
+    let sample = |blue: u8| Frame::from_fn(Size::new(40, 50), |x, y| [x as u8, y as u8, blue]);
+    let crop = Size::new(16, 20);
+    for name in CROPPING {
+        for seed in 0..4 {
+            let sample = Sample {
+                first: sample(3),
+                second: sample(9),
+                flow: Some(FlowField::zeros(Size::new(40, 50))),
+                occlusion: None,
+                original: None,
+                surround: None,
+                id: "a".into(),
+            };
+            let beside = |beside: Beside| {
+                named(name, crop, beside).unwrap().apply(sample.clone(), &mut Random::new(seed, &[]), 0).unwrap()
+            };
+            let kept = beside(Beside { original: true, surround: true });
+            let bare = beside(Beside::default());
+            assert_eq!((bare.original, bare.surround), (None, None));
+            assert_eq!((&bare.first, &bare.second, &bare.flow), (&kept.first, &kept.second, &kept.flow), "{name}");
+            let Surround { frames, at } = kept.surround.unwrap();
+            assert!(name == "uflow-geometric" || at[0] == at[1]);
+            let original = kept.original.unwrap_or([kept.first, kept.second]);
+            for ((frame, whole), at) in original.iter().zip(&frames).zip(at) {
+                for (x, y) in [(0, 0), (19, 0), (7, 15)] {
+                    assert_eq!(frame.pixel(x, y), whole.pixel(x + at.0, y + at.1), "{name}");
+                }
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@
 
 use ferroflow_core::Size;
 
-use super::{Augment, Image, Pair};
+use super::{Augment, Beside, Image, Pair};
 use crate::math::floor;
 use crate::random::Random;
 use crate::{DataError, Sample};
@@ -16,6 +16,8 @@ pub struct UFlow {
     pub crop: Size,
     /// Scale, rotate and shift as well, which is off by default in the original.
     pub geometric: bool,
+    /// What is kept beside the changed frames.
+    pub beside: Beside,
 }
 
 impl Augment for UFlow {
@@ -26,14 +28,16 @@ impl Augment for UFlow {
     fn apply(&self, sample: Sample, random: &mut Random, _: u64) -> Result<Sample, DataError> {
         super::fits(&sample.id, Size::new(usize::MAX, usize::MAX), self.crop)?;
         let mut pair = Pair::from_sample(&sample);
-        let plain = Pair { images: pair.images.clone(), flow: None, valid: None, occlusion: None };
+        let kept = self.beside.any();
+        let plain = kept.then(|| Pair { images: pair.images.clone(), flow: None, valid: None, occlusion: None });
         let photometric = Photometric::draw(random);
         pair.images.iter_mut().for_each(|image| photometric.apply_to_bytes(image, random));
         let geometric = if self.geometric { Geometric::draw(random) } else { Geometric::flips(random) };
-        // The same windows of both.
-        let original = geometric.apply(plain, self.crop, &mut random.clone()).images.map(|image| image.to_frame());
-        let sample = geometric.apply(pair, self.crop, random).into_sample(sample.id);
-        Ok(Sample { original: Some(original), ..sample })
+        let pair = geometric.changed(pair, self.crop);
+        let windows = geometric.windows(pair.size(), self.crop, random);
+        let sample = crop_apart(pair, windows, self.crop).into_sample(sample.id);
+        let plain = plain.map(|plain| geometric.changed(plain, self.crop).images);
+        Ok(self.beside.keep(sample, plain.as_ref(), windows, self.crop))
     }
 }
 
@@ -70,7 +74,14 @@ impl Geometric {
     }
 
     /// The changed pair, cut to `crop` at a place drawn from `random`.
-    pub fn apply(&self, mut pair: Pair, crop: Size, random: &mut Random) -> Pair {
+    pub fn apply(&self, pair: Pair, crop: Size, random: &mut Random) -> Pair {
+        let pair = self.changed(pair, crop);
+        let windows = self.windows(pair.size(), crop, random);
+        crop_apart(pair, windows, crop)
+    }
+
+    /// The changed pair, of at least the size of `crop`.
+    fn changed(&self, mut pair: Pair, crop: Size) -> Pair {
         for (horizontal, _) in [true, false].into_iter().zip(self.flips).filter(|&(_, wanted)| wanted) {
             pair = pair.flip(horizontal);
         }
@@ -88,25 +99,28 @@ impl Geometric {
         }
         let size = pair.size();
         let enlarge = (crop.width as f32 / size.width as f32).max(crop.height as f32 / size.height as f32);
-        if enlarge > 1.0 {
-            pair = scale(pair, enlarge);
-        }
-        let size = pair.size();
+        if enlarge > 1.0 { scale(pair, enlarge) } else { pair }
+    }
+
+    /// Where frames 1 and 2 of that size are cut, (x, y).
+    fn windows(&self, size: Size, crop: Size, random: &mut Random) -> [(usize, usize); 2] {
         let room = (size.width - crop.width, size.height - crop.height);
         let first = (random.between(0, room.0), random.between(0, room.1));
         if self.crop_offset == 0 {
-            return pair.crop(first, crop);
+            return [first; 2];
         }
         let mut near = |at: usize, room: usize| {
             random.between(at.saturating_sub(self.crop_offset), (at + self.crop_offset).min(room))
         };
-        let second = (near(first.0, room.0), near(first.1, room.1));
-        crop_apart(pair, first, second, crop)
+        [first, (near(first.0, room.0), near(first.1, room.1))]
     }
 }
 
 /// Windows of one `size`: from frame 1, its flow and masks at `first`, from frame 2 at `second` (x, y).
-pub fn crop_apart(pair: Pair, first: (usize, usize), second: (usize, usize), size: Size) -> Pair {
+pub fn crop_apart(pair: Pair, [first, second]: [(usize, usize); 2], size: Size) -> Pair {
+    if first == second {
+        return pair.crop(first, size);
+    }
     let cut = |image: &Image| image.crop(first, size);
     let (dx, dy) = (second.0 as f32 - first.0 as f32, second.1 as f32 - first.1 as f32);
     let valid = pair.valid.as_ref().map(cut);

@@ -4,7 +4,7 @@
 use ferroflow_core::Size;
 
 use super::{
-    Augment, Image, Pair,
+    Augment, Beside, Image, Pair,
     uflow::{Photometric, antialiased, mask_of, resize_masked},
 };
 use crate::random::Random;
@@ -27,6 +27,8 @@ pub struct Whole {
     pub loader: Loader,
     /// Mirror top to bottom with a probability of 1/2.
     pub flip: bool,
+    /// What is kept beside the changed frames: they are whole.
+    pub beside: Beside,
 }
 
 impl Augment for Whole {
@@ -39,19 +41,19 @@ impl Augment for Whole {
         if self.flip && random.chance(0.5) {
             pair = pair.flip(false);
         }
-        let mut changed = pair.clone();
+        let plain = self.beside.original.then(|| pair.images.clone());
         match self.loader {
             Loader::Google => {
                 let photometric = Photometric::draw(random);
-                changed.images.iter_mut().for_each(|image| photometric.apply_to_bytes(image, random));
+                pair.images.iter_mut().for_each(|image| photometric.apply_to_bytes(image, random));
             }
             Loader::MindSpore => {
                 let colours = PortColours::draw(random);
-                changed.images.iter_mut().for_each(|image| colours.apply(image));
+                pair.images.iter_mut().for_each(|image| colours.apply(image));
             }
         }
-        let original = pair.images.map(|image| image.to_frame());
-        Ok(Sample { original: Some(original), ..changed.into_sample(sample.id) })
+        let original = plain.map(|images| images.map(|image| image.to_frame()));
+        Ok(Sample { original, ..pair.into_sample(sample.id) })
     }
 }
 
@@ -168,7 +170,15 @@ mod tests {
         let size = Size::new(30, 40);
         let frame = |s: usize| Frame::from_fn(size, |x, y| [(5 * x + s) as u8, (7 * y) as u8, 90]);
         let flow = FlowField::from_fn(size, |x, y| (x as f32 / 8.0, 1.0 + y as f32 / 4.0));
-        Sample { first: frame(0), second: frame(9), flow: Some(flow), occlusion: None, original: None, id: "a".into() }
+        Sample {
+            first: frame(0),
+            second: frame(9),
+            flow: Some(flow),
+            occlusion: None,
+            original: None,
+            surround: None,
+            id: "a".into(),
+        }
     }
 
     #[test]
@@ -176,7 +186,7 @@ mod tests {
         for (loader, flip) in [(Loader::Google, false), (Loader::MindSpore, true)] {
             // Half as wide, twice as high.
             let (size, sample) = (Size { height: 60, width: 20 }, sample());
-            let whole = Whole { size, loader, flip };
+            let whole = Whole { size, loader, flip, beside: Beside { original: true, surround: false } };
             let mut mirrored = 0;
             for seed in 0..8 {
                 let out = whole.apply(sample.clone(), &mut Random::new(seed, &[]), 0).unwrap();

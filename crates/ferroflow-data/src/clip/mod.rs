@@ -369,6 +369,6 @@ impl Source for Clips {
             Ok::<_, DataError>(pair.area.of(self.frames.get(number).map_err(failed)?.ok_or_else(past_end)?))
         };
         let (first, second) = (frame(pair.first)?, frame(pair.second)?);
-        Ok(Sample { first, second, flow: None, occlusion: None, original: None, id: pair.id.clone() })
+        Ok(Sample { first, second, flow: None, occlusion: None, original: None, surround: None, id: pair.id.clone() })
     }
 }

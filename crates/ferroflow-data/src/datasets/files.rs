@@ -46,8 +46,9 @@ impl Source for FilePairs {
 
     fn files(&self) -> Vec<PathBuf> {
         let pairs = self.listing.pairs.iter();
-        let files =
-            pairs.flat_map(|p| [&p.truth, &p.occlusion, &p.invalid].into_iter().flatten().chain([&p.first, &p.second]));
+        let files = pairs.flat_map(|p| {
+            [&p.truth, &p.occlusion, &p.visible, &p.invalid].into_iter().flatten().chain([&p.first, &p.second])
+        });
         files.cloned().collect()
     }
 
@@ -88,8 +89,13 @@ pub(crate) fn read_pair(files: &PairFiles, largest: Option<f32>, flipped: bool) 
     if let Some(invalid) = mask("mask of invalid pixels", &files.invalid)? {
         flow = flow.map(|f| only_where(f, |_, _, at| !invalid.data()[at]));
     }
-    let occlusion = mask("mask of occlusions", &files.occlusion)?;
-    Ok(Sample { first, second, flow, occlusion, original: None, id: files.id.clone() })
+    let mut occlusion = mask("mask of occlusions", &files.occlusion)?;
+    if let (Some(path), Some(truth)) = (&files.visible, &flow) {
+        let visible = read_flow(path)?;
+        same("ground truth of visible pixels", visible.size())?;
+        occlusion = Some(Mask::from_fn(expected, |x, y| truth.is_valid(x, y) && !visible.is_valid(x, y)));
+    }
+    Ok(Sample { first, second, flow, occlusion, original: None, surround: None, id: files.id.clone() })
 }
 
 /// Declares unknown what `keep(u, v, index)` rejects.

@@ -1,9 +1,12 @@
 //! KITTI 2012 (Geiger et al., CVPR 2012) and 2015 (Menze and Geiger, CVPR 2015): `{training,testing}/IMAGES/NNNNNN_10.png`
-//! and `_11.png`, with `flow_occ` (every pixel measured) or `flow_noc` (those seen in both frames) beside them.
+//! and `_11.png`, with `flow_occ` (every pixel measured) or `flow_noc` (those seen in both frames) beside them. What only the first of
+//! them knows is occluded.
+
+use std::path::PathBuf;
 
 use super::{
     Access, Dataset, Request, Split,
-    listing::{Folder, Listing},
+    listing::{Folder, Found, Listing},
 };
 use crate::DataError;
 
@@ -51,11 +54,18 @@ fn list(request: &Request) -> Result<Listing, DataError> {
     });
     let images = Folder::read(base.join(name))?;
     let flows = Folder::read_or_empty(base.join(truth))?;
+    let visible =
+        Folder::read_or_empty(if train && truth == "flow_occ" { base.join("flow_noc") } else { PathBuf::new() })?;
     // Multi-view archives hold frames 00 to 20 of each scene; the benchmark is 10 and 11.
     for scene in images.stems(&["_10.png"]) {
         let [first, second] = [10, 11].map(|frame| images.find(&format!("{scene}_{frame}.png")));
-        let truth = train.then(|| flows.find(&format!("{scene}_10.png")));
-        listing.add(scene.into(), [first, second], truth, [None, None]);
+        let flow = format!("{scene}_10.png");
+        let truth = train.then(|| flows.find(&flow));
+        if let (Some(pair), Found::There(path)) =
+            (listing.add(scene.into(), [first, second], truth, [None, None]), visible.find(&flow))
+        {
+            pair.visible = Some(path);
+        }
     }
     Ok(listing)
 }

@@ -17,6 +17,8 @@ pub struct PairFiles {
     pub truth: Option<PathBuf>,
     /// Mask of the pixels of frame 1 that frame 2 does not show.
     pub occlusion: Option<PathBuf>,
+    /// Ground truth of those pixels alone that frame 2 shows too: the others that have one are occluded.
+    pub visible: Option<PathBuf>,
     /// Mask of the pixels whose ground truth must not be used.
     pub invalid: Option<PathBuf>,
 }
@@ -46,8 +48,14 @@ impl Listing {
         Self { variant: variant.into(), ..Self::default() }
     }
 
-    /// Adds a pair if every one of its files is there, else notes what is missing.
-    pub(crate) fn add(&mut self, id: String, frames: [Found; 2], truth: Option<Found>, masks: [Option<Found>; 2]) {
+    /// Adds a pair if every one of its files is there, and gives it; else notes what is missing.
+    pub(crate) fn add(
+        &mut self,
+        id: String,
+        frames: [Found; 2],
+        truth: Option<Found>,
+        masks: [Option<Found>; 2],
+    ) -> Option<&mut PairFiles> {
         let before = self.missing.len();
         let mut take = |found: Found| match found {
             Found::There(path) => path,
@@ -59,9 +67,11 @@ impl Listing {
         let [first, second] = frames.map(&mut take);
         let truth = truth.map(&mut take);
         let [occlusion, invalid] = masks.map(|mask| mask.map(&mut take));
-        if self.missing.len() == before {
-            self.pairs.push(PairFiles { id, first, second, truth, occlusion, invalid });
+        if self.missing.len() > before {
+            return None;
         }
+        self.pairs.push(PairFiles { id, first, second, truth, occlusion, visible: None, invalid });
+        self.pairs.last_mut()
     }
 }
 

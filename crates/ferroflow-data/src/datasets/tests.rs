@@ -204,6 +204,13 @@ fn kitti_reads_sparse_truth_of_both_kinds() {
     assert_eq!(tree.samples("kitti15:{root}/training").len(), 2);
     let flow = tree.open("kitti12-noc:{root}").unwrap().get(0).unwrap().flow.unwrap();
     assert!(!flow.is_valid(0, 0) && flow.is_valid(1, 0));
+    // The first column is measured, and frame 2 does not show it.
+    let occluded = |text: &str| tree.open(text).unwrap().get(0).unwrap().occlusion;
+    let mask = occluded("kitti15:{root}").unwrap();
+    assert_eq!(mask, Mask::from_fn(mask.size(), |x, _| x == 0));
+    assert_eq!([occluded("kitti15-noc:{root}"), occluded("kitti15:{root}@test")], [None, None]);
+    tree.remove("training/flow_noc/000000_10.png");
+    assert_eq!(occluded("kitti12:{root}"), None);
 }
 
 #[test]

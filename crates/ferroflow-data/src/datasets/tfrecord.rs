@@ -222,7 +222,7 @@ fn decode(bytes: &[u8], id: &str) -> Result<Sample, String> {
         FlowField::sparse_from_fn(size, |x, y| is_known(at(x, y)).then(|| vector(x, y)))
     });
     let occlusion = raw("occlusion_mask", 1)?.map(mask);
-    Ok(Sample { first, second, flow, occlusion, original: None, id: id.into() })
+    Ok(Sample { first, second, flow, occlusion, original: None, surround: None, id: id.into() })
 }
 
 #[cfg(test)]

@@ -73,7 +73,15 @@ impl Source for Video {
             if next == index + 1 {
                 *decoder = Some((next, pairs));
                 let (first, second) = ((*pair.first).clone(), (*pair.second).clone());
-                return Ok(Sample { first, second, flow: None, occlusion: None, original: None, id: pair.name });
+                return Ok(Sample {
+                    first,
+                    second,
+                    flow: None,
+                    occlusion: None,
+                    original: None,
+                    surround: None,
+                    id: pair.name,
+                });
             }
         }
     }

@@ -215,6 +215,7 @@ mod tests {
                 flow: None,
                 occlusion: None,
                 original: None,
+                surround: None,
                 id: index.to_string(),
             })
         }

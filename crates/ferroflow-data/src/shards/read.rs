@@ -158,6 +158,6 @@ impl Source for Shards {
             flow = flow.map(|f| FlowField::sparse_from_fn(f.size(), |x, y| known(&f, x, y)));
         }
         let occlusion = mask("mask of occlusions", OCCLUSION)?;
-        Ok(Sample { first, second, flow, occlusion, original: None, id })
+        Ok(Sample { first, second, flow, occlusion, original: None, surround: None, id })
     }
 }

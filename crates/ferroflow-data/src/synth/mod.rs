@@ -83,6 +83,7 @@ impl Synth {
             flow: Some(rendered.flow),
             occlusion: Some(rendered.occlusion),
             original: None,
+            surround: None,
             id: format!("{}/{index:07}", self.preset.name),
         }
     }

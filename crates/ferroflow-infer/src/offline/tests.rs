@@ -39,6 +39,7 @@ impl Source for Three {
             flow: Some(flow),
             occlusion: None,
             original: None,
+            surround: None,
             id,
         })
     }

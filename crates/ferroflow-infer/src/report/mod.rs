@@ -111,6 +111,7 @@ mod tests {
             flow: Some(truth.clone()),
             occlusion: None,
             original: None,
+            surround: None,
             id: id.into(),
         };
         let metrics = Metrics { epe: Some(epe), ..Metrics::default() };

@@ -16,7 +16,10 @@ use std::{
 };
 
 use ferroflow_core::Size;
-use ferroflow_data::{Spec, augment};
+use ferroflow_data::{
+    Spec,
+    augment::{self, Beside},
+};
 use ferroflow_net::{Model, ModelError};
 use serde::{Deserialize, Serialize};
 
@@ -366,7 +369,15 @@ impl Recipe {
         if self.level_dropout > 0.0 && model.level_params.is_empty() {
             return wrong(format!("level_dropout: {} has no levels that can be left out; set it to 0", model.name));
         }
-        if augment::named(&self.augment, self.crop).is_none() {
+        if self.unsupervised.as_ref().is_some_and(|options| options.full_size_warp)
+            && !augment::CROPPING.contains(&&*self.augment)
+        {
+            let those = augment::CROPPING.join(", ");
+            return wrong(format!(
+                "unsupervised.full_size_warp needs an augmentation that cuts frames out: one of {those}"
+            ));
+        }
+        if augment::named(&self.augment, self.crop, Beside::default()).is_none() {
             return wrong(no_such("augmentation", &self.augment, augment::NAMES.into_iter()));
         }
         let stages = || self.pretrain.iter().map(|stage| &stage.data).chain([&self.data]);

@@ -7,8 +7,8 @@ use ferroflow_data::random::Random;
 use ferroflow_net::{Model, NodeId, PyramidUnit, graph::Shape, training::Values};
 
 use super::{
-    Cut, Pass as Photometric, TeacherAndStudent, TeacherImages, Terms, UnsupervisedError, UnsupervisedOptions,
-    photometric_terms, self_supervision, supervised,
+    Cut, Scene, TeacherAndStudent, TeacherImages, Terms, UnsupervisedError, UnsupervisedOptions, self_supervision,
+    supervised,
 };
 use crate::{
     criterion::{Criterion, Grading, Needs, Pass, View, Whose},
@@ -115,12 +115,16 @@ impl Unsupervised {
             let truth = batch.truth()?;
             return Ok(supervised(&self.options, 1.0, outputs, self.unit, batch.size, truth)?);
         }
+        let mut scene = Scene::new(&self.options, batch.size, Self::original(batch))?;
+        if let Some(surrounds) = &batch.surrounds {
+            scene = scene.within(surrounds)?;
+        }
+        if let Some(occlusion) = &batch.occlusion {
+            scene = scene.occluded(occlusion)?;
+        }
         let (mut sum, mut weight) = (None::<Terms>, 1.0);
         for (index, output) in outputs.iter().enumerate() {
-            let flows = std::slice::from_ref(output);
-            let (frames, occlusion) = (Self::original(batch), batch.occlusion.as_deref());
-            let pass = Photometric { size: batch.size, frames, flows, unit: self.unit, occlusion };
-            let mut terms = photometric_terms(&self.options, step, &pass)?;
+            let mut terms = scene.judge(step, output, self.unit)?;
             terms.scale(weight);
             match &mut sum {
                 None => sum = Some(terms),
@@ -184,6 +188,7 @@ impl Criterion for Unsupervised {
         Needs {
             truth: self.options.use_supervision,
             original: !self.options.use_supervision,
+            surround: self.options.full_size_warp && !self.options.use_supervision,
             occlusion: self.options.use_gt_occlusions,
         }
     }

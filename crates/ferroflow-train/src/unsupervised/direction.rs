@@ -2,7 +2,7 @@
 
 use ferroflow_core::{
     Size,
-    sampling::{Outside, sample, sample_gradient},
+    sampling::{Outside, Window, sample_gradient_within, sample_within},
 };
 use rayon::prelude::*;
 
@@ -12,13 +12,44 @@ pub(super) const SHARE: f64 = 0.5;
 /// Rows that one task takes.
 pub(super) const BAND: usize = 16;
 
+/// A picture that flow points into.
+#[derive(Clone, Copy)]
+pub(super) struct Target<'a> {
+    /// `[3, H, W]`, RGB of 0 to 1.
+    pub planes: &'a [f32],
+    /// Of the picture.
+    pub size: Size,
+    /// The part of it that the flow covers.
+    pub window: Window,
+}
+
+impl<'a> Target<'a> {
+    /// The pictures of a batch `[N, 3, H, W]`, each covered by its flow.
+    pub fn whole(batch: &'a [f32], size: Size) -> Vec<Self> {
+        let pictures = batch.chunks_exact(3 * size.pixels());
+        pictures.map(|planes| Self { planes, size, window: Window::whole(size) }).collect()
+    }
+}
+
+/// Where a flow `[2, h, w]` of a window of a picture of size `of` ends between pixel centres of that: 1 there, 0 elsewhere, into
+/// `valid` `[h, w]`.
+pub(super) fn valid(flow: &[f32], window: Window, of: Size, valid: &mut [f32]) {
+    let Window { left, top, size } = window;
+    let (u, v) = flow.split_at(size.height * size.width);
+    let (last_x, last_y) = (of.width as f32 - 1.0, of.height as f32 - 1.0);
+    for (i, valid) in valid.iter_mut().enumerate() {
+        let (x, y) = ((left + i % size.width) as f32 + u[i], (top + i / size.width) as f32 + v[i]);
+        *valid = f32::from(u8::from(x >= 0.0 && x <= last_x && y >= 0.0 && y <= last_y));
+    }
+}
+
 /// A batch of frames, the other frames brought back to them along the flow, and the pixels that count.
 pub(super) struct Direction<'a> {
     pub size: Size,
     /// The frames that the flow starts in, `[N, 3, H, W]`, RGB of 0 to 1.
     pub frames: &'a [f32],
-    /// The frames that the flow points into.
-    pub others: &'a [f32],
+    /// What the flow of each pair points into.
+    pub targets: &'a [Target<'a>],
     /// `[N, 2, H, W]`, (u, v) in pixels.
     pub flow: &'a [f32],
     /// The other frames sampled along the flow, `[N, 3, H, W]`.
@@ -37,17 +68,13 @@ pub(super) struct Slopes {
 
 impl<'a> Direction<'a> {
     /// `mask` is `[N, H, W]`.
-    pub fn new(size: Size, frames: &'a [f32], others: &'a [f32], flow: &'a [f32], mask: Vec<f32>) -> Self {
+    pub fn new(size: Size, frames: &'a [f32], targets: &'a [Target<'a>], flow: &'a [f32], mask: Vec<f32>) -> Self {
         let pixels = size.height * size.width;
-        let mut warped = vec![0.0; others.len()];
-        (
-            warped.par_chunks_exact_mut(3 * pixels),
-            others.par_chunks_exact(3 * pixels),
-            flow.par_chunks_exact(2 * pixels),
-        )
+        let mut warped = vec![0.0; frames.len()];
+        (warped.par_chunks_exact_mut(3 * pixels), targets, flow.par_chunks_exact(2 * pixels))
             .into_par_iter()
-            .for_each(|(warped, other, flow)| sample(other, flow, size, Outside::Zero, warped));
-        Self { size, frames, others, flow, warped, mask }
+            .for_each(|(warped, to, flow)| sample_within(to.planes, to.size, flow, to.window, Outside::Zero, warped));
+        Self { size, frames, targets, flow, warped, mask }
     }
 
     pub fn pixels(&self) -> usize {
@@ -75,13 +102,13 @@ impl<'a> Direction<'a> {
         let pixels = self.pixels();
         (
             d_flow.par_chunks_exact_mut(2 * pixels),
-            self.others.par_chunks_exact(3 * pixels),
+            self.targets,
             self.flow.par_chunks_exact(2 * pixels),
             d_warped.par_chunks_exact(3 * pixels),
         )
             .into_par_iter()
-            .for_each(|(d_flow, other, flow, d_warped)| {
-                sample_gradient(other, flow, self.size, Outside::Zero, d_warped, d_flow);
+            .for_each(|(d_flow, to, flow, d_warped)| {
+                sample_gradient_within(to.planes, to.size, flow, to.window, Outside::Zero, d_warped, d_flow);
             });
     }
 
@@ -95,14 +122,4 @@ impl<'a> Direction<'a> {
 /// In double precision.
 pub(super) fn sum(values: &[f32]) -> f64 {
     values.iter().map(|&v| f64::from(v)).sum()
-}
-
-/// Where a flow `[2, H, W]` ends between the pixel centres of the other frame: 1 there, 0 elsewhere, into `valid` `[H, W]`.
-pub(super) fn valid(flow: &[f32], size: Size, valid: &mut [f32]) {
-    let (u, v) = flow.split_at(size.height * size.width);
-    let (last_x, last_y) = (size.width as f32 - 1.0, size.height as f32 - 1.0);
-    for (i, valid) in valid.iter_mut().enumerate() {
-        let (x, y) = ((i % size.width) as f32 + u[i], (i / size.width) as f32 + v[i]);
-        *valid = f32::from(u8::from(x >= 0.0 && x <= last_x && y >= 0.0 && y <= last_y));
-    }
 }

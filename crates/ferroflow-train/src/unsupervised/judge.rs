@@ -3,7 +3,7 @@
 use ferroflow_core::{FlowField, Frame, Size, consistency::sample};
 use ferroflow_net::{PyramidUnit, training::Values};
 
-use super::{OcclusionEstimation, Pass, UnsupervisedError, UnsupervisedOptions, photometric_terms};
+use super::{OcclusionEstimation, Scene, UnsupervisedError, UnsupervisedOptions};
 use crate::data::planes;
 
 /// What can be said about the flow of a pair without its truth.
@@ -43,14 +43,8 @@ pub fn judge(
         ..UnsupervisedOptions::google()
     };
     let [first, second] = [cut_planes(first), cut_planes(second)];
-    let pass = Pass {
-        size,
-        frames: [&first, &second],
-        flows: std::slice::from_ref(&flows),
-        unit: PyramidUnit::Pixels(1.0),
-        occlusion: None,
-    };
-    let census = photometric_terms(&options, 0, &pass)?.value;
+    let scene = Scene::new(&options, size, [&first, &second])?;
+    let census = scene.judge(0, &flows, PyramidUnit::Pixels(1.0))?.value;
     Ok(Judgement { census, round_trip: round_trip(forward, backward) })
 }
 

@@ -13,6 +13,12 @@ use super::UnsupervisedError;
 /// Losses read levels 0 (the size of the frames), 1 and 2 (a quarter of it).
 pub(super) const LEVELS: usize = 3;
 
+/// The size of a level, for frames of `size`.
+pub(super) fn level_size(size: Size, level: usize) -> Size {
+    let halved = |side: usize| (side >> level).max(1);
+    Size { height: halved(size.height), width: halved(size.width) }
+}
+
 /// A flow at every level, (u, v) in pixels of the level.
 pub(super) struct Levels {
     /// Flows in the batch.
@@ -63,10 +69,7 @@ impl Levels {
             PyramidUnit::LevelPixels { row_first } => (1.0, row_first),
         };
         let at = stride.ilog2() as usize;
-        let halved = |side: usize, level: usize| (side >> level).max(1);
-        let sizes = (0..LEVELS.max(at + 1))
-            .map(|level| Size { height: halved(size.height, level), width: halved(size.width, level) });
-        let levels = sizes.map(|size| Level::new(items, size)).collect();
+        let levels = (0..LEVELS.max(at + 1)).map(|level| Level::new(items, level_size(size, level))).collect();
         let mut this = Self { items, levels, finest: at, scale, row_first, grid };
         let pixels = h * w;
         let planes = this.planes(&finest.data, pixels);

@@ -2,7 +2,7 @@
 //! again where it sees less (Jonschkowski et al., "What Matters in Unsupervised Optical Flow", ECCV 2020).
 //!
 //! A step runs the network on frames 1 and 2 in both orders, as one batch: all pairs forward, then all pairs backward.
-//! [`photometric_terms`] judges its flows by the frames as they were before colours were augmented; [`self_supervision`] judges the
+//! A [`Scene`] judges its flows by the frames as they were before colours were augmented; [`self_supervision`] judges the
 //! flow of frames that were [cut](Cut) by what a teacher, or the network itself, found in the whole ones. All are plain functions from
 //! flows to values and gradients; where the flow is not finite the value is not a number, for the loop to notice.
 
@@ -35,7 +35,7 @@ pub use options::{
     ClippedScores, EdgeWeighting, OcclusionEstimation, OcclusionSteps, ResizeGrid, Scores, SelfSupervisionMask,
     TeacherImages, UnsupervisedOptions,
 };
-pub use pass::{Pass, photometric_terms};
+pub use pass::Scene;
 pub use selfsup::{Cut, TeacherAndStudent, self_supervision};
 pub use supervised::supervised;
 
@@ -82,6 +82,16 @@ pub enum UnsupervisedError {
         expected: usize,
         /// Values that there are.
         found: usize,
+    },
+    /// Frames that lie outside of what they were cut out of.
+    #[error("frames of {frames} at {at:?} (x, y) do not lie in a picture of {surround}")]
+    Surround {
+        /// Size of the frames.
+        frames: Size,
+        /// Of their top left pixel.
+        at: (usize, usize),
+        /// Size of the picture.
+        surround: Size,
     },
     /// A crop of which too little would be left for the student.
     #[error(

@@ -86,6 +86,8 @@ pub struct UnsupervisedOptions {
     pub use_supervision: bool,
     /// Whether the truth is brought to the size of the frames; else the flow to that of the truth.
     pub resize_gt_flow_supervision: bool,
+    /// Whether flow may leave the crop: what it points at is looked up in the whole frame (SMURF).
+    pub full_size_warp: bool,
     /// Where the samples of resized flows and frames lie.
     pub resize_grid: ResizeGrid,
     /// The weight of a level's or an iteration's flow, as a share of that of the next finer one, in a sum over all of them (SMURF);
@@ -139,6 +141,7 @@ impl UnsupervisedOptions {
             whole_epochs: false,
             use_supervision: false,
             resize_gt_flow_supervision: true,
+            full_size_warp: false,
             resize_grid: ResizeGrid::HalfPixel,
             sequence_decay: 0.0,
         }

@@ -199,7 +199,7 @@ impl Mask<'_> {
         let (flow, back, size) = (level.item(n), level.item(back), level.size);
         let pixels = size.height * size.width;
         let mut sure = vec![0.0; pixels];
-        valid(flow, size, &mut sure);
+        valid(flow, Window::whole(size), size, &mut sure);
         match self.options.selfsup_mask {
             SelfSupervisionMask::Gaussian => {
                 let Size { height, width } = self.diagonal;

@@ -7,7 +7,7 @@ use ferroflow_net::{
     weights::formula::{ImagePair, image_pair},
 };
 
-use super::{super::levels::Levels, super::occlusion::RoundTrip, super::*, TERMS, batch, nothing, only};
+use super::{super::levels::Levels, super::occlusion::RoundTrip, super::*, TERMS, batch, judge, nothing, only};
 use crate::{loss::Truth, testing::Golden};
 
 const SEED: &str = "ferroflow-golden";
@@ -88,7 +88,7 @@ fn the_losses_of_google() {
     let Some(masks) = Golden::open("golden/uflow/google_masks.safetensors") else { return };
     let golden = Golden::open("golden/uflow/google_losses.safetensors").unwrap();
     let frames = frames(&["l0", "l1"], SIZE);
-    let student = [flows(&masks, "augmented-student")];
+    let student = flows(&masks, "augmented-student");
     let occlusion = masks.floats("in/gt_occlusion");
     let gradient_agrees = |key: &str, term: &str, kind: &str, gradient: &Values, both: bool| {
         let tolerance = if term == "census" { 2e-3 } else { 1e-3 };
@@ -105,9 +105,9 @@ fn the_losses_of_google() {
         let both = !options.only_forward && !options.use_gt_occlusions;
         let mut total = 0.0;
         for term in TERMS {
-            let frames = [&frames[0][..], &frames[1]];
-            let pass = Pass { size: SIZE, frames, flows: &student, unit: UNIT, occlusion: Some(&occlusion) };
-            let found = photometric_terms(&only(term, &options), 1, &pass).unwrap();
+            let options = only(term, &options);
+            let scene = Scene::new(&options, SIZE, [&frames[0], &frames[1]]).unwrap().occluded(&occlusion).unwrap();
+            let found = scene.judge(1, &student, UNIT).unwrap();
             assert_eq!(found.terms.len(), 1);
             value_agrees(&format!("{key}/{term}"), found.value, golden.get(&format!("{key}/{term}"))[0]);
             gradient_agrees(key, term, "_augmented-student", &found.gradients[0], both);
@@ -128,7 +128,7 @@ fn the_losses_of_google() {
 
     let (dy_dx, known) = (masks.floats("in/gt_flow_uv"), occlusion.iter().map(|o| *o == 0.0).collect());
     let truth = Truth::new(Values { shape: [2, 2, SIZE.height, SIZE.width], data: dy_dx }, known);
-    let found = supervised(&nothing(), 1.0, &student, UNIT, SIZE, &truth).unwrap();
+    let found = supervised(&nothing(), 1.0, std::slice::from_ref(&student), UNIT, SIZE, &truth).unwrap();
     value_agrees("supervised", found.value, golden.get("supervised")[0]);
     let forward = found.gradients[0].data.len() / 2;
     agrees("supervised", &found.gradients[0].data[..forward], &golden.get("d_supervised/flow2_01"), 1e-3);
@@ -169,7 +169,7 @@ fn the_flows_and_masks_of_google() {
     };
     let inside = |flow: &[f32], _: &[f32], size: Size| {
         let mut out = vec![0.0; size.height * size.width];
-        super::super::direction::valid(flow, size, &mut out);
+        super::super::direction::valid(flow, sampling::Window::whole(size), size, &mut out);
         out
     };
     for (direction, name) in ["01", "10"].into_iter().enumerate() {
@@ -227,7 +227,8 @@ fn the_flows_and_masks_of_google() {
 
     let flow = &levels.level(0).flow[..4 * PIXELS];
     let unit = frames.each_ref().map(|f| every(f, 1, 1.0 / 255.0));
-    let view = direction::Direction::new(SIZE, &unit[0], &unit[1], flow, vec![1.0; 2 * PIXELS]);
+    let targets = direction::Target::whole(&unit[1], SIZE);
+    let view = direction::Direction::new(SIZE, &unit[0], &targets, flow, vec![1.0; 2 * PIXELS]);
     agrees("warped", &every(&view.warped, 19, 1.0), &golden.get("warped_image2_by_01@every19"), 1e-4);
 }
 
@@ -238,9 +239,8 @@ fn the_losses_of_whole_networks() {
     let judge = |file: &Golden, names: &[&str], options: &UnsupervisedOptions| {
         let frames = frames(names, size);
         let data = batch(&[&file.floats("flow_fw_0"), &file.floats("flow_bw_0")]);
-        let flows = [Values { shape: [2 * names.len(), 2, 40, 48], data }];
-        let frames = [&frames[0][..], &frames[1]];
-        photometric_terms(options, 1, &Pass { size, frames, flows: &flows, unit: UNIT, occlusion: None }).unwrap().terms
+        let flow = Values { shape: [2 * names.len(), 2, 40, 48], data };
+        judge(options, size, [&frames[0], &frames[1]], &flow, UNIT).unwrap().terms
     };
     let Some(model) = Golden::open("golden/uflow/google_model.safetensors") else { return };
     let train = Golden::open("golden/uflow/google_train.safetensors").unwrap();

@@ -4,7 +4,7 @@ mod slopes;
 mod speed;
 
 use ferroflow_core::Size;
-use ferroflow_net::training::Values;
+use ferroflow_net::{PyramidUnit, training::Values};
 
 use super::*;
 
@@ -35,6 +35,17 @@ fn only(term: &str, options: &UnsupervisedOptions) -> UnsupervisedOptions {
 }
 
 const TERMS: [&str; 5] = ["photo", "ssim", "census", "smooth1", "smooth2"];
+
+/// What the frames say about flow both ways, in step 1.
+fn judge(
+    options: &UnsupervisedOptions,
+    size: Size,
+    frames: [&[f32]; 2],
+    flow: &Values,
+    unit: PyramidUnit,
+) -> Result<Terms, UnsupervisedError> {
+    Scene::new(options, size, frames)?.judge(1, flow, unit)
+}
 
 /// Batches of planes, one after the other.
 fn batch(parts: &[&[f32]]) -> Vec<f32> {
@@ -95,20 +106,29 @@ fn self_supervision_rises_and_begins_anew() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
+    use crate::data::Surround;
     let size = Size { height: 8, width: 8 };
     let frames = vec![0.0; 3 * 64];
-    let flow = |shape| [Values::zeros(shape)];
-    let judge = |options: &UnsupervisedOptions, flows: &[Values], frames: &[f32]| {
-        let unit = ferroflow_net::PyramidUnit::Pixels(1.0);
-        photometric_terms(options, 1, &Pass { size, frames: [frames, frames], flows, unit, occlusion: None })
+    let flow = Values::zeros;
+    let judge = |options: &UnsupervisedOptions, flow: &Values, frames: &[f32]| {
+        judge(options, size, [&frames[..frames.len().min(192)], frames], flow, PyramidUnit::Pixels(1.0))
     };
     let options = UnsupervisedOptions::google();
     assert!(judge(&options, &flow([2, 2, 8, 8]), &frames).is_ok());
-    assert!(matches!(judge(&options, &[], &frames), Err(UnsupervisedError::NoFlow)));
     assert!(matches!(judge(&options, &flow([2, 2, 3, 8]), &frames), Err(UnsupervisedError::Flow { .. })));
     assert!(matches!(judge(&options, &flow([2, 2, 0, 8]), &frames), Err(UnsupervisedError::Flow { .. })));
     assert!(matches!(judge(&options, &flow([3, 2, 8, 8]), &frames), Err(UnsupervisedError::Batch { .. })));
     assert!(matches!(judge(&options, &flow([2, 2, 8, 8]), &frames[1..]), Err(UnsupervisedError::Length { .. })));
     let truth = UnsupervisedOptions { use_gt_occlusions: true, ..options };
     assert!(matches!(judge(&truth, &flow([2, 2, 8, 8]), &frames), Err(UnsupervisedError::Option { .. })));
+    let beyond = UnsupervisedOptions { full_size_warp: true, ..UnsupervisedOptions::google() };
+    assert!(matches!(judge(&beyond, &flow([2, 2, 8, 8]), &frames), Err(UnsupervisedError::Option { .. })));
+    let within = |size: Size, length: usize, at: (usize, usize)| {
+        let surround = Surround { size, frames: [vec![0.0; length], vec![0.0; length]], at: [(0, 0), at] };
+        Scene::new(&beyond, Size::new(8, 8), [&frames, &frames]).unwrap().within(&[surround]).map(|_| ())
+    };
+    let larger = Size::new(10, 12);
+    assert_eq!(within(larger, 360, (4, 2)), Ok(()));
+    assert!(matches!(within(larger, 360, (5, 2)), Err(UnsupervisedError::Surround { .. })));
+    assert!(matches!(within(larger, 359, (4, 2)), Err(UnsupervisedError::Length { .. })));
 }

@@ -4,6 +4,7 @@ use ferroflow_core::Size;
 use ferroflow_net::{PyramidUnit, training::Values};
 
 use super::{super::*, TERMS, batch, nothing, only};
+use crate::data::Surround;
 
 const SIZE: Size = Size { height: 32, width: 40 };
 const PIXELS: usize = SIZE.height * SIZE.width;
@@ -49,21 +50,20 @@ fn occluded() -> Vec<f32> {
     })
 }
 
-fn true_flows() -> [Values; 1] {
-    [Values { shape: [2, 2, SIZE.height, SIZE.width], data: batch(&[&flow(0.0, 1.0), &flow(1.0, -1.0)]) }]
+fn true_flows() -> Values {
+    Values { shape: [2, 2, SIZE.height, SIZE.width], data: batch(&[&flow(0.0, 1.0), &flow(1.0, -1.0)]) }
 }
 
-fn judge(options: &UnsupervisedOptions, frames: [&[f32]; 2], flows: &[Values]) -> Terms {
+fn judge(options: &UnsupervisedOptions, frames: [&[f32]; 2], flow: &Values) -> Terms {
     let truth = occluded();
-    let pass = Pass { size: SIZE, frames, flows, unit: UNIT, occlusion: Some(&truth) };
-    photometric_terms(options, 1, &pass).unwrap()
+    Scene::new(options, SIZE, frames).unwrap().occluded(&truth).unwrap().judge(1, flow, UNIT).unwrap()
 }
 
 #[test]
 fn every_estimate_finds_what_the_square_covers() {
     use OcclusionEstimation::{Brox, FbAbs, Uflow, Wang, Wangthres};
-    let [flows] = true_flows();
-    let (forward, backward) = flows.data.split_at(2 * PIXELS);
+    let flow = true_flows();
+    let (forward, backward) = flow.data.split_at(2 * PIXELS);
     for estimation in [Wang, Wangthres, Brox, FbAbs, Uflow] {
         let options = UnsupervisedOptions { occlusion_estimation: estimation, ..nothing() };
         let found = options.occlusion(1).estimate(forward, backward, SIZE);
@@ -113,12 +113,49 @@ fn the_true_flow_explains_what_is_not_occluded() {
 }
 
 #[test]
+fn what_leaves_the_crop_is_looked_up_in_the_whole_frame() {
+    // The upper left quarter, which the square leaves to the right.
+    let size = Size { height: 20, width: 20 };
+    let cut = |planes: &[f32]| -> Vec<f32> {
+        let rows = planes.chunks_exact(SIZE.width).enumerate().filter(|(y, _)| y % SIZE.height < size.height);
+        rows.flat_map(|(_, row)| &row[..size.width]).copied().collect()
+    };
+    let (first, second, truth) = (frame(0.0), frame(1.0), true_flows());
+    let flow = Values { shape: [2, 2, size.height, size.width], data: cut(&truth.data) };
+    let crops = [cut(&first), cut(&second)];
+    let surround = [Surround { size: SIZE, frames: [first, second], at: [(0, 0); 2] }];
+    let options = |full_size_warp: bool, occlusion_estimation: OcclusionEstimation| UnsupervisedOptions {
+        full_size_warp,
+        occlusion_estimation,
+        ..only("photo", &nothing())
+    };
+    let judge = |options: &UnsupervisedOptions, flow: &Values| {
+        let scene = Scene::new(options, size, [&crops[0], &crops[1]]).unwrap().within(&surround).unwrap();
+        scene.judge(1, flow, UNIT).unwrap()
+    };
+    // At the end of the square's first row, which goes to column 23 of the second frame.
+    let leaving = 10 * size.width + 17;
+    let moved = |by: f32| {
+        let mut flow = flow.clone();
+        flow.data[leaving] += by;
+        flow
+    };
+    for estimation in [OcclusionEstimation::None, OcclusionEstimation::Brox, OcclusionEstimation::FbAbs] {
+        let (crop, whole) = (options(false, estimation), options(true, estimation));
+        let value = |options: &UnsupervisedOptions, by: f32| judge(options, &moved(by)).value;
+        assert_eq!(value(&crop, 0.0), value(&crop, 0.5), "{estimation:?}: it is not seen");
+        assert!(value(&whole, 0.5) > value(&whole, 0.0) + 1e-5, "{estimation:?}: it is seen");
+        assert_ne!(judge(&whole, &moved(0.5)).gradients[0].data[leaving], 0.0, "{estimation:?}");
+    }
+}
+
+#[test]
 fn nothing_breaks_the_numbers() {
     let (texture, one_colour) = (frame(0.0), vec![77.0; 3 * PIXELS]);
-    let still = [Values::zeros([2, 2, SIZE.height, SIZE.width])];
-    let quarter = [Values::zeros([2, 2, SIZE.height / 4, SIZE.width / 4])];
+    let still = Values::zeros([2, 2, SIZE.height, SIZE.width]);
+    let quarter = Values::zeros([2, 2, SIZE.height / 4, SIZE.width / 4]);
     let mut away = still.clone();
-    away[0].data.fill(1e6);
+    away.data.fill(1e6);
     use OcclusionEstimation::{Brox, FbAbs, None, Uflow, Wang, Wang4, Wang4thres, Wangthres};
     for estimation in [None, Brox, FbAbs, Wang, Wang4, Wangthres, Wang4thres, Uflow] {
         let options = UnsupervisedOptions {
@@ -130,14 +167,14 @@ fn nothing_breaks_the_numbers() {
             ..nothing()
         };
         for frames in [[&texture[..], &texture], [&one_colour, &one_colour], [&texture, &one_colour]] {
-            for flows in [&still, &quarter, &away] {
+            for flow in [&still, &quarter, &away] {
                 for term in TERMS {
-                    let found = judge(&only(term, &options), frames, flows);
+                    let found = judge(&only(term, &options), frames, flow);
                     assert!(found.value.is_finite() && found.value >= 0.0, "{estimation:?} {term}: {}", found.value);
                     assert!(found.gradients[0].data.iter().all(|d| d.is_finite()), "{estimation:?} {term}");
                 }
                 let cut = Cut::new(&options, [(0, 0); 2]);
-                let student = TeacherAndStudent { size: SIZE, teacher: &flows[0], student: &flows[0], unit: UNIT, cut };
+                let student = TeacherAndStudent { size: SIZE, teacher: flow, student: flow, unit: UNIT, cut };
                 let found = self_supervision(&options, 1, &student).unwrap();
                 assert!(found.value.is_finite() && found.gradients[0].data.iter().all(|d| d.is_finite()));
             }
@@ -149,7 +186,7 @@ fn nothing_breaks_the_numbers() {
         assert!(found.gradients[0].data.iter().all(|&d| d == 0.0), "{term}");
     }
     let mut broken = still.clone();
-    broken[0].data[5] = f32::NAN;
+    broken.data[5] = f32::NAN;
     for term in TERMS {
         assert!(judge(&only(term, &nothing()), [&texture, &texture], &broken).value.is_nan(), "{term}");
     }
@@ -166,9 +203,8 @@ fn frames_of_any_size_have_losses() {
     for (height, width) in [(1, 1), (2, 5), (5, 2), (7, 7), (6, 30)] {
         let size = Size { height, width };
         let frames: Vec<f32> = (0..3 * height * width).map(|i| (i * 37 % 256) as f32).collect();
-        let flows = [Values { shape: [2, 2, height, width], data: vec![0.3; 4 * height * width] }];
-        let pass = Pass { size, frames: [&frames, &frames], flows: &flows, unit: UNIT, occlusion: None };
-        let found = photometric_terms(&options, 1, &pass).unwrap();
+        let flow = Values { shape: [2, 2, height, width], data: vec![0.3; 4 * height * width] };
+        let found = super::judge(&options, size, [&frames, &frames], &flow, UNIT).unwrap();
         assert!(found.value.is_finite() && found.gradients[0].data.iter().all(|d| d.is_finite()), "{size}");
     }
 }

@@ -21,7 +21,7 @@ fn milliseconds_of_a_step_of_384x512() {
             pair.flow[(plane % 2 * size.height + 4 * y) * size.width + 4 * x] * if plane < 2 { 0.25 } else { -0.25 }
         })
         .collect();
-    let flows = [Values { shape: [2, 2, h, w], data: quarter }];
+    let flow = Values { shape: [2, 2, h, w], data: quarter };
     let unit = PyramidUnit::LevelPixels { row_first: false };
     let report = |name: &str, run: &dyn Fn()| {
         run();
@@ -36,8 +36,7 @@ fn milliseconds_of_a_step_of_384x512() {
         eprintln!("{name:24} {:7.2} ms ({:.2} to {:.2})", times[4], times[0], times[8]);
     };
     let judge = |options: &UnsupervisedOptions| {
-        let frames = [&first[..], &second];
-        photometric_terms(options, 1, &Pass { size, frames, flows: &flows, unit, occlusion: None }).unwrap();
+        super::judge(options, size, [&first, &second], &flow, unit).unwrap();
     };
 
     for term in TERMS {
@@ -60,7 +59,7 @@ fn milliseconds_of_a_step_of_384x512() {
     }
     let options = only("selfsup", &nothing());
     let cut = Cut::new(&options, [(0, 0); 2]);
-    let found = TeacherAndStudent { size, teacher: &flows[0], student: &flows[0], unit, cut };
+    let found = TeacherAndStudent { size, teacher: &flow, student: &flow, unit, cut };
     report("selfsup", &|| drop(self_supervision(&options, 1, &found).unwrap()));
     report("cut frames", &|| {
         drop([&first, &second].map(|frames| cut.frames(frames, size, false).unwrap()));
