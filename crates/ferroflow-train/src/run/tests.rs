@@ -466,8 +466,14 @@ fn learning_from_frames_alone_goes_on_bit_for_bit_where_self_supervision_begins(
         ("frozen", &["unsupervised.frozen_teacher=true", "batch=2"]),
         ("accumulated", &["accumulate=2", "unsupervised.resize_selfsup=false", "crop=96x128", "level_dropout=0"]),
         ("mixed", &["loss=multiscale-epe", "unsupervised.teacher_image_version=augmented", "level_dropout=0"]),
-        ("sequence", &["unsupervised.sequence_decay=0.8", "unsupervised.occlusion_estimation=brox"]),
-        ("beyond", &["unsupervised.full_size_warp=true", "batch=2"]),
+        (
+            "smurf",
+            &[
+                "unsupervised.sequence_decay=0.8",
+                "unsupervised.full_size_warp=true",
+                "unsupervised.occlusion_estimation=brox",
+            ],
+        ),
     ] {
         let cut = ["unsupervised.selfsup_crop_height=16", "unsupervised.selfsup_crop_width=16"];
         let changes: Vec<&str> = match name {

@@ -130,7 +130,10 @@ fn what_leaves_the_crop_is_looked_up_in_the_whole_frame() {
         ..only("photo", &nothing())
     };
     let judge = |options: &UnsupervisedOptions, flow: &Values| {
-        let scene = Scene::new(options, size, [&crops[0], &crops[1]]).unwrap().within(&surround).unwrap();
+        let mut scene = Scene::new(options, size, [&crops[0], &crops[1]]).unwrap();
+        if options.full_size_warp {
+            scene = scene.within(&surround).unwrap();
+        }
         scene.judge(1, flow, UNIT).unwrap()
     };
     // At the end of the square's first row, which goes to column 23 of the second frame.
