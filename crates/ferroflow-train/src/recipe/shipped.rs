@@ -46,5 +46,6 @@ pub const SHIPPED: &[Shipped] = shipped![
     "uflow-kitti",
     "uflow-mindspore-chairs",
     "uflow-mindspore-sintel",
+    "unlabelled-synth",
     "video",
 ];
