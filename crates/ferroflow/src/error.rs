@@ -61,6 +61,8 @@ pub enum Error {
     Offline(#[from] OfflineError),
     #[cfg(feature = "onnx")]
     OnnxCheck(#[from] crate::onnx_check::CheckError),
+    #[cfg(feature = "onnx")]
+    OnnxRun(#[from] crate::onnx_run::RunError),
     // Training.
     Recipe(#[from] RecipeError),
     Train(#[from] TrainError),

@@ -4,7 +4,7 @@ use std::{io::Write, path::PathBuf};
 
 use ferroflow::core::{Size, io::write_with};
 use ferroflow::data::Spec;
-use ferroflow::infer::offline::{self, Format, Layout};
+use ferroflow::infer::offline;
 use ferroflow::net::{
     graph::Sizes,
     onnx::{self, CorrelationForm, WarpForm},
@@ -14,9 +14,11 @@ use ferroflow::onnx_check::{self, CheckError};
 use crate::{
     bounds,
     method::{builtin_weights, read_weights},
+    offline::{FORMATS, LAYOUTS, format, layout},
     progress,
     session::Session,
     usage::usage,
+    vendor::{self, Wanted},
 };
 
 /// Write a network as ONNX, or inputs for another runtime.
@@ -100,11 +102,11 @@ struct Inputs {
     /// Folder to write to
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Folders and values: images (frame1/, frame2/), flownet2 (x1/, x2/, normalised) or pwcnet (image/ with both frames)
-    #[arg(long, default_value = "images", value_parser = ["images", "flownet2", "pwcnet"])]
+    /// Folders and values: images (frame1/, frame2/), flownet2 (image1/, image2/, normalised) or pwcnet (image/ with both frames)
+    #[arg(long, default_value = "images", value_parser = LAYOUTS)]
     layout: String,
     /// bin writes raw little-endian values, npy NumPy arrays
-    #[arg(long, default_value = "npy", value_parser = ["bin", "npy"])]
+    #[arg(long, default_value = "npy", value_parser = FORMATS)]
     format: String,
     /// Pairs per file
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = bounds::from_one::<{ bounds::BATCH }>)]
@@ -126,6 +128,9 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
 }
 
 fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
+    if let Some(reason) = vendor::refused(&args.output, Wanted::ToWrite) {
+        usage!("{reason}");
+    }
     if args.size.is_none() && !args.dynamic {
         usage!("say the size of the frames with --size HxW, or --dynamic for any");
     }
@@ -215,12 +220,8 @@ fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
 fn export_inputs(args: &Inputs, session: &mut Session) -> anyhow::Result<()> {
     let source = args.data.open()?;
     let inputs = offline::Inputs {
-        layout: match args.layout.as_str() {
-            "flownet2" => Layout::Flownet2,
-            "pwcnet" => Layout::Pwcnet,
-            _ => Layout::Images,
-        },
-        format: if args.format == "bin" { Format::Bin } else { Format::Npy },
+        layout: layout(&args.layout),
+        format: format(&args.format),
         batch: args.batch,
         stride: args.stride,
         limit: args.limit,

@@ -128,10 +128,7 @@ fn write_file(
     }
     let extension = inputs.format.extension();
     let flows = inputs.layout.flow_shape(batch, plan.network());
-    let frames = match inputs.layout {
-        Layout::Pwcnet => vec![1, 2, h, w, 3],
-        _ => vec![batch, 3, h, w],
-    };
+    let frames = inputs.layout.input_shape(batch, plan.network());
     for (input, values) in inputs.layout.folders().iter().zip(&arrays) {
         array::write(&folder.join(input).join(format!("{name}.{extension}")), inputs.format, &frames, values)?;
     }
