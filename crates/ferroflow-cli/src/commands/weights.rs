@@ -16,7 +16,7 @@ use ferroflow::net::{
     },
 };
 
-use crate::{session::Session, usage::usage};
+use crate::{method::read_weights, session::Session, usage::usage};
 
 /// Import, export, inspect and make weights.
 #[derive(clap::Args)]
@@ -81,10 +81,11 @@ struct Import {
 ///
 ///   ferroflow weights export flownet2.safetensors --to pytorch -o FlowNet2_checkpoint.pth.tar
 ///   ferroflow weights export pwcnet.safetensors --to tensorflow -o pwcnet.ckpt-0
+///   ferroflow weights export FlowNet2_checkpoint.pth.tar --to mindspore -o flownet2.ckpt
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 struct Export {
-    /// A .safetensors file of this program
+    /// A .safetensors file of this program, or another project's checkpoint
     file: PathBuf,
     /// Framework to write for
     #[arg(long, value_parser = ["pytorch", "pytorch-safetensors", "mindspore", "tensorflow"])]
@@ -278,7 +279,7 @@ fn export_weights(args: &Export, session: &mut Session) -> anyhow::Result<()> {
         session.files.plan(file, "the exported weights")?;
     }
     session.files.prepare()?;
-    let stored = store::read(&args.file).with_context(|| args.file.display().to_string())?;
+    let stored = read_weights(&args.file, None, &[])?;
     export::export(&args.output, &stored, target).with_context(|| format!("cannot write {}", args.output.display()))?;
     for file in &files {
         writeln!(session.out, "wrote {}", file.display())?;
