@@ -53,10 +53,12 @@ cli!(weights_and_their_onnx_file_run_on_prepared_inputs, |run| {
         assert!((epe(&told) - scores[0]).abs() < 1e-12, "{layout}");
         assert!(run.fails(2, &["score", &prepared, "--outputs", &results]).contains("--size"));
     }
-    let error = run.fails(1, &["run", "normal.onnx", "prepared-images", "-o", "x", "--size", "60x96"]);
-    assert!(error.contains("normal.onnx"), "{error}");
-    let error = run.fails(1, &["run", "pwcnet.onnx", "prepared-images", "-o", "x", "--size", "60x96"]);
-    assert!(error.contains("pwcnet.onnx"), "{error}");
+    run.ok(&["export", "inputs", "chairs:data", "-o", "other", "--layout", "flownet2"]);
+    assert!(run.fails(1, &["run", "pwcnet.onnx", "other", "-o", "x"]).contains("--layout pwcnet"));
+    run.ok(&["export", "onnx", "-o", "rill.onnx", "--size", "64x128", "--inputs", "normalised"]);
+    assert!(run.fails(1, &["run", "rill.onnx", "other", "-o", "x"]).contains("--inputs images"));
+    let error = run.fails(1, &["run", "missing.onnx", "other", "-o", "x"]);
+    assert!(error.contains("missing.onnx"), "{error}");
     assert!(run.fails(2, &["run", "net.om", "prepared-images", "-o", "x", "--size", "60x96"]).contains("msame"));
     assert!(!run.path("x").exists());
 });

@@ -1,7 +1,7 @@
 //! Runs exported ONNX files in rten, a runtime in Rust.
 
 use ferroflow_core::Size;
-use ferroflow_infer::offline::{NetworkError, OfflineNetwork, Values};
+use ferroflow_infer::offline::{Layout, NetworkError, OfflineNetwork, Values};
 use rten::NodeId;
 
 /// Why a file cannot be run.
@@ -25,6 +25,14 @@ pub enum RunError {
         inputs: usize,
         /// Number of outputs.
         outputs: usize,
+    },
+    /// It takes normalised frames, which no layout of inputs holds.
+    #[error(
+        "the file takes frames as the first layer of {network} reads them, which no layout of inputs holds: export it with --inputs images"
+    )]
+    Inputs {
+        /// Name of the network.
+        network: String,
     },
     /// The flow has another size than the frames.
     #[error("the file gives {found} values, not {expected}")]
@@ -57,7 +65,8 @@ impl OnnxNetwork {
         };
         let is_image = model.node_info(first).and_then(|info| info.name()) == Some("frame1");
         // Whether the network takes a mean off by itself the file does not say.
-        let takes = if is_image { Values::Images { is_centred: false } } else { Values::Normalised };
+        let takes =
+            if is_image { Values::Images { is_centred: false } } else { Values::Normalised(normalised(&model)?) };
         Ok(Self { inputs: [first, second], flow, takes, model })
     }
 
@@ -90,6 +99,16 @@ impl OfflineNetwork for OnnxNetwork {
 
     fn flows(&mut self, frames: [&[f32]; 2], batch: usize, size: Size) -> Result<Vec<f32>, NetworkError> {
         self.run(frames, batch, size).map_err(|error| NetworkError::Runtime(error.into()))
+    }
+}
+
+/// The layout of inputs for a file that takes normalised frames; `None` for a file that does not name its network.
+fn normalised(model: &rten::Model) -> Result<Option<Layout>, RunError> {
+    let Some((_, network)) = model.metadata().fields().find(|(key, _)| *key == "network") else { return Ok(None) };
+    match network {
+        "pwcnet-sm" | "pwcnet-lg-6-2" | "pwcnet-dense" | "pwcnet-res" => Ok(Some(Layout::Pwcnet)),
+        name if name.starts_with("flownet2") => Ok(Some(Layout::Flownet2)),
+        name => Err(RunError::Inputs { network: name.into() }),
     }
 }
 

@@ -43,8 +43,9 @@ pub enum Values {
         /// Whether the network itself takes the mean of both frames off, so that they may come without it.
         is_centred: bool,
     },
-    /// What a network makes of frames before its first layer; the inputs' layout must be the one for the network.
-    Normalised,
+    /// What the network makes of frames before its first layer: the values of this layout, or of whatever layout if that is not
+    /// known.
+    Normalised(Option<Layout>),
 }
 
 /// Why a network does not run on inputs.
@@ -106,7 +107,7 @@ impl OfflineNetwork for NetworkOnDevice {
         let executor = match self.executor.take().filter(|executor| executor.sizes() == sizes) {
             Some(executor) => executor,
             None => {
-                if size.height % model.stride != 0 || size.width % model.stride != 0 {
+                if size.map(|side| side.next_multiple_of(model.stride)) != size {
                     return Err(NetworkError::Size { network: model.name, size, stride: model.stride });
                 }
                 memory::check(memory_estimate(model, &sizes)?)?;
@@ -217,17 +218,25 @@ pub fn run(
 /// The factor that makes of the values of a layout those that a network takes.
 fn scale(layout: Layout, takes: Values) -> Result<f32, NetworkError> {
     match (layout, takes) {
-        (Layout::Images, Values::Images { .. })
-        | (Layout::Flownet2 | Layout::Pwcnet, Values::Normalised) => Ok(1.0),
+        (Layout::Images, Values::Images { .. }) | (Layout::Flownet2 | Layout::Pwcnet, Values::Normalised(None)) => {
+            Ok(1.0)
+        }
+        (layout, Values::Normalised(Some(own))) if layout == own => Ok(1.0),
         (Layout::Pwcnet, Values::Images { .. }) | (Layout::Flownet2, Values::Images { is_centred: true }) => Ok(255.0),
         (Layout::Flownet2, Values::Images { is_centred: false }) => Err(NetworkError::Values(
             "the inputs lack the mean of the frames, which this network needs: write them with --layout images".into(),
         )),
-        (Layout::Images, Values::Normalised) => Err(NetworkError::Values(
-            "the file takes normalised frames, and these are images of 0..=255: write the inputs with --layout flownet2 or \
-             pwcnet, or export the network with --inputs images"
-                .into(),
-        )),
+        (_, Values::Normalised(own)) => {
+            let way = match own {
+                Some(Layout::Pwcnet) => "pwcnet",
+                Some(_) => "flownet2",
+                None => "flownet2 or pwcnet",
+            };
+            Err(NetworkError::Values(format!(
+                "the file takes normalised frames, and these inputs hold other values: write them with --layout {way}, or export \
+                 the network with --inputs images"
+            )))
+        }
     }
 }
 

@@ -11,11 +11,11 @@ impl Emit<'_> {
     /// [`Emit::needed_for`] to leave out.
     pub fn merge_slices(&mut self) {
         for at in 0..self.nodes.len() {
-            let inner = self.nodes[..at].iter().position(|node| {
-                node.op_type == "Slice"
-                    && self.nodes[at].op_type == "Slice"
-                    && node.output[0] == self.nodes[at].input[0]
-            });
+            if self.nodes[at].op_type != "Slice" {
+                continue;
+            }
+            let read = &self.nodes[at].input[0];
+            let inner = self.nodes[..at].iter().position(|node| node.op_type == "Slice" && node.output[0] == *read);
             let Some(inner) = inner else { continue };
             // Starts, ends, axes and steps, which are constants in every slice here.
             let bounds = |node: &Node| node.input[1..].iter().map(|name| self.list(name)).collect::<Option<Vec<_>>>();
