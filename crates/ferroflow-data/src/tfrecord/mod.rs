@@ -1,4 +1,4 @@
-//! TFRecord files of the UFlow project's converters: [`write`] writes what the data set `tfrecord:PATH` reads.
+//! TFRecord files of the UFlow project's converters: [`write()`] writes what the data set `tfrecord:PATH` reads.
 //!
 //! A file is a series of records: length, its checksum, bytes, their checksum. A record is a `tensorflow.SequenceExample`: `height`,
 //! `width`, `flow_uv` (raw float32, u then v) and `occlusion_mask` in its context, `images` (raw RGB of both frames) and
