@@ -109,8 +109,9 @@ impl FromStr for Spec {
             _ if Path::new(path_and_words(text).0).exists() => ("clip", text),
             _ => text.split_once(':').unwrap_or((text, "")),
         };
-        let extension = Path::new(path_and_words(text).0).extension();
-        if name == "mindrecord" || extension.is_some_and(|extension| extension == "mindrecord") {
+        let is_mindrecord = |path: &str| Path::new(path).extension().is_some_and(|extension| extension == "mindrecord");
+        // NAME@0.mindrecord has an @ of its own.
+        if name == "mindrecord" || is_mindrecord(text) || is_mindrecord(path_and_words(text).0) {
             return Err(wrong(MINDRECORD.into()));
         }
         let Some(dataset) = named(name) else {

@@ -288,7 +288,7 @@ mod tests {
         for spec in ["sintel-clean:{root}", "sintel-clean:{root}@test"] {
             write(&tree.spec(spec), &out.path("s"), &divided(1, None, None), &mut Outputs::default()).unwrap();
         }
-        let sample = out.open("tfrecord:{root}/s/training/clean/sintel@0.tfrecord").unwrap().get(0).unwrap();
+        let sample = out.open("tfrecord:{root}/s/training/clean/sintel@0.tfrecord@").unwrap().get(0).unwrap();
         let flow = sample.flow.unwrap();
         assert_eq!((flow.known(0, 1), flow.known(1, 2)), (None, Some((3.0, 2.0))));
         assert!(sample.occlusion.unwrap().get(0, 0));

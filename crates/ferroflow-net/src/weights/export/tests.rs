@@ -28,7 +28,7 @@ fn what_goes_out_comes_back() {
         ("pwcnet-sm", Target::Tensorflow, Format::TensorflowBundle),
     ] {
         let stored = stored(name);
-        let file = exported(&folder.path().join("file"), &stored, target);
+        let file = exported(&folder.path().join(format!("{name} {format}")), &stored, target);
         assert_eq!(file.format, format);
         let back = convert(file, None, Extra::Refuse).unwrap().stored;
         assert_eq!((back.model.name, back.weights), (name, stored.weights));
