@@ -232,6 +232,21 @@ fn what_is_missing_or_wrong_is_named() {
     assert!(matches!(score(folder.path(), empty.path()), Err(OfflineError::Manifest { .. })));
 }
 
+#[test]
+fn files_are_called_as_the_references_call_them() {
+    for (id, name) in [
+        ("alley_1/clean/0001", "alley_1-frames_0001_0002"),
+        ("alley_1/frame_0049", "alley_1-frames_0049_0050"),
+        ("00001", "00001"),
+        ("a/b/c", "a-b-c"),
+        ("../clean/0001", "_-frames_0001_0002"),
+        ("x/clean/4294967295", "x-clean-4294967295"),
+    ] {
+        assert_eq!(inputs::file_name(Layout::Pwcnet, 3, id), name);
+        assert_eq!(inputs::file_name(Layout::Flownet2, 3, id), "3");
+    }
+}
+
 /// Pairs whose names are the same once they are names of files, and one that points elsewhere.
 struct Named;
 
