@@ -8,11 +8,13 @@ mod device;
 mod interrupt;
 mod machine;
 mod method;
+mod offline;
 mod output;
 mod progress;
 mod session;
 mod style;
 mod usage;
+mod vendor;
 
 use std::{ffi::OsString, io};
 

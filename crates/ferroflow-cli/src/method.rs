@@ -49,6 +49,14 @@ pub struct MethodArgs {
     /// Estimate in overlapping tiles of this size, which bounds the memory that large frames take
     #[arg(long, value_name = "HxW")]
     tile: Option<Size>,
+    #[command(flatten)]
+    compute: ComputeArgs,
+}
+
+/// What a network is computed on, and how.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Method")]
+pub struct ComputeArgs {
     /// Device to compute on
     #[arg(long, default_value = "cpu", value_parser = PossibleValuesParser::new(device::names()))]
     device: String,
@@ -62,6 +70,20 @@ pub struct MethodArgs {
     /// Number of threads. Default: all processors
     #[arg(long, value_name = "N", value_parser = bounds::from_one::<{ bounds::THREADS }>)]
     threads: Option<usize>,
+}
+
+impl ComputeArgs {
+    /// The device asked for.
+    pub fn device(&self, profile: bool) -> anyhow::Result<Arc<dyn Device>> {
+        if self.exact && self.precision == Precision::Bf16 {
+            usage!("--exact sums products of the given numbers, --precision bf16 rounds them first: leave out one");
+        }
+        let bf16 = match self.precision {
+            Precision::F32 => None,
+            Precision::Bf16 => Some(Bf16::detect().context("cannot compute with --precision bf16")?),
+        };
+        Ok(device::open(&self.device, CpuOptions { exact: self.exact, bf16, profile, threads: self.threads })?)
+    }
 }
 
 /// Precision of the numbers that convolutions multiply.
@@ -134,7 +156,7 @@ impl MethodArgs {
 
     /// Precision of the numbers that convolutions multiply.
     pub fn precision(&self) -> Precision {
-        self.precision
+        self.compute.precision
     }
 
     /// The estimator asked for.
@@ -156,7 +178,8 @@ impl MethodArgs {
             if self.weights.is_some() {
                 usage!("dis takes no weights: leave out --weights, or name the network they are for");
             }
-            if !self.options.is_empty() || self.fit.is_some() || self.exact || self.precision != Precision::F32 {
+            let ComputeArgs { exact, precision, .. } = self.compute;
+            if !self.options.is_empty() || self.fit.is_some() || exact || precision != Precision::F32 {
                 usage!("dis takes no --option, --fit, --exact or --precision: they belong to networks (--model)");
             }
             return Ok(Estimator::dis(preset).with_host(self.device(profile)?).with_tile(self.tile)?);
@@ -192,14 +215,7 @@ impl MethodArgs {
 
     /// The device asked for.
     pub fn device(&self, profile: bool) -> anyhow::Result<Arc<dyn Device>> {
-        if self.exact && self.precision == Precision::Bf16 {
-            usage!("--exact sums products of the given numbers, --precision bf16 rounds them first: leave out one");
-        }
-        let bf16 = match self.precision {
-            Precision::F32 => None,
-            Precision::Bf16 => Some(Bf16::detect().context("cannot compute with --precision bf16")?),
-        };
-        Ok(device::open(&self.device, CpuOptions { exact: self.exact, bf16, profile, threads: self.threads })?)
+        self.compute.device(profile)
     }
 
     fn stored(&self, path: &Path) -> anyhow::Result<(Stored, String)> {

@@ -34,8 +34,22 @@ pub struct SinkArgs {
     /// Picture of the flow to write; a folder for sequences
     #[arg(long, value_name = "PATH")]
     viz: Option<PathBuf>,
+    /// Names of the results: frame (that of the first frame), or lightflow (NAMEflow of the images NAME1 and NAME2 of a folder,
+    /// and with --bidirectional NAMEinv_flow)
+    #[arg(long, value_enum, default_value_t)]
+    pub names: Names,
     #[command(flatten)]
     style: StyleArgs,
+}
+
+/// Names of the results of a pair.
+#[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Names {
+    /// That of the first frame.
+    #[default]
+    Frame,
+    /// As LightFlow's inference.py: arrays and pictures both ways, without masks.
+    Lightflow,
 }
 
 /// Writes the estimates of one command.
@@ -43,6 +57,9 @@ pub struct FlowSink {
     flow: Option<Target>,
     viz: Option<Target>,
     bidirectional: bool,
+    names: Names,
+    /// Whether the agreement of the flows both ways is looked at.
+    masks: bool,
     clip: bool,
     painter: Painter,
 }
@@ -73,6 +90,7 @@ struct PairFiles {
     flow: Option<PathBuf>,
     viz: Option<PathBuf>,
     backward: Option<PathBuf>,
+    backward_viz: Option<PathBuf>,
     occlusion: Option<PathBuf>,
     confidence: Option<PathBuf>,
 }
@@ -84,6 +102,7 @@ impl PairFiles {
             (&self.flow, "flow"),
             (&self.viz, "picture"),
             (&self.backward, "backward flow"),
+            (&self.backward_viz, "picture of the backward flow"),
             (&self.occlusion, "occlusion mask"),
             (&self.confidence, "confidence"),
         ];
@@ -92,8 +111,8 @@ impl PairFiles {
 }
 
 impl FlowSink {
-    /// Checks the arguments.
-    pub fn new(args: &SinkArgs, single: bool, bidirectional: bool) -> anyhow::Result<Self> {
+    /// Checks the arguments. Masks are made where flows go both ways and have the size of the frames.
+    pub fn new(args: &SinkArgs, single: bool, bidirectional: bool, of_frames_size: bool) -> anyhow::Result<Self> {
         if !single && args.output.is_none() && args.viz.is_none() {
             usage!("a sequence needs a folder to write to: -o DIR for flow files, --viz DIR for pictures");
         }
@@ -122,6 +141,8 @@ impl FlowSink {
             flow: target(&args.output, extension),
             viz: target(&args.viz, "png"),
             bidirectional,
+            names: args.names,
+            masks: bidirectional && of_frames_size && args.names == Names::Frame,
             clip: args.clip,
             painter: Painter::new(&args.style),
         })
@@ -129,19 +150,41 @@ impl FlowSink {
 
     /// The files of the pair that is called `name`.
     fn files(&self, name: &Path) -> PairFiles {
+        if self.names == Names::Lightflow {
+            return self.lightflow_files(name);
+        }
         let path = |target: &Option<Target>| target.as_ref().map(|target| target.path(name));
         let (flow, viz) = (path(&self.flow), path(&self.viz));
-        let main = flow.as_ref().or(viz.as_ref()).filter(|_| self.bidirectional);
+        let main = flow.as_ref().or(viz.as_ref()).filter(|_| self.masks);
         let extension = |path: &PathBuf| path.extension().map(|e| e.to_string_lossy().into_owned());
         PairFiles {
             backward: flow
                 .as_ref()
                 .filter(|_| self.bidirectional)
                 .map(|flow| beside(flow, &format!("backward.{}", extension(flow).unwrap_or_default()))),
+            backward_viz: None,
             occlusion: main.map(|main| beside(main, "occlusion.png")),
             confidence: main.map(|main| beside(main, "confidence.png")),
             flow,
             viz,
+        }
+    }
+
+    /// `NAME1` and `NAME2` give `NAMEflow` and `NAMEinv_flow`.
+    fn lightflow_files(&self, name: &Path) -> PairFiles {
+        let name = name.to_string_lossy();
+        let shared = name.strip_suffix('1').unwrap_or(&name);
+        let path = |target: &Option<Target>, word: &str| {
+            target.as_ref().map(|target| target.path(Path::new(&format!("{shared}{word}"))))
+        };
+        let back = |target: &Option<Target>| path(target, "inv_flow").filter(|_| self.bidirectional);
+        PairFiles {
+            flow: path(&self.flow, "flow"),
+            viz: path(&self.viz, "flow"),
+            backward: back(&self.flow),
+            backward_viz: back(&self.viz),
+            occlusion: None,
+            confidence: None,
         }
     }
 
@@ -176,11 +219,16 @@ impl FlowSink {
         }
         let mut occluded = None;
         if let Some(backward) = backward {
-            let checked = Sundaram::default().check(flow, backward)?;
-            occluded = Some(checked.occluded.count() as f64 / checked.occluded.data().len() as f64);
             if let Some(path) = &files.backward {
                 clipped += io::write_flow_within(path, backward, self.clip)?;
             }
+            if let Some(path) = &files.backward_viz {
+                io::write_frame(path, &self.painter.paint(backward, Some(&pair.second))?)?;
+            }
+        }
+        if let Some(backward) = backward.filter(|_| self.masks) {
+            let checked = Sundaram::default().check(flow, backward)?;
+            occluded = Some(checked.occluded.count() as f64 / checked.occluded.data().len() as f64);
             if let Some(path) = &files.occlusion {
                 io::write_mask(path, &checked.occluded)?;
             }

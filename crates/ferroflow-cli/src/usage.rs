@@ -48,6 +48,7 @@ fn is_wrong_usage(error: &anyhow::Error) -> bool {
     });
     error.is::<UsageError>()
         || error.is::<ModelError>()
+        || matches!(error.downcast_ref(), Some(OfflineError::Untold { .. }))
         || matches!(error.downcast_ref(), Some(DataError::Spec { .. }))
         || output.is_some_and(OutputError::is_usage)
 }

@@ -233,27 +233,24 @@ cli!(a_generator_is_checked_without_writing, |run| {
     run.fails(2, &["synth", "world"]);
 });
 
-cli!(offline_inputs_and_outputs_score_like_our_own, |run| {
-    run.ok(&["synth", "sdhom", "--count", "2", "--size", "64x96", "-o", "data"]);
-    run.ok(&["export", "inputs", "chairs:data", "-o", "prepared", "--layout", "flownet2", "--format", "bin"]);
-    // A runtime that answers with the truth makes no error.
-    fs::create_dir(run.path("outputs")).unwrap();
-    for entry in fs::read_dir(run.path("prepared/gt")).unwrap() {
-        let path = entry.unwrap().path();
-        fs::copy(&path, run.path("outputs").join(path.file_name().unwrap())).unwrap();
-    }
-    let score: serde_json::Value =
-        serde_json::from_str(&run.ok(&["score", "prepared", "--outputs", "outputs", "--json"])).unwrap();
-    assert_eq!(score["over_images"]["epe"], 0.0);
-});
-
 cli!(bench_prints_one_json_object_last, |run| {
     let text = run.ok(&["bench", "-m", "lightflow-0.5", "--size", "64x64", "--runs", "3", "--json", "--profile"]);
     let report: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
-    for key in ["model", "height", "width", "device", "threads", "runs", "median_s", "min_s", "p95_s", "gflop"] {
+    for key in [
+        "model", "height", "width", "device", "threads", "runs", "batch", "mean_s", "median_s", "min_s", "p95_s",
+        "gflop",
+    ] {
         assert!(!report[key].is_null(), "{key} in {report}");
     }
     assert!(report["layers"]["layers"].as_array().unwrap().len() > 10);
+    let one = ["bench", "-m", "lightflow-0.5", "--size", "64x64", "--loop", "2"];
+    let text = run.ok(&[&one[..], &["--batch", "2", "--json"]].concat());
+    let report: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+    assert_eq!((report["runs"].as_u64(), report["batch"].as_u64()), (Some(2), Some(2)));
+    let table = run.ok(&[&one[..], &["-b", "1,2"]].concat());
+    assert_eq!(table.lines().count(), 4, "{table}");
+    assert!(table.contains("pairs/s") && table.contains("not first ms"), "{table}");
+    assert!(run.fails(2, &[&one[..], &["--train", "--batch", "1,2"]].concat()).contains("one --batch"));
 });
 
 cli!(bf16_is_computed_where_asked_for_and_refused_where_the_processor_lacks_it, |run| {
@@ -278,8 +275,8 @@ cli!(bf16_is_computed_where_asked_for_and_refused_where_the_processor_lacks_it, 
 cli!(every_command_explains_itself, |run| {
     let help = run.ok(&["--help"]);
     for command in [
-        "estimate", "train", "viz", "convert", "compare", "eval", "models", "weights", "export", "score", "data",
-        "synth", "bench", "doctor",
+        "estimate", "train", "viz", "convert", "compare", "eval", "models", "weights", "export", "run", "score",
+        "data", "synth", "bench", "doctor",
     ] {
         assert!(help.contains(command));
         let text = run.ok(&[command, "--help"]);

@@ -16,6 +16,7 @@ pub mod sequence;
 pub mod shards;
 mod spec;
 pub mod synth;
+pub mod tfrecord;
 
 pub use check::{Report, check, check_thoroughly};
 pub use error::DataError;

@@ -14,6 +14,7 @@ use std::{
 use crate::{
     DataError, Source,
     datasets::{Access, DATASETS, Dataset, FilePairs, Listing, Request},
+    tfrecord::MINDRECORD,
 };
 
 /// A data set by name, path and variant.
@@ -108,6 +109,11 @@ impl FromStr for Spec {
             _ if Path::new(path_and_words(text).0).exists() => ("clip", text),
             _ => text.split_once(':').unwrap_or((text, "")),
         };
+        let is_mindrecord = |path: &str| Path::new(path).extension().is_some_and(|extension| extension == "mindrecord");
+        // NAME@0.mindrecord has an @ of its own.
+        if name == "mindrecord" || is_mindrecord(text) || is_mindrecord(path_and_words(text).0) {
+            return Err(wrong(MINDRECORD.into()));
+        }
         let Some(dataset) = named(name) else {
             let known: Vec<&str> = DATASETS.iter().map(|d| d.name).collect();
             return Err(wrong(format!("write NAME:PATH with a name out of {}", known.join(", "))));
@@ -176,6 +182,8 @@ mod tests {
             ("chairs:", "folder"),
             ("sintel-clean:/s@val", "train, test"),
             ("synth:chairs@size", "size="),
+            ("mindrecord:/data/train", "mindspore.mindrecord"),
+            ("tfrecord:/data/flying_chairs@0.mindrecord", "data pack"),
         ] {
             let error = text.parse::<Spec>().unwrap_err().to_string();
             assert!(error.contains(word), "{error}");

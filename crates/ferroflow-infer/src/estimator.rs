@@ -64,6 +64,21 @@ impl Default for NetworkOptions {
     }
 }
 
+/// How a network's flow, which most networks compute at 1/4 of the frames' size, becomes as large as the frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Upsampling {
+    /// As the network's reference does it.
+    #[default]
+    Reference,
+    /// Every value repeated.
+    Nearest,
+    /// Bilinear, pixels being squares.
+    Bilinear,
+    /// Not at all: the flow has the size at which the network computes it, and is in pixels of the frames.
+    None,
+}
+
 /// Why there is no flow.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -110,6 +125,9 @@ pub enum EstimateError {
     /// A size for a network where there is none.
     #[error("{0} sees frames in their own size: only a network can be given another one")]
     NoNetwork(String),
+    /// An upsampling that is not possible.
+    #[error("{0}")]
+    Upsampling(String),
     /// The estimate takes more memory than is available.
     #[error(
         "cannot estimate {}{size} pixels at once: {shortage}; estimate in tiles (--tile 1024x1024){}",
@@ -177,7 +195,14 @@ impl Estimator {
     pub fn network(model: Model, weights: Weights, options: NetworkOptions) -> Self {
         let fit = options.fit.unwrap_or(model.fit);
         let NetworkOptions { device, .. } = options;
-        let network = Network { model, weights, fit, device: device.clone(), executors: Mutex::default() };
+        let network = Network {
+            model,
+            weights,
+            fit,
+            upsampling: Upsampling::Reference,
+            device: device.clone(),
+            executors: Mutex::default(),
+        };
         Self { device, ..Self::of(Method::Network(Box::new(network))) }
     }
 
@@ -233,6 +258,29 @@ impl Estimator {
                 Ok(self)
             }
         }
+    }
+
+    /// Chooses how the network's flow becomes as large as the frames.
+    ///
+    /// # Errors
+    /// If the method is no network, or it is to work in tiles.
+    pub fn with_upsampling(mut self, upsampling: Upsampling) -> Result<Self, EstimateError> {
+        if upsampling == Upsampling::Reference {
+            return Ok(self);
+        }
+        if self.tile.is_some() {
+            return Err(EstimateError::Upsampling(
+                "tiles are blended at the frames' size: no upsampling can be chosen".into(),
+            ));
+        }
+        match &mut self.method {
+            Method::Network(network) => network.upsampling = upsampling,
+            _ => {
+                let name = self.name();
+                return Err(EstimateError::Upsampling(format!("{name} is no network, whose flow could be smaller")));
+            }
+        }
+        Ok(self)
     }
 
     /// The flow from `first` to `second`, which has their size and is in their pixels.
@@ -419,6 +467,7 @@ struct Network {
     model: Model,
     weights: Weights,
     fit: Fit,
+    upsampling: Upsampling,
     device: Arc<dyn Device>,
     /// Least recently used first.
     executors: Mutex<Vec<Box<dyn Executor>>>,
@@ -436,9 +485,24 @@ impl Network {
 
     fn sizes(&self, batch: usize, frames: Size) -> Sizes {
         let input = self.plan(frames).network();
+        if self.upsampling != Upsampling::Reference {
+            return Sizes { batch, input, output: self.computed(input) };
+        }
         // A resized flow goes back to the frames' size in the graph's own last step; other fits cut it out afterwards.
         let output = if self.fit.grid().is_some() { frames } else { input };
         Sizes { batch, input, output }
+    }
+
+    /// The size at which the flow is computed for frames that the network sees in this size.
+    fn computed(&self, input: Size) -> Size {
+        let graph = &self.model.graph;
+        let last = graph.flow.and_then(|flow| graph.node(flow).inputs.first().copied());
+        let shapes = graph.shapes(&Sizes::new(1, input.height, input.width));
+        match (shapes, last) {
+            (Ok(shapes), Some(last)) => Size::new(shapes[last.0 as usize][2], shapes[last.0 as usize][3]),
+            // What the network does not take it says itself.
+            _ => input,
+        }
     }
 
     /// Pairs of one size.
@@ -446,7 +510,33 @@ impl Network {
         let size = pairs[0].0.size();
         let flows = self.run(pairs, self.sizes(pairs.len(), size))?;
         let fit = self.plan(size);
+        if self.upsampling != Upsampling::Reference {
+            return Ok(flows.into_iter().map(|flow| self.enlarged(flow, &fit)).collect());
+        }
         Ok(if self.fit.grid().is_some() { flows } else { flows.into_iter().map(|flow| fit.restore(flow)).collect() })
+    }
+
+    /// A flow of the size at which it is computed, in pixels of that, as the upsampling wants it.
+    fn enlarged(&self, flow: FlowField, fit: &FitPlan) -> FlowField {
+        let (coarse, network, frame) = (flow.size(), fit.network(), fit.input());
+        // Resized frames are covered whole; padding is cut off at the network's size.
+        let to = if self.fit.grid().is_some() { frame } else { network };
+        let scale = (to.width as f32 / coarse.width as f32, to.height as f32 / coarse.height as f32);
+        let nearest = |x: usize, y: usize| {
+            let (u, v) = flow.get(x * coarse.width / to.width, y * coarse.height / to.height);
+            (scale.0 * u, scale.1 * v)
+        };
+        let enlarged = match self.upsampling {
+            Upsampling::None => {
+                return FlowField::from_fn(coarse, |x, y| {
+                    let (u, v) = flow.get(x, y);
+                    (scale.0 * u, scale.1 * v)
+                });
+            }
+            Upsampling::Nearest => FlowField::from_fn(to, nearest),
+            Upsampling::Reference | Upsampling::Bilinear => resize_flow(&flow, to, scale, Grid::HalfPixel),
+        };
+        if self.fit.grid().is_some() { enlarged } else { fit.restore(enlarged) }
     }
 
     /// The flows of pairs of one size, in the pixels of `sizes.output`.

@@ -8,6 +8,8 @@ pub mod offline;
 pub mod open;
 pub mod report;
 pub mod submit;
+mod timing;
 
-pub use estimator::{Bidirectional, EstimateError, Estimator, NetworkOptions, memory_estimate};
+pub use estimator::{Bidirectional, EstimateError, Estimator, NetworkOptions, Upsampling, memory_estimate};
 pub use open::OpenError;
+pub use timing::Timing;

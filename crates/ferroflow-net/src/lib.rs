@@ -4,6 +4,7 @@
 pub mod device;
 pub mod dot;
 pub mod graph;
+pub mod graphdef;
 mod model;
 pub mod onnx;
 mod settings;

@@ -14,8 +14,9 @@ use ferroflow_net::{
     ModelError,
     device::DeviceError,
     graph::ShapeError,
+    graphdef::GraphDefError,
     onnx::OnnxError,
-    weights::{ConvertError, WeightsError, import::ImportError, store::StoreError},
+    weights::{ConvertError, WeightsError, export::ExportError, import::ImportError, store::StoreError},
 };
 use ferroflow_train::{RecipeError, TrainError, plot::PlotError};
 
@@ -42,7 +43,9 @@ pub enum Error {
     Store(#[from] StoreError),
     Import(#[from] ImportError),
     Convert(#[from] ConvertError),
+    Export(#[from] ExportError),
     Onnx(#[from] OnnxError),
+    GraphDef(#[from] GraphDefError),
     // Executors.
     Plan(#[from] PlanError),
     Run(#[from] RunError),
@@ -61,6 +64,8 @@ pub enum Error {
     Offline(#[from] OfflineError),
     #[cfg(feature = "onnx")]
     OnnxCheck(#[from] crate::onnx_check::CheckError),
+    #[cfg(feature = "onnx")]
+    OnnxRun(#[from] crate::onnx_run::RunError),
     // Training.
     Recipe(#[from] RecipeError),
     Train(#[from] TrainError),

@@ -23,7 +23,7 @@
 //! # Features
 //!
 //! * `rill` (on by default): the weights for [`Estimator::builtin`], 1.4 MB.
-//! * `onnx`: `onnx_check` runs exported ONNX files in another runtime (rten) and compares.
+//! * `onnx`: `onnx_run` runs exported ONNX files in another runtime (rten), `onnx_check` compares their flow with ours.
 
 pub use ferroflow_core as core;
 pub use ferroflow_cpu as cpu;
@@ -36,6 +36,8 @@ pub use ferroflow_train as train;
 mod error;
 #[cfg(feature = "onnx")]
 pub mod onnx_check;
+#[cfg(feature = "onnx")]
+pub mod onnx_run;
 
 pub use error::Error;
 pub use ferroflow_core::{FlowField, Frame, FrameView, Mask, Size};

@@ -3,6 +3,8 @@
 use ferroflow_cpu::plan::{self, Pixels, Plan, PlanError, RunError};
 use ferroflow_net::{graph::Sizes, onnx, weights::store::Stored};
 
+use crate::onnx_run::{self, OnnxNetwork};
+
 /// Why an exported file could not be compared.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -16,26 +18,9 @@ pub enum CheckError {
     /// Our own flow cannot be computed.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// The runtime cannot read or run the file.
-    #[error("rten does not {what} the file: {source}")]
-    Runtime {
-        /// What it was asked to do.
-        what: &'static str,
-        /// Its error.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The runtime gave a flow of another size.
-    #[error("rten gives {found} values, not {expected}")]
-    Length {
-        /// Number of values of Ferroflow's own flow.
-        expected: usize,
-        /// Number of values that the runtime gave.
-        found: usize,
-    },
-}
-
-fn runtime<E: std::error::Error + Send + Sync + 'static>(what: &'static str) -> impl Fn(E) -> CheckError {
-    move |source| CheckError::Runtime { what, source: source.into() }
+    /// The runtime cannot run the file.
+    #[error(transparent)]
+    Onnx(#[from] onnx_run::RunError),
 }
 
 /// How far two flows are apart, in pixels.
@@ -62,7 +47,8 @@ pub fn difference(
     if options.inputs == onnx::Inputs::Normalised {
         return Err(CheckError::Inputs);
     }
-    let shape = [sizes.batch, 3, sizes.input.height, sizes.input.width];
+    let size = sizes.input;
+    let shape = [sizes.batch, 3, size.height, size.width];
     let (first, second) = (texture(shape, 0), texture(shape, 3));
     let mut ours = vec![0.0; 2 * sizes.batch * sizes.output.height * sizes.output.width];
     let weights: Vec<&[f32]> = stored.weights.iter().collect();
@@ -72,19 +58,7 @@ pub fn difference(
         &mut ours,
     )?;
 
-    let model = rten::Model::load(file.to_vec()).map_err(runtime("load"))?;
-    let mut inputs = Vec::new();
-    for (name, values) in [("frame1", &first), ("frame2", &second)] {
-        let id = model.node_id(name).map_err(runtime("run"))?;
-        inputs.push((id, rten::ValueView::from_shape(shape, values).map_err(runtime("run"))?.into()));
-    }
-    let flow = model.node_id("flow").map_err(runtime("run"))?;
-    let [flow] = model.run_n(inputs, [flow], None).map_err(runtime("run"))?;
-    let (_, theirs) = flow.into_shape_vec::<f32, 4>().map_err(runtime("run"))?;
-    if theirs.len() != ours.len() {
-        return Err(CheckError::Length { expected: ours.len(), found: theirs.len() });
-    }
-
+    let theirs = OnnxNetwork::new(file.to_vec())?.run([&first, &second], sizes.batch, size)?;
     let apart = || ours.iter().zip(&theirs).map(|(a, b)| f64::from((a - b).abs()));
     Ok(Difference {
         mean: apart().sum::<f64>() / ours.len() as f64,

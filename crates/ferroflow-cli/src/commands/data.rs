@@ -12,6 +12,7 @@ use ferroflow::data::{
     loader::{self, Capacity, Order},
     random::Random,
     shards,
+    tfrecord::{self, Division, MINDRECORD},
 };
 
 use crate::{bounds, session::Session, usage::usage};
@@ -31,7 +32,7 @@ enum Action {
     Check(Check),
     /// Print the sizes of the frames and statistics of the flow
     Info(Info),
-    /// Write a data set as WebDataset shards
+    /// Write a data set as WebDataset shards, or as TFRecord files
     Pack(Pack),
     /// Measure samples per second, and whether readers or consumer wait
     Bench(Bench),
@@ -74,6 +75,11 @@ struct Info {
 ///
 ///   ferroflow data pack sintel-clean:/data/sintel -o shards --num-shards 16
 ///   ferroflow data pack chairs:/data/chairs -o shards --num-shards 64 --shard 3
+///
+/// With --format tfrecord it writes the files of the UFlow project's converters, which `tfrecord:DIR` reads here:
+///
+///   ferroflow data pack chairs:/data/chairs -o out --format tfrecord --split-file chairs_train_val.txt
+///   ferroflow data pack sintel-clean:/data/sintel -o out --format tfrecord --num-shards 100 --shard 0
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 struct Pack {
@@ -88,6 +94,12 @@ struct Pack {
     /// Write only this shard, counted from 0
     #[arg(long)]
     shard: Option<usize>,
+    /// Kind of shards
+    #[arg(long, default_value = "webdataset", value_parser = ["webdataset", "tfrecord", "mindrecord"])]
+    format: String,
+    /// List with a line for each pair, 1 for train/ and 2 for test/; with --format tfrecord
+    #[arg(long, value_name = "FILE")]
+    split_file: Option<PathBuf>,
 }
 
 /// Measure samples per second, and whether readers or consumer wait.
@@ -143,6 +155,15 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
             if args.shard.is_some_and(|shard| shard >= args.num_shards.get()) {
                 usage!("--shard counts from 0 to {}", args.num_shards.get() - 1);
             }
+            if args.format == "mindrecord" {
+                usage!("{MINDRECORD}");
+            }
+            if args.format == "tfrecord" {
+                return pack_tfrecord(&args, session);
+            }
+            if args.split_file.is_some() {
+                usage!("--split-file belongs to --format tfrecord; for other shards name the part: chairs:PATH@train");
+            }
             session.files.reads(args.data.path());
             let packed = shards::pack(&args.data, &args.output, args.num_shards.get(), args.shard, &mut session.files)?;
             writeln!(
@@ -173,6 +194,16 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
                 write!(session.out, "{bench}")?;
             }
         }
+    }
+    Ok(())
+}
+
+fn pack_tfrecord(args: &Pack, session: &mut Session) -> anyhow::Result<()> {
+    let division =
+        Division { num_shards: args.num_shards.get(), shard: args.shard, split_file: args.split_file.clone() };
+    let written = tfrecord::write(&args.data, &args.output, &division, &mut session.files)?;
+    for (file, pairs) in written.files {
+        writeln!(session.out, "{}: {pairs} pairs", file.display())?;
     }
     Ok(())
 }

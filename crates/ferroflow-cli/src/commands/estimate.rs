@@ -12,12 +12,13 @@ use ferroflow::core::{
     io::{Orientation, OutputError, Outputs},
 };
 use ferroflow::data::sequence::{self, FramePair, PairPaths, Reading, SequenceError};
+use ferroflow::infer::Upsampling;
 use indicatif::ProgressBar;
 
 use crate::{
     bounds,
     method::MethodArgs,
-    output::{FlowSink, SinkArgs},
+    output::{FlowSink, Names, SinkArgs},
     progress,
     session::{Session, note},
     usage::usage,
@@ -31,6 +32,7 @@ use crate::{
 ///   ferroflow estimate frame1.png frame2.png --viz flow.png
 ///   ferroflow estimate frames/ -o flows/ --format kitti
 ///   ffmpeg -v error -i in.mp4 -f yuv4mpegpipe - | ferroflow estimate - --viz pictures/
+///   ferroflow estimate pairs/ -w lightflow.pth.tar --names lightflow --bidirectional --format npy -o out --viz out
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -44,6 +46,10 @@ pub struct Args {
     /// Also estimate the flow from the second frame to the first, and write it with an occlusion mask and the confidence
     #[arg(long)]
     bidirectional: bool,
+    /// How the network's flow becomes as large as the frames: nearest repeats its values, bilinear interpolates, none leaves it at
+    /// the size at which the network computes it, mostly 1/4. Default: as the network's reference does
+    #[arg(long, value_enum, conflicts_with = "tile")]
+    upsampling: Option<UpsamplingArg>,
     /// Pairs estimated at once (sequences only)
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = bounds::from_one::<{ bounds::BATCH }>)]
     batch: usize,
@@ -58,11 +64,23 @@ pub struct Args {
     json: bool,
 }
 
+/// How flow is enlarged.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum UpsamplingArg {
+    Nearest,
+    Bilinear,
+    None,
+}
+
 /// Runs the command.
 pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
-    let input = Input::of(&args.inputs)?;
+    let input = match args.sink.names {
+        Names::Frame => Input::of(&args.inputs)?,
+        Names::Lightflow => Input::of_pairs(&args.inputs)?,
+    };
     let single = matches!(input, Input::Pair(_));
-    let mut sink = FlowSink::new(&args.sink, single, args.bidirectional)?;
+    let of_frames_size = args.upsampling != Some(UpsamplingArg::None);
+    let mut sink = FlowSink::new(&args.sink, single, args.bidirectional, of_frames_size)?;
     let limit = args.limit.unwrap_or(usize::MAX);
     session.files.reads_all(args.method.weights());
     input.plan(&sink, &mut session.files, limit)?;
@@ -73,7 +91,15 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         note: Arc::new(|text: &str| note!("note: {text}")),
     };
     let mut pairs = input.open(&reading)?.take(limit);
-    let estimator = args.method.estimator()?;
+    let upsampling = args.upsampling.map_or(Upsampling::Reference, |upsampling| match upsampling {
+        UpsamplingArg::Nearest => Upsampling::Nearest,
+        UpsamplingArg::Bilinear => Upsampling::Bilinear,
+        UpsamplingArg::None => Upsampling::None,
+    });
+    let estimator = match args.method.estimator()?.with_upsampling(upsampling) {
+        Ok(estimator) => estimator,
+        Err(error) => usage!("--upsampling: {error}"),
+    };
     if !args.json {
         note!("{}", estimator.describe());
     }
@@ -179,6 +205,19 @@ impl Input {
             );
         }
         Ok(Self::Stream(input.clone()))
+    }
+
+    /// The images `NAME1` and `NAME2` of a folder, whatever else is in it.
+    fn of_pairs(inputs: &[PathBuf]) -> anyhow::Result<Self> {
+        let [folder] = inputs else { usage!("--names lightflow takes one folder of images called NAME1 and NAME2") };
+        if !folder.is_dir() {
+            usage!("--names lightflow takes a folder of images called NAME1 and NAME2; {} is none", folder.display());
+        }
+        let pairs = sequence::pairs_among(&sequence::image_files(folder)?);
+        if pairs.is_empty() {
+            usage!("{} holds no images called NAME1 and NAME2", folder.display());
+        }
+        Ok(Self::Pairs(pairs, None))
     }
 
     /// Plans the results of all pairs, or of the first of a stream: the others have numbers where it has one.

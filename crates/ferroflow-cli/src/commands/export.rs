@@ -4,9 +4,11 @@ use std::{io::Write, path::PathBuf};
 
 use ferroflow::core::{Size, io::write_with};
 use ferroflow::data::Spec;
-use ferroflow::infer::offline::{self, Format, Layout};
+use ferroflow::infer::offline;
 use ferroflow::net::{
+    Model,
     graph::Sizes,
+    graphdef,
     onnx::{self, CorrelationForm, WarpForm},
 };
 use ferroflow::onnx_check::{self, CheckError};
@@ -14,9 +16,11 @@ use ferroflow::onnx_check::{self, CheckError};
 use crate::{
     bounds,
     method::{builtin_weights, read_weights},
+    offline::{FORMATS, LAYOUTS, format, layout},
     progress,
     session::Session,
     usage::usage,
+    vendor::{self, Wanted},
 };
 
 /// Write a network as ONNX, or inputs for another runtime.
@@ -30,6 +34,8 @@ pub struct Args {
 enum Action {
     /// Write a network as ONNX, with standard operators only
     Onnx(Onnx),
+    /// Write tfoptflow's PWC-Net as a frozen TensorFlow graph
+    Tensorflow(Tensorflow),
     /// Write preprocessed pairs and their true flow as plain arrays
     Inputs(Inputs),
 }
@@ -79,6 +85,9 @@ struct Onnx {
     /// How cost volumes are written: slices is plainer, matmul faster
     #[arg(long, default_value = "matmul", value_parser = ["slices", "matmul"])]
     correlation: String,
+    /// For device compilers: indices of 32 bits instead of 64 wherever ONNX allows it, and no slice of a slice
+    #[arg(long, conflicts_with = "dynamic")]
+    int32: bool,
     /// Write two files beside FILE.onnx instead, as the MindSpore port of UFlow does: FILE.features.onnx makes the features of both
     /// frames, stacked as [2N, 3, H, W], and FILE.flow.onnx makes flow of them. UFlow and other networks whose frames share one
     /// pyramid
@@ -87,6 +96,25 @@ struct Onnx {
     /// Run the file in a runtime that is part of the program, and print how far its flow is from Ferroflow's own
     #[arg(long)]
     check: bool,
+}
+
+/// Write tfoptflow's PWC-Net as a frozen TensorFlow graph, as the PWC-Net of Ascend's model zoo freezes itself.
+///
+/// The graph takes x_tnsr, [1, 2, H, W, 3], both frames as RGB / 255, and gives output, [1, H, W, 2], u then v in pixels:
+///
+///   ferroflow export tensorflow -w pwcnet.ckpt-53000 -o pwcnet.pb
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+struct Tensorflow {
+    /// Weights of pwcnet-lg-6-2, pwcnet-sm, pwcnet-dense or pwcnet-res: a .safetensors file of this program or a checkpoint
+    #[arg(short, long, value_name = "FILE")]
+    weights: PathBuf,
+    /// File to write
+    #[arg(short, long, value_name = "FILE.pb")]
+    output: PathBuf,
+    /// Size of the frames; both sides must be multiples of 64
+    #[arg(long, value_name = "HxW", default_value = "448x1024")]
+    size: Size,
 }
 
 /// Write preprocessed pairs and their true flow as plain arrays, for `score` to compare a runtime's outputs with.
@@ -100,11 +128,11 @@ struct Inputs {
     /// Folder to write to
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Folders and values: images (frame1/, frame2/), flownet2 (x1/, x2/, normalised) or pwcnet (image/ with both frames)
-    #[arg(long, default_value = "images", value_parser = ["images", "flownet2", "pwcnet"])]
+    /// Folders and values: images (frame1/, frame2/), flownet2 (image1/, image2/, normalised) or pwcnet (image/ with both frames)
+    #[arg(long, default_value = "images", value_parser = LAYOUTS)]
     layout: String,
     /// bin writes raw little-endian values, npy NumPy arrays
-    #[arg(long, default_value = "npy", value_parser = ["bin", "npy"])]
+    #[arg(long, default_value = "npy", value_parser = FORMATS)]
     format: String,
     /// Pairs per file
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = bounds::from_one::<{ bounds::BATCH }>)]
@@ -121,13 +149,20 @@ struct Inputs {
 pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     match args.action {
         Action::Onnx(args) => export_onnx(&args, session),
+        Action::Tensorflow(args) => export_tensorflow(&args, session),
         Action::Inputs(args) => export_inputs(&args, session),
     }
 }
 
 fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
+    if let Some(reason) = vendor::refused(&args.output, Wanted::ToWrite) {
+        usage!("{reason}");
+    }
     if args.size.is_none() && !args.dynamic {
         usage!("say the size of the frames with --size HxW, or --dynamic for any");
+    }
+    if args.int32 && args.batch == 0 {
+        usage!("--int32 needs a number of pairs: --batch 1 or more");
     }
     if let Some(weights) = &args.weights {
         session.files.reads(weights);
@@ -150,17 +185,8 @@ fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
         },
     };
     let model = &stored.model;
-    if let Some(size) = args.size
-        && (size.height % model.stride != 0 || size.width % model.stride != 0)
-    {
-        let up = |n: usize| n.next_multiple_of(model.stride);
-        usage!(
-            "{} takes multiples of {}: pad or resize to {}x{} and export that",
-            model.name,
-            model.stride,
-            up(size.height),
-            up(size.width)
-        );
+    if let Some(size) = args.size {
+        check_size(model, size)?;
     }
     let mut metadata: Vec<(String, String)> = vec![
         ("network".into(), model.name.into()),
@@ -178,6 +204,7 @@ fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
         inputs: if args.inputs == "normalised" { onnx::Inputs::Normalised } else { onnx::Inputs::Images },
         warp: args.warp.as_deref().map(|w| if w == "gather" { WarpForm::Gather } else { WarpForm::GridSample }),
         correlation: if args.correlation == "slices" { CorrelationForm::Slices } else { CorrelationForm::MatMul },
+        indices: if args.int32 { onnx::Indices::Int32 } else { onnx::Indices::Int64 },
         metadata,
         ..onnx::Options::default()
     };
@@ -212,15 +239,46 @@ fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Sides that the network takes.
+fn check_size(model: &Model, size: Size) -> anyhow::Result<()> {
+    let up = size.map(|side| side.next_multiple_of(model.stride));
+    if up != size {
+        usage!("{} takes multiples of {}: pad or resize to {up} and export that", model.name, model.stride);
+    }
+    Ok(())
+}
+
+fn export_tensorflow(args: &Tensorflow, session: &mut Session) -> anyhow::Result<()> {
+    if let Some(reason) = vendor::refused(&args.output, Wanted::ToWrite) {
+        usage!("{reason}");
+    }
+    session.files.reads(&args.weights);
+    session.files.plan(&args.output, "the graph")?;
+    session.files.prepare()?;
+    let stored = read_weights(&args.weights, None, &[])?;
+    check_size(&stored.model, args.size)?;
+    let mut bytes = Vec::new();
+    graphdef::export(&stored.model.graph, &stored.weights, args.size, &mut bytes)?;
+    write_with(&args.output, |file| file.write_all(&bytes))?;
+    writeln!(
+        session.out,
+        "{}: {}, {} [1, 2, {}, {}, 3] -> {}, {:.1} MB",
+        args.output.display(),
+        stored.model.name,
+        graphdef::INPUT,
+        args.size.height,
+        args.size.width,
+        graphdef::OUTPUT,
+        bytes.len() as f64 / 1e6
+    )?;
+    Ok(())
+}
+
 fn export_inputs(args: &Inputs, session: &mut Session) -> anyhow::Result<()> {
     let source = args.data.open()?;
     let inputs = offline::Inputs {
-        layout: match args.layout.as_str() {
-            "flownet2" => Layout::Flownet2,
-            "pwcnet" => Layout::Pwcnet,
-            _ => Layout::Images,
-        },
-        format: if args.format == "bin" { Format::Bin } else { Format::Npy },
+        layout: layout(&args.layout),
+        format: format(&args.format),
         batch: args.batch,
         stride: args.stride,
         limit: args.limit,

@@ -9,6 +9,7 @@ mod estimate;
 mod eval;
 mod export;
 mod models;
+mod run;
 mod score;
 mod synth;
 mod train;
@@ -38,7 +39,9 @@ pub enum Command {
     Weights(weights::Args),
     /// Write a network as ONNX, or inputs for another runtime
     Export(export::Args),
-    /// Score the outputs of another runtime
+    /// Run a network on prepared inputs, as msame and ais_bench do
+    Run(run::Args),
+    /// Score the outputs of `run` or of another runtime
     Score(score::Args),
     /// Check, describe, pack and time data sets
     Data(data::Args),
@@ -63,6 +66,7 @@ impl Command {
             Command::Models(args) => models::run(args, session),
             Command::Weights(args) => weights::run(args, session),
             Command::Export(args) => export::run(args, session),
+            Command::Run(args) => run::run(args, session),
             Command::Score(args) => score::run(args, session),
             Command::Data(args) => data::run(args, session),
             Command::Synth(args) => synth::run(args, session),

@@ -16,7 +16,7 @@ use ferroflow::net::{
     },
 };
 
-use crate::{session::Session, usage::usage};
+use crate::{method::read_weights, session::Session, usage::usage};
 
 /// Import, export, inspect and make weights.
 #[derive(clap::Args)]
@@ -76,15 +76,21 @@ struct Import {
     output: PathBuf,
 }
 
-/// Write weights for another framework, under the reference's names.
+/// Write weights for another framework, under the reference's names: PyTorch's .pth.tar, which every version reads, safetensors
+/// of a state_dict, MindSpore's .ckpt, or a TensorFlow V2 bundle.
+///
+///   ferroflow weights export flownet2.safetensors --to pytorch -o FlowNet2_checkpoint.pth.tar
+///   ferroflow weights export pwcnet.safetensors --to tensorflow -o pwcnet.ckpt-0
+///   ferroflow weights export FlowNet2_checkpoint.pth.tar --to mindspore -o flownet2.ckpt
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 struct Export {
-    /// A .safetensors file of this program
+    /// A .safetensors file of this program, or another project's checkpoint
     file: PathBuf,
     /// Framework to write for
-    #[arg(long, value_parser = ["pytorch-safetensors", "mindspore"])]
+    #[arg(long, value_parser = ["pytorch", "pytorch-safetensors", "mindspore", "tensorflow"])]
     to: String,
-    /// File to write
+    /// File to write; for TensorFlow, the prefix of its files
     #[arg(short, long)]
     output: PathBuf,
 }
@@ -261,14 +267,23 @@ fn import_checkpoint(args: Import, session: &mut Session) -> anyhow::Result<()> 
 }
 
 fn export_weights(args: &Export, session: &mut Session) -> anyhow::Result<()> {
+    let target = match args.to.as_str() {
+        "pytorch" => Target::Pytorch,
+        "mindspore" => Target::Mindspore,
+        "tensorflow" => Target::Tensorflow,
+        _ => Target::PytorchSafetensors,
+    };
     session.files.reads(&args.file);
-    session.files.plan(&args.output, "the exported weights")?;
+    let files = export::files(&args.output, target);
+    for file in &files {
+        session.files.plan(file, "the exported weights")?;
+    }
     session.files.prepare()?;
-    let stored = store::read(&args.file).with_context(|| args.file.display().to_string())?;
-    let target = if args.to == "mindspore" { Target::Mindspore } else { Target::PytorchSafetensors };
-    export::export(&args.output, &stored.model, &stored.weights, target)
-        .with_context(|| format!("cannot write {}", args.output.display()))?;
-    writeln!(session.out, "wrote {}", args.output.display())?;
+    let stored = read_weights(&args.file, None, &[])?;
+    export::export(&args.output, &stored, target).with_context(|| format!("cannot write {}", args.output.display()))?;
+    for file in &files {
+        writeln!(session.out, "wrote {}", file.display())?;
+    }
     Ok(())
 }
 

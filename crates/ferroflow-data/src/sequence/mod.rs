@@ -25,7 +25,7 @@ use ferroflow_core::{
 pub use self::{
     animation::animation,
     folder::{Gap, IMAGE_EXTENSIONS, folder, gaps, image_files, natural_order},
-    pairs::{PairPaths, listed_pairs, numbered_pairs},
+    pairs::{PairPaths, listed_pairs, numbered_pairs, pairs_among},
     y4m::y4m,
 };
 

@@ -74,6 +74,18 @@ pub fn numbered_pairs(files: &[PathBuf]) -> Option<Vec<PairPaths>> {
     (pairs.len() > 1).then_some(pairs)
 }
 
+/// The images called `NAME1.ext` that have a partner `NAME2.ext` among these, as LightFlow's `inference.py` pairs them: other images
+/// are left out, and `NAME` may end in a digit.
+pub fn pairs_among(files: &[PathBuf]) -> Vec<PairPaths> {
+    let names: HashSet<&PathBuf> = files.iter().collect();
+    let pair = |file: &PathBuf| {
+        let (stem, extension) = file.file_name()?.to_str()?.rsplit_once('.')?;
+        let second = file.with_file_name(format!("{}2.{extension}", stem.strip_suffix('1')?));
+        names.contains(&second).then(|| PairPaths { name: stem.into(), first: file.clone(), second })
+    };
+    files.iter().filter_map(pair).collect()
+}
+
 /// The pairs of a text file: two paths a line, relative to its own folder, with a tab or spaces between them. Each has a name of
 /// its own.
 ///

@@ -80,17 +80,21 @@ pub fn write_inputs(
 }
 
 /// The reference's name of a file: its number, or the scene and the frames.
-fn file_name(layout: Layout, number: usize, id: &str) -> String {
+pub(super) fn file_name(layout: Layout, number: usize, id: &str) -> String {
     if layout != Layout::Pwcnet {
         return number.to_string();
     }
-    // scene/frame_0001 -> scene-frames_0001_0002
-    let flat = safe_name(&id.replace(['/', '\\', ':'], "-"));
-    let digits = flat.len() - flat.trim_end_matches(|c: char| c.is_ascii_digit()).len();
-    let (stem, frame) = flat.split_at(flat.len() - digits);
-    match (stem.strip_suffix("frame_"), frame.parse::<u32>()) {
-        (Some(scene), Ok(frame)) => format!("{scene}frames_{frame:04}_{:04}", frame + 1),
-        _ => flat,
+    // scene/frame_0001, or Sintel's scene/clean/0001 -> scene-frames_0001_0002
+    let scene_and_frame = match id.split('/').collect::<Vec<_>>()[..] {
+        [scene, "clean" | "final" | "albedo", frame] => Some((scene, frame)),
+        [scene, name] => name.strip_prefix("frame_").map(|frame| (scene, frame)),
+        _ => None,
+    };
+    match scene_and_frame
+        .and_then(|(scene, frame)| Some((scene, frame.parse().ok().filter(|&frame: &u32| frame < u32::MAX)?)))
+    {
+        Some((scene, frame)) => safe_name(&format!("{scene}-frames_{frame:04}_{:04}", frame + 1)),
+        None => safe_name(&id.replace(['/', '\\', ':'], "-")),
     }
 }
 
@@ -128,10 +132,7 @@ fn write_file(
     }
     let extension = inputs.format.extension();
     let flows = inputs.layout.flow_shape(batch, plan.network());
-    let frames = match inputs.layout {
-        Layout::Pwcnet => vec![1, 2, h, w, 3],
-        _ => vec![batch, 3, h, w],
-    };
+    let frames = inputs.layout.input_shape(batch, plan.network());
     for (input, values) in inputs.layout.folders().iter().zip(&arrays) {
         array::write(&folder.join(input).join(format!("{name}.{extension}")), inputs.format, &frames, values)?;
     }

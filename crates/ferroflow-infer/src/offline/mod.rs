@@ -1,11 +1,14 @@
-//! Inference in other runtimes: writes preprocessed inputs as files, and scores the outputs.
+//! Inference on folders of arrays: writes preprocessed inputs as files, runs a network on them, and scores the outputs.
 //!
-//! The runners of device compilers read folders of raw arrays and write raw arrays. [`write_inputs`] writes the folders, and
-//! [`score`] compares the outputs with the truth that lies beside the inputs; `pairs.json` says which file holds which pair.
-//! Frames are padded with zeros below and to the right to multiples of a stride.
+//! The runners of device compilers read folders of raw arrays and write raw arrays. [`write_inputs`] writes the folders, [`run`]
+//! does what a runner does, and [`score`] compares the outputs with the truth that lies beside the inputs; `pairs.json` says which
+//! file holds which pair. [`Prepared`] is such a folder, or one that a reference's own script wrote. Frames are padded with zeros
+//! below and to the right to multiples of a stride.
 
 mod array;
 mod inputs;
+mod prepared;
+mod run;
 mod score;
 
 use std::path::PathBuf;
@@ -20,6 +23,8 @@ use serde::{Deserialize, Serialize};
 
 pub use array::Format;
 pub use inputs::{Progress, write_inputs};
+pub use prepared::{Hints, Prepared};
+pub use run::{Naming, NetworkError, NetworkOnDevice, OfflineNetwork, Ran, Results, Values, run};
 pub use score::{Score, score};
 
 /// The arrays that a runtime reads and writes.
@@ -30,7 +35,7 @@ pub enum Layout {
     /// `frame1/`, `frame2/`: `[N, 3, H, W]`, RGB 0..=255; flows `[N, 2, H, W]`. This is for networks exported with images as
     /// inputs.
     Images,
-    /// `x1/`, `x2/`: `[N, 3, H, W]`, (RGB - mean) / 255 with one mean per channel over both padded frames; flows
+    /// `image1/`, `image2/`: `[N, 3, H, W]`, (RGB - mean) / 255 with one mean per channel over both padded frames; flows
     /// `[N, 2, H, W]`. This is for FlowNet2 on Ascend (Flownet2_preprocess.py).
     Flownet2,
     /// `image/`: `[1, 2, H, W, 3]`, RGB / 255, both frames; flows `[1, H, W, 2]`. This is for PWC-Net as a frozen graph
@@ -39,13 +44,21 @@ pub enum Layout {
 }
 
 impl Layout {
+    /// All layouts.
+    pub const ALL: [Self; 3] = [Self::Images, Self::Flownet2, Self::Pwcnet];
+
     /// Names of the folders of inputs, in the order of the network's inputs.
     pub fn folders(self) -> &'static [&'static str] {
         match self {
             Self::Images => &["frame1", "frame2"],
-            Self::Flownet2 => &["x1", "x2"],
+            Self::Flownet2 => &["image1", "image2"],
             Self::Pwcnet => &["image"],
         }
+    }
+
+    /// The shape of an input of a file.
+    fn input_shape(self, batch: usize, Size { height: h, width: w }: Size) -> Vec<usize> {
+        if self == Self::Pwcnet { vec![1, 2, h, w, 3] } else { vec![batch, 3, h, w] }
     }
 
     /// The shape of the flows of a file.
@@ -156,6 +169,22 @@ pub enum OfflineError {
         /// Number of pairs that was asked for.
         batch: usize,
     },
+    /// A folder without `pairs.json` does not say enough about its files.
+    #[error("{}: there is no {MANIFEST}, so its files must tell what they hold: {reason}", folder.display())]
+    Untold {
+        /// The folder.
+        folder: PathBuf,
+        /// What is missing, and which option says it.
+        reason: String,
+    },
+    /// The network cannot run on these inputs.
+    #[error("{file}: {source}")]
+    Network {
+        /// Name of the file of inputs.
+        file: String,
+        /// The cause.
+        source: NetworkError,
+    },
     /// The data set is endless, and no limit was given.
     #[error("{data} is endless: say how many pairs to take (--limit)")]
     Endless {
@@ -167,6 +196,20 @@ pub enum OfflineError {
     NoTruth {
         /// The pair.
         pair: String,
+    },
+    /// There are neither outputs of the inputs' names nor as many outputs as inputs.
+    #[error(
+        "{}: {outputs} outputs for {inputs} inputs, and none is called after `{first}`: what is the output of which?", folder.display()
+    )]
+    Order {
+        /// The folder of outputs.
+        folder: PathBuf,
+        /// Number of arrays in it.
+        outputs: usize,
+        /// Number of files of truth.
+        inputs: usize,
+        /// Name of the first of these.
+        first: String,
     },
     /// There is no output for an input.
     #[error("{}: no output for the input `{name}` (looked for {name}.bin, {name}_0.bin, {name}_output_0.bin, and .npy)", folder.display())]

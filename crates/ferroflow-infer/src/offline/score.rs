@@ -2,15 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use ferroflow_core::{
-    Size,
-    io::{MAX_SIDE, read_bytes},
-    metrics::{Evaluation, MetricError, Summary, Tally, Truth},
-};
+use ferroflow_core::metrics::{Evaluation, MetricError, Metrics, Summary, Tally, Truth};
 use serde::Serialize;
 
-use super::inputs::flow_of;
-use super::{MANIFEST, Manifest, OfflineError, TRUTH, array};
+use super::{Naming, OfflineError, Prepared, array, inputs::flow_of, prepared::arrays};
 
 /// The figures of a folder of outputs.
 #[derive(Clone, Debug, Serialize)]
@@ -22,38 +17,22 @@ pub struct Score {
     pub pairs: Vec<(String, Option<f64>)>,
 }
 
-/// Scores the raw flows in `outputs` against the truth in `folder`, which [`super::write_inputs`] made.
+/// Scores the raw flows in `outputs` against the truth of `prepared`.
 ///
 /// The output of the input `NAME` is `NAME.bin`, `NAME_0.bin` (ais_bench) or `NAME_output_0.bin` (msame), or the same with
-/// `.npy`. Padding is cut off.
+/// `.npy`. Without `pairs.json`, where no output is called so, the order of the names pairs them. Padding is cut off.
 ///
 /// # Errors
 /// At the first output that is missing or has another size, at the first pair without truth, and if no pixel of any pair could
 /// be scored.
-pub fn score(folder: &Path, outputs: &Path) -> Result<Score, OfflineError> {
-    let path = folder.join(MANIFEST);
-    let text = read_bytes(&path)?;
-    let manifest: Manifest = serde_json::from_slice(&text)
-        .map_err(|e| OfflineError::Manifest { path: path.clone(), reason: e.to_string() })?;
-    if manifest.files.iter().all(|file| file.pairs.is_empty()) {
-        return Err(OfflineError::Manifest { path, reason: "it names no pairs".into() });
-    }
+pub fn score(prepared: &Prepared, outputs: &Path) -> Result<Score, OfflineError> {
+    let Prepared { truth, manifest, .. } = prepared;
     let mut evaluation = Evaluation::default();
     let mut pairs = Vec::new();
-    for file in &manifest.files {
-        let Size { height: h, width: w } = file.size;
-        let fits = |size: Size| size.height <= h && size.width <= w;
-        let wrong = |reason: String| OfflineError::Manifest { path: path.clone(), reason };
-        if h.max(w) > MAX_SIDE || manifest.batch > MAX_SIDE || h.min(w).min(manifest.batch) == 0 {
-            return Err(wrong(format!("file `{}` is of {} pairs of {}", file.name, manifest.batch, file.size)));
-        }
-        if file.pairs.len() > manifest.batch || !file.pairs.iter().all(|p| fits(p.size)) {
-            return Err(wrong(format!("the sizes of file `{}` contradict each other", file.name)));
-        }
+    for (file, output) in manifest.files.iter().zip(estimates(prepared, outputs)?) {
         let shape = manifest.layout.flow_shape(manifest.batch, file.size);
-        let truth = folder.join(TRUTH).join(format!("{}.{}", file.name, manifest.format.extension()));
-        let truth = array::read(&truth, &shape)?;
-        let estimate = array::read(&output(outputs, &file.name)?, &shape)?;
+        let truth = array::read(&truth.join(format!("{}.{}", file.name, manifest.format.extension())), &shape)?;
+        let estimate = array::read(&output, &shape)?;
         for (i, pair) in file.pairs.iter().enumerate() {
             let [truth, estimate] = [&truth, &estimate].map(|v| flow_of(manifest.layout, v, i, file.size, pair.size));
             let metric = |source| OfflineError::Metric { pair: pair.id.clone(), source };
@@ -61,7 +40,7 @@ pub fn score(folder: &Path, outputs: &Path) -> Result<Score, OfflineError> {
             if tally.scored() + tally.unanswered == 0 {
                 return Err(OfflineError::NoTruth { pair: pair.id.clone() });
             }
-            pairs.push((pair.id.clone(), ferroflow_core::metrics::Metrics::of(&tally).epe));
+            pairs.push((pair.id.clone(), Metrics::of(&tally).epe));
             evaluation.add(tally);
         }
     }
@@ -73,9 +52,24 @@ pub fn score(folder: &Path, outputs: &Path) -> Result<Score, OfflineError> {
     Ok(Score { summary, pairs })
 }
 
+/// The outputs of all inputs, in their order.
+fn estimates(prepared: &Prepared, folder: &Path) -> Result<Vec<PathBuf>, OfflineError> {
+    let files = &prepared.manifest.files;
+    let named = files.iter().map(|file| output(folder, &file.name)).collect::<Result<Vec<_>, _>>();
+    if prepared.is_named || named.is_ok() {
+        return named;
+    }
+    let found = arrays(folder)?;
+    if found.len() != files.len() {
+        let first = files.first().map_or(String::new(), |file| file.name.clone());
+        return Err(OfflineError::Order { folder: folder.into(), outputs: found.len(), inputs: files.len(), first });
+    }
+    Ok(found.iter().map(|(name, extension)| folder.join(format!("{name}.{extension}"))).collect())
+}
+
 /// The output of an input.
 fn output(folder: &Path, name: &str) -> Result<PathBuf, OfflineError> {
-    let endings = ["", "_0", "_output_0"];
+    let endings = ["", Naming::AisBench.ending(), Naming::Msame.ending()];
     let paths = endings.iter().flat_map(|end| ["bin", "npy"].map(|e| folder.join(format!("{name}{end}.{e}"))));
     let found = paths.into_iter().find(|path| path.is_file());
     found.ok_or_else(|| OfflineError::NoOutput { folder: folder.to_path_buf(), name: name.to_string() })

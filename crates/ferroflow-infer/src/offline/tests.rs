@@ -1,10 +1,13 @@
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use ferroflow_core::geometry::{Fill, Fit, Place};
 use ferroflow_core::{FlowField, Frame};
-use ferroflow_cpu::plan::{Options, Pixels, Plan};
+use ferroflow_cpu::Cpu;
 use ferroflow_data::{DataError, Sample, Source};
-use ferroflow_net::{Model, Weights, graph::Sizes};
+use ferroflow_net::{
+    Model, Weights,
+    weights::{Provenance, store::Stored},
+};
 
 use super::*;
 use crate::evaluate::{Protocol, evaluate};
@@ -58,6 +61,11 @@ fn write_inputs(
     super::write_inputs(folder, source, inputs, &mut Default::default(), watch)
 }
 
+/// Scores what lies in a folder with `pairs.json`.
+fn score(folder: &Path, outputs: &Path) -> Result<Score, OfflineError> {
+    super::score(&Prepared::open(folder, &Hints::default())?, outputs)
+}
+
 #[test]
 fn perfect_answers_score_zero_and_shifted_ones_their_shift() {
     for (layout, batch) in [(Layout::Images, 2), (Layout::Flownet2, 1), (Layout::Pwcnet, 1)] {
@@ -91,7 +99,7 @@ fn perfect_answers_score_zero_and_shifted_ones_their_shift() {
 fn arrays_are_what_the_references_write() {
     let folder = tempfile::tempdir().unwrap();
     write_inputs(folder.path(), &Three, inputs(Layout::Flownet2, Format::Bin, 1), |_| {}).unwrap();
-    let x2 = array::read(&folder.path().join("x2/1.bin"), &[3, 64, 128]).unwrap();
+    let x2 = array::read(&folder.path().join("image2/1.bin"), &[3, 64, 128]).unwrap();
     let sample = Three.get(1).unwrap();
     // The mean is that of both frames with their padding.
     let sum: u64 = [&sample.first, &sample.second]
@@ -107,51 +115,137 @@ fn arrays_are_what_the_references_write() {
     // Another layout has other folders: what a manifest does not name must not lie beside what it does.
     let pwcnet = inputs(Layout::Pwcnet, Format::Bin, 1);
     let error = write_inputs(folder.path(), &Three, pwcnet, |_| {}).unwrap_err().to_string();
-    assert!(error.contains("(x1, x2)"), "{error}");
+    assert!(error.contains("(image1, image2)"), "{error}");
     let folder = tempfile::tempdir().unwrap();
     write_inputs(folder.path(), &Three, pwcnet, |_| {}).unwrap();
     let image = array::read(&folder.path().join("image/alley_1-frames_0002_0003.bin"), &[2, 64, 128, 3]).unwrap();
     assert_eq!(image[((64 + 4) * 128 + 9) * 3 + 1], f32::from(sample.second.pixel(9, 4)[1]) / 255.0);
 }
 
+fn network(name: &str) -> Stored {
+    let model = Model::named(name).unwrap();
+    Stored { weights: Weights::random(&model.graph, 5), model, provenance: Provenance::default() }
+}
+
+fn run_on(folder: &Path, stored: &Stored, results: &Path) -> Result<Ran, OfflineError> {
+    let prepared = Prepared::open(folder, &Hints::default())?;
+    let mut network = NetworkOnDevice::new(stored.clone(), Arc::new(Cpu::default()));
+    let how = Results { naming: Naming::of(prepared.layout()), format: Format::Bin, loops: 2 };
+    run(&prepared, &mut network, results, how, &mut Default::default(), |_| {})
+}
+
 #[test]
-fn the_score_is_that_of_an_evaluation_with_the_same_padding() {
-    let model = Model::named("lightflow-0.5").unwrap();
-    let weights = Weights::random(&model.graph, 5);
-    let folder = tempfile::tempdir().unwrap();
-    write_inputs(folder.path(), &Three, inputs(Layout::Images, Format::Bin, 1), |_| {}).unwrap();
-    let answers = tempfile::tempdir().unwrap();
-    let values: Vec<&[f32]> = weights.iter().collect();
-    let mut plan = Plan::new(&model.graph, &values, Sizes::new(1, 64, 128), &Options::default()).unwrap();
-    for name in ["0.bin", "1.bin", "2.bin"] {
-        let frame = |which: &str| array::read(&folder.path().join(which).join(name), &[3, 64, 128]).unwrap();
-        let mut flow = vec![0.0; 2 * 64 * 128];
-        plan.run(Pixels::Planar(&frame("frame1")), Pixels::Planar(&frame("frame2")), &mut flow).unwrap();
-        array::write(&answers.path().join(name), Format::Bin, &[], &flow).unwrap();
+fn a_run_scores_as_an_evaluation_with_the_same_padding() {
+    for (layout, batch, name, first) in [
+        (Layout::Images, 2, "lightflow-0.5", "0_0.bin"),
+        (Layout::Pwcnet, 1, "lightflow-0.5", "alley_1-frames_0001_0002_output_0.bin"),
+        (Layout::Flownet2, 1, "flownet2-s", "0_0.bin"),
+    ] {
+        let stored = network(name);
+        let (folder, results) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        write_inputs(folder.path(), &Three, inputs(layout, Format::Npy, batch), |_| {}).unwrap();
+        let ran = run_on(folder.path(), &stored, results.path()).unwrap();
+        assert_eq!((ran.pairs, ran.timing.runs, ran.timing.batch), (3, 2 * ran.files, batch));
+        assert!(results.path().join(first).is_file(), "{first}");
+
+        let fit = Some(Fit::Pad(Place::TopLeft, Fill::Zero));
+        let Stored { model, weights, .. } = stored;
+        let estimator = Estimator::network(model, weights, NetworkOptions { fit, ..NetworkOptions::default() });
+        let expected = evaluate(&Three, &estimator, Protocol::default(), |_, _, _| {}).unwrap();
+        let scored = score(folder.path(), results.path()).unwrap();
+        let (a, b) = (scored.summary.over_images.epe.unwrap(), expected.summary.over_images.epe.unwrap());
+        // Frames in f32 are rounded once more than frames in bytes.
+        assert!((a - b).abs() < 1e-4, "{name} on {layout:?}: {a} {b}");
     }
-    let fit = Some(Fit::Pad(Place::TopLeft, Fill::Zero));
-    let estimator = Estimator::network(model, weights, NetworkOptions { fit, ..NetworkOptions::default() });
-    let expected = evaluate(&Three, &estimator, Protocol::default(), |_, _, _| {}).unwrap();
-    let scored = score(folder.path(), answers.path()).unwrap();
-    let (a, b) = (scored.summary.over_images.epe.unwrap(), expected.summary.over_images.epe.unwrap());
-    assert!((a - b).abs() < 1e-5, "{a} {b}");
+}
+
+#[test]
+fn a_run_refuses_values_and_sizes_that_the_network_does_not_take() {
+    let (folder, results) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_inputs(folder.path(), &Three, inputs(Layout::Flownet2, Format::Bin, 1), |_| {}).unwrap();
+    let error = run_on(folder.path(), &network("lightflow-0.5"), results.path()).unwrap_err().to_string();
+    assert!(error.contains("--layout images"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let narrow = Inputs { stride: 10, ..inputs(Layout::Images, Format::Bin, 1) };
+    write_inputs(folder.path(), &Three, narrow, |_| {}).unwrap();
+    let error = run_on(folder.path(), &network("lightflow-0.5"), results.path()).unwrap_err().to_string();
+    assert!(error.contains("--stride 64") && error.contains("50x70"), "{error}");
+    assert_eq!(std::fs::read_dir(results.path()).unwrap().count(), 0);
+    let error = run_on(folder.path(), &network("lightflow-0.5"), &folder.path().join("frame1")).unwrap_err();
+    assert!(!matches!(error, OfflineError::Output(_)), "outputs have names of their own: {error}");
+}
+
+/// What the references' own scripts write has no list.
+#[test]
+fn folders_without_a_list_are_scored_by_names_and_by_order() {
+    for layout in Layout::ALL {
+        let (folder, results) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        write_inputs(folder.path(), &Three, inputs(layout, Format::Bin, 1), |_| {}).unwrap();
+        let truth = folder.path().join(TRUTH);
+        let shape = layout.flow_shape(1, Size::new(64, 128));
+        let mut files = prepared::arrays(&truth).unwrap();
+        for (i, (name, _)) in files.iter().enumerate() {
+            let mut flow = array::read(&truth.join(format!("{name}.bin")), &shape).unwrap();
+            flow.iter_mut().for_each(|v| *v += i as f32);
+            array::write(&results.path().join(format!("{name}_0.bin")), Format::Bin, &[], &flow).unwrap();
+        }
+        let named = score(folder.path(), results.path()).unwrap();
+        std::fs::remove_file(folder.path().join(MANIFEST)).unwrap();
+        let error = score(folder.path(), results.path()).unwrap_err().to_string();
+        assert!(error.contains("--size"), "{error}");
+        let hints = Hints { size: Some(SIZE), ..Hints::default() };
+        let told = |folder: &Path| super::score(&Prepared::open(folder, &hints)?, results.path());
+        let same = |score: Score| {
+            assert_eq!(score.summary, named.summary);
+            assert!(score.pairs.iter().zip(&named.pairs).all(|(a, b)| a.1 == b.1), "{:?}", score.pairs);
+        };
+        same(told(folder.path()).unwrap());
+        same(told(&truth).unwrap());
+        // In the order of their names, whatever these are; 10 comes after 9.
+        files.sort();
+        for (i, (name, _)) in files.iter().enumerate() {
+            let to = results.path().join(format!("out{}.bin", i + 8));
+            std::fs::rename(results.path().join(format!("{name}_0.bin")), to).unwrap();
+        }
+        same(told(folder.path()).unwrap());
+        std::fs::remove_file(results.path().join("out9.bin")).unwrap();
+        let error = told(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("2 outputs for 3 inputs"), "{error}");
+    }
 }
 
 #[test]
 fn what_is_missing_or_wrong_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let empty = tempfile::tempdir().unwrap();
-    assert!(matches!(score(folder.path(), empty.path()), Err(OfflineError::Io(_))));
+    assert!(matches!(score(folder.path(), empty.path()), Err(OfflineError::Untold { .. })));
     let two = Inputs { batch: 2, ..inputs(Layout::Pwcnet, Format::Bin, 1) };
     assert!(matches!(write_inputs(folder.path(), &Three, two, |_| {}), Err(OfflineError::Batch { batch: 2 })));
     write_inputs(folder.path(), &Three, inputs(Layout::Images, Format::Bin, 1), |_| {}).unwrap();
     let missing = score(folder.path(), empty.path()).unwrap_err().to_string();
     assert!(missing.contains("`0`"), "{missing}");
-    array::write(&empty.path().join("0.bin"), Format::Bin, &[], &[0.0; 10]).unwrap();
+    for name in ["0.bin", "1.bin", "2.bin"] {
+        array::write(&empty.path().join(name), Format::Bin, &[], &[0.0; 10]).unwrap();
+    }
     let short = score(folder.path(), empty.path()).unwrap_err().to_string();
     assert!(short.contains("holds 40 bytes"), "{short}");
     std::fs::write(folder.path().join(MANIFEST), b"{").unwrap();
     assert!(matches!(score(folder.path(), empty.path()), Err(OfflineError::Manifest { .. })));
+}
+
+#[test]
+fn files_are_called_as_the_references_call_them() {
+    for (id, name) in [
+        ("alley_1/clean/0001", "alley_1-frames_0001_0002"),
+        ("alley_1/frame_0049", "alley_1-frames_0049_0050"),
+        ("00001", "00001"),
+        ("a/b/c", "a-b-c"),
+        ("../clean/0001", "_-frames_0001_0002"),
+        ("x/clean/4294967295", "x-clean-4294967295"),
+    ] {
+        assert_eq!(inputs::file_name(Layout::Pwcnet, 3, id), name);
+        assert_eq!(inputs::file_name(Layout::Flownet2, 3, id), "3");
+    }
 }
 
 /// Pairs whose names are the same once they are names of files, and one that points elsewhere.

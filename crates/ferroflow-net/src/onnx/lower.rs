@@ -7,8 +7,8 @@ use super::proto::{self, Attribute, Tensor, TensorHead, Values, kind};
 use super::split::Split;
 use super::warp::Geometry;
 use super::{
-    CorrelationForm, Inputs, OnnxError, Options, Part, Precision, WarpForm, convex_upsample, correlation, inputs,
-    split, warp,
+    CorrelationForm, Indices, Inputs, OnnxError, Options, Part, Precision, WarpForm, convex_upsample, correlation,
+    inputs, int32, split, warp,
 };
 use crate::graph::{Filter, Graph, Grid, MomentsOver, NodeId, Op, ParamId, Shape};
 use crate::weights::Weights;
@@ -51,7 +51,14 @@ pub(super) fn lower<'w>(
     for i in (0..graph.nodes.len()).filter(|&i| !plan.left_out[i]) {
         lower.node(NodeId(i as u32));
     }
-    let (node, tensors) = lower.emit.needed_for(plan.outputs.iter().map(|value| value.name.as_str()));
+    let narrow = options.indices == Indices::Int32;
+    if narrow {
+        lower.emit.merge_slices();
+    }
+    let (mut node, mut tensors) = lower.emit.needed_for(plan.outputs.iter().map(|value| value.name.as_str()));
+    if narrow {
+        int32::narrow(&mut node, &mut tensors);
+    }
     let infos = |values: &[Interface]| values.iter().map(|value| value.info(graph, shapes, options)).collect();
     let name = if options.part == Part::Features { "features" } else { "flow" }.into();
     Ok(Lowered {

@@ -8,6 +8,7 @@ mod convex_upsample;
 mod correlation;
 mod emit;
 mod inputs;
+mod int32;
 mod lower;
 mod proto;
 mod split;
@@ -37,6 +38,8 @@ pub struct Options {
     pub warp: Option<WarpForm>,
     /// How cost volumes are written.
     pub correlation: CorrelationForm,
+    /// How wide indices are.
+    pub indices: Indices,
     /// Key-value pairs for the file's metadata, such as its provenance.
     pub metadata: Vec<(String, String)>,
 }
@@ -52,6 +55,7 @@ impl Default for Options {
             part: Part::Whole,
             warp: None,
             correlation: CorrelationForm::MatMul,
+            indices: Indices::Int64,
             metadata: Vec::new(),
         }
     }
@@ -113,6 +117,17 @@ pub enum CorrelationForm {
     MatMul,
 }
 
+/// How wide indices are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Indices {
+    /// 64 bits, ONNX's usual.
+    #[default]
+    Int64,
+    /// 32 bits wherever ONNX allows it, and no slice of a slice, for device compilers. It needs a fixed size and batch.
+    Int32,
+}
+
 /// Why a network cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -123,6 +138,9 @@ pub enum OnnxError {
     /// `GridSample` was asked for, and this operator set has none.
     #[error("GridSample needs operator set 16 or later, not {0}; leave the choice of the warp out")]
     NoGridSample(i64),
+    /// Indices of 32 bits in a file of an open size.
+    #[error("indices of 32 bits need a fixed size and batch: sizes read at run time have 64")]
+    OpenIndices,
     /// The size does not fit the network.
     #[error(transparent)]
     Shape(#[from] ShapeError),
@@ -152,6 +170,9 @@ pub fn export(graph: &Graph, weights: &Weights, options: &Options, out: &mut imp
     }
     if options.warp == Some(WarpForm::GridSample) && options.opset < 16 {
         return Err(OnnxError::NoGridSample(options.opset));
+    }
+    if options.indices == Indices::Int32 && (options.size.is_none() || options.batch.is_none()) {
+        return Err(OnnxError::OpenIndices);
     }
     let flow = graph.flow.ok_or(OnnxError::NoFlow)?;
     // Any size serves to tell how sizes relate; this one is a multiple of every network's stride.

@@ -7,6 +7,7 @@ use prost::Message;
 /// `TensorProto.DataType`.
 pub(super) mod kind {
     pub const FLOAT: i32 = 1;
+    pub const INT32: i32 = 6;
     pub const INT64: i32 = 7;
     pub const FLOAT16: i32 = 10;
 }

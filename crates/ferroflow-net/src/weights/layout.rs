@@ -4,7 +4,7 @@ use crate::model::CheckpointLayout;
 
 impl CheckpointLayout {
     /// The shape in the reference's file of a parameter whose shape here is `shape`.
-    pub(super) fn stored_shape(self, shape: &[usize]) -> Vec<usize> {
+    pub(crate) fn stored_shape(self, shape: &[usize]) -> Vec<usize> {
         match (self, shape) {
             // [kh, kw, in, out] of [out, in, kh, kw], and [kh, kw, out, in] of [in, out, kh, kw]: either way both pairs
             // change places and the channels are reversed.
@@ -26,7 +26,7 @@ impl CheckpointLayout {
     }
 
     /// Values in PyTorch's order -> the reference's order. `shape` is PyTorch's.
-    pub(super) fn to_stored(self, shape: &[usize], values: &[f32]) -> Vec<f32> {
+    pub(crate) fn to_stored(self, shape: &[usize], values: &[f32]) -> Vec<f32> {
         let (Self::Hwio, &[a, b, h, w]) = (self, shape) else { return values.to_vec() };
         let mut stored = Vec::with_capacity(values.len());
         for tap in 0..h * w {

@@ -3,9 +3,16 @@
 mod card;
 mod training;
 
-use std::{io::Write, num::NonZeroUsize, path::PathBuf, time::Instant};
+use std::{
+    fmt::{self, Write as _},
+    io::Write,
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::Instant,
+};
 
 use ferroflow::core::{Frame, Size};
+use ferroflow::infer::{Estimator, Timing};
 use serde::Serialize;
 
 use crate::{
@@ -20,7 +27,8 @@ use crate::{
 /// Speed does not depend on the weights, so random ones are used when none are given. The times for loading the weights and
 /// for the first estimate, which prepares the network for the size, are reported separately:
 ///
-///   ferroflow bench -m pwcnet --size 448x1024 --runs 10
+///   ferroflow bench -m pwcnet --size 448x1024 --loop 10
+///   ferroflow bench -m pwcnet --batch 1,4,8
 ///   ferroflow bench -m flownet2-s --profile
 ///   ferroflow bench -m lightflow --train --batch 8 --size 320x448
 ///
@@ -36,7 +44,7 @@ pub struct Args {
     #[arg(long, default_value = "448x1024", value_name = "HxW")]
     size: Size,
     /// Number of timed runs
-    #[arg(long, default_value = "10", value_parser = bounds::nonzero::<{ bounds::RUNS }>)]
+    #[arg(long = "loop", visible_alias = "runs", default_value = "10", value_name = "N", value_parser = bounds::nonzero::<{ bounds::RUNS }>)]
     runs: NonZeroUsize,
     /// Number of runs before the timed ones; there is always at least one
     #[arg(long, default_value_t = 1, value_parser = bounds::from_zero::<{ bounds::RUNS }>)]
@@ -44,14 +52,14 @@ pub struct Args {
     /// Time steps of training instead: forward pass, mean end-point error, gradient, Adam
     #[arg(long)]
     train: bool,
-    /// Pairs in a batch, with --train
-    #[arg(long, value_name = "N", default_value = "1", requires = "train", value_parser = bounds::nonzero::<{ bounds::BATCH }>)]
-    batch: NonZeroUsize,
+    /// Pairs estimated at once; several numbers, as in 1,4,8, give a table
+    #[arg(short, long, value_name = "N", default_value = "1", value_delimiter = ',', value_parser = bounds::nonzero::<{ bounds::BATCH }>)]
+    batch: Vec<NonZeroUsize>,
     /// Print where the time goes, layer by layer
     #[arg(long)]
     profile: bool,
     /// Measure the errors on generated scenes instead, with one difficulty a row
-    #[arg(long, conflicts_with_all = ["train", "profile", "size", "runs", "warmup"])]
+    #[arg(long, conflicts_with_all = ["train", "profile", "size", "runs", "warmup", "batch"])]
     card: bool,
     /// Draw the card to this file
     #[arg(short, long, value_name = "CARD.svg|.png", requires = "card")]
@@ -59,7 +67,7 @@ pub struct Args {
     /// Also measure the card of this method
     #[arg(long, value_parser = BASELINES, requires = "card")]
     baseline: Option<String>,
-    /// Print one JSON object, the last line of the output
+    /// Print one JSON object for each batch, the last line of the output
     #[arg(long)]
     json: bool,
 }
@@ -75,15 +83,14 @@ struct Report {
     processor: String,
     threads: usize,
     precision: &'static str,
-    runs: usize,
-    median_s: f64,
-    min_s: f64,
-    p95_s: f64,
+    #[serde(flatten)]
+    timing: Timing,
     /// Building the network, its weights and its plan, before the first frame.
     load_s: f64,
     /// The first estimate, which also plans for this size.
     first_s: f64,
     peak_memory_bytes: Option<u64>,
+    /// Of one pair.
     gflop: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     layers: Option<serde_json::Value>,
@@ -103,59 +110,83 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     let start = Instant::now();
     let estimator = args.method.estimator_with(WhichWeights::RandomIfNoneGiven, args.profile)?;
     let load_s = start.elapsed().as_secs_f64();
-    let (first, second) = test_frames(args.size);
-
-    let start = Instant::now();
-    estimator.estimate(&first, &second)?;
-    let first_s = start.elapsed().as_secs_f64();
-    for _ in 1..args.warmup.max(1) {
-        estimator.estimate(&first, &second)?;
-    }
-    estimator.reset_profile();
-    let mut seconds: Vec<f64> = (0..args.runs.get())
-        .map(|_| {
-            let start = Instant::now();
-            estimator.estimate(&first, &second).map(|_| start.elapsed().as_secs_f64())
-        })
-        .collect::<Result<_, _>>()?;
-    seconds.sort_by(f64::total_cmp);
-    let quantile = |q: f64| seconds[((seconds.len() as f64 * q).ceil() as usize).clamp(1, seconds.len()) - 1];
-    let profile = estimator.profile();
     let device = args.method.device(false)?;
-    let report = Report {
-        model: estimator.name().to_string(),
-        height: args.size.height,
-        width: args.size.width,
-        device: device.name(),
-        isa: ferroflow::kernels::Isa::detect().name(),
-        processor: machine::processor(),
-        threads: device.threads(),
-        precision: args.method.precision().name(),
-        runs: seconds.len(),
-        median_s: median(&seconds),
-        min_s: seconds[0],
-        p95_s: quantile(0.95),
-        load_s,
-        first_s,
-        peak_memory_bytes: machine::peak_memory_bytes(),
-        gflop: estimator.gflop(args.size),
-        layers: profile.as_ref().map(serde_json::to_value).transpose()?,
-    };
-    if args.json {
-        writeln!(session.out, "{}", serde_json::to_string(&report)?)?;
-        return Ok(());
+    let pair = test_frames(args.size);
+    let mut reports = Vec::with_capacity(args.batch.len());
+    for batch in &args.batch {
+        let (timing, first_s) = time(&args, &estimator, &pair, batch.get())?;
+        let profile = estimator.profile();
+        let report = Report {
+            model: estimator.name().to_string(),
+            height: args.size.height,
+            width: args.size.width,
+            device: device.name(),
+            isa: ferroflow::kernels::Isa::detect().name(),
+            processor: machine::processor(),
+            threads: device.threads(),
+            precision: args.method.precision().name(),
+            timing,
+            load_s,
+            first_s,
+            peak_memory_bytes: machine::peak_memory_bytes(),
+            gflop: estimator.gflop(args.size),
+            layers: profile.as_ref().map(serde_json::to_value).transpose()?,
+        };
+        if args.json {
+            writeln!(session.out, "{}", serde_json::to_string(&report)?)?;
+        } else if let Some(profile) = &profile {
+            writeln!(session.out, "{profile}")?;
+        }
+        reports.push(report);
     }
-    if let Some(profile) = &profile {
-        writeln!(session.out, "{profile}")?;
+    match &reports[..] {
+        _ if args.json => {}
+        [report] => writeln!(session.out, "{report}")?,
+        reports => write!(session.out, "{}", table(reports))?,
     }
-    writeln!(session.out, "{report}")?;
     Ok(())
 }
 
-/// The median of sorted values.
-fn median(sorted: &[f64]) -> f64 {
-    let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
-    (low + high) / 2.0
+/// Times estimates of so many pairs at once, and the first of them by itself.
+fn time(args: &Args, estimator: &Estimator, pair: &(Frame, Frame), batch: usize) -> anyhow::Result<(Timing, f64)> {
+    let pairs = vec![(&pair.0, &pair.1); batch];
+    let estimate = || -> anyhow::Result<f64> {
+        let start = Instant::now();
+        estimator.estimate_batch(&pairs)?;
+        Ok(start.elapsed().as_secs_f64())
+    };
+    let first_s = estimate()?;
+    for _ in 1..args.warmup.max(1) {
+        estimate()?;
+    }
+    estimator.reset_profile();
+    let seconds = (0..args.runs.get()).map(|_| estimate()).collect::<Result<Vec<_>, _>>()?;
+    Ok((Timing::of(&seconds, batch), first_s))
+}
+
+/// A row for each batch.
+fn table(reports: &[Report]) -> String {
+    let mut text = reports.first().map_or(String::new(), |report| report.title() + "\n");
+    let _ = writeln!(
+        text,
+        "{:>5} {:>10} {:>12} {:>10} {:>10} {:>10} {:>10} {:>10}",
+        "batch", "mean ms", "not first ms", "median ms", "p90 ms", "p95 ms", "p99 ms", "pairs/s"
+    );
+    for Report { timing, .. } in reports {
+        let _ = writeln!(
+            text,
+            "{:>5} {:>10.1} {:>12.1} {:>10.1} {:>10.1} {:>10.1} {:>10.1} {:>10.2}",
+            timing.batch,
+            1e3 * timing.mean_s,
+            1e3 * timing.mean_without_first_s,
+            1e3 * timing.median_s,
+            1e3 * timing.p90_s,
+            1e3 * timing.p95_s,
+            1e3 * timing.p99_s,
+            timing.pairs_per_s
+        );
+    }
+    text
 }
 
 /// A textured pair, moved by a few pixels, so that no shortcut for equal or empty frames is timed.
@@ -169,23 +200,22 @@ fn test_frames(size: Size) -> (Frame, Frame) {
     (frame(0, 0), frame(4, 2))
 }
 
-impl std::fmt::Display for Report {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(
-            f,
+impl Report {
+    fn title(&self) -> String {
+        format!(
             "{}, {}x{}, {} threads, {}, {} ({})",
             self.model, self.height, self.width, self.threads, self.precision, self.isa, self.processor
-        )?;
-        write!(
-            f,
-            "median {:.1} ms, fastest {:.1} ms, 95th percentile {:.1} ms over {} runs",
-            self.median_s * 1e3,
-            self.min_s * 1e3,
-            self.p95_s * 1e3,
-            self.runs
-        )?;
-        if let Some(gflop) = self.gflop {
-            write!(f, "\n{gflop:.1} GFLOP counted directly: {:.0} effective GFLOP/s", gflop / self.median_s)?;
+        )
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let batch = self.timing.batch;
+        let of = if batch == 1 { String::new() } else { format!(", {batch} pairs at once") };
+        write!(f, "{}{of}\n{}", self.title(), self.timing)?;
+        if let Some(gflop) = self.gflop.map(|gflop| batch as f64 * gflop) {
+            write!(f, "\n{gflop:.1} GFLOP counted directly: {:.0} effective GFLOP/s", gflop / self.timing.median_s)?;
         }
         if let Some(bytes) = self.peak_memory_bytes {
             write!(f, "\npeak memory {:.0} MB", bytes as f64 / 1e6)?;

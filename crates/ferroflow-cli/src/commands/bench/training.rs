@@ -2,6 +2,7 @@
 
 use std::{io::Write, time::Instant};
 
+use ferroflow::infer::Timing;
 use ferroflow::net::{
     Model, Weights,
     device::Memory,
@@ -14,23 +15,21 @@ use ferroflow::train::{
 };
 use serde::Serialize;
 
-use super::{Args, median};
+use super::Args;
 use crate::{machine, session::Session, usage::usage};
 
 /// What `--json` prints.
 #[derive(Serialize)]
 struct Report {
     model: String,
-    batch: usize,
     height: usize,
     width: usize,
     isa: &'static str,
     processor: String,
     threads: usize,
     loss: &'static str,
-    runs: usize,
-    median_s: f64,
-    min_s: f64,
+    #[serde(flatten)]
+    timing: Timing,
     /// Medians of forward, loss, gradient, optimiser.
     phases_s: [f64; 4],
     peak_memory_bytes: Option<u64>,
@@ -45,7 +44,8 @@ pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
         usage!("name the network to train with --model");
     };
     let model = Model::parse(name, args.method.options())?;
-    let batch = args.batch.get();
+    let &[batch] = &args.batch[..] else { usage!("steps of training are timed with one --batch at a time") };
+    let batch = batch.get();
     let sizes = Sizes::new(batch, args.size.height, args.size.width);
     let loss_name = "epe";
     let loss = LossConfig { name: loss_name.into(), ..LossConfig::default() }.build().map_err(anyhow::Error::msg)?;
@@ -89,25 +89,19 @@ pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
         optimiser.step(&mut weights, &gradients, 1e-4, 1.0);
         lap(3);
     }
-    let mut steps: Vec<f64> = (0..phases[0].len()).map(|i| phases.iter().map(|p| p[i]).sum()).collect();
-    steps.sort_by(f64::total_cmp);
+    let steps: Vec<f64> = (0..phases[0].len()).map(|i| phases.iter().map(|p| p[i]).sum()).collect();
+    let timing = Timing::of(&steps, batch);
     let profile = plan.profile();
     let report = Report {
         model: name.to_string(),
-        batch,
         height: args.size.height,
         width: args.size.width,
         isa: ferroflow::kernels::Isa::detect().name(),
         processor: machine::processor(),
         threads: device.threads(),
         loss: loss_name,
-        runs: steps.len(),
-        median_s: median(&steps),
-        min_s: steps[0],
-        phases_s: phases.map(|mut phase| {
-            phase.sort_by(f64::total_cmp);
-            median(&phase)
-        }),
+        timing,
+        phases_s: phases.map(|phase| Timing::of(&phase, batch).median_s),
         peak_memory_bytes: machine::peak_memory_bytes(),
         plan_bytes: plan.memory().map_or(0, Memory::total),
         layers: profile.as_ref().map(serde_json::to_value).transpose()?,
@@ -136,16 +130,16 @@ impl std::fmt::Display for Report {
         writeln!(
             f,
             "{}, training, batch {} of {}x{}, {} threads, f32, {} ({})",
-            self.model, self.batch, self.height, self.width, self.threads, self.isa, self.processor
+            self.model, self.timing.batch, self.height, self.width, self.threads, self.isa, self.processor
         )?;
         let [forward, loss, gradient, optimiser] = self.phases_s.map(|s| s * 1e3);
         writeln!(
             f,
             "median {:.1} ms a step, fastest {:.1} ms over {} runs: {:.2} pairs/s",
-            self.median_s * 1e3,
-            self.min_s * 1e3,
-            self.runs,
-            self.batch as f64 / self.median_s
+            self.timing.median_s * 1e3,
+            self.timing.min_s * 1e3,
+            self.timing.runs,
+            self.timing.pairs_per_s
         )?;
         write!(
             f,

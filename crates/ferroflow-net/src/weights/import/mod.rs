@@ -13,7 +13,7 @@ mod mindspore;
 mod pytorch;
 mod safetensors;
 mod slots;
-mod tensorflow;
+pub(super) mod tensorflow;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! LevelDB's mask over CRC-32C.
 
 /// The checksum as LevelDB and TensorFlow store it: rotated and shifted, since a checksum of checksums is weak.
-pub(super) fn masked(bytes: &[u8]) -> u32 {
+pub fn masked(bytes: &[u8]) -> u32 {
     crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
 }
 

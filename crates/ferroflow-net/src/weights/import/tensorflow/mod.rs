@@ -4,8 +4,9 @@
 //! Both styles of names are read: those of graph variables (`pwcnet/featpyr/conv1a/kernel`) and those of objects
 //! (`feature_model/_convs/0/0/kernel/.ATTRIBUTES/VARIABLE_VALUE`, with the suffix taken off).
 
-mod checksum;
-mod table;
+pub(in crate::weights) mod checksum;
+pub(in crate::weights) mod proto;
+pub(in crate::weights) mod table;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -13,64 +14,13 @@ use std::path::{Path, PathBuf};
 
 use prost::Message;
 
+use self::proto::{Entry, Header, kind};
 use super::{Budget, Contents, Element, Format, ImportError, Tensor, read_bytes, slots};
 
 const FORMAT: Format = Format::TensorflowBundle;
 
 /// What object-based checkpoints put after every variable's name.
-const OBJECT_SUFFIX: &str = "/.ATTRIBUTES/VARIABLE_VALUE";
-
-/// The bundle's own description, under the empty key.
-#[derive(Clone, PartialEq, Message)]
-struct Header {
-    #[prost(int32, tag = "1")]
-    shards: i32,
-    /// 0 little, 1 big.
-    #[prost(int32, tag = "2")]
-    endianness: i32,
-}
-
-/// One tensor's description.
-#[derive(Clone, PartialEq, Message)]
-struct Entry {
-    #[prost(int32, tag = "1")]
-    kind: i32,
-    #[prost(message, optional, tag = "2")]
-    shape: Option<TensorShape>,
-    #[prost(int32, tag = "3")]
-    shard: i32,
-    #[prost(int64, tag = "4")]
-    offset: i64,
-    #[prost(int64, tag = "5")]
-    size: i64,
-    #[prost(fixed32, tag = "6")]
-    crc32c: u32,
-    /// Present when a variable is partitioned; the pieces have keys of their own.
-    #[prost(bytes = "vec", repeated, tag = "7")]
-    slices: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct TensorShape {
-    #[prost(message, repeated, tag = "2")]
-    dims: Vec<Dimension>,
-}
-
-#[derive(Clone, Copy, PartialEq, Message)]
-struct Dimension {
-    #[prost(int64, tag = "1")]
-    size: i64,
-}
-
-/// TensorFlow's `DataType`.
-mod kind {
-    pub const FLOAT: i32 = 1;
-    pub const DOUBLE: i32 = 2;
-    pub const INT32: i32 = 3;
-    pub const INT64: i32 = 9;
-    pub const BFLOAT16: i32 = 14;
-    pub const HALF: i32 = 19;
-}
+pub(in crate::weights) const OBJECT_SUFFIX: &str = "/.ATTRIBUTES/VARIABLE_VALUE";
 
 /// The index that a path means: itself, or the one beside a prefix, a shard, or in a directory with a `checkpoint` file.
 /// Any other path is returned as it is.
@@ -231,8 +181,9 @@ fn entry_bytes(entry: &Entry, shards: &mut [(impl Read + Seek, u64)]) -> Result<
 /// A bundle of `f32` tensors for tests: the index and the only shard.
 #[cfg(test)]
 pub(super) fn bundle_sample(tensors: &[(&str, &[i64], &[u8])]) -> (Vec<u8>, Vec<u8>) {
+    use self::proto::{Dimension, TensorShape};
     let mut data = Vec::new();
-    let mut pairs = vec![(String::new(), Header { shards: 1, endianness: 0 }.encode_to_vec())];
+    let mut pairs = vec![(String::new(), Header { shards: 1, ..Header::default() }.encode_to_vec())];
     for (name, shape, bytes) in tensors {
         let entry = Entry {
             kind: kind::FLOAT,
@@ -246,7 +197,7 @@ pub(super) fn bundle_sample(tensors: &[(&str, &[i64], &[u8])]) -> (Vec<u8>, Vec<
         pairs.push((name.to_string(), entry.encode_to_vec()));
         data.extend_from_slice(bytes);
     }
-    (table::sample(&pairs), data)
+    (table::write(&pairs), data)
 }
 
 #[cfg(test)]

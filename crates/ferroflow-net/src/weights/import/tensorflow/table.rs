@@ -8,7 +8,7 @@ use super::super::{Format, ImportError};
 use super::checksum;
 
 /// Last eight bytes of every table.
-pub(super) const MAGIC: u64 = 0xdb47_7524_8b80_fb57;
+pub const MAGIC: u64 = 0xdb47_7524_8b80_fb57;
 
 const FOOTER: usize = 48;
 const TRAILER: usize = 5;
@@ -20,7 +20,7 @@ fn damaged(reason: impl Into<String>) -> ImportError {
 }
 
 /// Keys and values of the whole table, in order.
-pub(super) fn entries(file: &[u8]) -> Result<Vec<Pair>, ImportError> {
+pub fn entries(file: &[u8]) -> Result<Vec<Pair>, ImportError> {
     let footer =
         file.len().checked_sub(FOOTER).map(|at| &file[at..]).ok_or_else(|| damaged("the index is too short"))?;
     if footer[FOOTER - 8..] != MAGIC.to_le_bytes() {
@@ -112,35 +112,63 @@ fn varint(bytes: &mut &[u8]) -> Result<u64, ImportError> {
     Err(damaged("a number of the index is longer than 64 bits"))
 }
 
-/// A table of one block for tests; keys sorted.
-#[cfg(test)]
-pub(super) fn sample(pairs: &[(String, Vec<u8>)]) -> Vec<u8> {
-    let mut file = Vec::new();
+/// Most bytes of a block's keys and values, unless a single pair takes more.
+const BLOCK: usize = 1 << 14;
+
+/// Every so many entries a search may begin.
+const RESTART: usize = 16;
+
+/// A table of these keys and values, which are in the order of the keys.
+pub fn write(pairs: &[(String, Vec<u8>)]) -> Vec<u8> {
+    let (mut file, mut index) = (Vec::new(), Vec::new());
     let entries: Vec<(&[u8], &[u8])> = pairs.iter().map(|(k, v)| (k.as_bytes(), v.as_slice())).collect();
-    let data = put(&mut file, &entries);
-    finish(file, &[(b"~", &data)])
+    let mut rest = &entries[..];
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = rest.iter().take_while(|(key, value)| {
+            bytes += key.len() + value.len();
+            bytes <= BLOCK
+        });
+        let (block, after) = rest.split_at(fits.count().max(1));
+        rest = after;
+        index.push((block[block.len() - 1].0, put(&mut file, block)));
+    }
+    let index: Vec<(&[u8], &[u8])> = index.iter().map(|(key, handle)| (*key, handle.as_slice())).collect();
+    finish(file, &index)
 }
 
 /// Appends a block; returns its handle.
-#[cfg(test)]
 fn put(file: &mut Vec<u8>, entries: &[(&[u8], &[u8])]) -> Vec<u8> {
+    use prost::encoding::encode_varint;
     let at = file.len();
-    for (key, value) in entries {
-        file.extend([0, key.len() as u8, value.len() as u8]);
+    let mut restarts = Vec::new();
+    for (i, (key, value)) in entries.iter().enumerate() {
+        if i % RESTART == 0 {
+            restarts.push((file.len() - at) as u32);
+        }
+        // Keys are written whole: an index is small beside its values.
+        encode_varint(0, file);
+        encode_varint(key.len() as u64, file);
+        encode_varint(value.len() as u64, file);
         file.extend_from_slice(key);
         file.extend_from_slice(value);
     }
-    file.extend([0, 0, 0, 0, 1, 0, 0, 0]); // one restart, at 0
+    if restarts.is_empty() {
+        restarts.push(0);
+    }
+    restarts.push(restarts.len() as u32);
+    file.extend(restarts.iter().flat_map(|n| n.to_le_bytes()));
     let size = file.len() - at;
     file.push(0);
     let crc = checksum::masked(&file[at..]);
     file.extend(crc.to_le_bytes());
-    assert!(at < 1 << 14 && size < 1 << 14);
-    [at, size].iter().flat_map(|&n| [n as u8 | 0x80, (n >> 7) as u8]).collect()
+    let mut handle = Vec::new();
+    encode_varint(at as u64, &mut handle);
+    encode_varint(size as u64, &mut handle);
+    handle
 }
 
 /// Appends the meta index, an index of these entries and the footer.
-#[cfg(test)]
 fn finish(mut file: Vec<u8>, index: &[(&[u8], &[u8])]) -> Vec<u8> {
     let mut footer = [put(&mut file, &[]), put(&mut file, index)].concat();
     footer.resize(FOOTER - 8, 0);
@@ -152,6 +180,15 @@ fn finish(mut file: Vec<u8>, index: &[(&[u8], &[u8])]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_of_many_blocks_comes_back() {
+        let pairs: Vec<(String, Vec<u8>)> = (0..3000).map(|i| (format!("{i:05}"), vec![i as u8; i % 40])).collect();
+        let table = write(&pairs);
+        let back = entries(&table).unwrap();
+        assert!(back.iter().map(|(k, v)| (k.as_slice(), v)).eq(pairs.iter().map(|(k, v)| (k.as_bytes(), v))));
+        assert_eq!(entries(&write(&[])).unwrap(), []);
+    }
 
     /// Each naming of an empty block passes as sorted, and costs a checksum of the whole of it.
     #[test]
