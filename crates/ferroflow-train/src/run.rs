@@ -244,14 +244,14 @@ impl Run {
         let mut crop = recipe.crop_at(state.progress.step);
         trainers.prepare(crop)?;
         let mut batches = Batches::open(recipe, criterion.needs(), state.progress.position)?;
-        let mut remarks: Vec<&String> = Vec::new();
-        for remark in batches.remarks().iter().chain(validation.remarks()).filter(|remark| !remark.is_empty()) {
+        let mut remarks = batches.remarks().to_vec();
+        for remark in validation.remarks() {
             // Both parts of a split have the same to say.
-            if !remarks.contains(&remark) {
-                remarks.push(remark);
-                watch(Event::Note(remark));
+            if !remarks.contains(remark) {
+                remarks.push(format!("to evaluate on: {remark}"));
             }
         }
+        remarks.iter().for_each(|remark| watch(Event::Note(remark)));
         if self.resumed {
             // Not before its changes have proved possible.
             self.folder.write_recipe(recipe)?;
@@ -451,7 +451,7 @@ impl Run {
     }
 
     /// The first line that a program writes to the log.
-    fn opening(&self, model: &Model, step: u64, remarks: &[&String]) -> serde_json::Value {
+    fn opening(&self, model: &Model, step: u64, remarks: &[String]) -> serde_json::Value {
         let parameters = model.graph.parameter_count();
         let version = env!("CARGO_PKG_VERSION");
         if step == self.recipe.start {
