@@ -2,9 +2,8 @@
 //! `things:/data/things@test,final,left`.
 //!
 //! The words after the last `@` choose a split (`train`, `val`, `test`) and a variant; each data set has its own (see
-//! [`DATASETS`]); any set can be split by a list or at random ([`crate::split`]). Without a split, everything that has ground truth is
-//! read. A path alone, to a video or a folder that exists,
-//! means `clip:PATH`.
+//! [`DATASETS`]). Any set can be split by a list or at random (`@split=FILE,train`, `@holdout=0.03,seed=1,val`). Without a split,
+//! everything that has ground truth is read. A path alone, to a video or a folder that exists, means `clip:PATH`.
 
 use std::{
     fmt,
