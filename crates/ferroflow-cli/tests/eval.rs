@@ -117,3 +117,41 @@ cli!(the_checkpoints_of_a_run_are_read_with_its_recipe, |run| {
     assert_eq!(weights["results"][0]["over_images"], last["results"][0]["over_images"]);
     assert!(run.fails(2, &["eval", DATA, "--checkpoints", "run"]).contains("checkpoints"));
 });
+
+cli!(the_centre_of_pairs_is_evaluated, |run| {
+    run.ok(&["weights", "random", "lightflow-0.5", "-o", "w.safetensors"]);
+    let at = |data: &str, more: &[&str]| {
+        let report: Value = serde_json::from_str(
+            &run.ok(&[&["eval", data, "--json", "-w", "w.safetensors", "--protocol", "flownet2"], more].concat()),
+        )
+        .unwrap();
+        report["results"][0]["pairs"][0]["size"].as_str().unwrap().to_string()
+    };
+    let (even, odd) = ("synth:chairs@size=128x192,count=1", "synth:chairs@size=130x192,count=1");
+    assert_eq!(at(even, &["--crop", "64x128"]), "64x128");
+    // FlowNet2's evaluation size is for frames that it need not fit.
+    assert_eq!(at(odd, &["--crop", "64x128"]), "130x192");
+    assert_eq!(at(even, &[]), "128x192");
+});
+
+cli!(a_split_is_told_with_its_hash_and_written_as_a_list, |run| {
+    let split = "synth:chairs@size=32x32,count=10,holdout=0.3";
+    let told = run.ok(&["data", "split", &format!("{split},train"), "-o", "list.txt"]);
+    let lines = fs::read_to_string(run.path("list.txt")).unwrap();
+    assert_eq!((lines.lines().count(), lines.matches('2').count()), (10, 3));
+    let hash = told.rsplit(' ').next().unwrap().trim();
+    assert_eq!(hash.len(), 64);
+    // Read again as a list it is the same split.
+    let listed = "synth:chairs@size=32x32,count=10,split=list.txt";
+    let again = run.ok(&["data", "split", &format!("{listed},val"), "-o", "again.txt"]);
+    assert!(again.contains(hash), "{again}");
+    let ids = |data: &str| {
+        let report: Value =
+            serde_json::from_str(&run.ok(&["eval", &format!("{data},val"), "-m", "dis", "--json"])).unwrap();
+        let pairs = report["results"][0]["pairs"].as_array().unwrap();
+        pairs.iter().map(|pair| pair["id"].as_str().unwrap().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!((ids(split), ids(split).len()), (ids(listed), 3));
+    assert!(run.fails(2, &["data", "split", &format!("{listed},val"), "-o", "list.txt"]).contains("list.txt"));
+    assert!(run.fails(2, &["data", "split", "synth:chairs@count=3", "-o", "x.txt"]).contains("holdout"));
+});

@@ -83,6 +83,7 @@ fn check_with(spec: &Spec, damage: impl Fn(&PairFiles) -> Option<String> + Send 
             report.first_missing = listing.missing.into_iter().take(NAMED).collect();
             report.damaged = damaged.len();
             report.first_damaged = damaged.into_iter().take(NAMED).collect();
+            report.notes.extend(listing.split);
             report.notes.extend(listing.notes);
         }
         Some(Err(error)) => report.problem = Some(error.to_string()),

@@ -68,6 +68,14 @@ pub enum DataError {
         /// What is wrong with it, and what is right.
         reason: String,
     },
+    /// A split does not fit its data set.
+    #[error("split by {by}: {reason}")]
+    Split {
+        /// The words that ask for it.
+        by: String,
+        /// What is wrong with it, and what is right.
+        reason: String,
+    },
     /// The folder does not have the layout of this data set.
     #[error("{} is not laid out as {dataset} ({wants} is expected there){remedy}", path.display())]
     Layout {

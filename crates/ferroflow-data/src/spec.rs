@@ -2,8 +2,8 @@
 //! `things:/data/things@test,final,left`.
 //!
 //! The words after the last `@` choose a split (`train`, `val`, `test`) and a variant; each data set has its own (see
-//! [`DATASETS`]). Without a split, everything that has ground truth is read. A path alone, to a video or a folder that exists,
-//! means `clip:PATH`.
+//! [`DATASETS`]). Any set can be split by a list or at random (`@split=FILE,train`, `@holdout=0.03,seed=1,val`). Without a split,
+//! everything that has ground truth is read. A path alone, to a video or a folder that exists, means `clip:PATH`.
 
 use std::{
     fmt,
@@ -14,6 +14,7 @@ use std::{
 use crate::{
     DataError, Source,
     datasets::{Access, DATASETS, Dataset, FilePairs, Listing, Request},
+    split::{self, Assignment, Split},
     tfrecord::MINDRECORD,
 };
 
@@ -43,7 +44,15 @@ impl Spec {
     /// missing, or there are no pairs.
     pub fn open(&self) -> Result<Box<dyn Source>, DataError> {
         let (source, looked_for): (Box<dyn Source>, _) = match self.dataset.access {
-            Access::Opened(open) => (open(&self.request(self.path.clone()))?, String::new()),
+            Access::Opened(open) => {
+                let (split, words) = self.parts()?;
+                let source = open(&Request { dataset: self.dataset, root: self.path.clone(), words: &words })?;
+                let source = match split {
+                    None => source,
+                    Some(split) => Box::new(split.part_of(source, self.to_string())?) as Box<dyn Source>,
+                };
+                (source, String::new())
+            }
             Access::Listed(_) => {
                 let listing = self.list()?;
                 let variant = listing.variant.clone();
@@ -82,9 +91,19 @@ impl Spec {
     }
 
     fn list(&self) -> Result<Listing, DataError> {
+        let (split, words) = self.parts()?;
+        let mut listing = self.list_whole(&words)?;
+        if let Some(split) = split {
+            split.apply(&mut listing)?;
+        }
+        Ok(listing)
+    }
+
+    fn list_whole(&self, words: &[String]) -> Result<Listing, DataError> {
         match self.dataset.access {
             Access::Listed(list) => {
-                let mut listing = list(&self.request(self.dataset.locate(&self.path)?))?;
+                let root = self.dataset.locate(&self.path)?;
+                let mut listing = list(&Request { dataset: self.dataset, root, words })?;
                 listing.missing.sort();
                 listing.missing.dedup();
                 Ok(listing)
@@ -93,8 +112,28 @@ impl Spec {
         }
     }
 
-    fn request(&self, root: PathBuf) -> Request<'_> {
-        Request { dataset: self.dataset, root, words: &self.words }
+    /// How it is split by its words, and the words that are the data set's own.
+    fn parts(&self) -> Result<(Option<Split>, Vec<String>), DataError> {
+        split::of(&self.words, self.dataset).map_err(|reason| DataError::Spec { spec: self.to_string(), reason })
+    }
+
+    /// Which of its pairs are trained on and which are held out, if its words split it.
+    ///
+    /// # Errors
+    /// As [`Spec::open`].
+    pub fn split(&self) -> Result<Option<Assignment>, DataError> {
+        let (Some(split), words) = self.parts()? else { return Ok(None) };
+        let assignment = match self.dataset.access {
+            Access::Listed(_) => {
+                let listing = self.list_whole(&words)?;
+                split.assign(listing.pairs.len(), Some(&listing.pairs), &mut Vec::new())?
+            }
+            Access::Opened(open) => {
+                let request = Request { dataset: self.dataset, root: self.path.clone(), words: &words };
+                split.part_of(open(&request)?, self.to_string())?.into_assignment()
+            }
+        };
+        Ok(Some(assignment))
     }
 }
 
@@ -123,27 +162,28 @@ impl FromStr for Spec {
             return Err(wrong(format!("after '{name}:' comes {}", dataset.path)));
         }
         let words: Vec<String> = words.split(',').filter(|w| !w.is_empty()).map(Into::into).collect();
-        let known = |word: &str| match word.split_once('=') {
+        let own = |word: &str| match word.split_once('=') {
             Some((key, _)) => dataset.words.iter().any(|w| w.strip_suffix('=') == Some(key)),
             None => dataset.words.contains(&word),
         };
-        if let Some(word) = words.iter().find(|w| !known(w)) {
-            let choice = match dataset.words {
-                [] => "takes no words after an @".to_string(),
-                words => format!("takes after an @: {}", words.join(", ")),
-            };
+        if let Some(word) = words.iter().find(|w| !own(w) && !split::is_word(w, &words)) {
+            let choice = dataset.words.iter().chain(&split::WORDS).copied().collect::<Vec<_>>().join(", ");
             return Err(wrong(format!(
-                "'{word}' is not known, {name} {choice} (a path that holds an @ ends with one)"
+                "'{word}' is not known, {name} takes after an @: {choice} (a path that holds an @ ends with one)"
             )));
         }
-        Ok(Self { dataset, path: path.into(), words })
+        let spec = Self { dataset, path: path.into(), words };
+        spec.parts()?;
+        Ok(spec)
     }
 }
 
-/// What stands before and after the last `@`. A folder may have an @ in its name; what holds a separator is no word.
+/// What stands before and after the last `@`. A folder may have an @ in its name; what holds a separator is no word, but for the file
+/// of a split.
 fn path_and_words(text: &str) -> (&str, &str) {
+    let is_word = |word: &str| !word.contains(['/', '\\']) || word.starts_with("split=");
     match text.rsplit_once('@') {
-        Some((path, words)) if !words.contains(['/', '\\']) => (path, words),
+        Some((path, words)) if words.split(',').all(is_word) => (path, words),
         _ => (text, ""),
     }
 }
@@ -170,6 +210,8 @@ mod tests {
             let spec: Spec = text.parse().unwrap();
             assert_eq!(spec.to_string(), text);
         }
+        let spec: Spec = "pairs:/with@sign/p.tsv@split=a/b,val".parse().unwrap();
+        assert_eq!(spec.path(), Path::new("/with@sign/p.tsv"));
         let spec: Spec = "kitti15:/with@sign/k".parse().unwrap();
         assert_eq!(spec.path(), Path::new("/with@sign/k"));
     }

@@ -1,13 +1,13 @@
 //! Evaluates a method on a data set: the figures of the whole set and of every pair.
 
-use std::{fmt, time::Instant};
+use std::{fmt, sync::Arc, time::Instant};
 
 use ferroflow_core::{
     FlowField, Frame, Mask, Size,
     geometry::{Grid, resize::resize},
     metrics::{Average, Evaluation, MetricError, Metrics, OcclusionCurve, OcclusionScore, Summary, Tally, Truth},
 };
-use ferroflow_data::{DataError, Sample, Source};
+use ferroflow_data::{Cropped, DataError, Sample, Source};
 use ferroflow_net::{Model, ModelError};
 use serde::Serialize;
 
@@ -159,6 +159,8 @@ pub struct Project {
     /// How it fits frames and averages errors, for help texts.
     pub help: &'static str,
     network: &'static str,
+    /// Frames are cut to an evaluation size only where their sides are multiples of this.
+    cuts_multiples_of: Option<usize>,
 }
 
 impl Project {
@@ -168,24 +170,33 @@ impl Project {
             name: "flownet2",
             help: "Centre crop to multiples of 64, mean over batches of 8 (MindSpore and NVIDIA FlowNet2)",
             network: "flownet2",
+            cuts_multiples_of: Some(64),
         },
         Self {
             name: "pwcnet",
             help: "Resize to multiples of 64, mean over images (NVlabs, sniklaus)",
             network: "pwcnet",
+            cuts_multiples_of: None,
         },
         Self {
             name: "tfoptflow",
             help: "Pad to multiples of 64 and cut back, mean over images (tfoptflow, FlowNet2 through ONNX)",
             network: "pwcnet-lg-6-2",
+            cuts_multiples_of: None,
         },
-        Self { name: "uflow", help: "Resize, mean over images", network: "uflow" },
-        Self { name: "lightflow", help: "Resize, mean over batches of 128", network: "lightflow" },
+        Self { name: "uflow", help: "Resize, mean over images", network: "uflow", cuts_multiples_of: None },
+        Self { name: "lightflow", help: "Resize, mean over images", network: "lightflow", cuts_multiples_of: None },
     ];
 
     /// The project of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|project| project.name == name)
+    }
+
+    /// The pairs as it sees them where it evaluates at a size of its own: the centre of each (FlowNet2's `eval_size`, which counts for
+    /// frames that it need not fit; LightFlow's centre crops).
+    pub fn cropped(self, source: Arc<dyn Source>, size: Size) -> Cropped {
+        Cropped::new(source, size, self.cuts_multiples_of)
     }
 
     /// How it fits frames and averages errors.
@@ -374,7 +385,7 @@ mod tests {
         assert!((curve.best().f1 - 1.0).abs() < 1e-5);
     }
 
-    /// What `--protocol` has always done.
+    /// What `--protocol` does.
     #[test]
     fn projects_measure_as_they_did() {
         let expected = [
@@ -382,7 +393,7 @@ mod tests {
             ("pwcnet", Fit::STRETCH, None),
             ("tfoptflow", Fit::ZEROS, None),
             ("uflow", Fit::STRETCH, None),
-            ("lightflow", Fit::STRETCH, Some(128)),
+            ("lightflow", Fit::STRETCH, None),
         ];
         for (name, fit, batch) in expected {
             let protocol = Project::named(name).unwrap().protocol().unwrap();

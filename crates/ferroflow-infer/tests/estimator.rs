@@ -153,3 +153,28 @@ fn damaged_weights_are_noticed() {
     let result = estimator.estimate(&frame(64, 64, 0), &frame(64, 64, 1));
     assert!(matches!(result, Err(EstimateError::NotFinite { .. })), "{result:?}");
 }
+
+/// The flow of the finest level, enlarged by repeating, is the estimate before it is enlarged smoothly: their means over blocks agree.
+#[test]
+fn the_finest_level_is_nearly_the_estimate() {
+    let pair = (frame(128, 64, 0), frame(128, 64, 1));
+    for name in ["pwcnet-lg-6-2", "uflow", "flownet2-s"] {
+        let model = Model::named(name).unwrap();
+        let weights = Weights::formula(&model, "ferroflow-golden");
+        let estimate = |model: Model| {
+            let estimator = Estimator::network(model, weights.clone(), NetworkOptions::default());
+            estimator.estimate(&pair.0, &pair.1).unwrap()
+        };
+        let levels = model.graph.pyramid.len();
+        let [coarsest, finest] = [0, levels - 1].map(|level| estimate(model.of_level(level).unwrap()));
+        let whole = estimate(model.clone());
+        let mean =
+            |flow: &FlowField| flow.u().iter().chain(flow.v()).map(|v| f64::from(v.abs())).sum::<f64>() / 16384.0;
+        let distance = |flow: &FlowField| {
+            let difference = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from((a - b).abs())).sum::<f64>();
+            (difference(flow.u(), whole.u()) + difference(flow.v(), whole.v())) / 16384.0
+        };
+        assert!(distance(&finest) < 0.5 * mean(&whole), "{name}: {} of {}", distance(&finest), mean(&whole));
+        assert!(distance(&coarsest) > distance(&finest), "{name}");
+    }
+}

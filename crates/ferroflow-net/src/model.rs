@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 pub use ferroflow_core::geometry::Fit;
 
-use crate::graph::{Graph, ParamId, Size, Sizes};
+use crate::graph::{Filter, Graph, Grid, Node, NodeId, Op, ParamId, ShapeError, Size, Sizes};
 use crate::settings::{OptionHelp, SettingError};
 
 pub use definition::{Definition, Network};
@@ -101,6 +101,19 @@ pub enum ModelError {
         /// The text.
         text: String,
     },
+    /// The network has fewer levels.
+    #[error("{name} has {levels} levels, so there is no level {level}")]
+    NoLevel {
+        /// The network.
+        name: &'static str,
+        /// Number of its levels.
+        levels: usize,
+        /// The level that was asked for, from 0.
+        level: usize,
+    },
+    /// The network does not take its own smallest size, which would be a fault of this library.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
     /// Weight files could not name the configuration.
     #[error(
         "no network's options stand for this configuration, so weights of it could not be opened again: change only what the \
@@ -153,6 +166,39 @@ impl Model {
     /// The options of a network, for help texts.
     pub fn options_of(name: &str) -> Result<Vec<OptionHelp>, ModelError> {
         Ok(registry::find(name)?.options())
+    }
+
+    /// The same network, whose flow is that of level `level` of `graph.pyramid`, enlarged to the size of the frames: for looking at what
+    /// it says before it is done.
+    ///
+    /// # Errors
+    /// If there is no such level.
+    pub fn of_level(&self, level: usize) -> Result<Self, ModelError> {
+        let levels = self.graph.pyramid.len();
+        let Some(&node) = self.graph.pyramid.get(level) else {
+            return Err(ModelError::NoLevel { name: self.name, levels, level });
+        };
+        let mut model = self.clone();
+        let graph = &mut model.graph;
+        let mut add = |op: Op, input: NodeId, what: &str| {
+            graph.nodes.push(Node { op, inputs: vec![input], name: format!("level{level}.{what}") });
+            NodeId(graph.nodes.len() as u32 - 1)
+        };
+        let (pixels, row_first) = match self.pyramid_unit {
+            PyramidUnit::Pixels(pixels) => (pixels, false),
+            PyramidUnit::LevelPixels { row_first } => {
+                let Size { height, width } = self.min_size;
+                let shapes = self.graph.shapes(&Sizes::new(1, height, width))?;
+                ((height / shapes[node.0 as usize][2].max(1)) as f32, row_first)
+            }
+        };
+        let mut flow = add(Op::Affine { scale: vec![pixels], offset: vec![0.0] }, node, "pixels");
+        if row_first {
+            flow = add(Op::Channels(vec![1, 0]), flow, "uv");
+        }
+        flow = add(Op::ToOutput { filter: Filter::Nearest, grid: Grid::HalfPixel }, flow, "flow");
+        graph.flow = Some(flow);
+        Ok(model)
     }
 
     /// The sizes for one pair of frames of this size: the input is the next larger size that the network takes.
@@ -253,13 +299,28 @@ mod tests {
     }
 
     #[test]
+    fn every_level_can_be_the_flow() {
+        for name in ["flownet2-s", "pwcnet-lg-6-2", "uflow", "rill"] {
+            let model = Model::named(name).unwrap();
+            let levels = model.graph.pyramid.len();
+            for level in [0, levels - 1] {
+                let at = model.of_level(level).unwrap();
+                let (stride, flow) = (model.stride, at.graph.flow.unwrap());
+                let shapes = at.graph.shapes(&Sizes::new(1, 2 * stride, stride)).unwrap();
+                assert_eq!(shapes[flow.0 as usize], [1, 2, 2 * stride, stride], "{name} {level}");
+            }
+            assert!(model.of_level(levels).unwrap_err().to_string().contains("no level"));
+        }
+    }
+
+    #[test]
     fn wrong_names_and_options_list_the_right_ones() {
         let message = |r: Result<Model, ModelError>| r.unwrap_err().to_string();
         assert!(message(Model::named("flownet3")).contains("flownet2-css"));
         assert!(message(Model::parse("uflow", ["warp=1"])).contains("channel-multiplier"));
         assert!(message(Model::parse("flownet2", ["variant=torch"])).contains("nvidia, mindspore, ascend, ptlflow"));
         assert!(message(Model::parse("uflow", ["channel-multiplier=nan"])).contains("0.1..=4"));
-        assert!(message(Model::parse("pwcnet-sm", ["variant=x"])).contains("it has none"));
+        assert!(message(Model::parse("pwcnet-sm", ["variant=x"])).contains("it has pyr-lvls"));
         assert!(message(Model::parse("pwcnet", ["variant"])).contains("key=value"));
         assert_eq!(Model::named("pwcnet-small").unwrap().name, "pwcnet-sm");
     }

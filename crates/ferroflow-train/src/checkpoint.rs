@@ -43,6 +43,9 @@ pub struct Progress {
     pub scale: LossScale,
     /// Smallest validation error so far, px.
     pub best: Option<Exact>,
+    /// The best evaluations so far with their steps, best first, as many as the recipe keeps.
+    #[serde(default)]
+    pub ranked: Vec<(Exact, u64)>,
     /// Sums since the last line of the log.
     pub window: Window,
     /// Sums since the epoch began, if epochs are counted.
@@ -176,7 +179,7 @@ pub struct Snapshot<'a> {
     pub average: Option<&'a Weights>,
 }
 
-/// Writes the checkpoint of a step into a folder and removes all but the newest `keep` checkpoints.
+/// Writes the checkpoint of a step into a folder and removes all but the newest `keep` checkpoints; none with 0.
 pub fn write(folder: &Path, graph: &Graph, snapshot: &Snapshot, keep: usize) -> Result<PathBuf, CheckpointError> {
     let path = folder.join(format!("step-{:09}.safetensors", snapshot.progress.step));
     let io = |source| CheckpointError::Io { path: path.clone(), source };
@@ -197,7 +200,7 @@ pub fn write(folder: &Path, graph: &Graph, snapshot: &Snapshot, keep: usize) -> 
     serialize_to_file(arrays, Some(metadata), file.path()).map_err(|e| io(std::io::Error::other(e.to_string())))?;
     file.finish_durably().map_err(io)?;
     let mut all = list(folder)?;
-    all.truncate(all.len().saturating_sub(keep));
+    all.truncate(if keep == 0 { 0 } else { all.len().saturating_sub(keep) });
     for old in all {
         fs::remove_file(&old).map_err(|source| CheckpointError::Io { path: old, source })?;
     }
@@ -344,6 +347,7 @@ mod tests {
                 updates: step,
                 skipped: 1,
                 scale: LossScale::new(&LossScaleConfig::Fixed(1024.0)).unwrap(),
+                ranked: vec![(Exact(1.5), 3)],
                 best: Some(Exact(0.1 + 0.2)),
                 window: Window {
                     steps: 3,

@@ -6,6 +6,7 @@
 //! RUN/events/                     the same for TensorBoard, with pictures
 //! RUN/checkpoints/step-N...       everything that is needed to continue
 //! RUN/weights/last.safetensors    the newest weights; best.safetensors has those of the smallest validation error
+//! RUN/weights/best/step-N...      those of the smallest errors, where a recipe keeps several; best.json lists them
 //! RUN/weights/teacher.safetensors the weights that the run began with, if a frozen teacher uses them
 //! RUN/pictures/step-N-SET.png     for data without truth: frame 1, its flow, and frame 2 brought back along it
 //! RUN/lock                        held while a process trains here
@@ -23,6 +24,9 @@ use crate::{
     lock::Lock,
     recipe::{Recipe, RecipeError},
 };
+
+/// Folder of the best weights, below that of the weights.
+const BEST: &str = "best";
 
 /// The folder of a run.
 #[derive(Clone, Debug)]
@@ -216,6 +220,31 @@ impl Folder {
         let folder = self.root.join("pictures");
         fs::create_dir_all(&folder).map_err(|source| FolderError::Io { path: folder.clone(), source })?;
         Ok(write_bytes(folder.join(format!("step-{step:09}-{set}.png")), png)?)
+    }
+
+    /// Name of the file below [`weights`](Self::weights) for those of a step that is among the best.
+    pub(crate) fn ranked_name(&self, step: u64) -> Result<String, FolderError> {
+        let folder = self.weights().join(BEST);
+        fs::create_dir_all(&folder).map_err(|source| FolderError::Io { path: folder, source })?;
+        Ok(format!("{BEST}/step-{step:09}"))
+    }
+
+    /// Lists the best weights, errors with their steps, and removes all other files of them.
+    pub(crate) fn write_ranking(&self, ranked: &[(f64, u64)]) -> Result<(), FolderError> {
+        let folder = self.weights().join(BEST);
+        let kept: Vec<(String, f64)> =
+            ranked.iter().map(|(error, step)| (format!("step-{step:09}.safetensors"), *error)).collect();
+        let list: Vec<_> =
+            kept.iter().map(|(file, error)| serde_json::json!({ "file": file, "error": error })).collect();
+        let text = serde_json::to_vec_pretty(&list).expect("names and numbers are JSON");
+        write_bytes(folder.join("best.json"), &text)?;
+        for file in files_in(&folder) {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with("step-") && !kept.iter().any(|(kept, _)| *kept == name) {
+                fs::remove_file(&file).map_err(|source| FolderError::Io { path: file, source })?;
+            }
+        }
+        Ok(())
     }
 
     /// Copies the teacher's weights of another run.

@@ -7,7 +7,7 @@ use std::{
 
 use ferroflow_infer::open::builtin;
 use ferroflow_net::{
-    Model, ModelError, Weights,
+    Graph, Model, ModelError, Weights,
     graph::ParamId,
     weights::{self, Opened, Provenance, ReadError},
 };
@@ -211,7 +211,10 @@ fn open(recipe: &Recipe, prefix: &str, file: &str) -> Result<Opened, InitError> 
 /// The first weights of a recipe, the number of random parameters, and the origins of the others.
 pub fn first_weights(recipe: &Recipe, model: &Model) -> Result<(Weights, usize, Vec<Origin>), InitError> {
     let mut origins = Vec::with_capacity(recipe.init.len());
-    let mut weights = Weights::random(&model.graph, recipe.seed);
+    let mut weights = match recipe.initialisation {
+        None => Weights::random(&model.graph, recipe.seed),
+        Some(initialisation) => Weights::random(&Graph { initialisation, ..model.graph.clone() }, recipe.seed),
+    };
     let mut random = vec![true; model.graph.params.len()];
     for (prefix, file) in &recipe.init {
         let stored = open(recipe, prefix, file)?.stored;

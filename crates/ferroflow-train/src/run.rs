@@ -33,11 +33,12 @@ use crate::{
     log::{Log, Report, Times},
     loss::{Graded, Tally, add_term},
     optimiser::norm,
+    pictures::{Picture, png},
     recipe::Recipe,
     state::State,
     tensorboard::Events,
     trainers::Trainers,
-    validate::{Picture, Score, Validation, ValidationError, overall, png},
+    validate::{Score, Validation, ValidationError, overall},
 };
 
 /// How long a branch is where nobody says, as a share of the steps before it.
@@ -176,6 +177,7 @@ impl Run {
         let folder = Folder::create(out, &recipe)?;
         // The best of the branch is not that of the run it comes from.
         state.progress.best = None;
+        state.progress.ranked.clear();
         state.progress.window = Default::default();
         let begun = checkpoint::write(&folder.checkpoints(), &model.graph, &state.snapshot(), recipe.keep)
             .map_err(TrainError::from)
@@ -242,7 +244,14 @@ impl Run {
         let mut crop = recipe.crop_at(state.progress.step);
         trainers.prepare(crop)?;
         let mut batches = Batches::open(recipe, criterion.needs(), state.progress.position)?;
-        batches.remarks().iter().for_each(|remark| watch(Event::Note(remark)));
+        let mut remarks = batches.remarks().to_vec();
+        for remark in validation.remarks() {
+            // Both parts of a split have the same to say.
+            if !remarks.contains(remark) {
+                remarks.push(format!("to evaluate on: {remark}"));
+            }
+        }
+        remarks.iter().for_each(|remark| watch(Event::Note(remark)));
         if self.resumed {
             // Not before its changes have proved possible.
             self.folder.write_recipe(recipe)?;
@@ -250,7 +259,7 @@ impl Run {
         let mut log = Log::open(&self.folder.log(), state.progress.step)?;
         let mut events = Events::create(&self.folder.events(), state.progress.step).map_err(TrainError::Events)?;
         let mut clock = Clock::start(&batches);
-        log.line(&self.opening(&model, state.progress.step))?;
+        log.line(&self.opening(&model, state.progress.step, &remarks))?;
         let mut evaluated: Option<(u64, Vec<Score>)> = None;
         if validation.compares() && state.progress.step == recipe.start {
             let found = validation.run(&model, state.best_guess())?;
@@ -314,7 +323,12 @@ impl Run {
                     trainer.update_statistics(STATISTICS, &mut state.weights);
                 }
             }
-            let Sums { value, terms, epe } = sums;
+            let Sums { mut value, mut terms, epe } = sums;
+            if recipe.regulariser_in_loss {
+                let regulariser = state.optimiser.regulariser(&state.weights);
+                value += regulariser;
+                add_term(&mut terms, "regulariser", regulariser);
+            }
             let samples: Vec<String> = parts.into_iter().flat_map(|batch| batch.ids).collect();
             let length = norm(&gradients) / scale;
             state.progress.step += 1;
@@ -437,11 +451,15 @@ impl Run {
     }
 
     /// The first line that a program writes to the log.
-    fn opening(&self, model: &Model, step: u64) -> serde_json::Value {
+    fn opening(&self, model: &Model, step: u64, remarks: &[String]) -> serde_json::Value {
         let parameters = model.graph.parameter_count();
         let version = env!("CARGO_PKG_VERSION");
         if step == self.recipe.start {
-            json!({ "model": model.name, "parameters": parameters, "version": version })
+            let mut line = json!({ "model": model.name, "parameters": parameters, "version": version });
+            if !remarks.is_empty() {
+                line["data"] = json!(remarks);
+            }
+            line
         } else {
             json!({ "step": step, "resumed": true, "version": version })
         }
@@ -452,7 +470,7 @@ impl Run {
         &self,
         state: &mut State,
         model: &Model,
-        found: Vec<(Score, Option<Picture>)>,
+        found: Vec<(Score, Vec<Picture>)>,
         seconds: f64,
         log: &mut Log,
         events: &mut Events,
@@ -460,13 +478,13 @@ impl Run {
     ) -> Result<Vec<Score>, TrainError> {
         let step = state.progress.step;
         let mut scores = Vec::with_capacity(found.len());
-        for (score, picture) in found {
+        for (score, pictures) in found {
             let what = if score.epe.is_some() { "epe" } else { "census" };
             let tags = [what.to_string(), format!("zero_{what}")].map(|tag| format!("validation/{}/{tag}", score.data));
             let values: Vec<(&str, f64)> = tags.iter().map(String::as_str).zip(score.value()).collect();
             events.scalars(step, &values).map_err(TrainError::Events)?;
-            if let Some(picture) = picture {
-                // Frame 1, the truth, the estimate. A picture that cannot be encoded is no reason to stop.
+            for picture in pictures {
+                // A picture that cannot be encoded is no reason to stop.
                 let size = picture.frame.size();
                 if let Ok(bytes) = png(&picture.frame) {
                     if score.epe.is_none() {
@@ -489,8 +507,25 @@ impl Run {
             state.progress.best = Some(Exact(error));
             self.write_weights("best", state, model, &scores)?;
         }
+        if lost.is_none() && self.recipe.keep_best > 1 {
+            self.rank(error, state, model, &scores)?;
+        }
         watch(Event::Validated { step, scores: &scores, best });
         Ok(scores)
+    }
+
+    /// Keeps the weights if they are among the best, as files of their own.
+    fn rank(&self, error: f64, state: &mut State, model: &Model, scores: &[Score]) -> Result<(), TrainError> {
+        let (step, ranked) = (state.progress.step, &mut state.progress.ranked);
+        let place = ranked.partition_point(|(known, _)| known.0 <= error);
+        ranked.insert(place, (Exact(error), step));
+        ranked.truncate(self.recipe.keep_best);
+        let kept: Vec<(f64, u64)> = ranked.iter().map(|(error, step)| (error.0, *step)).collect();
+        if kept.iter().any(|(_, kept)| *kept == step) {
+            let name = self.folder.ranked_name(step)?;
+            self.write_weights(&name, state, model, scores)?;
+        }
+        Ok(self.folder.write_ranking(&kept)?)
     }
 
     /// Writes the weights to use, then the checkpoint.

@@ -28,12 +28,15 @@ pub enum Schedule {
         #[serde(default)]
         after: bool,
     },
-    /// TensorFlow's piecewise constant: `rates[i]` up to and including step `at[i]`, the last one from there on.
+    /// Rates of their own between given steps. As in TensorFlow, `rates[i]` holds up to and including step `at[i]`, unless `after` is false.
     Piecewise {
         /// Steps, in order.
         at: Vec<u64>,
         /// The rates, one more than the steps.
         rates: Vec<f64>,
+        /// Whether the old rate still holds at the step itself.
+        #[serde(default = "yes")]
+        after: bool,
     },
     /// Cyclic "triangular2" (Smith 2017): up from `lr` to `max` and down again, the height halved with each cycle.
     Triangular2 {
@@ -100,6 +103,10 @@ fn half() -> f64 {
     0.5
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn rise() -> f64 {
     0.3
 }
@@ -123,7 +130,7 @@ impl Schedule {
         };
         match self {
             Self::Multistep { at, .. } => ordered(at),
-            Self::Piecewise { at, rates } if rates.len() == at.len() + 1 => ordered(at),
+            Self::Piecewise { at, rates, .. } if rates.len() == at.len() + 1 => ordered(at),
             Self::Piecewise { at, .. } => {
                 Err(format!("schedule.rates must be {} numbers, one more than schedule.at", at.len() + 1))
             }
@@ -139,7 +146,8 @@ impl Schedule {
 
     /// The rate of update `step` out of `steps`.
     pub fn rate(&self, lr: f64, step: u64, steps: u64) -> f64 {
-        let halved_at = |at: &[u64]| lr * 0.5f64.powi(at.iter().filter(|&&b| step >= b).count() as i32);
+        let passed = |at: &[u64], after: bool| at.iter().filter(|&&b| if after { step > b } else { step >= b }).count();
+        let halved_at = |at: &[u64]| lr * 0.5f64.powi(passed(at, false) as i32);
         // How far a decay has come, 0 to 1.
         let progress = |from: u64, over: Option<u64>| {
             let over = over.unwrap_or(steps.saturating_sub(from)).max(1);
@@ -150,14 +158,8 @@ impl Schedule {
             Self::SShort {} => halved_at(&[300_000, 400_000, 500_000]),
             Self::SLong {} => halved_at(&[400_000, 600_000, 800_000, 1_000_000]),
             Self::SFine {} => halved_at(&[200_000, 300_000, 400_000, 500_000]),
-            Self::Multistep { at, factor, after } => {
-                let passed = at.iter().filter(|&&b| if *after { step > b } else { step >= b }).count();
-                lr * factor.powi(passed as i32)
-            }
-            Self::Piecewise { at, rates } => {
-                let passed = at.iter().filter(|&&b| step > b).count();
-                rates.get(passed).copied().unwrap_or(lr)
-            }
+            Self::Multistep { at, factor, after } => lr * factor.powi(passed(at, *after) as i32),
+            Self::Piecewise { at, rates, after } => rates.get(passed(at, *after)).copied().unwrap_or(lr),
             Self::Triangular2 { max, half_period } => {
                 let (t, half) = (step as f64, *half_period as f64);
                 let cycle = (1.0 + t / (2.0 * half)).floor();
@@ -220,6 +222,7 @@ mod tests {
         let seed002 = Schedule::Piecewise {
             at: vec![60_000, 60_000, 80_000, 100_000],
             rates: vec![1e-5, 5e-6, 2.5e-6, 1.25e-6, 6.25e-7],
+            after: true,
         };
         let plus = [45_000, 65_000, 85_000, 95_000, 97_500, 100_000, 110_000, 120_000, 130_000, 140_000];
         let cyclic = |max, half_period| Schedule::Triangular2 { max, half_period };
@@ -280,7 +283,7 @@ mod tests {
     fn schedules_that_cannot_be_followed_are_refused() {
         for schedule in [
             Schedule::Multistep { at: vec![2, 1], factor: 0.5, after: false },
-            Schedule::Piecewise { at: vec![1], rates: vec![1.0] },
+            Schedule::Piecewise { at: vec![1], rates: vec![1.0], after: true },
             Schedule::Lightflow { epoch: 0 },
             Schedule::Triangular2 { max: 1.0, half_period: 0 },
         ] {

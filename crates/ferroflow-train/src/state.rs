@@ -33,6 +33,7 @@ impl State {
             updates: 0,
             scale: LossScale::new(&recipe.loss_scale).map_err(RecipeError::Value)?,
             best: None,
+            ranked: Vec::new(),
             window: Window::default(),
             epoch: Window::default(),
             origins,
@@ -94,5 +95,5 @@ impl State {
 }
 
 fn optimiser(recipe: &Recipe, model: &Model, trained: &[bool]) -> Optimiser {
-    Optimiser::new(recipe.optimiser, &model.graph, trained, recipe.weight_decay as f32, recipe.decayed)
+    Optimiser::new(recipe.optimiser, &model.graph, trained, recipe.decay())
 }

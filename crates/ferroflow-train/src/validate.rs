@@ -3,29 +3,43 @@
 use std::{fmt, sync::Arc};
 
 use ferroflow_core::{
-    FlowField, Frame,
-    io::{FormatError, frame},
+    FlowField, Size,
     metrics::MetricError,
     viz::{self, Colours, Normalisation, Scaler},
 };
-use ferroflow_data::{Sample, Source};
+use ferroflow_data::{Cropped, Sample, Source};
 use ferroflow_infer::{
     EstimateError, Estimator, NetworkOptions,
-    evaluate::{DataResult, EvaluateError, Protocol, evaluate},
+    evaluate::{DataResult, EvaluateError, Project, Protocol, evaluate},
 };
-use ferroflow_net::{Model, Weights, device::Device};
+use ferroflow_net::{Model, ModelError, Weights, device::Device};
 use serde::Serialize;
 
 use crate::{
     Recipe,
     data::{FeedError, Remembered, join},
+    pictures::{Gallery, Picture},
+    recipe::Pictures,
     unsupervised::{UnsupervisedError, judge},
 };
 
-/// The data to evaluate on.
+/// The data to evaluate on, and how.
 pub struct Validation {
     sets: Vec<Set>,
+    way: Way,
+    remarks: Vec<String>,
     device: Arc<dyn Device>,
+}
+
+/// How weights are evaluated.
+#[derive(Clone, Debug)]
+struct Way {
+    protocol: Option<(Project, ferroflow_net::Protocol)>,
+    /// Pairs in the batches over which errors are averaged.
+    batch: Option<usize>,
+    /// Size in which the network sees frames.
+    size: Option<Size>,
+    pictures: Pictures,
 }
 
 struct Set {
@@ -44,9 +58,12 @@ pub struct Score {
     pub data: String,
     /// Number of scored pairs.
     pub pairs: usize,
-    /// Mean end-point error over pixels; `None` where the truth is not known.
+    /// Mean end-point error, over pixels or as the protocol has it; `None` where the truth is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epe: Option<f64>,
+    /// The project whose way of fitting and averaging was followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<&'static str>,
     /// The same for zero flow.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub zero_epe: Option<f64>,
@@ -65,7 +82,10 @@ impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.data)?;
         match (self.epe, self.zero_epe, self.round_trip) {
-            (Some(epe), Some(zero), _) => write!(f, "EPE {epe:.3} px, zero flow {zero:.3} px"),
+            (Some(epe), Some(zero), _) => {
+                let by = self.protocol.map_or(String::new(), |protocol| format!(" by the protocol {protocol}"));
+                write!(f, "EPE {epe:.3} px{by}, zero flow {zero:.3} px")
+            }
             (_, _, round_trip) => {
                 let [census, zero] = self.value();
                 write!(
@@ -99,14 +119,6 @@ impl Score {
     }
 }
 
-/// A picture for TensorBoard.
-pub struct Picture {
-    /// The data set and the pair.
-    pub tag: String,
-    /// Frame 1, the truth and the estimate in one picture.
-    pub frame: Frame,
-}
-
 /// Why an evaluation failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -120,6 +132,12 @@ pub enum ValidationError {
     /// A pair cannot be read or scored.
     #[error(transparent)]
     Evaluate(#[from] EvaluateError),
+    /// The network cannot be evaluated so.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The network does not see frames of the size that was asked for.
+    #[error("validate_size: {0}")]
+    Size(EstimateError),
     /// A pair that cannot be estimated.
     #[error("no evaluation: {id}: {source}")]
     Estimate {
@@ -143,14 +161,31 @@ impl Validation {
     /// Opens the validation data of a recipe; its flow will be estimated on `device`.
     pub fn open(recipe: &Recipe, device: &Arc<dyn Device>) -> Result<Self, ValidationError> {
         let limit = (recipe.validate_pairs > 0).then_some(recipe.validate_pairs);
-        let open = |spec: &String| {
-            let source: Arc<dyn Source> = join(std::slice::from_ref(spec))?;
+        let project = recipe.project();
+        let protocol = project.map(|project| Ok::<_, ModelError>((project, project.protocol()?))).transpose()?;
+        let mut remarks = Vec::new();
+        let mut open = |spec: &String| {
+            let mut source: Arc<dyn Source> = join(std::slice::from_ref(spec))?;
+            remarks.extend(source.remarks());
+            if let Some(size) = recipe.validate_crop {
+                source = Arc::new(project.map_or_else(
+                    || Cropped::new(source.clone(), size, None),
+                    |project| project.cropped(source.clone(), size),
+                ));
+            }
             let data = Remembered::new(source, limit).ok_or_else(|| ValidationError::Endless(spec.clone()))?;
             let labelled = data.get(0).map_err(FeedError::from)?.flow.is_some();
             Ok(Set { data, spec: spec.clone(), labelled, zero: None })
         };
-        let sets = recipe.validate.iter().map(open).collect::<Result<_, ValidationError>>()?;
-        Ok(Self { sets, device: device.clone() })
+        let sets = recipe.validate.iter().map(&mut open).collect::<Result<_, ValidationError>>()?;
+        let batch = recipe.validate_batch.or(protocol.and_then(|(_, protocol)| protocol.batch));
+        let way = Way { protocol, batch, size: recipe.validate_size, pictures: recipe.pictures };
+        Ok(Self { sets, way, remarks, device: device.clone() })
+    }
+
+    /// What a user should know of how the data were read.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// Whether there are data whose truth is not known: what is said of them is worth something beside what was said before.
@@ -158,29 +193,36 @@ impl Validation {
         self.sets.iter().any(|set| !set.labelled)
     }
 
-    /// Scores weights on every data set, and a picture of the first pair of each.
-    pub fn run(&mut self, model: &Model, weights: &Weights) -> Result<Vec<(Score, Option<Picture>)>, ValidationError> {
+    /// Scores weights on every data set, with pictures of the first pairs of each.
+    pub fn run(&mut self, model: &Model, weights: &Weights) -> Result<Vec<(Score, Vec<Picture>)>, ValidationError> {
         if self.sets.is_empty() {
             return Ok(Vec::new());
         }
-        let estimator = Estimator::network(
-            model.clone(),
-            weights.clone(),
-            NetworkOptions { fit: None, device: self.device.clone() },
-        );
-        let over_pixels = |result: &DataResult| result.summary.over_pixels.epe.unwrap_or(f64::NAN);
+        let way = self.way.clone();
+        let fit = way.protocol.map(|(_, protocol)| protocol.fit);
+        let estimator = |model: Model| {
+            let options = NetworkOptions { fit, device: self.device.clone() };
+            let network = Estimator::network(model, weights.clone(), options);
+            network.with_network_size(way.size).map_err(ValidationError::Size)
+        };
+        let levels = match way.pictures {
+            // The finest is the estimate.
+            Pictures::Pyramid => (0..model.graph.pyramid.len().saturating_sub(1))
+                .map(|level| estimator(model.of_level(level)?))
+                .collect::<Result<_, _>>()?,
+            _ => Vec::new(),
+        };
+        let estimator = estimator(model.clone())?;
+        let protocol = Protocol { batch: way.batch, ..Protocol::default() };
         let mut scores = Vec::with_capacity(self.sets.len());
         for set in &mut self.sets {
             if !set.labelled {
                 scores.push(set.judge(&estimator)?);
                 continue;
             }
-            let mut picture = None;
-            let protocol = Protocol::default();
+            let mut gallery = Gallery::new(&set.spec, way.pictures, set.zero.is_none());
             let result = evaluate(&set.data, &estimator, protocol, |sample, estimate, _| {
-                if picture.is_none() {
-                    picture = draw(sample, estimate).map(|frame| Picture { tag: set.spec.clone(), frame });
-                }
+                gallery.add(sample, estimate, &levels);
             })
             .map_err(|error| match error {
                 EvaluateError::Estimate { source: source @ EstimateError::NotFinite { .. }, .. } => {
@@ -193,29 +235,42 @@ impl Validation {
             })?;
             let zero_epe = match set.zero {
                 Some(epe) => epe,
-                None => over_pixels(&evaluate(&set.data, &Estimator::zero(), protocol, |_, _, _| {})?),
+                None => way.error(&evaluate(&set.data, &Estimator::zero(), protocol, |_, _, _| {})?),
             };
             set.zero = Some(zero_epe);
             let score = Score {
                 data: set.spec.clone(),
                 pairs: result.summary.pairs,
-                epe: Some(over_pixels(&result)),
+                epe: Some(way.error(&result)),
+                protocol: way.protocol.map(|(project, _)| project.name),
                 zero_epe: Some(zero_epe),
                 census: None,
                 zero_census: None,
                 round_trip: None,
             };
-            scores.push((score, picture));
+            scores.push((score, gallery.pictures()));
         }
         Ok(scores)
     }
 }
 
+impl Way {
+    /// The mean end-point error, averaged as the protocol has it; over pixels without one.
+    fn error(&self, result: &DataResult) -> f64 {
+        let metrics = match (&result.over_batches, self.protocol) {
+            (Some(batches), _) => batches,
+            (None, Some(_)) => &result.summary.over_images,
+            (None, None) => &result.summary.over_pixels,
+        };
+        metrics.epe.unwrap_or(f64::NAN)
+    }
+}
+
 impl Set {
     /// What can be said without the truth, and a picture of the first pair: frame 1, the flow, frame 2 brought back.
-    fn judge(&mut self, estimator: &Estimator) -> Result<(Score, Option<Picture>), ValidationError> {
+    fn judge(&mut self, estimator: &Estimator) -> Result<(Score, Vec<Picture>), ValidationError> {
         let pairs = self.data.len().unwrap_or(0);
-        let (mut census, mut zero_census, mut round_trip, mut picture) = (0.0, 0.0, 0.0, None);
+        let (mut census, mut zero_census, mut round_trip, mut pictures) = (0.0, 0.0, 0.0, Vec::new());
         for index in 0..pairs {
             let Sample { first, second, id, .. } = self.data.get(index).map_err(FeedError::from)?;
             let refused = |source| match source {
@@ -235,7 +290,7 @@ impl Set {
                 let scale = Scaler::new(Normalisation::Frame).scale(&forward, colours);
                 let (brought_back, _) = viz::warp(&second, &forward);
                 let frame = viz::beside(&[first, colours.paint(&forward, scale), brought_back], 4);
-                picture = Some(Picture { tag: self.spec.clone(), frame });
+                pictures.push(Picture { tag: self.spec.clone(), frame });
             }
         }
         let mean = |sum: f64| sum / pairs as f64;
@@ -244,12 +299,13 @@ impl Set {
             data: self.spec.clone(),
             pairs,
             epe: None,
+            protocol: None,
             zero_epe: None,
             census: Some(mean(census)),
             zero_census: Some(zero),
             round_trip: Some(mean(round_trip)),
         };
-        Ok((score, picture))
+        Ok((score, pictures))
     }
 }
 
@@ -259,17 +315,4 @@ pub fn overall(scores: &[Score]) -> Option<f64> {
     let labelled: Vec<f64> = scores.iter().filter_map(|score| score.epe).collect();
     let values = if labelled.is_empty() { scores.iter().map(|score| score.value()[0]).collect() } else { labelled };
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-}
-
-fn draw(sample: &Sample, estimate: &FlowField) -> Option<Frame> {
-    let truth = sample.flow.as_ref()?;
-    let colours = Colours::default();
-    let scale = Scaler::new(Normalisation::Frame).scale(truth, colours);
-    let pictures = [sample.first.clone(), colours.paint(truth, scale), colours.paint(estimate, scale)];
-    Some(viz::beside(&pictures, 4))
-}
-
-/// The bytes of a PNG file.
-pub fn png(frame: &Frame) -> Result<Vec<u8>, FormatError> {
-    frame::encode(frame, image::ImageFormat::Png)
 }

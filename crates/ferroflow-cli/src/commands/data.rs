@@ -32,6 +32,8 @@ enum Action {
     Check(Check),
     /// Print the sizes of the frames and statistics of the flow
     Info(Info),
+    /// Write which pairs a split trains on and which it holds out
+    Split(SplitList),
     /// Write a data set as WebDataset shards, or as TFRecord files
     Pack(Pack),
     /// Measure samples per second, and whether readers or consumer wait
@@ -68,6 +70,20 @@ struct Info {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+/// Write a split as a list: a line for each pair, 1 to train on it and 2 to hold it out, as FlyingChairs' own list has it. `split=FILE`
+/// reads it again, and so do the projects that split by a file.
+///
+///   ferroflow data split sintel-clean:/data/sintel@holdout=0.03,seed=1,train -o split.txt
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
+struct SplitList {
+    /// The data set with its split, NAME:PATH@split=FILE|ptlflow|SHARE,train or NAME:PATH@holdout=SHARE,seed=N,train
+    data: Spec,
+    /// File to write to
+    #[arg(short, long)]
+    output: PathBuf,
 }
 
 /// Write WebDataset shards: tar files of ordinary files, which `shards:DIR` reads here and Python's webdataset elsewhere. If it
@@ -110,7 +126,7 @@ struct Pack {
 struct Bench {
     /// The data set, NAME:PATH
     data: Spec,
-    /// Augmentation: none, crop, flownet, tfoptflow-basic, tfoptflow-heavy, lightflow, lightflow-sparse, uflow,
+    /// Augmentation: none, crop, center, flownet, tfoptflow-basic, tfoptflow-heavy, lightflow, lightflow-sparse, uflow,
     /// uflow-geometric or raft
     #[arg(long, value_name = "NAME", default_value = "none")]
     augment: String,
@@ -150,6 +166,24 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
             } else {
                 write!(session.out, "{info}")?;
             }
+        }
+        Action::Split(args) => {
+            let Some(split) = args.data.split()? else {
+                usage!("{} is not split: add split=FILE,train or holdout=SHARE,train after an @", args.data);
+            };
+            session.files.reads(args.data.path());
+            session.files.reads_all(args.data.open()?.files());
+            session.files.plan(&args.output, "the list")?;
+            session.files.prepare()?;
+            ferroflow::core::io::write_bytes(&args.output, split.lines().as_bytes())?;
+            let training = split.training.iter().filter(|training| **training).count();
+            writeln!(
+                session.out,
+                "{}: {training} pairs to train on, {} held out, sha-256 {}",
+                args.output.display(),
+                split.training.len() - training,
+                split.hash()
+            )?;
         }
         Action::Pack(args) => {
             if args.shard.is_some_and(|shard| shard >= args.num_shards.get()) {
@@ -216,6 +250,11 @@ fn list(session: &mut Session) -> anyhow::Result<()> {
             writeln!(session.out, "{:<14} after an @: {}", "", dataset.words.join(", "))?;
         }
     }
+    writeln!(
+        session.out,
+        "\nEvery set that ends can be split, after an @ with train or val: split=FILE (lines of 1 and 2, or names of pairs held out),\n\
+         split=ptlflow, split=0.97,seed=1 (LightFlow), holdout=0.03,seed=1; tfoptflow's train_noval, val_notrain, train_with_val"
+    )?;
     Ok(())
 }
 

@@ -29,9 +29,10 @@ pub trait Augment: Send + Sync {
 }
 
 /// Names accepted by [`named`].
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 15] = [
     "none",
     "crop",
+    "center",
     "flownet",
     "tfoptflow-basic",
     "tfoptflow-heavy",
@@ -77,6 +78,7 @@ pub fn named(name: &str, crop: Size, beside: Beside) -> Option<Box<dyn Augment>>
     Some(match name {
         "none" => Box::new(Keep),
         "crop" => Box::new(Crop { size: crop, beside }),
+        "center" => Box::new(Center(crop)),
         "flownet" => Box::new(flownet::FlowNet { crop }),
         "tfoptflow-basic" => Box::new(tfoptflow::Tfoptflow { crop, heavy: false }),
         "tfoptflow-heavy" => Box::new(tfoptflow::Tfoptflow { crop, heavy: true }),
@@ -126,6 +128,23 @@ impl Augment for Crop {
         let plain = self.beside.surround.then(|| pair.images.clone());
         let beside = Beside { original: false, ..self.beside };
         Ok(beside.keep(pair.crop(at, self.size).into_sample(sample.id), plain.as_ref(), [at; 2], self.size))
+    }
+}
+
+/// The window of the given size at the centre, the same in both frames; an odd pixel is left over to the right and below (NVIDIA and
+/// MindSpore FlowNet2).
+pub struct Center(pub Size);
+
+impl Augment for Center {
+    fn size(&self) -> Option<Size> {
+        Some(self.0)
+    }
+
+    fn apply(&self, sample: Sample, _: &mut Random, _: u64) -> Result<Sample, DataError> {
+        let (size, crop) = (sample.first.size(), self.0);
+        fits(&sample.id, size, crop)?;
+        let at = ((size.width - crop.width) / 2, (size.height - crop.height) / 2);
+        Ok(Pair::from_sample(&sample).crop(at, crop).into_sample(sample.id))
     }
 }
 

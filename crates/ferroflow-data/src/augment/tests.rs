@@ -306,3 +306,18 @@ fn what_is_cut_off_can_be_kept() {
         }
     }
 }
+
+#[test]
+fn the_centre_is_cut_out() {
+    let source: crate::Spec = "synth:chairs@size=9x12,count=1".parse().unwrap();
+    let sample = source.open().unwrap().get(0).unwrap();
+    let augment = named("center", Size::new(4, 6), Beside::default()).unwrap();
+    let cut = augment.apply(sample.clone(), &mut Random::new(1, &[]), 0).unwrap();
+    // (9 - 4) / 2 rows and (12 - 6) / 2 columns lie before it.
+    let pixel =
+        |frame: &ferroflow_core::Frame, x: usize, y: usize| frame.rgb()[3 * (y * frame.width() + x)..][..3].to_vec();
+    assert_eq!((cut.first.size(), pixel(&cut.first, 0, 0)), (Size::new(4, 6), pixel(&sample.first, 3, 2)));
+    assert_eq!(cut.flow.as_ref().unwrap().get(5, 3), sample.flow.unwrap().get(8, 5));
+    let error = named("center", Size::new(5, 6), Beside::default()).unwrap().apply(cut, &mut Random::new(1, &[]), 0).unwrap_err();
+    assert!(error.to_string().contains("too small"), "{error}");
+}

@@ -12,7 +12,7 @@ use super::{
     Access, Dataset, Request, Split,
     listing::{Folder, Found, Listing},
 };
-use crate::DataError;
+use crate::{DataError, split::Assignment};
 
 pub(super) const CHAIRS: Dataset = Dataset {
     name: "chairs",
@@ -49,6 +49,9 @@ const LISTS: [&str; 4] = [
     "chairs_split.txt",
     "FlyingChairs_release_test_train_split.list",
 ];
+/// What can be done without the list.
+const WITHOUT: &str =
+    "without it name one (split=FILE), hold out a share (holdout=0.03,train), or leave out the @ for all pairs";
 const PAIRS: usize = 22_872;
 const TRAINING: usize = 22_232;
 
@@ -63,10 +66,7 @@ fn list(request: &Request) -> Result<Listing, DataError> {
         (None, _) => None,
         (Some(part), Some(_)) => Some(part == Split::Train),
         (Some(_), None) => {
-            let reason = format!(
-                "a split needs its list, {} of {PAIRS} lines, beside the data; without @ all pairs are used",
-                LISTS[0]
-            );
+            let reason = format!("a split needs its list, {} of {PAIRS} lines, beside the data: {WITHOUT}", LISTS[0]);
             return Err(request.wrong(reason));
         }
     };
@@ -104,10 +104,17 @@ fn list(request: &Request) -> Result<Listing, DataError> {
             Some(false) => PAIRS - TRAINING,
         });
     }
-    listing.notes.push(match &split {
-        Some((path, _)) => format!("split list: {}", path.display()),
-        None => format!("no split list ({}) beside the data: @train and @val cannot be used", LISTS[0]),
-    });
+    match split {
+        Some((path, training)) => {
+            let by = path.display().to_string();
+            match request.split() {
+                Some(_) => listing.split = vec![Assignment { training }.remark(&by)],
+                None => listing.notes.push(format!("split list: {by}")),
+            }
+            listing.lists.push(path);
+        }
+        None => listing.notes.push(format!("no split list ({}) beside the data: {WITHOUT}", LISTS[0])),
+    }
     Ok(listing)
 }
 

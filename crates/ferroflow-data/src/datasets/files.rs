@@ -49,7 +49,11 @@ impl Source for FilePairs {
         let files = pairs.flat_map(|p| {
             [&p.truth, &p.occlusion, &p.visible, &p.invalid].into_iter().flatten().chain([&p.first, &p.second])
         });
-        files.cloned().collect()
+        files.chain(&self.listing.lists).cloned().collect()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.listing.split.clone()
     }
 
     fn get(&self, index: usize) -> Result<Sample, DataError> {

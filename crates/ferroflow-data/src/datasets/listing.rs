@@ -36,6 +36,10 @@ pub struct Listing {
     pub missing: Vec<PathBuf>,
     /// Further notes for the user.
     pub notes: Vec<String>,
+    /// How the pairs were split, with the hash of the split, if they were.
+    pub split: Vec<String>,
+    /// Lists beside the data that were read.
+    pub lists: Vec<PathBuf>,
     /// Ground truth with a component beyond this is unknown, px.
     pub largest: Option<f32>,
     /// Whether the ground truth is stored upside down.

@@ -34,14 +34,14 @@ fn weight(initialisation: Initialisation, param: &Param, stream: Stream) -> Vec<
     let (fan_out, fan_in) = (param.shape[0] as f64 * taps, param.shape[1] as f64 * taps);
     let xavier = |stream: Stream| stream.tensor(len, gain * (6.0 / (fan_in + fan_out)).sqrt(), 0.0);
     match initialisation {
-        Initialisation::HeUniform => stream.tensor(len, gain * he_bound(param.role, &param.shape), 0.0),
+        Initialisation::HeUniform {} => stream.tensor(len, gain * he_bound(param.role, &param.shape), 0.0),
         Initialisation::KaimingNormal { slope } => {
             let deviation = gain * (2.0 / ((1.0 + slope * slope) * fan_in)).sqrt();
             normal(stream).take(len).map(|v| (deviation * v) as f32).collect()
         }
         Initialisation::XavierUniform { .. } => xavier(stream),
-        Initialisation::KerasHeNormal if param.role == ParamRole::DeconvWeight => xavier(stream),
-        Initialisation::KerasHeNormal => {
+        Initialisation::KerasHeNormal {} if param.role == ParamRole::DeconvWeight => xavier(stream),
+        Initialisation::KerasHeNormal {} => {
             let deviation = gain * (2.0 / fan_in).sqrt() / TRUNCATED;
             let inside = normal(stream).filter(|v| v.abs() <= 2.0);
             inside.take(len).map(|v| (deviation * v) as f32).collect()
@@ -52,7 +52,7 @@ fn weight(initialisation: Initialisation, param: &Param, stream: Stream) -> Vec<
 fn bias(initialisation: Initialisation, param: &Param, stream: Stream) -> Vec<f32> {
     match initialisation {
         Initialisation::XavierUniform { bias } => stream.tensor(param.len(), bias / 2.0, bias / 2.0),
-        Initialisation::HeUniform | Initialisation::KaimingNormal { .. } | Initialisation::KerasHeNormal => {
+        Initialisation::HeUniform {} | Initialisation::KaimingNormal { .. } | Initialisation::KerasHeNormal {} => {
             vec![0.0; param.len()]
         }
     }

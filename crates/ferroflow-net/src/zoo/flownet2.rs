@@ -58,6 +58,10 @@ pub struct FlowNet2Config {
     pub batch_norm: bool,
     /// What is subtracted from the frames.
     pub mean: Mean,
+    /// What the frames are divided by (`rgb_max`).
+    pub rgb_max: f32,
+    /// How first weights are drawn.
+    pub initialisation: Initialisation,
     /// Grid of every bilinear x4 upsampling inside.
     pub upsample_grid: Grid,
     /// Grid of the final resize to the output.
@@ -87,6 +91,8 @@ impl FlowNet2Config {
             member: Member::FlowNet2,
             batch_norm: false,
             mean: Mean::BothFrames,
+            rgb_max: 255.0,
+            initialisation: Initialisation::XavierUniform { bias: 1.0 },
             upsample_grid: Grid::HalfPixel,
             output_grid: Grid::HalfPixel,
             fusion_upsample: Filter::Nearest,
@@ -138,6 +144,8 @@ impl FlowNet2Config {
     pub fn caffe() -> Self {
         Self {
             mean: Mean::Caffe,
+            // Its `msra` filler.
+            initialisation: Initialisation::KaimingNormal { slope: 0.0 },
             upsample_grid: Grid::AlignCorners,
             css_output: Filter::Bilinear,
             warp_border: WarpBorder::Caffe,
@@ -158,6 +166,18 @@ impl FlowNet2Config {
                 ("ptlflow", |c| *c = c.variant(Self::ptlflow())),
                 ("caffe", |c| *c = c.variant(Self::caffe())),
             ],
+        ),
+        Setting::choice(
+            "batch-norm",
+            "batch norm after every convolution of the contracting parts",
+            &[("off", |c| c.batch_norm = false), ("on", |c| c.batch_norm = true)],
+        ),
+        Setting::number(
+            "rgb-max",
+            "what the frames, 0..=255, are divided by",
+            1.0..=65535.0,
+            |c| c.rgb_max.into(),
+            |c, v| c.rgb_max = v as f32,
         ),
         Setting::choice(
             "mean",
@@ -235,7 +255,7 @@ impl FlowNet2Config {
 
     /// The graph.
     pub fn build(&self) -> Graph {
-        let mut builder = Builder::new(Naming::Dotted).initialisation(Initialisation::XavierUniform { bias: 1.0 });
+        let mut builder = Builder::new(Naming::Dotted).initialisation(self.initialisation);
         let (x1, x2) = self.normalised_frames(&mut builder);
         let mut net = FlowNet { net: &mut builder, batch_norm: self.batch_norm };
         let (flow, filter, pyramid) = match self.member {
@@ -269,10 +289,10 @@ impl FlowNet2Config {
         builder.finish(flow, filter, self.output_grid, &pyramid)
     }
 
-    /// `(frame - mean) / 255`
+    /// `(frame - mean) / rgb_max`
     fn normalised_frames(&self, net: &mut Builder) -> (NodeId, NodeId) {
         let frames = [net.frame(Frame::First), net.frame(Frame::Second)];
-        let scale = 1.0 / 255.0;
+        let scale = 1.0 / self.rgb_max;
         let mut x = frames;
         match self.mean {
             Mean::BothFrames => {

@@ -103,8 +103,8 @@ impl Definition for LightFlowConfig {
             graph: self.build(),
             stride: 64,
             fit: Fit::STRETCH,
-            // The reference crops, to sizes that its own decoder cannot take (KITTI's).
-            protocol: Protocol { fit: Fit::STRETCH, batch: Some(128) },
+            // The reference crops, to sizes that its own decoder cannot take (KITTI's), and weighs batches by their sizes.
+            protocol: Protocol { fit: Fit::STRETCH, batch: None },
             layout: CheckpointLayout::Oihw,
             pyramid_unit: PyramidUnit::Pixels(self.div_flow),
             levels: Vec::new(),

@@ -23,7 +23,7 @@ pub(super) const ESTIMATOR: [usize; 5] = [128, 128, 96, 64, 32];
 /// Channels and dilation of the context network's convolutions, before its last.
 pub(super) const CONTEXT: [(usize, usize); 6] = [(128, 1), (128, 2), (128, 4), (96, 8), (64, 16), (32, 1)];
 /// Displacements of up to 4 pixels of the level: 81 channels.
-pub(super) const CORRELATION: Correlation = Correlation { max_displacement: 4, stride: 1 };
+const CORRELATION: Correlation = Correlation { max_displacement: 4, stride: 1 };
 
 /// What the PyTorch implementations of PWC-Net do differently.
 #[derive(Clone, Debug, PartialEq)]

@@ -35,6 +35,8 @@ pub struct Loss {
     pub sum: Sum,
     /// A factor for each level, finest first; a single factor for [`Reads::Flow`].
     pub weights: Vec<f32>,
+    /// Whether a network with fewer levels takes those of the coarsest levels, not of the finest.
+    pub from_coarsest: bool,
 }
 
 /// Which outputs a loss reads.
@@ -147,10 +149,11 @@ impl Loss {
         let gradients = Vec::with_capacity(outputs.len());
         let mut graded = Graded { value: 0.0, terms: Vec::new(), epe: None, gradients };
         let shapes = outputs.iter().map(|output| output.shape);
+        let left_out = if self.from_coarsest { self.weights.len().saturating_sub(outputs.len()) } else { 0 };
         self.each_level(shapes, truth, unit, |index, target| {
             let output = &outputs[index];
             let (sums, gradient) = self.compare(output, target);
-            let level = self.level(&sums, gradient, target, whole.map(|w| w[index]), self.weights[index]);
+            let level = self.level(&sums, gradient, target, whole.map(|w| w[index]), self.weights[left_out + index]);
             graded.value += level.value;
             if index == 0 {
                 graded.epe = Some(level.epe);

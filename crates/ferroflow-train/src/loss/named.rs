@@ -6,6 +6,8 @@ use super::{Loss, Measure, Penalty, Reads, Reduction, Sum};
 
 /// The weights of Caffe's FlowNet, finest level first, which PWC-Net and ClementPinard use too.
 const FLOWNET: [f32; 5] = [0.005, 0.01, 0.02, 0.08, 0.32];
+/// tfoptflow's, finest level first: a network with fewer levels has the last of them.
+const TFOPTFLOW: [f32; 6] = [0.0025, 0.005, 0.01, 0.02, 0.08, 0.32];
 /// The weights of NVIDIA's multi-scale loss, finest level first.
 const NVIDIA: [f32; 5] = [0.32, 0.16, 0.08, 0.04, 0.02];
 
@@ -92,7 +94,7 @@ const LOSSES: &[Named] = &[
         TopLeft,
         Penalty::L2,
         Sum::PerPair,
-        &FLOWNET,
+        &TFOPTFLOW,
     ),
     pyramid(
         "tfoptflow-robust",
@@ -100,7 +102,7 @@ const LOSSES: &[Named] = &[
         TopLeft,
         Penalty::L1,
         Sum::WholeLevel { epsilon: 1e-2, power: 0.4 },
-        &FLOWNET,
+        &TFOPTFLOW,
     ),
     pyramid(
         "small-displacement",
@@ -179,6 +181,7 @@ impl LossConfig {
             reduction: named.reduction,
             penalty: named.penalty,
             sum: named.sum,
+            from_coarsest: named.name.starts_with("tfoptflow"),
             weights: match &self.weights {
                 Some(weights) => weights.iter().map(|&w| w as f32).collect(),
                 None => named.weights.to_vec(),

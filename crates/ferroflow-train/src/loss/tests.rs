@@ -110,6 +110,42 @@ fn the_tfoptflow_losses() {
     value_agrees("regulariser", l2_penalty(4e-4, [&weight[..], &bias]), golden.get("regulariser_4e-4")[0]);
 }
 
+/// tfoptflow counts its weights from the coarsest level, so that a network whose flow is predicted at level 3 goes without the last.
+#[test]
+fn tfoptflows_weights_begin_at_the_coarsest_level() {
+    let (truth, levels) = (truth(), predictions("level_flow", 2.0));
+    for (name, weights) in [
+        ("tfoptflow-multiscale", Some(vec![0.01, 0.02, 0.08, 0.32])),
+        ("multiscale-epe", Some(vec![0.005, 0.01, 0.02, 0.08])),
+    ] {
+        let told = LossConfig { name: name.into(), weights, ..LossConfig::default() }.build().unwrap();
+        let value = |loss: &Loss| loss.grade(&levels[1..], &truth, LEVEL).unwrap().value;
+        assert_eq!(value(&loss(name)), value(&told), "{name}");
+    }
+}
+
+/// With `sparse_gt_flow`, tfoptflow sets its flow to 0 where the truth is, which is where its reader found nothing.
+#[test]
+fn unknown_truth_counts_as_tfoptflow_has_it() {
+    let shape = [1, 2, 8, 8];
+    let flow = Values { shape, data: Stream::new("s", "sparse").tensor(128, 9.0, 0.0) };
+    let known: Vec<bool> = (0..64).map(|i| i % 3 != 0).collect();
+    let truth = Truth::new(flow, known);
+    let level = Values { shape: [1, 2, 4, 4], data: Stream::new("s", "level").tensor(32, 2.0, 0.0) };
+    let target = truth.at(Size::new(4, 4), Reduction::TopLeft, LEVEL).unwrap();
+    assert!(target.known.contains(&false) && target.known.contains(&true));
+    // Its flow with zeros, over all pixels.
+    let kept = |i: usize| if target.flow[i] == 0.0 && target.flow[(i + 16) % 32] == 0.0 { 0.0 } else { level.data[i] };
+    let difference = |i: usize| f64::from(kept(i) - target.flow[i]);
+    let lengths: f64 = (0..16).map(|i| difference(i).hypot(difference(i + 16))).sum();
+    let absolute: f64 = (0..32).map(|i| difference(i).abs()).sum();
+    for (name, expected) in
+        [("tfoptflow-multiscale", 0.32 * lengths), ("tfoptflow-robust", 0.32 * (absolute + 0.01).powf(0.4))]
+    {
+        value_agrees(name, loss(name).grade(std::slice::from_ref(&level), &truth, LEVEL).unwrap().value, expected);
+    }
+}
+
 /// Every loss against differences of its values, with a sixth of the truth unknown.
 #[test]
 fn gradients_are_the_slopes_of_the_values() {

@@ -17,6 +17,8 @@ use ferroflow_net::{
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::loss::l2_penalty;
+
 pub use average::Average;
 pub use norm::norm;
 pub use scale::{LossScale, LossScaleConfig};
@@ -98,6 +100,22 @@ pub enum Decayed {
     All,
 }
 
+/// How strongly parameters are pulled towards 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Decay {
+    /// Of weights, including batch norm's factors.
+    pub weights: f32,
+    /// Of biases, including batch norm's offsets.
+    pub biases: f32,
+}
+
+impl Decay {
+    /// The same for all parameters that are pulled.
+    pub fn of(decay: f32, decayed: Decayed) -> Self {
+        Self { weights: decay, biases: if decayed == Decayed::All { decay } else { 0.0 } }
+    }
+}
+
 /// An update rule and its moments for each trained parameter.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Optimiser {
@@ -112,12 +130,12 @@ pub struct Optimiser {
 }
 
 impl Optimiser {
-    /// An optimiser before its first step. `decay` is the factor of weight decay.
-    pub fn new(config: OptimiserConfig, graph: &Graph, trained: &[bool], decay: f32, decayed: Decayed) -> Self {
-        let decays = |p: &Param| match p.role {
-            ParamRole::ConvWeight | ParamRole::DeconvWeight | ParamRole::NormScale => true,
-            ParamRole::Bias | ParamRole::NormShift => decayed == Decayed::All,
-            ParamRole::NormMean | ParamRole::NormVariance => false,
+    /// An optimiser before its first step.
+    pub fn new(config: OptimiserConfig, graph: &Graph, trained: &[bool], decay: Decay) -> Self {
+        let decay = |p: &Param| match p.role {
+            ParamRole::ConvWeight | ParamRole::DeconvWeight | ParamRole::NormScale => decay.weights,
+            ParamRole::Bias | ParamRole::NormShift => decay.biases,
+            ParamRole::NormMean | ParamRole::NormVariance => 0.0,
         };
         let zeros = |wanted: bool| {
             let len = |(param, &trained): (&Param, &bool)| if wanted && trained { param.len() } else { 0 };
@@ -133,7 +151,7 @@ impl Optimiser {
         Self {
             config,
             steps: 0,
-            decay: graph.params.iter().map(|p| if decays(p) { decay } else { 0.0 }).collect(),
+            decay: graph.params.iter().map(decay).collect(),
             trained: trained.to_vec(),
             first: zeros(first),
             second: zeros(second),
@@ -143,6 +161,12 @@ impl Optimiser {
     /// Steps taken so far.
     pub fn steps(&self) -> u64 {
         self.steps
+    }
+
+    /// Weight decay as a part of the loss: half of each trained parameter's decay times the sum of its squares (tfoptflow's regulariser).
+    pub fn regulariser(&self, weights: &Weights) -> f64 {
+        let params = weights.iter().zip(&self.decay).zip(&self.trained).filter(|(_, trained)| **trained);
+        params.map(|((values, &decay), _)| l2_penalty(decay, [values])).sum()
     }
 
     /// Moves the trained weights by one step at this rate. The gradients are first multiplied by `factor`, which combines the

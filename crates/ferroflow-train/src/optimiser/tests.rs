@@ -44,7 +44,7 @@ fn check(file: &str, cases: &[Case]) {
         weights.get_mut(ParamId(0)).copy_from_slice(&start.floats("weight"));
         weights.get_mut(ParamId(1)).copy_from_slice(&start.floats("bias"));
         let before = weights.clone();
-        let mut optimiser = Optimiser::new(case.config, &graph, &[true, true], case.decay, case.decayed);
+        let mut optimiser = Optimiser::new(case.config, &graph, &[true, true], Decay::of(case.decay, case.decayed));
         for step in 1..=3 {
             let mut gradients = Gradients::zeros(&graph, &[true, true]);
             for (id, name) in [(0, "weight"), (1, "bias")] {
@@ -153,7 +153,7 @@ fn steps_do_not_depend_on_threads_and_leave_frozen_parameters() {
         let mut gradients = Gradients::zeros(&graph, &trained);
         let values = weights.get(ParamId(1)).to_vec();
         gradients.get_mut(ParamId(0)).copy_from_slice(&values);
-        let mut optimiser = Optimiser::new(ADAM, &graph, &trained, 1e-4, Decayed::All);
+        let mut optimiser = Optimiser::new(ADAM, &graph, &trained, Decay::of(1e-4, Decayed::All));
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let length = pool.install(|| {
             (0..3).for_each(|_| optimiser.step(&mut weights, &gradients, 1e-3, 1.0));
@@ -183,4 +183,26 @@ fn the_average_follows_the_weights() {
     let start = Weights::random(&graph, 3);
     let pairs = young.weights().iter().flatten().zip(start.iter().flatten());
     assert!(pairs.into_iter().all(|(now, then)| (now - (0.1 * then + 0.9)).abs() < 1e-6));
+}
+
+#[test]
+fn biases_may_have_a_decay_of_their_own() {
+    let graph = graph();
+    let descend = |decay: Decay| {
+        let mut weights = Weights::random(&graph, 1);
+        weights.get_mut(ParamId(1)).fill(2.0);
+        let first = weights.clone();
+        let mut optimiser = Optimiser::new(OptimiserConfig::Proximal {}, &graph, &[true, true], decay);
+        // Half of each decay times the squares: 108 weights, 4 biases of 2.
+        let squares: f64 = first.get(ParamId(0)).iter().map(|&w| f64::from(w).powi(2)).sum();
+        let expected = f64::from(decay.weights) / 2.0 * squares + f64::from(decay.biases) / 2.0 * 16.0;
+        assert!((optimiser.regulariser(&first) - expected).abs() < 1e-9);
+        optimiser.step(&mut weights, &Gradients::zeros(&graph, &[true, true]), 1.0, 1.0);
+        let ratio = |id: u32| weights.get(ParamId(id))[0] / first.get(ParamId(id))[0];
+        [ratio(0), ratio(1)]
+    };
+    let near = |found: [f32; 2], expected: [f32; 2]| found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6);
+    assert!(near(descend(Decay { weights: 0.25, biases: 0.5 }), [0.75, 0.5]));
+    assert!(near(descend(Decay::of(0.25, Decayed::Weights)), [0.75, 1.0]));
+    assert!(near(descend(Decay::of(0.25, Decayed::All)), [0.75, 0.75]));
 }

@@ -3,6 +3,7 @@
 //! `model, data, steps, batch, crop` and `lr` have no default (`epochs` may stand for `steps`). A name stands for a table with that name and its defaults:
 //! `schedule = "cosine"` is `schedule = { name = "cosine" }`. Keys that do not exist are refused, with the nearest that does.
 
+mod batches;
 mod epochs;
 mod nearest;
 mod parse;
@@ -20,7 +21,8 @@ use ferroflow_data::{
     Spec,
     augment::{self, Beside},
 };
-use ferroflow_net::{Model, ModelError};
+use ferroflow_infer::evaluate::Project;
+use ferroflow_net::{Model, ModelError, graph::Initialisation};
 use serde::{Deserialize, Serialize};
 
 pub use nearest::nearest;
@@ -30,7 +32,7 @@ pub use shipped::{SHIPPED, Shipped};
 use crate::{
     criterion::{Criterion, Supervised},
     loss::{self, LossConfig, LossError},
-    optimiser::{Decayed, LossScale, LossScaleConfig, OptimiserConfig},
+    optimiser::{Decay, Decayed, LossScale, LossScaleConfig, OptimiserConfig},
     schedule::Schedule,
     unsupervised::{Unsupervised, UnsupervisedOptions},
 };
@@ -66,18 +68,37 @@ pub struct Recipe {
     /// Steps between checkpoints.
     #[serde(default = "thousand")]
     pub checkpoint_every: u64,
-    /// Checkpoints kept.
+    /// Checkpoints kept; 0: all.
     #[serde(default = "five")]
     pub keep: usize,
+    /// How many of the best weights are kept, in `weights/best/`; 1: only `weights/best.safetensors`.
+    #[serde(default = "one_pass")]
+    pub keep_best: usize,
     /// Steps between evaluations; 0: at checkpoints.
     #[serde(default)]
     pub validate_every: u64,
-    /// The step from which on there are evaluations.
+    /// The first step with an evaluation, from which on the others are counted.
     #[serde(default)]
     pub validate_from: u64,
     /// Most pairs of each data set to evaluate on; 0: all.
     #[serde(default)]
     pub validate_pairs: usize,
+    /// How frames are fitted and errors averaged in an evaluation: as this project does. The network's own fit, and over pixels, where
+    /// not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validate_protocol: Option<String>,
+    /// Size in which the network sees the frames of an evaluation; the flow is resized back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validate_size: Option<Size>,
+    /// The centre of this size is evaluated (`eval_size`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validate_crop: Option<Size>,
+    /// Pairs in the batches over which errors are averaged; as the protocol has it where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validate_batch: Option<usize>,
+    /// What TensorBoard shows of an evaluation.
+    #[serde(default)]
+    pub pictures: Pictures,
     /// Steps between lines of the log.
     #[serde(default = "ten")]
     pub log_every: u64,
@@ -105,6 +126,12 @@ pub struct Recipe {
     /// Which parameters it pulls at.
     #[serde(default)]
     pub decayed: Decayed,
+    /// The pull of biases, where it is not that of the weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bias_decay: Option<f64>,
+    /// Whether the loss that is logged has weight decay as a part, as in tfoptflow.
+    #[serde(default)]
+    pub regulariser_in_loss: bool,
     /// Largest global norm of the gradients; 0: any.
     #[serde(default)]
     pub clip: f64,
@@ -137,6 +164,9 @@ pub struct Recipe {
     /// How the learning rate changes.
     #[serde(default = "constant")]
     pub schedule: Schedule,
+    /// How first weights are drawn; as the network's reference does where not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initialisation: Option<Initialisation>,
     /// Weights to start from, by the prefix that their names get: `{ "flownetc." = "c.safetensors" }`; a single file has
     /// the prefix "". Files of this program, or other projects' checkpoints. What no file holds starts at random.
     #[serde(default)]
@@ -156,6 +186,21 @@ pub enum InitOptions {
     Stored,
     /// The recipe's, where it names any.
     Override,
+}
+
+/// What TensorBoard shows of each data set after an evaluation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pictures {
+    /// The first pair: frame 1, the truth, the estimate.
+    #[default]
+    Beside,
+    /// LightFlow's: of three pairs, frames, truth and estimate by themselves, in colours of which 10 px is the full strength.
+    Lightflow,
+    /// tfoptflow's `top_flow`: of three pairs, both frames, the truth and the estimate.
+    TopFlow,
+    /// tfoptflow's `pyramid`: the same with the flow of every level, coarse to fine, before the estimate.
+    Pyramid,
 }
 
 /// Steps with other data than the recipe's own, as where that is too hard to begin with, or of another size.
@@ -291,6 +336,17 @@ impl Recipe {
         rise * self.schedule.rate(self.lr, step, self.steps)
     }
 
+    /// How strongly parameters are pulled towards 0.
+    pub fn decay(&self) -> Decay {
+        let decay = Decay::of(self.weight_decay as f32, self.decayed);
+        Decay { biases: self.bias_decay.map_or(decay.biases, |decay| decay as f32), ..decay }
+    }
+
+    /// The project whose way of evaluating is followed, if one is named.
+    pub fn project(&self) -> Option<Project> {
+        self.validate_protocol.as_deref().and_then(Project::named)
+    }
+
     /// Size that frames are cut to in update `step`.
     pub fn crop_at(&self, step: u64) -> Size {
         let mut end = 0u64;
@@ -314,7 +370,7 @@ impl Recipe {
     /// Whether the weights are evaluated after step `step`.
     pub fn validates(&self, step: u64) -> bool {
         let every = if self.validate_every == 0 { self.checkpoint_every } else { self.validate_every };
-        step >= self.validate_from && step.is_multiple_of(every)
+        step > 0 && step >= self.validate_from && (step - self.validate_from).is_multiple_of(every)
     }
 
     /// Everything that can be known to be wrong before anything is opened.
@@ -328,7 +384,8 @@ impl Recipe {
             [("batch", self.batch as u64), ("accumulate", self.accumulate as u64), ("steps", self.steps)]
                 .into_iter()
                 .chain([("checkpoint_every", self.checkpoint_every), ("log_every", self.log_every)])
-                .chain([("keep", self.keep as u64), ("max_skipped", self.max_skipped)])
+                .chain([("keep_best", self.keep_best as u64), ("max_skipped", self.max_skipped)])
+                .chain([("validate_batch", self.validate_batch.unwrap_or(1) as u64)])
         {
             if value == 0 {
                 return wrong(format!("{key} must be at least 1"));
@@ -356,12 +413,26 @@ impl Recipe {
                 return wrong(format!("crop is {crop}: {} needs multiples of {}", model.name, model.stride));
             }
         }
+        if let Some(name) = self.validate_protocol.as_deref().filter(|_| self.project().is_none()) {
+            let known = Project::ALL.iter().map(|project| project.name);
+            return wrong(format!("validate_protocol: {}", no_such("protocol", name, known)));
+        }
+        let fits = |size: Size| size.pixels() > 0 && size.map(|side| side.next_multiple_of(model.stride)) == size;
+        if let Some(size) = self.validate_size.filter(|size| !fits(*size)) {
+            return wrong(format!("validate_size is {size}: {} needs multiples of {}", model.name, model.stride));
+        }
+        if self.validate_crop.is_some_and(|size| size.pixels() == 0) {
+            return wrong("validate_crop has no pixels".into());
+        }
         let amount = |x: f64| x.is_finite() && x >= 0.0;
         if !amount(self.lr) {
             return wrong(format!("lr is {}: give a number of 0 or more", self.lr));
         }
         if !(0.0..1.0).contains(&self.ema) || !amount(self.clip) || !amount(self.weight_decay) {
             return wrong("ema must be from 0 to below 1, clip and weight_decay 0 or more".into());
+        }
+        if !self.bias_decay.is_none_or(amount) {
+            return wrong("bias_decay must be 0 or more".into());
         }
         if !(0.0..1.0).contains(&self.level_dropout) {
             return wrong("level_dropout must be from 0 to below 1".into());

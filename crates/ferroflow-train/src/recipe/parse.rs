@@ -2,12 +2,12 @@
 
 use toml::{Table, Value};
 
-use super::{Recipe, epochs, nearest::nearest};
+use super::{Recipe, batches, epochs, nearest::nearest};
 
 /// Keys that may be a single text instead of a list.
 const LISTS: [&str; 3] = ["data", "validate", "freeze"];
 /// Keys that may be a name instead of a table with that name.
-const NAMED: [&str; 3] = ["loss", "optimiser", "schedule"];
+const NAMED: [&str; 4] = ["loss", "optimiser", "schedule", "initialisation"];
 
 /// The recipe, or what is wrong with it.
 pub(super) fn parse<S: AsRef<str>>(text: &str, changes: &[S]) -> Result<Recipe, String> {
@@ -25,6 +25,7 @@ pub(super) fn parse<S: AsRef<str>>(text: &str, changes: &[S]) -> Result<Recipe, 
     }
     epochs::one_length(&changed)?;
     epochs::replace(&mut table, &changed);
+    batches::scale(&mut table)?;
     epochs::settle(&mut table)?;
     Recipe::deserialize(table)
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::optimiser::Decay;
 
 const TEXT: &str = r#"
 model = "lightflow-0.5"
@@ -126,5 +127,79 @@ fn frozen_and_unused_parameters_are_not_trained() {
     let model = recipe.model().unwrap();
     for (param, trained) in model.graph.params.iter().zip(recipe.trained(&model)) {
         assert_eq!(trained, param.role.is_trained() && !param.name.starts_with("conv1."), "{}", param.name);
+    }
+}
+
+/// The rates of LightFlow's README, by epochs: configurations 1 and 2 go up tenfold and are then halved; configuration 3 goes on
+/// from the first 58 epochs of configuration 2.
+#[test]
+fn lightflows_configurations_have_the_rates_of_its_readme() {
+    let open = |name: &str| Recipe::open(name, &[""; 0]).unwrap();
+    for (name, unit) in [("lightflow-1", "1"), ("lightflow-2", "20"), ("lightflow-3", "20")] {
+        let recipe = open(name);
+        assert_eq!((recipe.steps, recipe.epoch_steps, recipe.batch), (403 * 174, 174, 128), "{name}");
+        assert_eq!((recipe.options["div-flow"].as_str(), recipe.crop), (unit, Size::new(320, 448)), "{name}");
+        // First epochs and their rates.
+        let table: &[(u64, f64)] = match name {
+            "lightflow-3" => &[(58, 5e-4), (174, 2.5e-4), (232, 1.25e-4), (290, 6.25e-5), (348, 3.125e-5)],
+            _ => &[(0, 1e-3), (58, 1e-2), (174, 5e-3), (232, 2.5e-3), (290, 1.25e-3), (348, 6.25e-4)],
+        };
+        assert_eq!(recipe.start, if name == "lightflow-3" { 58 * 174 } else { 0 });
+        let ends = table[1..].iter().map(|(epoch, _)| *epoch).chain([403]);
+        for ((first, rate), end) in table.iter().zip(ends) {
+            for step in [first * 174, end * 174 - 1] {
+                assert!((recipe.rate(step) / rate - 1.0).abs() < 1e-12, "{name} at {step}: {}", recipe.rate(step));
+            }
+        }
+    }
+    assert_eq!(open("lightflow-3").init[""], "runs/lightflow-2/weights/last.safetensors");
+}
+
+#[test]
+fn evaluations_are_counted_from_the_first() {
+    let recipe = parse(&["validate_from=10", "validate_every=50"]).unwrap();
+    let evaluated: Vec<u64> = (0..=120).filter(|&step| recipe.validates(step)).collect();
+    // As MindSpore's callback: epochs 1, 6, 11 for a start of 1 and an interval of 5.
+    assert_eq!(evaluated, [10, 60, 110]);
+    let recipe = parse(&["validate_every=50"]).unwrap();
+    assert_eq!((0..=120).filter(|&step| recipe.validates(step)).collect::<Vec<_>>(), [50, 100]);
+}
+
+#[test]
+fn what_the_projects_can_set_can_be_set_here() {
+    let recipe = parse(&[
+        "keep=0",
+        "keep_best=10",
+        "validate_protocol=flownet2",
+        "validate_crop=256x256",
+        "validate_size=384x1024",
+        "validate_batch=4",
+        "pictures=top-flow",
+        "weight_decay=4e-5",
+        "bias_decay=1e-5",
+        "initialisation={ name = 'kaiming-normal', slope = 0.1 }",
+        "regulariser_in_loss=true",
+        "augment=center",
+        "log_every='2 epochs'",
+        "epoch_steps=7",
+    ])
+    .unwrap();
+    assert_eq!((recipe.keep, recipe.keep_best, recipe.log_every), (0, 10, 14));
+    assert_eq!((recipe.project().unwrap().name, recipe.pictures), ("flownet2", Pictures::TopFlow));
+    assert_eq!(recipe.decay(), Decay { weights: 4e-5, biases: 1e-5 });
+    assert_eq!(recipe.initialisation, Some(Initialisation::KaimingNormal { slope: 0.1 }));
+    assert_eq!(Recipe::parse("again", &recipe.to_toml(), &[""; 0]).unwrap(), recipe);
+    assert_eq!(parse(&["initialisation=he-uniform"]).unwrap().initialisation, Some(Initialisation::HeUniform {}));
+    for (change, word) in [
+        ("validate_protocol=flownet", "did you mean `flownet2`?"),
+        ("validate_size=60x64", "multiples of 64"),
+        ("validate_batch=0", "at least 1"),
+        ("keep_best=0", "at least 1"),
+        ("pictures=top", "top-flow"),
+        ("bias_decay=-1.0", "bias_decay"),
+        ("initialisation=xavier", "xavier-uniform"),
+    ] {
+        let message = refused(&[change]);
+        assert!(message.contains(word), "{change}: {message}");
     }
 }

@@ -1,6 +1,11 @@
 use std::fs;
 
 use ferroflow_cpu::{Cpu, Isa, TrainingPlan, reference::Training, training::Settings};
+use ferroflow_data::{Cropped, Source};
+use ferroflow_infer::{
+    Estimator,
+    evaluate::{Protocol, evaluate},
+};
 use ferroflow_net::{
     Graph, Weights,
     device::Executor,
@@ -577,7 +582,8 @@ fn a_part_of_a_video_is_kept_back_and_judged_before_and_after() {
         }
     });
     let scores = outcome.unwrap().scores;
-    assert!(remarks.len() == 1 && remarks[0].contains("24 frames"), "{remarks:?}");
+    assert!(remarks.len() == 2 && remarks[0].contains("24 frames"), "{remarks:?}");
+    assert!(remarks[1].starts_with("to evaluate on: 2 pairs"), "{remarks:?}");
     assert!(scores[0].epe.is_none() && scores[0].census.unwrap() > 0.0, "{scores:?}");
     let root = run.folder.root();
     let lines = told(root);
@@ -585,4 +591,132 @@ fn a_part_of_a_video_is_kept_back_and_judged_before_and_after() {
         lines.iter().filter(|line| line.get("validation").is_some()).map(|line| line["step"].as_u64().unwrap());
     assert_eq!(judged.collect::<Vec<_>>(), [0, 2]);
     assert!([0, 2].iter().all(|step| root.join(format!("pictures/step-{step:09}-0.png")).exists()));
+}
+
+/// Names of the files in a folder.
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn several_of_the_best_are_kept_and_every_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let [whole, parts] = ["whole", "parts"].map(|name| folder.path().join(name));
+    let changes = ["keep=0", "keep_best=2", "validate_every=1", "checkpoint_every=2", "ema=0"];
+    train(&Run::new(recipe(&changes), &whole).unwrap());
+    assert_eq!(names(&whole.join("checkpoints")).len(), 3);
+    let errors: Vec<(f64, u64)> = told(&whole)
+        .iter()
+        .filter_map(|line| Some((line["validation"][0]["epe"].as_f64()?, line["step"].as_u64()?)))
+        .collect();
+    assert_eq!(errors.len(), 6);
+    let mut best = errors.clone();
+    best.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut expected: Vec<String> = best[..2].iter().map(|(_, step)| format!("step-{step:09}.safetensors")).collect();
+    let list: Value = serde_json::from_slice(&fs::read(whole.join("weights/best/best.json")).unwrap()).unwrap();
+    assert_eq!((list[0]["file"].as_str(), list[0]["error"].as_f64()), (Some(&*expected[0]), Some(best[0].0)));
+    // The best of them is the best.
+    let weights = |file: &str| store::read(&whole.join("weights").join(file)).unwrap().weights;
+    assert!(weights(&format!("best/{}", expected[0])) == weights("best.safetensors"));
+    expected.push("best.json".into());
+    expected.sort();
+    assert_eq!(names(&whole.join("weights/best")), expected);
+    // In parts it comes to the same.
+    let run = Run::new(recipe(&changes), &parts).unwrap();
+    train_until(&run, &cpu(), 3).unwrap();
+    train(&Run::resume(&parts, &[""; 0]).unwrap());
+    assert_eq!(names(&parts.join("weights/best")), expected);
+}
+
+#[test]
+fn evaluations_follow_a_protocol() {
+    let folder = tempfile::tempdir().unwrap();
+    // Three pairs: batches of two are not all pairs alike.
+    let data = "synth:chairs@seed=2,size=128x192,count=3";
+    let source = crate::data::join(&[data.to_string()]).unwrap();
+    let centre = Cropped::new(source.clone(), Size::new(64, 128), None);
+    let mut found = Vec::new();
+    for (protocol, more) in [
+        (None, &[][..]),
+        (Some("uflow"), &["validate_protocol=uflow"]),
+        (Some("flownet2"), &["validate_protocol=flownet2", "validate_batch=2"]),
+        // 128 x 192 are multiples of 64: the centre counts.
+        (Some("flownet2"), &["validate_protocol=flownet2", "validate_batch=2", "validate_crop=64x128"]),
+        (Some("lightflow"), &["validate_protocol=lightflow", "validate_size=64x128"]),
+    ] {
+        let root = folder.path().join(found.len().to_string());
+        let validate = format!("validate={data}");
+        let changes = [&[&*validate, "steps=1"], more].concat();
+        let score = train(&Run::new(recipe(&changes), &root).unwrap()).scores.remove(0);
+        let stored = store::read(&root.join("weights/last.safetensors")).unwrap();
+        let has = |key: &str| more.iter().any(|change| change.starts_with(key));
+        let size = has("validate_size").then_some(Size::new(64, 128));
+        let estimator = Estimator::network(stored.model, stored.weights, Default::default());
+        let estimator = estimator.with_network_size(size).unwrap();
+        let source: &dyn Source = if has("validate_crop") { &centre } else { &*source };
+        let batch = has("validate_batch").then_some(2);
+        let result = evaluate(source, &estimator, Protocol { batch, ..Default::default() }, |_, _, _| {}).unwrap();
+        let expected = match (protocol, result.over_batches) {
+            (_, Some(batches)) => batches.epe,
+            (Some(_), None) => result.summary.over_images.epe,
+            (None, None) => result.summary.over_pixels.epe,
+        };
+        assert_eq!((score.protocol, score.epe), (protocol, expected), "{more:?}");
+        found.push(expected.unwrap());
+    }
+    // The same weights each time, and another figure.
+    assert!(found[0] != found[2] && found[2] != found[3] && found[1] != found[4], "{found:?}");
+}
+
+#[test]
+fn the_regulariser_is_part_of_the_loss_that_is_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let losses = |name: &str, changes: &[&str]| {
+        let changes = [&["steps=1", "log_every=1", "validate=", "weight_decay=0.01"][..], changes].concat();
+        let run = Run::new(recipe(&changes), &folder.path().join(name)).unwrap();
+        train(&run);
+        told(&folder.path().join(name)).into_iter().find(|line| line.get("loss").is_some()).unwrap()
+    };
+    let (plain, with) = (losses("plain", &[]), losses("with", &["regulariser_in_loss=true"]));
+    let model = recipe(&[]).model().unwrap();
+    let weights = Weights::random(&model.graph, 5);
+    let params = model.graph.params.iter().zip(weights.iter());
+    let decayed = params.filter(|(p, _)| p.used && p.role.is_trained() && !p.name.ends_with("bias"));
+    let expected = crate::loss::l2_penalty(0.01, decayed.map(|(_, values)| values));
+    let added = with["loss"].as_f64().unwrap() - plain["loss"].as_f64().unwrap();
+    assert!((added / expected - 1.0).abs() < 1e-9 && expected > 0.0, "{added} {expected}");
+    assert!((with["terms"]["regulariser"].as_f64().unwrap() / expected - 1.0).abs() < 1e-9);
+}
+
+/// Tags of the pictures in a run's events, in the order in which they were written.
+fn picture_tags(root: &Path) -> Vec<String> {
+    names(&root.join("events"))
+        .iter()
+        .flat_map(|name| crate::tensorboard::picture_tags(&fs::read(root.join("events").join(name)).unwrap()))
+        .collect()
+}
+
+#[test]
+fn pictures_are_those_of_the_projects() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = "synth:chairs@seed=2,size=64x64,count=4";
+    let tags = |kind: &str| {
+        let changes = [&format!("validate={data}"), "steps=2", "validate_every=1", &format!("pictures={kind}")];
+        let root = folder.path().join(kind);
+        train(&Run::new(recipe(&changes), &root).unwrap());
+        picture_tags(&root)
+    };
+    assert_eq!(tags("beside"), [data; 2]);
+    let three = |what: &[&str]| -> Vec<String> {
+        (0..3).flat_map(|i| what.iter().map(move |what| format!("{data}/{i}{what}"))).collect()
+    };
+    let outputs = three(&["/FlowNet Outputs"]);
+    let first = three(&["/Inputs/1", "/Inputs/2", "/GroundTruth", "/FlowNet Outputs"]);
+    assert_eq!(tags("lightflow"), [first, outputs].concat());
+    for kind in ["top-flow", "pyramid"] {
+        assert_eq!(tags(kind), [three(&[""]), three(&[""])].concat());
+    }
 }

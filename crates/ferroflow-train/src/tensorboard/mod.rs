@@ -80,6 +80,14 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
+/// The tags of the pictures in an event file.
+#[cfg(test)]
+pub(crate) fn picture_tags(bytes: &[u8]) -> Vec<String> {
+    let events = record::read(bytes).unwrap().into_iter().map(|data| Event::decode(data).unwrap());
+    let values = events.filter_map(|event| event.summary).flat_map(|summary| summary.value);
+    values.filter(|value| value.image.is_some()).map(|value| value.tag).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use ferroflow::net::{
 };
 use ferroflow::train::{
     loss::{LossConfig, Truth},
-    optimiser::{Decayed, Optimiser, OptimiserConfig},
+    optimiser::{Decay, Optimiser, OptimiserConfig},
 };
 use serde::Serialize;
 
@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
     let mut weights = Weights::random(&model.graph, 1);
     let mut gradients = Gradients::zeros(&model.graph, &options.trained);
     let adam = OptimiserConfig::Adam { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
-    let mut optimiser = Optimiser::new(adam, &model.graph, &options.trained, 0.0, Decayed::Weights);
+    let mut optimiser = Optimiser::new(adam, &model.graph, &options.trained, Decay::default());
 
     let pixels = batch * args.size.height * args.size.width;
     let frames = [1u64, 2].map(|seed| noise(seed, 3 * pixels).map(|v| 255.0 * v).collect::<Vec<f32>>());

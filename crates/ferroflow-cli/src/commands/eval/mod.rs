@@ -8,6 +8,7 @@ use std::{
     io::Write,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anyhow::Context;
@@ -18,7 +19,7 @@ use ferroflow::core::io::{
     outputs::{safe_name, safe_path},
 };
 use ferroflow::core::metrics::{OcclusionScore, metrics_table};
-use ferroflow::data::{Source, Spec};
+use ferroflow::data::{Cropped, Source, Spec};
 use ferroflow::infer::{
     Estimator,
     evaluate::{DataResult, Project, Protocol, SoftOcclusion, evaluate},
@@ -32,7 +33,7 @@ use crate::{
     machine,
     method::{BASELINES, MethodArgs, baseline},
     progress,
-    session::Session,
+    session::{Session, note},
     usage::usage,
 };
 
@@ -91,6 +92,10 @@ pub struct Args {
     /// scored. Both sides must be multiples of the network's stride
     #[arg(long, value_name = "HxW", conflicts_with_all = ["fit", "tile"])]
     size: Option<Size>,
+    /// Take only the centre of each pair, of this size. With the protocol flownet2 it counts where the sides of the frames are
+    /// multiples of 64, as its `eval_size`
+    #[arg(long, value_name = "HxW")]
+    crop: Option<Size>,
     /// Write one self-contained web page with tables, curves and pictures of the worst pairs
     #[arg(long, value_name = "PAGE.html")]
     report: Option<PathBuf>,
@@ -124,13 +129,21 @@ struct Output {
 
 /// Runs the command.
 pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
+    let project = args.protocol.as_deref().and_then(Project::named);
     let sources = args
         .data
         .iter()
-        .map(|text| Ok(text.parse::<Spec>()?.open()?))
+        .map(|text| {
+            let source = text.parse::<Spec>()?.open()?;
+            source.remarks().iter().for_each(|remark| note!("{remark}"));
+            let Some(size) = args.crop else { return Ok(source) };
+            let source: Arc<dyn Source> = source.into();
+            let cropped = project.map(|project| project.cropped(source.clone(), size));
+            Ok(Box::new(cropped.unwrap_or_else(|| Cropped::new(source, size, None))) as Box<dyn Source>)
+        })
         .collect::<anyhow::Result<Vec<Box<dyn Source>>>>()?;
     let mut args = args;
-    if let Some(project) = args.protocol.as_deref().and_then(Project::named) {
+    if let Some(project) = project {
         let protocol = project.protocol()?;
         args.method.usual_fit = Some(protocol.fit);
         args.average_batches = args.average_batches.or(protocol.batch);
