@@ -18,12 +18,12 @@ mod vendor;
 
 use std::{ffi::OsString, io};
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use crate::{
     commands::Command,
     interrupt::Stopped,
-    session::{Session, note},
+    session::{Session, complain, set_quiet},
 };
 
 /// Dense optical flow with neural networks: estimate, train, evaluate, import, export.
@@ -37,6 +37,14 @@ struct Cli {
     /// Refuse to replace files of an earlier run
     #[arg(long, global = true, help_heading = "Output")]
     no_clobber: bool,
+    /// Print results and errors only: no progress, no notes, no lines about files that were written
+    #[arg(short, long, global = true, help_heading = "Output")]
+    quiet: bool,
+}
+
+/// The whole command line, for what is generated from it.
+fn command_line() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command line `args`, whose first element is the program's name, and returns its exit code: 0 if all went well, 1 if the
@@ -52,6 +60,7 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> u8 {
             };
         }
     };
+    set_quiet(cli.quiet);
     let mut session = Session::new(cli.no_clobber);
     let done = usage::environment().and_then(|()| cli.command.run(&mut session));
     let printed = session.out.finish();
@@ -60,9 +69,42 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> u8 {
         Err(error) => {
             // What a signal stopped has already said so.
             if !error.is::<Stopped>() {
-                note!("error: {}", usage::explain(&error));
+                complain!("error: {}", usage::explain(&error));
             }
             usage::exit_code(&error)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The commands that do something, with their full names.
+    fn leaves(command: &clap::Command, found: &mut Vec<clap::Command>) {
+        if command.has_subcommands() {
+            command.get_subcommands().filter(|command| command.get_name() != "help").for_each(|c| leaves(c, found));
+        } else {
+            found.push(command.clone());
+        }
+    }
+
+    #[test]
+    fn every_command_prints_json() {
+        let mut commands = Vec::new();
+        let mut all = command_line();
+        all.build();
+        leaves(&all, &mut commands);
+        assert!(commands.len() > 25, "{}", commands.len());
+        for command in commands {
+            let json = command.get_arguments().any(|argument| argument.get_long() == Some("json"));
+            // A script for a shell is no result.
+            assert_eq!(json, command.get_name() != "completions", "{:?}", command.get_bin_name());
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command_line().debug_assert();
     }
 }

@@ -1,8 +1,10 @@
-//! Progress on long work: a line on a terminal, silence elsewhere.
+//! Progress on long work: a line on a terminal, silence elsewhere and with `--quiet`.
 
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::session::is_quiet;
 
 /// Counts up; the total is not known.
 pub fn counter(unit: &str) -> ProgressBar {
@@ -22,6 +24,9 @@ pub fn training(steps: u64) -> ProgressBar {
 }
 
 fn styled(bar: ProgressBar, template: &str) -> ProgressBar {
+    if is_quiet() {
+        return ProgressBar::hidden();
+    }
     // indicatif itself draws nothing where standard error is no terminal. The templates are constants.
     let bar = bar.with_style(ProgressStyle::with_template(template).expect("a valid template"));
     bar.enable_steady_tick(Duration::from_millis(200));

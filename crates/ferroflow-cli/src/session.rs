@@ -1,8 +1,13 @@
 //! The session that every command gets: the files that it plans, and standard output.
 
-use std::io::{self, Write};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use ferroflow::core::io::Outputs;
+use serde::Serialize;
 
 /// One run of the program.
 pub struct Session {
@@ -16,6 +21,19 @@ impl Session {
     /// With `keep`, no file of an earlier run is replaced.
     pub fn new(keep: bool) -> Self {
         Self { files: Outputs::new(keep), out: Printer::default() }
+    }
+
+    /// Says what was written: as a line of JSON, or else as a line of text, which `--quiet` leaves out.
+    ///
+    /// # Errors
+    /// If `report` is no JSON.
+    pub fn wrote(&mut self, json: bool, report: &impl Serialize, text: impl Display) -> anyhow::Result<()> {
+        if json {
+            writeln!(self.out, "{}", serde_json::to_string(report)?)?;
+        } else if !is_quiet() {
+            writeln!(self.out, "{text}")?;
+        }
+        Ok(())
     }
 }
 
@@ -58,11 +76,34 @@ impl Write for Printer {
     }
 }
 
-/// Says something on standard error, where anybody listens.
+/// Whether `--quiet` was given. Notes come from threads and libraries too, which know no session.
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// Turns notes, progress and the lines about files that were written on or off.
+pub fn set_quiet(quiet: bool) {
+    QUIET.store(quiet, Ordering::Relaxed);
+}
+
+/// Whether only results and errors are wanted.
+pub fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
+}
+
+/// Says something on standard error, where anybody listens, unless `--quiet` was given.
 macro_rules! note {
+    ($($text:tt)*) => {
+        if !$crate::session::is_quiet() {
+            $crate::session::complain!($($text)*);
+        }
+    };
+}
+pub(crate) use note;
+
+/// Says on standard error what even `--quiet` does not hide.
+macro_rules! complain {
     ($($text:tt)*) => {{
         use std::io::Write as _;
         let _ = writeln!(std::io::stderr(), $($text)*);
     }};
 }
-pub(crate) use note;
+pub(crate) use complain;

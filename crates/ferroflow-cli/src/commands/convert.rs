@@ -1,8 +1,9 @@
 //! `ferroflow convert`: another file format for a flow.
 
-use std::{io::Write, path::PathBuf};
+use std::path::PathBuf;
 
-use ferroflow::core::io;
+use ferroflow::core::{Size, io};
+use serde::Serialize;
 
 use crate::{session::Session, usage::usage};
 
@@ -21,6 +22,19 @@ pub struct Args {
     /// Cut vectors to what the format holds (KITTI: 512 px) instead of refusing
     #[arg(long)]
     clip: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Converted {
+    file: String,
+    size: Size,
+    /// Pixels without a vector.
+    unknown: usize,
+    /// Vectors that were cut to what the format holds.
+    clipped: usize,
 }
 
 /// Runs the command.
@@ -38,6 +52,6 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     if clipped > 0 {
         note += &format!(", {clipped} vectors cut to what the format holds");
     }
-    writeln!(session.out, "{}: {}{note}", args.output.display(), flow.size())?;
-    Ok(())
+    let converted = Converted { file: args.output.display().to_string(), size: flow.size(), unknown, clipped };
+    session.wrote(args.json, &converted, format_args!("{}: {}{note}", converted.file, converted.size))
 }

@@ -14,6 +14,7 @@ use ferroflow::data::{
     shards,
     tfrecord::{self, Division, MINDRECORD},
 };
+use serde_json::json;
 
 use crate::{bounds, session::Session, usage::usage};
 
@@ -27,7 +28,7 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Action {
     /// List the known data sets and how each is spelled
-    List,
+    List(List),
     /// Say what is there, what is missing or damaged, and where the right folder is
     Check(Check),
     /// Print the sizes of the frames and statistics of the flow
@@ -38,6 +39,14 @@ enum Action {
     Pack(Pack),
     /// Measure samples per second, and whether readers or consumer wait
     Bench(Bench),
+}
+
+/// List the known data sets and how each is spelled.
+#[derive(clap::Args)]
+struct List {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Say what is there, what is missing or damaged, and where the right folder is if the path is a level off.
@@ -84,6 +93,9 @@ struct SplitList {
     /// File to write to
     #[arg(short, long)]
     output: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Write WebDataset shards: tar files of ordinary files, which `shards:DIR` reads here and Python's webdataset elsewhere. If it
@@ -116,6 +128,9 @@ struct Pack {
     /// List with a line for each pair, 1 for train/ and 2 for test/; with --format tfrecord
     #[arg(long, value_name = "FILE")]
     split_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Measure samples per second, and whether readers or consumer wait.
@@ -147,7 +162,7 @@ struct Bench {
 /// Runs the command.
 pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     match args.action {
-        Action::List => list(session)?,
+        Action::List(args) => list(args.json, session)?,
         Action::Check(args) => return check_data(&args, session),
         Action::Info(args) => {
             if let Some(path) = &args.histogram {
@@ -177,13 +192,12 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
             session.files.prepare()?;
             ferroflow::core::io::write_bytes(&args.output, split.lines().as_bytes())?;
             let training = split.training.iter().filter(|training| **training).count();
-            writeln!(
-                session.out,
-                "{}: {training} pairs to train on, {} held out, sha-256 {}",
-                args.output.display(),
-                split.training.len() - training,
-                split.hash()
-            )?;
+            let (file, held_out, hash) = (args.output.display(), split.training.len() - training, split.hash());
+            let report = json!({
+                "file": file.to_string(), "training": training, "held_out": held_out, "sha256": hash,
+            });
+            let text = format_args!("{file}: {training} pairs to train on, {held_out} held out, sha-256 {hash}");
+            session.wrote(args.json, &report, text)?;
         }
         Action::Pack(args) => {
             if args.shard.is_some_and(|shard| shard >= args.num_shards.get()) {
@@ -200,14 +214,11 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
             }
             session.files.reads(args.data.path());
             let packed = shards::pack(&args.data, &args.output, args.num_shards.get(), args.shard, &mut session.files)?;
-            writeln!(
-                session.out,
-                "{}: {} samples, {} shards written, {} kept",
-                args.output.display(),
-                packed.samples,
-                packed.written,
-                packed.kept
-            )?;
+            let shards::Packed { samples, written, kept, .. } = packed;
+            let folder = args.output.display();
+            let report = json!({ "folder": folder.to_string(), "samples": samples, "written": written, "kept": kept });
+            let text = format_args!("{folder}: {samples} samples, {written} shards written, {kept} kept");
+            session.wrote(args.json, &report, text)?;
         }
         Action::Bench(args) => {
             let source: Arc<dyn Source> = Arc::from(args.data.open()?);
@@ -237,12 +248,21 @@ fn pack_tfrecord(args: &Pack, session: &mut Session) -> anyhow::Result<()> {
         Division { num_shards: args.num_shards.get(), shard: args.shard, split_file: args.split_file.clone() };
     let written = tfrecord::write(&args.data, &args.output, &division, &mut session.files)?;
     for (file, pairs) in written.files {
-        writeln!(session.out, "{}: {pairs} pairs", file.display())?;
+        let report = json!({ "file": file.display().to_string(), "pairs": pairs });
+        session.wrote(args.json, &report, format_args!("{}: {pairs} pairs", file.display()))?;
     }
     Ok(())
 }
 
-fn list(session: &mut Session) -> anyhow::Result<()> {
+fn list(json: bool, session: &mut Session) -> anyhow::Result<()> {
+    if json {
+        let listed: Vec<_> = DATASETS
+            .iter()
+            .map(|set| json!({ "name": set.name, "title": set.title, "path": set.path, "words": set.words }))
+            .collect();
+        writeln!(session.out, "{}", serde_json::to_string(&listed)?)?;
+        return Ok(());
+    }
     for dataset in DATASETS {
         writeln!(session.out, "{:<14} {}", dataset.name, dataset.title)?;
         writeln!(session.out, "{:<14} {}:PATH, PATH is {}", "", dataset.name, dataset.path)?;

@@ -20,7 +20,7 @@ use crate::{
     method::MethodArgs,
     output::{FlowSink, Names, SinkArgs},
     progress,
-    session::{Session, note},
+    session::{Session, is_quiet, note},
     usage::usage,
 };
 
@@ -126,10 +126,8 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
                 sink.check(&mut session.files, name)?;
             }
             let report = sink.write(name, pair, flow, back.as_ref(), seconds)?;
-            if args.json {
-                writeln!(session.out, "{}", serde_json::to_string(&report)?)?;
-            } else if single {
-                writeln!(session.out, "{report}")?;
+            if args.json || single {
+                session.wrote(args.json, &report, &report)?;
             }
         }
         done += batch.len();
@@ -139,7 +137,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     if done == 0 {
         usage!("{} holds fewer than two frames: there is no pair", args.inputs[0].display());
     }
-    if !single && !args.json {
+    if !single && !args.json && !is_quiet() {
         writeln!(session.out, "{done} pairs estimated{}", sink.destination())?;
     }
     Ok(())

@@ -12,6 +12,7 @@ use ferroflow::net::{
     onnx::{self, CorrelationForm, WarpForm},
 };
 use ferroflow::onnx_check::{self, CheckError};
+use serde_json::json;
 
 use crate::{
     bounds,
@@ -96,6 +97,9 @@ struct Onnx {
     /// Run the file in a runtime that is part of the program, and print how far its flow is from Ferroflow's own
     #[arg(long)]
     check: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Write tfoptflow's PWC-Net as a frozen TensorFlow graph, as the PWC-Net of Ascend's model zoo freezes itself.
@@ -115,6 +119,9 @@ struct Tensorflow {
     /// Size of the frames; both sides must be multiples of 64
     #[arg(long, value_name = "HxW", default_value = "448x1024")]
     size: Size,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Write preprocessed pairs and their true flow as plain arrays, for `score` to compare a runtime's outputs with.
@@ -143,6 +150,9 @@ struct Inputs {
     /// Take at most this many pairs
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the command.
@@ -214,27 +224,32 @@ fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
         bytes.clear();
         onnx::export(&model.graph, &stored.weights, &options, &mut bytes)?;
         write_with(path, |file| file.write_all(&bytes))?;
-        writeln!(
-            session.out,
-            "{}: {}, operator set {}, {:.1} MB",
-            path.display(),
-            model.name,
-            args.opset,
-            bytes.len() as f64 / 1e6
-        )?;
+        let file = path.display();
+        let report =
+            json!({ "file": file.to_string(), "network": model.name, "opset": args.opset, "bytes": bytes.len() });
+        let megabytes = bytes.len() as f64 / 1e6;
+        let text = format_args!("{file}: {}, operator set {}, {megabytes:.1} MB", model.name, args.opset);
+        session.wrote(args.json, &report, text)?;
     }
     if args.check {
         let side = args.size.unwrap_or(Size { height: 4 * model.stride, width: 6 * model.stride });
         let sizes = Sizes::new(args.batch.max(1), side.height, side.width);
-        let difference = onnx_check::difference(&bytes, &stored, &options, &sizes).map_err(|error| match error {
+        let found = onnx_check::difference(&bytes, &stored, &options, &sizes).map_err(|error| match error {
             CheckError::Inputs => anyhow::anyhow!("--check feeds images: export with --inputs images to check"),
             error => error.into(),
         })?;
-        writeln!(
-            session.out,
-            "run in rten at {side}: differs from our flow by {:.2e} px on average, {:.2e} px at most (motion {:.2} px)",
-            difference.mean, difference.largest, difference.motion
-        )?;
+        if args.json {
+            let report = json!({
+                "size": side, "mean_difference": found.mean, "largest_difference": found.largest, "motion": found.motion,
+            });
+            writeln!(session.out, "{report}")?;
+        } else {
+            writeln!(
+                session.out,
+                "run in rten at {side}: differs from our flow by {:.2e} px on average, {:.2e} px at most (motion {:.2} px)",
+                found.mean, found.largest, found.motion
+            )?;
+        }
     }
     Ok(())
 }
@@ -260,18 +275,24 @@ fn export_tensorflow(args: &Tensorflow, session: &mut Session) -> anyhow::Result
     let mut bytes = Vec::new();
     graphdef::export(&stored.model.graph, &stored.weights, args.size, &mut bytes)?;
     write_with(&args.output, |file| file.write_all(&bytes))?;
-    writeln!(
-        session.out,
-        "{}: {}, {} [1, 2, {}, {}, 3] -> {}, {:.1} MB",
-        args.output.display(),
-        stored.model.name,
+    let (file, network, size) = (args.output.display(), stored.model.name, args.size);
+    let report = json!({
+        "file": file.to_string(),
+        "network": network,
+        "size": size,
+        "input": graphdef::INPUT,
+        "output": graphdef::OUTPUT,
+        "bytes": bytes.len(),
+    });
+    let text = format!(
+        "{file}: {network}, {} [1, 2, {}, {}, 3] -> {}, {:.1} MB",
         graphdef::INPUT,
-        args.size.height,
-        args.size.width,
+        size.height,
+        size.width,
         graphdef::OUTPUT,
         bytes.len() as f64 / 1e6
-    )?;
-    Ok(())
+    );
+    session.wrote(args.json, &report, text)
 }
 
 fn export_inputs(args: &Inputs, session: &mut Session) -> anyhow::Result<()> {
@@ -288,6 +309,7 @@ fn export_inputs(args: &Inputs, session: &mut Session) -> anyhow::Result<()> {
     let watch = |p: offline::Progress| bar.set_position(p.pairs as u64);
     let done = offline::write_inputs(&args.output, source.as_ref(), inputs, &mut session.files, watch)?;
     bar.finish_and_clear();
-    writeln!(session.out, "{}: {} pairs in {} files", args.output.display(), done.pairs, done.files)?;
-    Ok(())
+    let folder = args.output.display();
+    let report = json!({ "folder": folder.to_string(), "pairs": done.pairs, "files": done.files });
+    session.wrote(args.json, &report, format_args!("{folder}: {} pairs in {} files", done.pairs, done.files))
 }

@@ -2,12 +2,14 @@
 
 mod bench;
 mod compare;
+mod completions;
 mod convert;
 mod data;
 mod doctor;
 mod estimate;
 mod eval;
 mod export;
+mod man;
 mod models;
 mod run;
 mod score;
@@ -51,6 +53,10 @@ pub enum Command {
     Bench(bench::Args),
     /// Say what this machine has and which networks fit into its memory
     Doctor(doctor::Args),
+    /// Print the completions of a shell
+    Completions(completions::Args),
+    /// Write the manual pages
+    Man(man::Args),
 }
 
 impl Command {
@@ -72,6 +78,8 @@ impl Command {
             Command::Synth(args) => synth::run(args, session),
             Command::Bench(args) => bench::run(args, session),
             Command::Doctor(args) => doctor::run(args, session),
+            Command::Completions(args) => completions::run(&args, session),
+            Command::Man(args) => man::run(&args, session),
         }
     }
 }

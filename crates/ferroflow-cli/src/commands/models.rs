@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(long, default_value = "448x1024", value_name = "HxW")]
     size: Size,
     /// Draw the network's graph to the file --output, or print it as Graphviz text
-    #[arg(long, requires = "model", conflicts_with = "json")]
+    #[arg(long, requires = "model")]
     graph: bool,
     /// File to draw to: .svg is a picture, .dot is for Graphviz
     #[arg(short, long, value_name = "FILE", requires = "graph")]
@@ -85,7 +85,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     };
     let model = Model::parse(name, &args.options)?;
     if args.graph {
-        return draw(&model, args.output.as_deref(), session);
+        return draw(&model, args.output.as_deref(), args.json, session);
     }
     let entry = entry(&model, args.size)?;
     if args.json {
@@ -112,8 +112,11 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
 }
 
 /// Draws the graph in the format that the file's name asks for.
-fn draw(model: &Model, output: Option<&Path>, session: &mut Session) -> anyhow::Result<()> {
+fn draw(model: &Model, output: Option<&Path>, json: bool, session: &mut Session) -> anyhow::Result<()> {
     let Some(path) = output else {
+        if json {
+            usage!("a graph is no JSON: give --graph without --json, or a file to draw to with --output");
+        }
         write!(session.out, "{}", dot::dot(&model.graph))?;
         return Ok(());
     };
@@ -125,8 +128,9 @@ fn draw(model: &Model, output: Option<&Path>, session: &mut Session) -> anyhow::
         _ => usage!("a graph is drawn to .svg or .dot (Graphviz), not to {}", path.display()),
     };
     ferroflow::core::io::write_bytes(path, text.as_bytes())?;
-    writeln!(session.out, "{}: {} nodes", path.display(), model.graph.nodes.len())?;
-    Ok(())
+    let (file, nodes) = (path.display(), model.graph.nodes.len());
+    let report = serde_json::json!({ "file": file.to_string(), "nodes": nodes });
+    session.wrote(json, &report, format_args!("{file}: {nodes} nodes"))
 }
 
 fn entry(model: &Model, size: Size) -> anyhow::Result<Entry> {

@@ -47,8 +47,8 @@ pub struct Args {
     /// occlusion and speed
     #[arg(long, value_name = "PAIRS", num_args = 0..=1, default_missing_value = "128")]
     check: Option<usize>,
-    /// Print what --check finds as JSON
-    #[arg(long, requires = "check")]
+    /// Print JSON
+    #[arg(long)]
     json: bool,
     /// Folder to write to
     #[arg(short, long, required_unless_present = "check")]
@@ -62,6 +62,15 @@ struct Report<'a> {
     seed: u64,
     #[serde(flatten)]
     found: Measurement,
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    folder: String,
+    preset: &'a str,
+    pairs: usize,
+    size: Size,
+    seed: u64,
 }
 
 /// Runs the command.
@@ -90,6 +99,13 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     let bar = progress::bar(args.count as u64, "pairs");
     synth::write(&synth, args.count, output, |_| bar.inc(1))?;
     bar.finish_and_clear();
-    writeln!(session.out, "{}: {} pairs of {}, seed {}", output.display(), args.count, args.size, args.seed)?;
-    Ok(())
+    let written = Written {
+        folder: output.display().to_string(),
+        preset: &args.preset,
+        pairs: args.count,
+        size: args.size,
+        seed: args.seed,
+    };
+    let text = format!("{}: {} pairs of {}, seed {}", written.folder, written.pairs, written.size, written.seed);
+    session.wrote(args.json, &written, text)
 }

@@ -247,7 +247,12 @@ fn list(name: Option<&str>, json: bool, session: &mut Session) -> anyhow::Result
                 Into::into,
             )));
         };
-        write!(session.out, "{}", recipe.text)?;
+        if json {
+            let shown = serde_json::json!({ "name": recipe.name, "text": recipe.text });
+            writeln!(session.out, "{shown}")?;
+        } else {
+            write!(session.out, "{}", recipe.text)?;
+        }
         return Ok(());
     }
     if json {
@@ -270,13 +275,6 @@ fn draw(root: &Path, json: bool, session: &mut Session) -> anyhow::Result<()> {
         session.files.prepare()?;
     }
     let files = plot::plot(root)?;
-    if json {
-        let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-        writeln!(session.out, "{}", serde_json::to_string(&files)?)?;
-    } else {
-        for file in files {
-            writeln!(session.out, "wrote {}", file.display())?;
-        }
-    }
-    Ok(())
+    let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    session.wrote(json, &files, format_args!("wrote {}", files.join("\nwrote ")))
 }

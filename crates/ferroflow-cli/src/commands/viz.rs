@@ -1,11 +1,12 @@
 //! `ferroflow viz`: pictures of flow files.
 
-use std::{io::Write, path::PathBuf};
+use std::path::{Path, PathBuf};
 
 use ferroflow::core::{
     io::{self, Orientation, outputs::with_suffix},
     viz::{beside, warp_picture},
 };
+use serde::Serialize;
 
 use crate::{
     session::Session,
@@ -34,8 +35,17 @@ pub struct Args {
     /// Take frames as they are stored, without rotating them as their EXIF tag says
     #[arg(long)]
     no_exif_rotation: bool,
+    /// Print one JSON object per picture instead of text
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     style: StyleArgs,
+}
+
+#[derive(Serialize)]
+struct Drawn {
+    flow: String,
+    picture: String,
 }
 
 /// Runs the command.
@@ -66,8 +76,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         let (flow, first, second) = (io::read_flow(&args.flows[0])?, read_frame(first)?, read_frame(second)?);
         let shown = warp_picture(&first, &second, &flow, None)?;
         io::write_frame(&args.output, &beside(&[shown.warped, shown.difference, shown.occlusion], 8))?;
-        writeln!(session.out, "{}", args.output.display())?;
-        return Ok(());
+        return wrote(&args.flows[0], &args.output, args.json, session);
     }
     // Two passes, so that the scale of a sequence is known before its first picture.
     for path in &args.flows {
@@ -76,7 +85,12 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     let frame = args.frames.first().map(read_frame).transpose()?;
     for (path, target) in args.flows.iter().zip(&targets) {
         io::write_frame(target, &painter.paint(&io::read_flow(path)?, frame.as_ref())?)?;
-        writeln!(session.out, "{}", target.display())?;
+        wrote(path, target, args.json, session)?;
     }
     Ok(())
+}
+
+fn wrote(flow: &Path, picture: &Path, json: bool, session: &mut Session) -> anyhow::Result<()> {
+    let drawn = Drawn { flow: flow.display().to_string(), picture: picture.display().to_string() };
+    session.wrote(json, &drawn, &drawn.picture)
 }

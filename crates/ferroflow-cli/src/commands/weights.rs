@@ -12,9 +12,10 @@ use ferroflow::net::{
         Converted, Extra, Provenance, convert,
         export::{self, Target},
         import,
-        store::{self, Precision},
+        store::{self, Precision, Stored},
     },
 };
+use serde_json::json;
 
 use crate::{method::read_weights, session::Session, usage::usage};
 
@@ -74,6 +75,9 @@ struct Import {
     /// File to write
     #[arg(short, long)]
     output: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Write weights for another framework, under the reference's names: PyTorch's .pth.tar, which every version reads, safetensors
@@ -93,6 +97,9 @@ struct Export {
     /// File to write; for TensorFlow, the prefix of its files
     #[arg(short, long)]
     output: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Check that a file is whole and fits its network; with --source, also that it was made from that checkpoint.
@@ -103,6 +110,9 @@ struct Verify {
     /// The checkpoint that it was imported from, whose hash must be the stored one
     #[arg(long, value_name = "FILE")]
     source: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// List the weight files of a folder.
@@ -111,6 +121,9 @@ struct List {
     /// The folder
     #[arg(default_value = ".")]
     folder: PathBuf,
+    /// Print one JSON object per file instead of text
+    #[arg(long)]
+    json: bool,
 }
 
 /// Say which network a file is for, where it came from and what it holds.
@@ -149,6 +162,9 @@ struct Random {
     /// File to write
     #[arg(short, long)]
     output: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 /// Runs the command.
@@ -158,7 +174,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         Action::Export(args) => export_weights(&args, session),
         Action::Show(args) => show(&args, session),
         Action::Verify(args) => verify(&args, session),
-        Action::List(args) => list(&args.folder, session),
+        Action::List(args) => list(&args, session),
         Action::Random(args) => random(&args, session),
     }
 }
@@ -169,10 +185,10 @@ fn show(args: &Show, session: &mut Session) -> anyhow::Result<()> {
     let values: usize = header.tensors.iter().map(|t| t.shape.iter().product::<usize>()).sum();
     if args.json {
         let tensors = args.tensors.then(|| {
-            let one = |t: &store::TensorInfo| serde_json::json!({ "name": t.name, "shape": t.shape });
+            let one = |t: &store::TensorInfo| json!({ "name": t.name, "shape": t.shape });
             header.tensors.iter().map(one).collect::<Vec<_>>()
         });
-        let report = serde_json::json!({
+        let report = json!({
             "model": header.model.name,
             "options": header.model.options,
             "parameters": header.model.graph.parameter_count(),
@@ -230,40 +246,47 @@ fn import_checkpoint(args: Import, session: &mut Session) -> anyhow::Result<()> 
     stored.provenance.training_data = args.trained_on.or(stored.provenance.training_data);
     let precision = if args.half { Precision::F16 } else { Precision::F32 };
     store::write(&args.output, &stored.model, &stored.weights, &stored.provenance, precision)?;
-    let options = stored.model.options.iter().map(|(k, v)| format!(" {k}={v}")).collect::<String>();
-    writeln!(
-        session.out,
-        "{format}: {}{options}, {} parameters",
-        stored.model.name,
-        stored.model.graph.parameter_count()
-    )?;
-    if let Some(entry) = entry {
-        writeln!(session.out, "taken from the entry `{entry}`")?;
-    }
-    for other in others {
-        writeln!(session.out, "the entry `{other}` holds weights too: --key {other} takes those")?;
-    }
-    writeln!(session.out, "left out: {skipped}")?;
+    let Stored { model, provenance, .. } = &stored;
+    let parameters = model.graph.parameter_count();
+    let output = args.output.display();
+    let report = json!({
+        "file": output.to_string(),
+        "format": format.to_string(),
+        "network": model.name,
+        "options": model.options,
+        "parameters": parameters,
+        "entry": entry,
+        "other_entries": others,
+        "skipped": skipped.to_string(),
+        "ignored": ignored,
+        "undecided": undecided,
+        "licence": provenance.license,
+    });
+    let options = model.options.iter().map(|(k, v)| format!(" {k}={v}")).collect::<String>();
+    let mut lines = vec![format!("{format}: {}{options}, {parameters} parameters", model.name)];
+    lines.extend(entry.map(|entry| format!("taken from the entry `{entry}`")));
+    lines
+        .extend(others.iter().map(|other| format!("the entry `{other}` holds weights too: --key {other} takes those")));
+    lines.push(format!("left out: {skipped}"));
     if ignored > 0 {
-        writeln!(session.out, "left out: {ignored} tensors that are no parameters")?;
+        lines.push(format!("left out: {ignored} tensors that are no parameters"));
     }
     if let [taken, others @ ..] = &undecided[..]
         && !others.is_empty()
     {
-        writeln!(
-            session.out,
+        lines.push(format!(
             "nothing in the file says whose implementation it is of: taken as {taken}. Weights of {} look the same and compute \
              something else; for those: --arch {} --option variant={}",
             others.join(" and "),
-            stored.model.name,
+            model.name,
             others[0]
-        )?;
+        ));
     }
-    if stored.provenance.license.is_none() {
-        writeln!(session.out, "no licence is stated in the file; --licence TEXT stores one")?;
+    if provenance.license.is_none() {
+        lines.push("no licence is stated in the file; --licence TEXT stores one".into());
     }
-    writeln!(session.out, "wrote {}", args.output.display())?;
-    Ok(())
+    lines.push(format!("wrote {output}"));
+    session.wrote(args.json, &report, lines.join("\n"))
 }
 
 fn export_weights(args: &Export, session: &mut Session) -> anyhow::Result<()> {
@@ -281,26 +304,21 @@ fn export_weights(args: &Export, session: &mut Session) -> anyhow::Result<()> {
     session.files.prepare()?;
     let stored = read_weights(&args.file, None, &[])?;
     export::export(&args.output, &stored, target).with_context(|| format!("cannot write {}", args.output.display()))?;
-    for file in &files {
-        writeln!(session.out, "wrote {}", file.display())?;
-    }
-    Ok(())
+    let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    session.wrote(args.json, &json!({ "files": files }), format_args!("wrote {}", files.join("\nwrote ")))
 }
 
 fn verify(args: &Verify, session: &mut Session) -> anyhow::Result<()> {
     // Reading checks names, shapes, lengths and that every value is finite.
     let stored = store::read(&args.file).with_context(|| args.file.display().to_string())?;
-    writeln!(
-        session.out,
-        "{}: whole, {} parameters of {}",
-        args.file.display(),
-        stored.model.graph.parameter_count(),
-        stored.model.name
-    )?;
+    let (file, parameters, network) = (args.file.display(), stored.model.graph.parameter_count(), stored.model.name);
+    if !args.json {
+        writeln!(session.out, "{file}: whole, {parameters} parameters of {network}")?;
+    }
     if let Some(source) = &args.source {
         let checkpoint = import::import(source)?;
         match &stored.provenance.source_sha256 {
-            Some(hash) if *hash == checkpoint.sha256 => writeln!(session.out, "made of {}", source.display())?,
+            Some(hash) if *hash == checkpoint.sha256 => {}
             Some(hash) => anyhow::bail!(
                 "it was made of another file than {}: SHA-256 {hash}, not {}",
                 source.display(),
@@ -309,22 +327,43 @@ fn verify(args: &Verify, session: &mut Session) -> anyhow::Result<()> {
             None => anyhow::bail!("it does not say what it was made of"),
         }
     }
+    let source = args.source.as_ref().map(|source| source.display().to_string());
+    if args.json {
+        let report = json!({
+            "file": file.to_string(), "network": network, "parameters": parameters, "source": source,
+        });
+        writeln!(session.out, "{report}")?;
+    } else if let Some(source) = source {
+        writeln!(session.out, "made of {source}")?;
+    }
     Ok(())
 }
 
-fn list(folder: &Path, session: &mut Session) -> anyhow::Result<()> {
+fn list(args: &List, session: &mut Session) -> anyhow::Result<()> {
+    let folder = &args.folder;
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .with_context(|| format!("cannot read {}", folder.display()))?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|e| e == "safetensors"))
         .collect();
     files.sort();
-    if files.is_empty() {
+    if files.is_empty() && !args.json {
         writeln!(session.out, "no .safetensors files in {}", folder.display())?;
     }
     for file in files {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        match store::read_header(&file) {
+        let header = store::read_header(&file);
+        if args.json {
+            let report = match &header {
+                Ok(header) => json!({
+                    "file": name, "network": header.model.name, "licence": header.provenance.license,
+                }),
+                Err(error) => json!({ "file": name, "error": error.to_string() }),
+            };
+            writeln!(session.out, "{report}")?;
+            continue;
+        }
+        match header {
             Ok(header) => {
                 let licence = header.provenance.license.as_deref().unwrap_or("no licence stated");
                 writeln!(session.out, "{name:<40} {:<16} {licence}", header.model.name)?;
@@ -354,6 +393,7 @@ fn random(args: &Random, session: &mut Session) -> anyhow::Result<()> {
     let provenance = Provenance { source: Some(source), license: Some("CC0-1.0".into()), ..Provenance::default() };
     let precision = if args.half { Precision::F16 } else { Precision::F32 };
     store::write(&args.output, &model, &weights, &provenance, precision)?;
-    writeln!(session.out, "{}: {} parameters of {}", args.output.display(), model.graph.parameter_count(), model.name)?;
-    Ok(())
+    let (file, parameters) = (args.output.display(), model.graph.parameter_count());
+    let report = json!({ "file": file.to_string(), "network": model.name, "parameters": parameters });
+    session.wrote(args.json, &report, format_args!("{file}: {parameters} parameters of {}", model.name))
 }
