@@ -4,6 +4,7 @@ pub mod card;
 pub mod dis;
 mod estimator;
 pub mod evaluate;
+pub mod motion;
 pub mod offline;
 pub mod open;
 pub mod report;

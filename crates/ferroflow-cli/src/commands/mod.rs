@@ -11,6 +11,7 @@ mod eval;
 mod export;
 mod man;
 mod models;
+mod motion;
 mod run;
 mod score;
 mod synth;
@@ -51,6 +52,8 @@ pub enum Command {
     Synth(synth::Args),
     /// Time a network on this machine
     Bench(bench::Args),
+    /// Measure what moves in videos, to choose among many
+    Motion(motion::Args),
     /// Say what this machine has and which networks fit into its memory
     Doctor(doctor::Args),
     /// Print the completions of a shell
@@ -77,6 +80,7 @@ impl Command {
             Command::Data(args) => data::run(args, session),
             Command::Synth(args) => synth::run(args, session),
             Command::Bench(args) => bench::run(args, session),
+            Command::Motion(args) => motion::run(args, session),
             Command::Doctor(args) => doctor::run(args, session),
             Command::Completions(args) => completions::run(&args, session),
             Command::Man(args) => man::run(&args, session),

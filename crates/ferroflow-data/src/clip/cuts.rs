@@ -1,6 +1,6 @@
 //! Whether two frames of a video follow each other: duplicates that show nothing new, and cuts to another scene.
 
-use std::ops::Range;
+use std::{collections::VecDeque, ops::Range};
 
 use super::plane::{Plane, range};
 
@@ -107,18 +107,53 @@ fn without_common_borders(a: &Plane, b: &Plane) -> [Range<usize>; 2] {
 /// Which frames begin another scene, by their [`unlikeness`] to the frame before. A cut stands out from what is usual around it:
 /// fast motion makes many frames unlike the one before, a cut one. Beyond doubt, it is one in any company.
 pub(super) fn cuts(unlikeness: &[f32]) -> Vec<bool> {
+    let mut finder = CutFinder::default();
+    let mut found: Vec<bool> = unlikeness.iter().filter_map(|&unlike| finder.push(unlike)).collect();
+    found.extend(finder.finish());
+    found
+}
+
+/// Finds the cuts of a stream, a few frames late, because a cut is told by what comes before and after it.
+#[derive(Clone, Debug, Default)]
+pub struct CutFinder {
+    /// Unlikeness of the frames around the next one to decide on.
+    around: VecDeque<f32>,
+    /// Which of them that is.
+    next: usize,
+}
+
+impl CutFinder {
+    /// Frames that count on each side.
     const AROUND: usize = 8;
-    /// Below, never a cut; above, always. (Unrelated pictures of two films, 185 pairs, are at 0.53 and more. Within a scene,
-    /// frames reach 0.39, where a bus passes close before the camera.)
-    const DOUBT: (f32, f32) = (0.47, 0.75);
-    let is_cut = |at: usize| {
-        let around = at.saturating_sub(AROUND)..(at + AROUND + 1).min(unlikeness.len());
-        let mut usual: Vec<f32> = around.filter(|&i| i != at).map(|i| unlikeness[i]).collect();
+
+    /// Takes the unlikeness of a frame to the one before. Says of an earlier frame, each in turn, whether it begins another scene.
+    pub fn push(&mut self, unlikeness: f32) -> Option<bool> {
+        self.around.push_back(unlikeness);
+        (self.around.len() > self.next + Self::AROUND).then(|| self.decide())
+    }
+
+    /// Says so of the frames that are left, in turn.
+    pub fn finish(mut self) -> impl Iterator<Item = bool> {
+        std::iter::from_fn(move || (self.next < self.around.len()).then(|| self.decide()))
+    }
+
+    fn decide(&mut self) -> bool {
+        /// Below, never a cut; above, always. (Unrelated pictures of two films, 185 pairs, are at 0.53 and more. Within a scene,
+        /// frames reach 0.39, where a bus passes close before the camera.)
+        const DOUBT: (f32, f32) = (0.47, 0.75);
+        let end = self.next + Self::AROUND + 1;
+        let others = self.around.iter().take(end).enumerate().filter(|&(i, _)| i != self.next);
+        let mut usual: Vec<f32> = others.map(|(_, &unlike)| unlike).collect();
         usual.sort_by(f32::total_cmp);
         let median = usual.get(usual.len() / 2).copied().unwrap_or(0.0);
-        unlikeness[at] > (0.3 + 1.5 * median).clamp(DOUBT.0, DOUBT.1)
-    };
-    (0..unlikeness.len()).map(is_cut).collect()
+        let found = self.around[self.next] > (0.3 + 1.5 * median).clamp(DOUBT.0, DOUBT.1);
+        if self.next == Self::AROUND {
+            self.around.pop_front();
+        } else {
+            self.next += 1;
+        }
+        found
+    }
 }
 
 #[cfg(test)]

@@ -16,9 +16,10 @@ pub const VIDEO_EXTENSIONS: [&str; 18] = [
     "vob", "mxf",
 ];
 
-/// One run of frames.
-#[derive(Debug)]
-pub(super) struct Clip {
+/// A video, an animation or a folder of frames.
+#[derive(Clone, Debug)]
+pub struct Clip {
+    /// The file or folder.
     pub path: PathBuf,
     /// Its file's or folder's name.
     pub name: String,
@@ -32,11 +33,18 @@ impl Clip {
         Self { path, name }
     }
 
+    /// Its frames in order.
+    ///
+    /// # Errors
+    /// As [`video`] and [`folder`].
     pub fn frames(&self, reading: &Reading) -> Result<Frames, SequenceError> {
         if self.path.is_dir() { folder(&self.path, reading) } else { video(&self.path, reading) }
     }
 
     /// The files it reads.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed.
     pub fn files(&self) -> Result<Vec<PathBuf>, SequenceError> {
         if self.path.is_dir() { image_files(&self.path) } else { Ok(vec![self.path.clone()]) }
     }
@@ -44,7 +52,10 @@ impl Clip {
 
 /// The clips of a path, in natural order of their names: the path itself if it is a file or holds frames; the videos in it; else
 /// the folders of frames in it.
-pub(super) fn clips(path: &Path) -> Result<Vec<Clip>, DataError> {
+///
+/// # Errors
+/// If a folder holds none of these or cannot be listed.
+pub fn clips(path: &Path) -> Result<Vec<Clip>, DataError> {
     if !path.is_dir() {
         return Ok(vec![Clip::new(path.into())]);
     }

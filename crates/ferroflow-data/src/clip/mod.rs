@@ -11,6 +11,7 @@ mod cuts;
 mod fields;
 mod files;
 mod found;
+mod look;
 mod plane;
 mod still;
 mod store;
@@ -26,16 +27,16 @@ use std::{
 
 use ferroflow_core::{Size, io::IoError, memory};
 
+pub use self::{
+    cuts::CutFinder,
+    files::{Clip, VIDEO_EXTENSIONS, clips},
+    found::{Cropped, Found},
+    look::{Look, Step},
+};
 use self::{
     fields::Fields,
-    files::{Clip, clips},
-    plane::Plane,
-    still::{Area, GRID, Stillness},
+    still::{Area, Stillness},
     store::Store,
-};
-pub use self::{
-    files::VIDEO_EXTENSIONS,
-    found::{Cropped, Found},
 };
 use crate::{
     DataError, Sample, Source,
@@ -44,9 +45,6 @@ use crate::{
 
 /// Fewest different frames that a clip must have.
 pub const FEWEST: usize = 8;
-
-/// Standard deviation, in grey levels, of a picture that shows nothing.
-const BLANK: f32 = 2.0;
 
 /// The part of the pairs to take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -178,13 +176,6 @@ struct Pass<'a> {
     found: Found,
 }
 
-/// The last frame that was kept, as others are compared with it.
-struct Last {
-    grey: Plane,
-    small: Plane,
-    coarse: Plane,
-}
-
 impl Pass<'_> {
     /// Decodes a clip and adds its pairs.
     fn read(&mut self, clip: &Clip) -> Result<(), DataError> {
@@ -195,7 +186,7 @@ impl Pass<'_> {
         });
         let unreadable = |cause| DataError::File(IoError::Format { path: clip.path.clone(), cause });
         let mut size: Option<(String, Size)> = None;
-        let mut last: Option<Last> = None;
+        let mut last: Option<Look> = None;
         let mut fields = Fields::default();
         let mut still: Option<Stillness> = None;
         let mut shots = Shots::default();
@@ -208,29 +199,27 @@ impl Pass<'_> {
                 return Err(SequenceError::Sizes { first, second: name, sizes: [before, now] }.into());
             }
             self.found.frames += 1;
-            let grey = Plane::grey(&frame);
-            let small = grey.reduced(GRID);
-            if small.deviation() < BLANK {
-                self.found.blank += 1;
-                last = None;
-                continue;
-            }
-            let coarse = small.reduced(cuts::COARSE);
-            match &last {
-                Some(last) if cuts::same(&last.small, &small) => {
+            let look = Look::at(&frame);
+            match look.after(last.as_ref()) {
+                Step::Blank => {
+                    self.found.blank += 1;
+                    last = None;
+                    continue;
+                }
+                Step::Repeats => {
                     self.found.duplicates += 1;
                     continue;
                 }
-                Some(last) => {
-                    fields.watch(&last.grey, &grey);
-                    if fields.is_certain() {
-                        return Err(interlaced(clip));
-                    }
-                    shots.follow(cuts::unlikeness(&last.coarse, &coarse));
-                }
-                None => shots.begin(),
+                Step::Follows { unlikeness } => shots.follow(unlikeness),
+                Step::Begins => shots.begin(),
             }
-            still.get_or_insert_with(|| Stillness::new(&grey)).watch(&grey, &small);
+            if let Some(last) = &last {
+                fields.watch(&last.grey, &look.grey);
+                if fields.is_certain() {
+                    return Err(interlaced(clip));
+                }
+            }
+            still.get_or_insert_with(|| Stillness::new(&look.grey)).watch(&look.grey, &look.small);
             if !self.frames.push(self.next, &frame).map_err(unreadable)? {
                 let reason = "its frames are too large to hold even a few of them in memory; make it smaller with \
                               `ffmpeg -i VIDEO -vf scale=iw/2:-2 out.mp4`";
@@ -238,7 +227,7 @@ impl Pass<'_> {
             }
             self.next += 1;
             shots.names.push(name);
-            last = Some(Last { grey, small, coarse });
+            last = Some(look);
         }
         let notes = std::mem::take(&mut *notes.lock().unwrap_or_else(PoisonError::into_inner));
         if fields.are_mixed(notes.iter().any(|note| note.contains("interlaced"))) {
