@@ -1,16 +1,21 @@
 //! Writes estimates as flow files, pictures and masks.
 
 use std::{
-    fmt,
+    fmt, io as stdio,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use ferroflow::core::{
     FlowField, Frame,
     consistency::Sundaram,
     io::{self, OutputError, Outputs, outputs::with_suffix},
+    viz::{self, blended, stacked},
 };
-use ferroflow::data::sequence::FramePair;
+use ferroflow::data::{
+    sequence::FramePair,
+    video::{Rate, VideoError, VideoWriter, is_video_name},
+};
 use serde::Serialize;
 
 use crate::{
@@ -31,15 +36,43 @@ pub struct SinkArgs {
     /// Cut vectors to what the flow files' format holds (KITTI: 512 px) instead of refusing
     #[arg(long)]
     clip: bool,
-    /// Picture of the flow to write; a folder for sequences
+    /// Picture of the flow to write; for sequences a folder, or a video (.mp4, .mov, .mkv, .webm, .avi, .gif and .webp through the
+    /// program ffmpeg, .y4m without), or - for a YUV4MPEG2 stream to standard output. A video has as many pictures as the sequence
+    /// has frames: the last one stays
     #[arg(long, value_name = "PATH")]
     viz: Option<PathBuf>,
+    /// Show frame 1 to the left of the picture
+    #[arg(long, group = "layout", requires = "viz")]
+    side_by_side: bool,
+    /// Show frame 1 above the picture
+    #[arg(long, group = "layout", requires = "viz")]
+    stacked: bool,
+    /// Show the picture over frame 1, which shines through; SHARE is that of the picture, 0.5 if left out
+    #[arg(long, group = "layout", requires = "viz", value_name = "SHARE", num_args = 0..=1, default_missing_value = "0.5",
+          value_parser = share)]
+    blend: Option<f32>,
+    /// Pictures a second of a video. Default: as the input, or 25
+    #[arg(long, requires = "viz", value_name = "RATE")]
+    pub fps: Option<Rate>,
     /// Names of the results: frame (that of the first frame), or lightflow (NAMEflow of the images NAME1 and NAME2 of a folder,
     /// and with --bidirectional NAMEinv_flow)
     #[arg(long, value_enum, default_value_t)]
     pub names: Names,
     #[command(flatten)]
     style: StyleArgs,
+}
+
+fn share(text: &str) -> Result<f32, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "write a share from 0 to 1".into())
+}
+
+/// How the picture of a flow and its frame are put together.
+#[derive(Clone, Copy, PartialEq)]
+enum Layout {
+    Alone,
+    SideBySide,
+    Stacked,
+    Blended(f32),
 }
 
 /// Names of the results of a pair.
@@ -56,12 +89,29 @@ pub enum Names {
 pub struct FlowSink {
     flow: Option<Target>,
     viz: Option<Target>,
+    video: Option<Video>,
+    layout: Layout,
     bidirectional: bool,
     names: Names,
     /// Whether the agreement of the flows both ways is looked at.
     masks: bool,
     clip: bool,
     painter: Painter,
+}
+
+/// Pictures of a sequence, as a video.
+struct Video {
+    /// `-` is standard output.
+    path: PathBuf,
+    writer: Option<VideoWriter>,
+    /// The last flow, and the frame that it leads to.
+    last: Option<(FlowField, Arc<Frame>)>,
+}
+
+impl Video {
+    fn is_stream(&self) -> bool {
+        self.path == Path::new("-")
+    }
 }
 
 /// A file for a single pair, or a folder and an extension.
@@ -134,12 +184,29 @@ impl FlowSink {
                 }
             }
         }
+        let is_video = |path: &&PathBuf| *path == Path::new("-") || is_video_name(path) && !path.is_dir();
+        let video = args.viz.as_ref().filter(|_| !single).filter(is_video);
+        let video = video.map(|path| Video { path: path.clone(), writer: None, last: None });
+        if !single {
+            folders(args, video.is_some())?;
+        }
+        if video.is_none() && args.fps.is_some() {
+            usage!("--fps belongs to a video: --viz out.mp4");
+        }
+        let layout = match (args.side_by_side, args.stacked, args.blend) {
+            (true, ..) => Layout::SideBySide,
+            (_, true, _) => Layout::Stacked,
+            (.., Some(share)) => Layout::Blended(share),
+            _ => Layout::Alone,
+        };
         let target = |path: &Option<PathBuf>, extension| {
             path.clone().map(|path| if single { Target::File(path) } else { Target::Folder(path, extension) })
         };
         Ok(Self {
             flow: target(&args.output, extension),
-            viz: target(&args.viz, "png"),
+            viz: if video.is_some() { None } else { target(&args.viz, "png") },
+            video,
+            layout,
             bidirectional,
             names: args.names,
             masks: bidirectional && of_frames_size && args.names == Names::Frame,
@@ -188,6 +255,68 @@ impl FlowSink {
         }
     }
 
+    /// Whether pictures become a video.
+    pub fn is_video(&self) -> bool {
+        self.video.is_some()
+    }
+
+    /// Whether standard output is taken by a video.
+    pub fn is_stream(&self) -> bool {
+        self.video.as_ref().is_some_and(Video::is_stream)
+    }
+
+    /// Whether flows are to be looked at before the first is painted.
+    pub fn wants_scale(&self) -> bool {
+        self.is_video() && self.painter.wants_scale()
+    }
+
+    /// Looks at a flow before the first is painted.
+    pub fn look(&mut self, flow: &FlowField) {
+        self.painter.look(flow);
+    }
+
+    /// Plans the video.
+    pub fn plan_video(&self, outputs: &mut Outputs) -> Result<(), OutputError> {
+        match &self.video {
+            Some(video) if !video.is_stream() => outputs.plan(&video.path, "the video"),
+            _ => Ok(()),
+        }
+    }
+
+    /// Begins the video, with the sound of another.
+    pub fn begin_video(&mut self, rate: Rate, sound: Option<&Path>) -> Result<(), VideoError> {
+        if let Some(video) = &mut self.video {
+            video.writer = Some(match video.is_stream() {
+                true => VideoWriter::to_stream(stdio::BufWriter::new(stdio::stdout()), rate),
+                false => VideoWriter::create(&video.path, rate, sound)?,
+            });
+        }
+        Ok(())
+    }
+
+    /// Ends the video: its last picture stays for the last frame.
+    pub fn finish_video(&mut self) -> anyhow::Result<()> {
+        let last = self.video.as_mut().and_then(|video| video.last.take());
+        let Some((flow, frame)) = last else { return Ok(()) };
+        let picture = self.picture(&flow, &frame)?;
+        if let Some(mut writer) = self.video.as_mut().and_then(|video| video.writer.take()) {
+            writer.push(&picture)?;
+            writer.finish()?;
+        }
+        Ok(())
+    }
+
+    /// The picture of a flow as it was asked for.
+    fn picture(&mut self, flow: &FlowField, frame: &Frame) -> anyhow::Result<Frame> {
+        let picture = self.painter.paint(flow, Some(frame))?;
+        Ok(match self.layout {
+            Layout::Alone => picture,
+            Layout::SideBySide => viz::beside(&[frame.clone(), picture], 0),
+            Layout::Stacked => stacked(&[frame.clone(), picture]),
+            Layout::Blended(share) => blended(frame, &picture, share)?,
+        })
+    }
+
     /// Plans all files of a pair; messages name the pair as `from`.
     pub fn plan(&self, outputs: &mut Outputs, name: &Path, from: &str) -> Result<(), OutputError> {
         self.files(name).each().try_for_each(|(path, what)| outputs.plan(path, format!("the {what} of {from}")))
@@ -215,7 +344,15 @@ impl FlowSink {
             clipped += io::write_flow_within(path, flow, self.clip)?;
         }
         if let Some(path) = &files.viz {
-            io::write_frame(path, &self.painter.paint(flow, Some(&pair.first))?)?;
+            io::write_frame(path, &self.picture(flow, &pair.first)?)?;
+        }
+        if self.is_video() {
+            self.painter.settle(flow);
+            let picture = self.picture(flow, &pair.first)?;
+            if let Some(Video { writer: Some(writer), last, .. }) = &mut self.video {
+                writer.push(&picture)?;
+                *last = Some((flow.clone(), pair.second.clone()));
+            }
         }
         let mut occluded = None;
         if let Some(backward) = backward {
@@ -223,7 +360,7 @@ impl FlowSink {
                 clipped += io::write_flow_within(path, backward, self.clip)?;
             }
             if let Some(path) = &files.backward_viz {
-                io::write_frame(path, &self.painter.paint(backward, Some(&pair.second))?)?;
+                io::write_frame(path, &self.picture(backward, &pair.second)?)?;
             }
         }
         if let Some(backward) = backward.filter(|_| self.masks) {
@@ -255,10 +392,35 @@ impl FlowSink {
 
     /// Where results were written, for the last line of the output.
     pub fn destination(&self) -> String {
-        let folders: Vec<String> =
-            [&self.flow, &self.viz].into_iter().flatten().map(|t| t.base().display().to_string()).collect();
+        let targets = [&self.flow, &self.viz].into_iter().flatten().map(Target::base);
+        let video = self.video.iter().map(|video| &*video.path);
+        let folders: Vec<String> = targets.chain(video).map(|path| path.display().to_string()).collect();
         if folders.is_empty() { String::new() } else { format!(", written to {}", folders.join(" and ")) }
     }
+}
+
+/// Checks that what the results of a sequence are written to is no name of a file, which would become a folder.
+fn folders(args: &SinkArgs, is_video: bool) -> anyhow::Result<()> {
+    let named = |path: &&PathBuf| !path.is_dir();
+    if let Some(path) = args.output.as_ref().filter(named) {
+        if is_video_name(path) {
+            usage!("{} names a video, which holds pictures: --viz {}", path.display(), path.display());
+        }
+        if io::FlowFormat::of_path(path).is_ok() {
+            usage!(
+                "{} names a file, and a sequence gives many: name a folder, and the format with --format",
+                path.display()
+            );
+        }
+    }
+    let viz = args.viz.as_ref().filter(named).filter(|_| !is_video);
+    if let Some(path) = viz.filter(|path| io::check_frame_name(path).is_ok()) {
+        usage!(
+            "{} names one picture, and a sequence gives many: name a folder, or a video such as out.mp4",
+            path.display()
+        );
+    }
+    Ok(())
 }
 
 /// `dir/name.ext` with `what.ext2`: `dir/name.what.ext2`.

@@ -15,9 +15,10 @@ pub struct StyleArgs {
     #[arg(long, value_enum, default_value_t = Style::Wheel)]
     style: Style,
     /// Which length of flow has full colour: frame (the longest of each frame), sequence (the longest of the frames so far),
-    /// fixed:PX, or a percentile of the frame such as p99
-    #[arg(long, default_value = "frame", value_name = "RULE")]
-    norm: Norm,
+    /// fixed:PX, or a percentile of the frame such as p99. Default: frame; for a video one length for the whole clip, which 99 % of
+    /// the vectors do not exceed in any of the pairs that are looked at before, one in eight
+    #[arg(long, value_name = "RULE")]
+    norm: Option<Norm>,
     /// Colour of pixels that do not move
     #[arg(long, value_enum, default_value_t = ZeroArg::White)]
     zero: ZeroArg,
@@ -73,6 +74,8 @@ pub struct Painter {
     args: StyleArgs,
     colours: Colours,
     scaler: Scaler,
+    /// The longest of the usual flow of a clip, until its scale is settled.
+    clip: Option<f64>,
 }
 
 impl Painter {
@@ -87,7 +90,8 @@ impl Painter {
             Style::Hsv => Colours::Hsv { zero },
             Style::Rgb => Colours::LightFlow,
         };
-        Self { args: args.clone(), colours, scaler: Scaler::new(args.norm.0) }
+        let rule = args.norm.map_or(Normalisation::Frame, |norm| norm.0);
+        Self { args: args.clone(), colours, scaler: Scaler::new(rule), clip: None }
     }
 
     /// Whether a picture needs frame 1 to be drawn on.
@@ -98,6 +102,28 @@ impl Painter {
     /// Notes a flow before any is painted, for `--norm sequence`.
     pub fn observe(&mut self, flow: &FlowField) {
         self.scaler.observe(flow, self.colours);
+    }
+
+    /// Whether a clip needs a scale of its own, because none was asked for.
+    pub fn wants_scale(&self) -> bool {
+        self.args.norm.is_none()
+    }
+
+    /// Looks at a flow of a clip before any is painted.
+    pub fn look(&mut self, flow: &FlowField) {
+        let usual = Scaler::new(Normalisation::Percentile(99.0)).scale(flow, self.colours).high;
+        self.clip = Some(self.clip.map_or(usual, |clip| clip.max(usual)));
+    }
+
+    /// Takes the scale of a clip from the flows that were looked at, or else from its first; from then on it stays.
+    pub fn settle(&mut self, first: &FlowField) {
+        if self.wants_scale() && self.clip.is_none() {
+            self.look(first);
+        }
+        if let Some(clip) = self.clip.take() {
+            self.args.norm = Some(Norm(Normalisation::Fixed(clip)));
+            self.scaler = Scaler::new(Normalisation::Fixed(clip));
+        }
     }
 
     /// The picture of a flow, over `frame` (frame 1) where the style wants one.

@@ -19,6 +19,7 @@ mod spec;
 mod split;
 pub mod synth;
 pub mod tfrecord;
+pub mod video;
 
 pub use check::{Report, check, check_thoroughly};
 pub use cropped::Cropped;

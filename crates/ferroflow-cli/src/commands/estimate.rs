@@ -1,7 +1,7 @@
 //! `ferroflow estimate`: frames in, flow files and pictures out.
 
 use std::{
-    io::{BufRead, BufReader, IsTerminal, Read, Write},
+    io::{BufRead, BufReader, IsTerminal, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -11,7 +11,10 @@ use ferroflow::core::{
     FlowField, Frame,
     io::{Orientation, OutputError, Outputs},
 };
-use ferroflow::data::sequence::{self, FramePair, PairPaths, Reading, SequenceError};
+use ferroflow::data::{
+    sequence::{self, FramePair, PairPaths, Reading, SequenceError},
+    video::{Rate, rate_of, rate_of_y4m},
+};
 use ferroflow::infer::Upsampling;
 use indicatif::ProgressBar;
 
@@ -31,6 +34,7 @@ use crate::{
 ///
 ///   ferroflow estimate frame1.png frame2.png --viz flow.png
 ///   ferroflow estimate frames/ -o flows/ --format kitti
+///   ferroflow estimate clip.mp4 --viz flow.mp4 --side-by-side
 ///   ffmpeg -v error -i in.mp4 -f yuv4mpegpipe - | ferroflow estimate - --viz pictures/
 ///   ferroflow estimate pairs/ -w lightflow.pth.tar --names lightflow --bidirectional --format npy -o out --viz out
 #[derive(clap::Args)]
@@ -83,14 +87,17 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     let mut sink = FlowSink::new(&args.sink, single, args.bidirectional, of_frames_size)?;
     let limit = args.limit.unwrap_or(usize::MAX);
     session.files.reads_all(args.method.weights());
+    if sink.is_stream() && args.json {
+        usage!("--viz - takes standard output: leave out --json, or write the video to a file");
+    }
     input.plan(&sink, &mut session.files, limit)?;
+    sink.plan_video(&mut session.files)?;
     session.files.prepare()?;
     let streamed = matches!(input, Input::Stream(_));
     let reading = Reading {
         orientation: if args.no_exif_rotation { Orientation::Stored } else { Orientation::Tagged },
         note: Arc::new(|text: &str| note!("note: {text}")),
     };
-    let mut pairs = input.open(&reading)?.take(limit);
     let upsampling = args.upsampling.map_or(Upsampling::Reference, |upsampling| match upsampling {
         UpsamplingArg::Nearest => Upsampling::Nearest,
         UpsamplingArg::Bilinear => Upsampling::Bilinear,
@@ -102,6 +109,25 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     };
     if !args.json {
         note!("{}", estimator.describe());
+    }
+    let video = input.file().filter(|_| sink.is_video()).map(Path::to_path_buf);
+    let again = (sink.wants_scale() && input.lasts()).then(|| input.clone());
+    let (pairs, stated) = input.open(&reading)?;
+    let mut pairs = pairs.take(limit);
+    let rate = args.sink.fps.or_else(|| stated.or_else(|| rate_of(video.as_ref()?)));
+    // The sound of a part, or at another pace, would not fit.
+    let sound = video.as_deref().filter(|_| args.limit.is_none() && args.sink.fps.is_none());
+    sink.begin_video(rate.unwrap_or_default(), sound)?;
+    if let Some(input) = again {
+        let silent = Reading { note: Arc::new(|_| {}), ..reading.clone() };
+        let (pairs, _) = input.open(&silent)?;
+        let bar = progress::counter("pairs looked at for the scale");
+        for pair in pairs.take(limit).step_by(SCALE_FROM) {
+            let (_, pair) = pair?;
+            sink.look(&estimator.estimate(&pair.first, &pair.second)?);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
     }
     let bar = if single || args.json { ProgressBar::hidden() } else { progress::counter("pairs") };
     let mut done = 0;
@@ -134,10 +160,13 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         bar.inc(batch.len() as u64);
     }
     bar.finish_and_clear();
+    sink.finish_video()?;
     if done == 0 {
         usage!("{} holds fewer than two frames: there is no pair", args.inputs[0].display());
     }
-    if !single && !args.json && !is_quiet() {
+    if sink.is_stream() {
+        note!("{done} pairs estimated, {} pictures written", done + 1);
+    } else if !single && !args.json && !is_quiet() {
         writeln!(session.out, "{done} pairs estimated{}", sink.destination())?;
     }
     Ok(())
@@ -146,7 +175,11 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
 /// Pairs of frames with the names of their results.
 type Pairs = Box<dyn Iterator<Item = anyhow::Result<(PathBuf, FramePair)>>>;
 
+/// One pair in this many is looked at for the scale of a video.
+const SCALE_FROM: usize = 8;
+
 /// What the inputs mean. Nothing but names is read yet.
+#[derive(Clone)]
 enum Input {
     /// Two images.
     Pair(PairPaths),
@@ -251,14 +284,31 @@ impl Input {
         Ok(())
     }
 
-    /// Starts to read.
-    fn open(self, reading: &Reading) -> anyhow::Result<Pairs> {
+    /// Whether it can be read twice.
+    fn lasts(&self) -> bool {
+        match self {
+            Self::Stream(path) => path.is_file(),
+            _ => true,
+        }
+    }
+
+    /// The video file, if it is one.
+    fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Stream(path) if path.is_file() => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Starts to read. A stream says its rate.
+    fn open(self, reading: &Reading) -> anyhow::Result<(Pairs, Option<Rate>)> {
+        let mut rate = None;
         let orientation = reading.orientation;
         let numbered = |pair: Result<FramePair, SequenceError>| {
             let pair = pair?;
             Ok((PathBuf::from(&pair.name), pair))
         };
-        Ok(match self {
+        let pairs: Pairs = match self {
             Self::Pair(pair) => Box::new(std::iter::once(read(pair, orientation))),
             Self::Pairs(pairs, _) => Box::new(pairs.into_iter().map(move |pair| read(pair, orientation))),
             Self::Folder(folder, files) => {
@@ -266,10 +316,13 @@ impl Input {
                 Box::new(files.into_iter().zip(pairs).map(|(file, pair)| Ok((stem(&file), pair?))))
             }
             Self::Stream(path) if path == Path::new("-") => {
-                Box::new(sequence::successive(sequence::y4m(standard_input()?, reading)?).map(numbered))
+                let mut input = standard_input()?;
+                rate = rate_of_y4m(input.fill_buf().context("cannot read standard input")?);
+                Box::new(sequence::successive(sequence::y4m(input, reading)?).map(numbered))
             }
             Self::Stream(path) => Box::new(sequence::successive(sequence::video(&path, reading)?).map(numbered)),
-        })
+        };
+        Ok((pairs, rate))
     }
 }
 
@@ -288,7 +341,7 @@ fn read(pair: PairPaths, orientation: Orientation) -> anyhow::Result<(PathBuf, F
 }
 
 /// YUV4MPEG2 on standard input; anything else is told apart before it is taken for a damaged stream.
-fn standard_input() -> anyhow::Result<impl Read + Send + 'static> {
+fn standard_input() -> anyhow::Result<impl BufRead + Send + 'static> {
     const MAGIC: &[u8] = b"YUV4MPEG2";
     let how = "`-` reads YUV4MPEG2, as in: ffmpeg -v error -i VIDEO -f yuv4mpegpipe - | ferroflow estimate - -o DIR";
     if std::io::stdin().is_terminal() {

@@ -3,6 +3,7 @@
 mod arrows;
 mod colour;
 mod error_map;
+mod layout;
 mod legend;
 mod normalisation;
 mod text;
@@ -11,6 +12,7 @@ mod warp;
 pub use arrows::arrows;
 pub use colour::{Colours, Zero, wheel_colour};
 pub use error_map::{ErrorScale, error_map};
+pub use layout::{blended, stacked};
 pub use legend::{colour_legend, error_legend, overlay};
 pub use normalisation::{Normalisation, Scale, Scaler};
 pub use warp::{WarpPicture, beside, warp, warp_picture};
