@@ -11,7 +11,7 @@ use ferroflow::net::{
     graphdef,
     onnx::{self, CorrelationForm, WarpForm},
 };
-use ferroflow::onnx_check::{self, CheckError};
+use ferroflow::onnx_check::{self, CheckError, Exported};
 
 use crate::{
     bounds,
@@ -91,7 +91,7 @@ struct Onnx {
     /// Write two files beside FILE.onnx instead, as the MindSpore port of UFlow does: FILE.features.onnx makes the features of both
     /// frames, stacked as [2N, 3, H, W], and FILE.flow.onnx makes flow of them. UFlow and other networks whose frames share one
     /// pyramid
-    #[arg(long, conflicts_with = "check")]
+    #[arg(long)]
     split: bool,
     /// Run the file in a runtime that is part of the program, and print how far its flow is from Ferroflow's own
     #[arg(long)]
@@ -208,10 +208,10 @@ fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
         metadata,
         ..onnx::Options::default()
     };
-    let mut bytes = Vec::new();
+    let mut exported = Vec::new();
     for (part, path) in &files {
         options.part = *part;
-        bytes.clear();
+        let mut bytes = Vec::new();
         onnx::export(&model.graph, &stored.weights, &options, &mut bytes)?;
         write_with(path, |file| file.write_all(&bytes))?;
         writeln!(
@@ -222,11 +222,16 @@ fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
             args.opset,
             bytes.len() as f64 / 1e6
         )?;
+        exported.push(bytes);
     }
     if args.check {
+        let exported = match <[Vec<u8>; 2]>::try_from(exported) {
+            Ok(halves) => Exported::Halves(halves),
+            Err(mut whole) => Exported::Whole(whole.remove(0)),
+        };
         let side = args.size.unwrap_or(Size { height: 4 * model.stride, width: 6 * model.stride });
         let sizes = Sizes::new(args.batch.max(1), side.height, side.width);
-        let difference = onnx_check::difference(&bytes, &stored, &options, &sizes).map_err(|error| match error {
+        let difference = onnx_check::difference(exported, &stored, &options, &sizes).map_err(|error| match error {
             CheckError::Inputs => anyhow::anyhow!("--check feeds images: export with --inputs images to check"),
             error => error.into(),
         })?;
