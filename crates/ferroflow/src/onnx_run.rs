@@ -16,6 +16,9 @@ pub enum RunError {
         /// Its error.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The file samples in a way that the runtime does not know.
+    #[error("rten does not know how the file samples frames ({0}): export the network with --warp gather")]
+    GridSample(Box<dyn std::error::Error + Send + Sync>),
     /// It is no network that makes flow of two frames.
     #[error(
         "the file takes {inputs} inputs and gives {outputs} outputs, where a flow network takes 2 frames and gives 1 flow"
@@ -64,7 +67,10 @@ impl OnnxNetwork {
     /// # Errors
     /// If the runtime does not know what the file holds, or it is no network of two frames.
     pub fn new(file: Vec<u8>) -> Result<Self, RunError> {
-        let model = rten::Model::load(file).map_err(runtime("load"))?;
+        let model = rten::Model::load(file).map_err(|error| match error.to_string().contains("GridSample") {
+            true => RunError::GridSample(error.into()),
+            false => runtime("load")(error),
+        })?;
         let (&[first, second], &[flow]) = (model.input_ids(), model.output_ids()) else {
             let (inputs, outputs) = (model.input_ids().len(), model.output_ids().len());
             return Err(RunError::Interface { inputs, outputs });
