@@ -67,10 +67,7 @@ impl OnnxNetwork {
     /// # Errors
     /// If the runtime does not know what the file holds, or it is no network of two frames.
     pub fn new(file: Vec<u8>) -> Result<Self, RunError> {
-        let model = rten::Model::load(file).map_err(|error| match error.to_string().contains("GridSample") {
-            true => RunError::GridSample(error.into()),
-            false => runtime("load")(error),
-        })?;
+        let model = load(file)?;
         let (&[first, second], &[flow]) = (model.input_ids(), model.output_ids()) else {
             let (inputs, outputs) = (model.input_ids().len(), model.output_ids().len());
             return Err(RunError::Interface { inputs, outputs });
@@ -116,8 +113,7 @@ impl OnnxHalves {
     /// # Errors
     /// If the runtime does not know what they hold, or they do not belong together.
     pub fn new(features: Vec<u8>, flow: Vec<u8>) -> Result<Self, RunError> {
-        let [features, flow] = [features, flow].map(|file| rten::Model::load(file).map_err(runtime("load")));
-        let (features, flow) = (features?, flow?);
+        let (features, flow) = (load(features)?, load(flow)?);
         let mut taken = Vec::new();
         for &input in flow.input_ids() {
             let name = flow.node_info(input).and_then(|info| info.name().map(String::from)).unwrap_or_default();
@@ -161,6 +157,13 @@ impl OnnxHalves {
         }
         flow(&self.flow, inputs, self.flow.output_ids()[0], 2 * batch * size.pixels())
     }
+}
+
+fn load(file: Vec<u8>) -> Result<rten::Model, RunError> {
+    rten::Model::load(file).map_err(|error| match error.to_string().contains("GridSample") {
+        true => RunError::GridSample(error.into()),
+        false => runtime("load")(error),
+    })
 }
 
 /// Runs a file for its flow.
