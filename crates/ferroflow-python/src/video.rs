@@ -1,0 +1,155 @@
+//! Videos: flows of successive frames, and the frames themselves.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use ferroflow::{
+    Frame,
+    data::sequence::{self, FramePair, NamedFrame, Reading, SequenceError},
+};
+use numpy::PyArray3;
+use pyo3::{
+    exceptions::{PyTypeError, PyUserWarning},
+    prelude::*,
+    types::PyIterator,
+};
+
+use crate::{
+    arrays::{self, Pixels, flow_array, frame_array},
+    error::{DataError, raise},
+    estimator::{Bidirectional, Estimator, estimate},
+    process::{Owned, computed},
+};
+
+/// What is read in order, by one thread at a time, in the process that opened it. The lock is waited for while detached from
+/// Python: whoever holds it may need Python to go on.
+struct Reader<T>(Owned<Mutex<Box<dyn Iterator<Item = Result<T, SequenceError>> + Send>>>);
+
+impl<T: Send> Reader<T> {
+    fn new(items: impl Iterator<Item = Result<T, SequenceError>> + Send + 'static) -> Self {
+        Self(Owned::new(Mutex::new(Box::new(items))))
+    }
+
+    fn next(&self, py: Python<'_>) -> PyResult<Option<T>> {
+        let Some(items) = self.0.get() else {
+            return Err(DataError::new_err("a video is read in the process that opened it: open it again in this one"));
+        };
+        py.detach(|| lock(items).next().transpose()).map_err(raise)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The frames of a video file or of a folder.
+fn open(py: Python<'_>, path: &Path) -> PyResult<sequence::Frames> {
+    let note = |text: &str| {
+        Python::attach(|py| {
+            let text = std::ffi::CString::new(text).unwrap_or_default();
+            // With warnings as errors this is one that nobody can be given here.
+            let _ = PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 1);
+        });
+    };
+    let reading = Reading { note: std::sync::Arc::new(note), ..Reading::default() };
+    let open = || if path.is_dir() { sequence::folder(path, &reading) } else { sequence::video(path, &reading) };
+    py.detach(open).map_err(raise)
+}
+
+/// Pairs of successive frames.
+pub enum Pairs {
+    /// Of a file or folder.
+    Files(FilePairs),
+    /// Of a Python iterator, with the frame before; that is a copy, because whoever gives frames may use one array for all.
+    Objects(Py<PyIterator>, Mutex<Option<Frame>>),
+}
+
+/// Pairs of a file or folder.
+pub struct FilePairs(Reader<FramePair>);
+
+impl Pairs {
+    /// Of a path or an iterable of frames.
+    pub fn open(source: &Bound<'_, PyAny>) -> PyResult<Self> {
+        if let Ok(path) = source.extract::<PathBuf>() {
+            let frames = open(source.py(), &path)?;
+            return Ok(Self::Files(FilePairs(Reader::new(sequence::successive(frames)))));
+        }
+        let frames =
+            source.try_iter().map_err(|_| PyTypeError::new_err("source is a path or an iterable of frames"))?;
+        Ok(Self::Objects(frames.unbind(), Mutex::new(None)))
+    }
+
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<[Pixels<'py>; 2]>> {
+        let (frames, previous) = match self {
+            Self::Files(FilePairs(reader)) => {
+                let pair = reader.next(py)?;
+                return Ok(pair.map(|pair| [pair.first, pair.second].map(|frame| Pixels::Shared(frame))));
+            }
+            Self::Objects(frames, previous) => (frames, previous),
+        };
+        let mut frames = frames.bind(py).clone();
+        loop {
+            let Some(next) = frames.next() else { return Ok(None) };
+            let next = arrays::frame(&next?)?.into_frame()?;
+            if let Some(first) = lock(previous).replace(next.clone()) {
+                return Ok(Some([first, next].map(Pixels::Copied)));
+            }
+        }
+    }
+}
+
+/// The flows of a video, one at a time.
+#[pyclass(frozen, module = "ferroflow")]
+pub struct Flows {
+    /// What estimates.
+    pub estimator: Py<Estimator>,
+    /// Of which pairs.
+    pub pairs: Pairs,
+    /// In both directions.
+    pub both: bool,
+}
+
+#[pymethods]
+impl Flows {
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<Py<PyAny>>> {
+        let estimator = self.estimator.get().made(py)?;
+        let Some([first, second]) = self.pairs.next(py)? else { return Ok(None) };
+        if !self.both {
+            return Ok(Some(flow_array(py, estimate(py, &estimator, &first, &second)?)?.into_any().unbind()));
+        }
+        let pair = (first.view()?, second.view()?);
+        let both = computed(py, || estimator.estimate_views_both(pair.0, pair.1))?.map_err(raise)?;
+        Ok(Some(Py::new(py, Bidirectional::new(py, both)?)?.into_any()))
+    }
+}
+
+/// The frames of a video, one at a time.
+#[pyclass(frozen, name = "Frames", module = "ferroflow")]
+pub struct VideoFrames(Reader<NamedFrame>);
+
+#[pymethods]
+impl VideoFrames {
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyArray3<u8>>>> {
+        let Some(NamedFrame { frame, .. }) = self.0.next(py)? else { return Ok(None) };
+        frame_array(py, std::sync::Arc::unwrap_or_clone(frame)).map(Some)
+    }
+}
+
+/// The frames of a video file or of a folder of images, one at a time: uint8 ``[H, W, 3]``, RGB.
+///
+/// Args:
+///     path: ``.y4m`` and animated GIF, WebP and PNG are read directly, other videos by the program ``ffmpeg``.
+#[pyfunction]
+pub fn read_video(py: Python<'_>, path: PathBuf) -> PyResult<VideoFrames> {
+    Ok(VideoFrames(Reader::new(open(py, &path)?)))
+}
