@@ -66,6 +66,10 @@ fn typed<'py, T: Element>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Bound<
     Ok(aligned(array)?.cast_into::<PyArrayDyn<T>>()?)
 }
 
+fn shaped(error: numpy::ndarray::ShapeError) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
 /// One frame, where it is or copied.
 pub enum Pixels<'py> {
     /// The array's own bytes, `[height, width, 3]` without gaps.
@@ -145,7 +149,7 @@ fn pixels<'py>(array: &Bound<'py, PyUntypedArray>) -> PyResult<Pixels<'py>> {
             && three.shape()[2] == 3
             && three.is_c_contiguous()
         {
-            return Ok(Pixels::Lent(three.try_readonly().map_err(|error| PyValueError::new_err(error.to_string()))?));
+            return Ok(Pixels::Lent(three.try_readonly()?));
         }
         return copied::<u8>(array, Some);
     }
@@ -179,13 +183,13 @@ fn copied<'py, T: Element + Copy>(
     to_byte: impl Fn(T) -> Option<u8> + Send,
 ) -> PyResult<Pixels<'py>> {
     let array = typed::<T>(array)?;
-    let array = array.try_readonly().map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let array = array.try_readonly()?;
     let view = array.as_array();
     let view = match view.ndim() {
         2 => view.insert_axis(Axis(2)),
         _ => view,
     };
-    let view = view.into_dimensionality::<Ix3>().map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let view = view.into_dimensionality::<Ix3>().map_err(shaped)?;
     let (height, width, _) = view.dim();
     let bytes = array.py().detach(|| bytes(view, to_byte)).ok_or_else(|| {
         PyValueError::new_err("float frames are 0..=1: give what is 0..=255 as uint8, or divide it by 255 (no NaN)")
@@ -234,9 +238,9 @@ pub fn flow(object: &Bound<'_, PyAny>) -> PyResult<FlowField> {
 
 fn planes<T: Element + Copy>(array: &Bound<'_, PyUntypedArray>, single: impl Fn(T) -> f32) -> PyResult<Vec<f32>> {
     let array = typed::<T>(array)?;
-    let array = array.try_readonly().map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let array = array.try_readonly()?;
     let view = array.as_array().into_dimensionality::<Ix3>();
-    let view = view.map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let view = view.map_err(shaped)?;
     Ok(view.permuted_axes([2, 0, 1]).iter().map(|&v| single(v)).collect())
 }
 
@@ -252,12 +256,8 @@ pub fn mask(object: &Bound<'_, PyAny>) -> PyResult<Mask> {
     let truth = array.call_method1("astype", ("bool",))?.cast_into::<PyArray2<bool>>()?;
     let truth = truth.readonly();
     let data = truth.as_array().into_dimensionality::<Ix2>().map(|view| view.iter().copied().collect());
-    let data = data.map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let data = data.map_err(shaped)?;
     Mask::new(Size { height, width }, data).map_err(raise)
-}
-
-fn shaped(error: numpy::ndarray::ShapeError) -> PyErr {
-    PyValueError::new_err(error.to_string())
 }
 
 /// The flow as `[H, W, 2]`, NaN where it is unknown: a view of its planes, `[2, H, W]` in memory, which are not copied.

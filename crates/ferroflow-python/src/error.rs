@@ -1,9 +1,11 @@
 //! Exceptions: the library's errors by the part that reports them, with their own messages.
 
+use std::ffi::CString;
+
 use ferroflow::infer::OpenError;
 use pyo3::{
     create_exception,
-    exceptions::{PyException, PyValueError},
+    exceptions::{PyException, PyUserWarning, PyValueError},
     prelude::*,
 };
 
@@ -15,6 +17,11 @@ create_exception!(ferroflow, DeviceError, Error, "A device is missing or failed.
 create_exception!(ferroflow, DataError, Error, "A video, data set or generator cannot be read as asked.");
 create_exception!(ferroflow, EstimateError, Error, "There is no flow of these frames.");
 create_exception!(ferroflow, TrainError, Error, "A recipe cannot be followed, or a run stopped.");
+
+/// Warns the user.
+pub fn warn(py: Python<'_>, text: &str) -> PyResult<()> {
+    PyErr::warn(py, &py.get_type::<PyUserWarning>(), &CString::new(text).unwrap_or_default(), 1)
+}
 
 /// The exception for an error of the library.
 pub fn raise(error: impl Into<ferroflow::Error>) -> PyErr {

@@ -18,14 +18,14 @@ use numpy::{
     ndarray::{Array4, Axis},
 };
 use pyo3::{
-    exceptions::{PyTypeError, PyUserWarning, PyValueError},
+    exceptions::{PyTypeError, PyValueError},
     prelude::*,
     types::PyDict,
 };
 
 use crate::{
     arrays::{self, Frames, Pixels, flow_array, mask_array, plane_array},
-    error::{WeightsError, raise},
+    error::{WeightsError, raise, warn},
     process::{EachProcess, computed},
     video::{Flows, Pairs},
     weights::{Weights, options_text},
@@ -212,7 +212,6 @@ impl Estimator {
     #[new]
     #[pyo3(signature = (method=None, *, weights=None, options=None, device="cpu", fit=None, size=None, tile=None, precision="f32",
         exact=false, threads=None))]
-    #[allow(clippy::needless_pass_by_value)]
     fn new(
         py: Python<'_>,
         method: Option<Bound<'_, PyAny>>,
@@ -241,8 +240,7 @@ impl Estimator {
         let given = request.given(py);
         let (estimator, doubt) = py.detach(|| request.make(given))?;
         if let Some(doubt) = doubt {
-            let text = std::ffi::CString::new(doubt).unwrap_or_default();
-            PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 1)?;
+            warn(py, &doubt)?;
         }
         Ok(Self { request, made: EachProcess::with(estimator) })
     }
@@ -437,7 +435,7 @@ pub fn calc_optical_flow<'py>(
             }
         },
     };
-    let mut writable = out.try_readwrite().map_err(|error| PyValueError::new_err(error.to_string()))?;
+    let mut writable = out.try_readwrite().map_err(|error| PyValueError::new_err(format!("flow: {error}")))?;
     writable.as_array_mut().assign(&found.readonly().as_array());
     drop(writable);
     Ok(out)

@@ -10,15 +10,11 @@ use ferroflow::{
     data::sequence::{self, FramePair, NamedFrame, Reading, SequenceError},
 };
 use numpy::PyArray3;
-use pyo3::{
-    exceptions::{PyTypeError, PyUserWarning},
-    prelude::*,
-    types::PyIterator,
-};
+use pyo3::{exceptions::PyTypeError, prelude::*, types::PyIterator};
 
 use crate::{
     arrays::{self, Pixels, flow_array, frame_array},
-    error::{DataError, raise},
+    error::{DataError, raise, warn},
     estimator::{Bidirectional, Estimator, estimate},
     process::{Owned, computed},
 };
@@ -48,9 +44,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn open(py: Python<'_>, path: &Path) -> PyResult<sequence::Frames> {
     let note = |text: &str| {
         Python::attach(|py| {
-            let text = std::ffi::CString::new(text).unwrap_or_default();
-            // With warnings as errors this is one that nobody can be given here.
-            let _ = PyErr::warn(py, &py.get_type::<PyUserWarning>(), &text, 1);
+            // Where warnings are errors, there is nobody here to give it to.
+            let _ = warn(py, text);
         });
     };
     let reading = Reading { note: std::sync::Arc::new(note), ..Reading::default() };
@@ -85,7 +80,7 @@ impl Pairs {
         let (frames, previous) = match self {
             Self::Files(FilePairs(reader)) => {
                 let pair = reader.next(py)?;
-                return Ok(pair.map(|pair| [pair.first, pair.second].map(|frame| Pixels::Shared(frame))));
+                return Ok(pair.map(|pair| [pair.first, pair.second].map(Pixels::Shared)));
             }
             Self::Objects(frames, previous) => (frames, previous),
         };

@@ -19,12 +19,12 @@ use numpy::{
     ndarray::{ArrayD, IxDyn},
 };
 use pyo3::{
-    exceptions::{PyTypeError, PyUserWarning, PyValueError},
+    exceptions::{PyTypeError, PyValueError},
     prelude::*,
     types::{PyBool, PyDict},
 };
 
-use crate::error::{FileError, WeightsError, raise};
+use crate::error::{FileError, WeightsError, raise, warn};
 
 /// A network's options, `key=value`.
 pub fn options_text(options: &BTreeMap<String, String>) -> Vec<String> {
@@ -172,10 +172,6 @@ impl Weights {
     }
 }
 
-fn warn(py: Python<'_>, text: String) -> PyResult<()> {
-    PyErr::warn(py, &py.get_type::<PyUserWarning>(), &std::ffi::CString::new(text).unwrap_or_default(), 1)
-}
-
 /// Weights from a file of this project or from another project's checkpoint, or those that come along.
 ///
 /// Args:
@@ -200,7 +196,7 @@ pub fn load_weights(
     }
     let opened = py.detach(|| open::from_file(&source, model, &options)).map_err(raise)?;
     if let Some(doubt) = opened.doubt() {
-        warn(py, format!("{}: {doubt}", source.display()))?;
+        warn(py, &format!("{}: {doubt}", source.display()))?;
     }
     Ok(Weights::of(opened.stored))
 }
@@ -241,7 +237,7 @@ pub fn import_weights(
         let name = stored.model.name;
         warn(
             py,
-            format!(
+            &format!(
                 "{}: taken as {taken}'s {name}; weights of {} look the same and compute something else: model={name:?}, \
                  options={{\"variant\": {:?}}} for those",
                 path.display(),
