@@ -138,7 +138,8 @@ def test_what_is_refused(pair: Pair, dis: ferroflow.Estimator) -> None:
     for wrong in kinds:
         with pytest.raises(TypeError, match="frames are uint8"):
             dis(first, wrong)
-    for wrong in (None, 3, "frame.png", [[1, 2], [3, 4]], first.tolist()):
+    nothing: list[Any] = [None, 3, "frame.png", [[1, 2], [3, 4]], first.tolist()]
+    for wrong in nothing:
         with pytest.raises(TypeError, match="an array is needed"):
             dis(first, wrong)
     for values in (first.astype(np.float32), np.full(first.shape, np.nan), first / 255 - 0.5):
@@ -208,7 +209,7 @@ def test_both_directions(pair: Pair, dis: ferroflow.Estimator) -> None:
 def test_unknown_flow_is_nan() -> None:
     first, second = waves(100, 150), waves(100, 150, 2)
     flow = ferroflow.Estimator(fit="crop")(first, second)
-    unknown = np.isnan(flow).all(axis=-1)
+    unknown = np.isnan(flow[..., 0]) & np.isnan(flow[..., 1])
     assert unknown[0, 0] and not unknown[50, 75] and 0 < unknown.mean() < 0.7
 
 
@@ -225,8 +226,13 @@ def test_options_of_networks(pair: Pair) -> None:
 
 
 def test_pickles(pair: Pair) -> None:
-    for arguments in ({"method": "dis"}, {"fit": "crop", "options": {"iterations-8": 6}, "threads": 2}, {"method": ferroflow.load_weights()}):
-        estimator = ferroflow.Estimator(**arguments)  # type: ignore[arg-type]
+    requests: list[dict[str, Any]] = [
+        {"method": "dis"},
+        {"fit": "crop", "options": {"iterations-8": 6}, "threads": 2},
+        {"method": ferroflow.load_weights()},
+    ]
+    for arguments in requests:
+        estimator = ferroflow.Estimator(**arguments)
         again = pickle.loads(pickle.dumps(estimator))
         assert same(again(*pair), estimator(*pair))
 
@@ -253,8 +259,13 @@ def test_video(pair: Pair, dis: ferroflow.Estimator, tmp_path: Path) -> None:
         dis.video(tmp_path / "none.mp4")
     with pytest.raises(TypeError, match="a path or an iterable"):
         dis.video(3)  # type: ignore[call-overload]
-    with pytest.raises(ZeroDivisionError):
-        next(dis.video(1 / 0 for _ in range(2)))  # type: ignore[call-overload]
+
+    def broken() -> Any:
+        yield frames[0]
+        raise LookupError("the camera is gone")
+
+    with pytest.raises(LookupError, match="gone"):
+        next(dis.video(broken()))
 
 
 def test_eight_threads_at_once(pair: Pair) -> None:

@@ -40,7 +40,7 @@ def test_the_program(tmp_path: Path) -> None:
         assert wrong.returncode == 2 and "estimate" in wrong.stderr
     frames = [f"examples/bunny{i}.jpg" for i in (1, 2)]
     out = tmp_path / "flow.flo"
-    assert "rill" in run(str(program), "estimate", *frames, "-o", str(out)).stdout
+    assert "rill" in run(str(program), "estimate", *frames, "-o", str(out)).stderr
     assert ferroflow.read_flow(out).shape[2] == 2
 
 

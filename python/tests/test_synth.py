@@ -135,7 +135,7 @@ def test_objects_survive_a_fork_amid_work() -> None:
         assert process.exitcode == 0
     stop.set()
     worker.join()
-    assert sorted(map(repr, got)) == sorted(map(repr, 4 * [flows] + 4 * [whole[1:]]))
+    assert sorted(map(repr, got)) == sorted(4 * [repr(flows)] + 4 * [repr(whole[1:])])
     # And the parent goes on.
     assert digest(next(ahead)) == whole[1]
 

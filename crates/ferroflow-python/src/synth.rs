@@ -30,6 +30,9 @@ use crate::{
     process::EachProcess,
 };
 
+/// FlyingChairs' height and width.
+const SIZE: (usize, usize) = (384, 512);
+
 /// Pairs with exact flow, made on the fly: an iterable of ``(frame1, frame2, flow, valid)`` without end, the same for the same
 /// arguments on every machine.
 ///
@@ -41,7 +44,7 @@ use crate::{
 ///     preset: ``"chairs"``, ``"sdhom"`` (small displacements), ``"things"``, ``"auto"`` (a wide mixture), ``"shifts"`` (even
 ///         displacements), ``"world"`` (a camera that moves) or ``"wild"`` (``"auto"`` with all effects).
 ///     seed: Seed of the pairs.
-///     size: (height, width) of the frames.
+///     size: (height, width) of the frames. Default: (384, 512), that of FlyingChairs.
 ///     start, step, count: Which pairs: ``count`` of ``start``, ``start + step``, ... Default: all, without end.
 ///     textures, objects: Folders with pictures to use instead of procedural textures and drawn objects.
 ///     effects: With noise, blur, fog, compression and changes of light, where the preset has them.
@@ -133,12 +136,12 @@ fn arrays(py: Python<'_>, sample: Sample, skip_occluded: bool) -> PyResult<Pair<
 #[pymethods]
 impl Synth {
     #[new]
-    #[pyo3(signature = (preset="chairs", *, seed=1, size=(384, 512), start=0, step=1, count=None, textures=None, objects=None,
+    #[pyo3(signature = (preset="chairs", *, seed=1, size=None, start=0, step=1, count=None, textures=None, objects=None,
         effects=true, skip_occluded=false, threads=1))]
     fn new(
         preset: &str,
         seed: u64,
-        size: (usize, usize),
+        size: Option<(usize, usize)>,
         start: u64,
         step: u64,
         count: Option<u64>,
@@ -152,6 +155,7 @@ impl Synth {
         if step == 0 {
             return Err(PyValueError::new_err("step is at least 1"));
         }
+        let size = size.unwrap_or(SIZE);
         let made = Made { preset: preset.into(), seed, size, textures, objects, effects, skip_occluded, threads };
         Self::of(made, Part { start, step, count })
     }

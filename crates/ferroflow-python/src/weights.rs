@@ -175,18 +175,19 @@ impl Weights {
 /// Weights from a file of this project or from another project's checkpoint, or those that come along.
 ///
 /// Args:
-///     source: A file, or the name of a network with built-in weights.
+///     source: A file, or the name of a network with built-in weights. Default: ``"rill"``.
 ///     model: The network that a checkpoint is for, where it could be for several.
 ///     options: Options of the network.
 #[pyfunction]
-#[pyo3(signature = (source="rill".into(), *, model=None, options=None))]
+#[pyo3(signature = (source=None, *, model=None, options=None))]
 pub fn load_weights(
     py: Python<'_>,
-    source: PathBuf,
+    source: Option<PathBuf>,
     model: Option<&str>,
     options: Option<BTreeMap<String, Bound<'_, PyAny>>>,
 ) -> PyResult<Weights> {
     let options = options_text(&self::options(options)?);
+    let source = source.unwrap_or_else(|| "rill".into());
     let name = source.to_str().filter(|name| Model::named(name).is_ok());
     if let Some(name) = name {
         let stored = open::builtin(Some(name), &options).map_err(raise)?;
@@ -274,7 +275,7 @@ pub fn export_onnx(
 ) -> PyResult<()> {
     let stored = match weights {
         Some(weights) => weights.get().stored.clone(),
-        None => load_weights(py, "rill".into(), None, None)?.stored,
+        None => load_weights(py, None, None, None)?.stored,
     };
     let stride = stored.model.stride;
     if let Some((height, width)) = size

@@ -128,7 +128,7 @@ class synth:
         preset: Literal["chairs", "sdhom", "things", "auto", "shifts", "world", "wild"] = "chairs",
         *,
         seed: int = 1,
-        size: tuple[int, int] = (384, 512),
+        size: tuple[int, int] | None = None,
         start: int = 0,
         step: int = 1,
         count: int | None = None,
@@ -191,7 +191,7 @@ def consistency(
     forward: _Array, backward: _Array, *, alpha1: float = 0.01, alpha2: float = 0.5
 ) -> tuple[_Mask, NDArray[np.float32], NDArray[np.float32]]: ...
 def load_weights(
-    source: _Path = "rill", *, model: str | None = None, options: Mapping[str, _Option] | None = None
+    source: _Path | None = None, *, model: str | None = None, options: Mapping[str, _Option] | None = None
 ) -> Weights: ...
 def import_weights(
     path: _Path,
