@@ -1,7 +1,8 @@
 """Pairs a second that PyTorch's DataLoader gets: made by ``synth``, and read from files as those of FlyingChairs.
 
-python python/benches/loader.py [WORKERS]. It needs PyTorch, and OpenCV for the augmentation that RAFT trains FlyingChairs with: resizing,
-colours, a crop. The files are made by ``ferroflow synth`` first; they lie in memory (the system's cache) when they are read.
+python python/benches/loader.py [WORKERS]. It needs PyTorch, Pillow and OpenCV. Files are read as RAFT reads them, without augmentation
+and with the one that RAFT trains FlyingChairs with. They are made by ``ferroflow synth`` first, and lie in memory (the system's cache)
+when they are read.
 """
 
 import subprocess
@@ -14,11 +15,14 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from PIL import Image, ImageEnhance
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 import ferroflow
 
-CROP, COUNT, BATCH = (320, 448), 160, 4
+CROP, FILES, BATCH = (320, 448), 160, 4
+# The generator's first pairs also draw the textures of those that follow.
+WARM, MEASURED = 40, 60
 
 
 class Made(IterableDataset[Any]):
@@ -29,55 +33,72 @@ class Made(IterableDataset[Any]):
 
 
 class Read(Dataset[Any]):
-    """FlyingChairs' files, as they are or augmented as RAFT's ``FlowAugmentor`` does."""
+    """FlyingChairs' files, as they are, or augmented by RAFT's ``FlowAugmentor``."""
 
     def __init__(self, folder: Path, augmented: bool) -> None:
-        self.files = sorted(folder.rglob("*_flow.flo"))
+        self.files = 4 * sorted(folder.rglob("*_flow.flo"))
         self.augmented = augmented
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Any:
+        random = np.random.default_rng()
         stem = str(self.files[index]).removesuffix("_flow.flo")
-        images = [cv2.imread(f"{stem}_img{i}.ppm")[..., ::-1] for i in (1, 2)]
+        images = [np.array(Image.open(f"{stem}_img{i}.ppm")) for i in (1, 2)]
         data = np.fromfile(f"{stem}_flow.flo", np.float32, offset=12)
         flow = data.reshape(*images[0].shape[:2], 2)
         if self.augmented:
-            images, flow = augment(images, flow)
-        y, x = 16, 16
+            images, flow = resized(colours(images, random), flow, random)
+        y, x = (random.integers(0, have - want + 1) for have, want in zip(flow.shape, CROP))
         cut = (slice(y, y + CROP[0]), slice(x, x + CROP[1]))
-        return *(np.ascontiguousarray(image[cut]) for image in images), flow[cut].copy()
+        return *(np.ascontiguousarray(image[cut]) for image in images), np.ascontiguousarray(flow[cut])
 
 
-def augment(images: list[Any], flow: Any) -> tuple[list[Any], Any]:
-    random = np.random.default_rng()
-    # Brightness, contrast, saturation and hue, in another order of cost than torchvision's, which RAFT uses and which is slower.
-    changed = []
-    for image in images:
-        hsv = cv2.cvtColor(cv2.convertScaleAbs(image, alpha=random.uniform(0.6, 1.4), beta=random.uniform(-40, 40)), cv2.COLOR_RGB2HSV)
-        hsv[..., 0] = (hsv[..., 0] + random.integers(-28, 29)) % 180
-        changed.append(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB))
-    scale = 2 ** random.uniform(-0.1, 1.0)
-    size = {"dsize": None, "fx": scale, "fy": scale, "interpolation": cv2.INTER_LINEAR}
-    return [cv2.resize(image, **size) for image in changed], cv2.resize(flow, **size) * scale
+def colours(images: list[Any], random: Any) -> list[Any]:
+    """Torchvision's ``ColorJitter(0.4, 0.4, 0.4, 0.5 / 3.14)`` on both frames in one image of Pillow."""
+    both = Image.fromarray(np.concatenate(images))
+
+    def hue(image: Any) -> Any:
+        h, s, v = image.convert("HSV").split()
+        turned = np.array(h) + np.uint8(random.uniform(-0.16, 0.16) * 255 % 256)
+        return Image.merge("HSV", (Image.fromarray(turned), s, v)).convert("RGB")
+
+    def enhance(kind: Any) -> Any:
+        return lambda image: kind(image).enhance(random.uniform(0.6, 1.4))
+
+    steps = [enhance(ImageEnhance.Brightness), enhance(ImageEnhance.Contrast), enhance(ImageEnhance.Color), hue]
+    for number in random.permutation(4):
+        both = steps[number](both)
+    return list(np.split(np.array(both), 2))
+
+
+def resized(images: list[Any], flow: Any, random: Any) -> tuple[list[Any], Any]:
+    """By 2^-0.1 to 2, in four of five cases, but never to less than the crop."""
+    if random.random() >= 0.8:
+        return images, flow
+    least = max((want + 8) / have for have, want in zip(flow.shape, CROP))
+    fx, fy = np.maximum(2 ** random.uniform(-0.1, 1.0) * 2 ** random.uniform(-0.2, 0.2, 2), least)
+    size = {"dsize": None, "fx": fx, "fy": fy, "interpolation": cv2.INTER_LINEAR}
+    return [cv2.resize(image, **size) for image in images], cv2.resize(flow, **size) * np.float32([fx, fy])
 
 
 def rate(data: Any, workers: int) -> float:
     loader = DataLoader(data, batch_size=BATCH, num_workers=workers)
     batches = iter(loader)
-    next(batches)
-    start, pairs = time.perf_counter(), 0
-    for _, batch in zip(range(COUNT // BATCH - 2), batches):
-        pairs += len(batch[0])
-    return pairs / (time.perf_counter() - start)
+    for _ in range(WARM):
+        next(batches)
+    start = time.perf_counter()
+    for _ in range(MEASURED):
+        next(batches)
+    return BATCH * MEASURED / (time.perf_counter() - start)
 
 
 if __name__ == "__main__":
     workers = int(sys.argv[1]) if len(sys.argv) > 1 else torch.multiprocessing.cpu_count()
     with tempfile.TemporaryDirectory() as folder:
-        made = [sys.executable, "-m", "ferroflow", "synth", "chairs", "--size", "384x512", "--count", str(COUNT), "-o", folder]
+        made = [sys.executable, "-m", "ferroflow", "synth", "chairs", "--size", "384x512", "--count", str(FILES), "-o", folder]
         subprocess.run(made, check=True, capture_output=True)
-        sources = {"synth": Made(), "files": Read(Path(folder), False), "files, augmented": Read(Path(folder), True)}
+        sources = {"synth": Made(), "files": Read(Path(folder), False), "files with RAFT's augmentation": Read(Path(folder), True)}
         for turn in range(3):
             print(f"turn {turn}:", ", ".join(f"{name} {rate(data, workers):.1f} pairs/s" for name, data in sources.items()))

@@ -2,7 +2,9 @@
 
 import gc
 import pickle
+import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +306,15 @@ def test_the_lock_of_python_is_released() -> None:
     thread.join()
     # Held, the lock would be given up for at most one tick.
     assert ticks > 3
+
+
+def test_ctrl_c_is_heard_between_the_pairs_of_a_batch(dis: ferroflow.Estimator) -> None:
+    many = np.broadcast_to(waves(64, 96), (5_000, 64, 96, 3))
+    threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        dis(many, many)
+    assert time.monotonic() - start < 5
 
 
 def resident() -> int:
