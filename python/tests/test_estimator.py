@@ -255,6 +255,10 @@ def test_video(pair: Pair, dis: ferroflow.Estimator, tmp_path: Path) -> None:
             yield buffer
 
     assert [same(*flows) for flows in zip(dis.video(reader()), expected, strict=True)] == [True, True]
+    # A gap in the numbers changes what a flow means.
+    (tmp_path / "1.png").rename(tmp_path / "5.png")
+    with pytest.warns(UserWarning, match="0.png"):
+        assert len(list(dis.video(tmp_path))) == 2
     both = list(dis.video(iter(frames), both=True))
     assert same(both[1].backward, dis(frames[2], frames[1]))
     with pytest.raises(ferroflow.DataError, match="cannot read"):

@@ -109,11 +109,6 @@ impl Made {
 }
 
 impl Synth {
-    fn of(made: Made, part: Part) -> PyResult<Self> {
-        let pairs = EachProcess::with(made.synth()?);
-        Ok(Self { made, pairs, part })
-    }
-
     /// The generator of this process.
     fn pairs(&self, py: Python<'_>) -> PyResult<Arc<data::synth::Synth>> {
         self.pairs.get(py, || self.made.synth())
@@ -157,7 +152,7 @@ impl Synth {
         }
         let size = size.unwrap_or(SIZE);
         let made = Made { preset: preset.into(), seed, size, textures, objects, effects, skip_occluded, threads };
-        Self::of(made, Part { start, step, count })
+        Ok(Self { pairs: EachProcess::with(made.synth()?), made, part: Part { start, step, count } })
     }
 
     fn __iter__(slf: &Bound<'_, Self>) -> Samples {
@@ -222,7 +217,9 @@ impl Synth {
             return Err(PyIndexError::new_err("slices of pairs go forward from 0 on"));
         };
         let count = stop.map(|stop| stop.saturating_sub(first).div_ceil(by));
-        Self::of(self.made.clone(), Part { start, step, count })
+        // With the textures drawn so far.
+        let pairs = EachProcess::with(data::synth::Synth::clone(&*self.pairs(slice.py())?));
+        Ok(Self { made: self.made.clone(), pairs, part: Part { start, step, count } })
     }
 }
 

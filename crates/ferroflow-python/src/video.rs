@@ -1,8 +1,9 @@
 //! Videos: flows of successive frames, and the frames themselves.
 
 use std::{
+    mem,
     path::{Path, PathBuf},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use ferroflow::{
@@ -19,20 +20,44 @@ use crate::{
     process::{Owned, computed},
 };
 
-/// What is read in order, by one thread at a time, in the process that opened it. The lock is waited for while detached from
-/// Python: whoever holds it may need Python to go on.
-struct Reader<T>(Owned<Mutex<Box<dyn Iterator<Item = Result<T, SequenceError>> + Send>>>);
+/// What is read in order, by one thread at a time, in the process that opened it. The locks are waited for while detached from
+/// Python: whoever holds one may need Python to go on.
+pub struct Reader<T> {
+    items: Owned<Mutex<Box<dyn Iterator<Item = Result<T, SequenceError>> + Send>>>,
+    /// What a user should know of the frames, from whichever thread found it.
+    notes: Arc<Mutex<Vec<String>>>,
+}
 
-impl<T: Send> Reader<T> {
-    fn new(items: impl Iterator<Item = Result<T, SequenceError>> + Send + 'static) -> Self {
-        Self(Owned::new(Mutex::new(Box::new(items))))
+impl<T: Send + 'static> Reader<T> {
+    /// What `successive` makes of the frames of a video file or of a folder.
+    fn open<I>(py: Python<'_>, path: &Path, successive: impl FnOnce(sequence::Frames) -> I + Send) -> PyResult<Self>
+    where
+        I: Iterator<Item = Result<T, SequenceError>> + Send + 'static,
+    {
+        let notes: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = notes.clone();
+        let reading = Reading { note: Arc::new(move |text| lock(&kept).push(text.into())), ..Reading::default() };
+        let items = py.detach(|| {
+            let frames = if path.is_dir() { sequence::folder(path, &reading) } else { sequence::video(path, &reading) };
+            frames.map(|frames| Owned::new(Mutex::new(Box::new(successive(frames)) as Box<_>)))
+        });
+        let reader = Self { items: items.map_err(raise)?, notes };
+        reader.warn(py)?;
+        Ok(reader)
     }
 
     fn next(&self, py: Python<'_>) -> PyResult<Option<T>> {
-        let Some(items) = self.0.get() else {
+        let Some(items) = self.items.get() else {
             return Err(DataError::new_err("a video is read in the process that opened it: open it again in this one"));
         };
-        py.detach(|| lock(items).next().transpose()).map_err(raise)
+        let next = py.detach(|| lock(items).next().transpose());
+        self.warn(py)?;
+        next.map_err(raise)
+    }
+
+    fn warn(&self, py: Python<'_>) -> PyResult<()> {
+        let notes = py.detach(|| mem::take(&mut *lock(&self.notes)));
+        notes.iter().try_for_each(|note| warn(py, note))
     }
 }
 
@@ -40,36 +65,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The frames of a video file or of a folder.
-fn open(py: Python<'_>, path: &Path) -> PyResult<sequence::Frames> {
-    let note = |text: &str| {
-        Python::attach(|py| {
-            // Where warnings are errors, there is nobody here to give it to.
-            let _ = warn(py, text);
-        });
-    };
-    let reading = Reading { note: std::sync::Arc::new(note), ..Reading::default() };
-    let open = || if path.is_dir() { sequence::folder(path, &reading) } else { sequence::video(path, &reading) };
-    py.detach(open).map_err(raise)
-}
-
 /// Pairs of successive frames.
 pub enum Pairs {
     /// Of a file or folder.
-    Files(FilePairs),
+    Files(Reader<FramePair>),
     /// Of a Python iterator, with the frame before; that is a copy, because whoever gives frames may use one array for all.
     Objects(Py<PyIterator>, Mutex<Option<Frame>>),
 }
-
-/// Pairs of a file or folder.
-pub struct FilePairs(Reader<FramePair>);
 
 impl Pairs {
     /// Of a path or an iterable of frames.
     pub fn open(source: &Bound<'_, PyAny>) -> PyResult<Self> {
         if let Ok(path) = source.extract::<PathBuf>() {
-            let frames = open(source.py(), &path)?;
-            return Ok(Self::Files(FilePairs(Reader::new(sequence::successive(frames)))));
+            return Ok(Self::Files(Reader::open(source.py(), &path, sequence::successive)?));
         }
         let frames =
             source.try_iter().map_err(|_| PyTypeError::new_err("source is a path or an iterable of frames"))?;
@@ -78,7 +86,7 @@ impl Pairs {
 
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<[Pixels<'py>; 2]>> {
         let (frames, previous) = match self {
-            Self::Files(FilePairs(reader)) => {
+            Self::Files(reader) => {
                 let pair = reader.next(py)?;
                 return Ok(pair.map(|pair| [pair.first, pair.second].map(Pixels::Shared)));
             }
@@ -136,7 +144,7 @@ impl VideoFrames {
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyArray3<u8>>>> {
         let Some(NamedFrame { frame, .. }) = self.0.next(py)? else { return Ok(None) };
-        frame_array(py, std::sync::Arc::unwrap_or_clone(frame)).map(Some)
+        frame_array(py, Arc::unwrap_or_clone(frame)).map(Some)
     }
 }
 
@@ -146,5 +154,5 @@ impl VideoFrames {
 ///     path: ``.y4m`` and animated GIF, WebP and PNG are read directly, other videos by the program ``ffmpeg``.
 #[pyfunction]
 pub fn read_video(py: Python<'_>, path: PathBuf) -> PyResult<VideoFrames> {
-    Ok(VideoFrames(Reader::new(open(py, &path)?)))
+    Ok(VideoFrames(Reader::open(py, &path, |frames| frames)?))
 }
