@@ -26,7 +26,7 @@ use pyo3::{
 use crate::{
     arrays::{self, Frames, Pixels, flow_array, mask_array, plane_array},
     error::{WeightsError, raise, warn},
-    process::{EachProcess, computed},
+    process::{EachProcess, computed, prepared},
     video::{Flows, Pairs},
     weights::{Weights, options_text},
 };
@@ -194,7 +194,10 @@ pub fn threads(asked: Option<usize>) -> PyResult<Option<usize>> {
 impl Estimator {
     /// The estimator of this process.
     pub fn made(&self, py: Python<'_>) -> PyResult<Arc<infer::Estimator>> {
-        self.made.get(py, || Ok(self.request.make(self.request.given(py))?.0))
+        self.made.get(py, || {
+            let given = self.request.given(py);
+            Ok(prepared(py, || self.request.make(given))??.0)
+        })
     }
 }
 
@@ -238,7 +241,7 @@ impl Estimator {
         let (device, precision) = (device.to_string(), precision.to_string());
         let request = Request { method, weights, options, device, fit, size, tile, precision, exact, threads };
         let given = request.given(py);
-        let (estimator, doubt) = py.detach(|| request.make(given))?;
+        let (estimator, doubt) = computed(py, || request.make(given))??;
         if let Some(doubt) = doubt {
             warn(py, &doubt)?;
         }
@@ -417,7 +420,7 @@ pub fn calc_optical_flow<'py>(
     let py = prev.py();
     let estimator = match estimator {
         Some(estimator) => estimator.get().made(py)?,
-        None => DEFAULT.get(py, || infer::Estimator::builtin().map_err(raise))?,
+        None => DEFAULT.get(py, || prepared(py, infer::Estimator::builtin)?.map_err(raise))?,
     };
     let mut pair = [arrays::frame(prev)?.into_frame()?, arrays::frame(next)?.into_frame()?];
     for pixel in pair.iter_mut().flat_map(|frame| frame.rgb_mut().chunks_exact_mut(3)) {

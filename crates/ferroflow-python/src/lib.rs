@@ -15,8 +15,8 @@ use pyo3::prelude::*;
 
 /// Runs the command line ``args``, whose first element is the program's name, and returns its exit code.
 #[pyfunction]
-fn main(py: Python<'_>, args: Vec<std::ffi::OsString>) -> u8 {
-    py.detach(|| ferroflow_cli::main(args))
+fn main(py: Python<'_>, args: Vec<std::ffi::OsString>) -> PyResult<u8> {
+    process::computed(py, || ferroflow_cli::main(args))
 }
 
 /// Dense optical flow: what ``ferroflow`` is made of.

@@ -3,7 +3,10 @@
 
 use std::{
     mem, process,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use ferroflow::net::device::DeviceError;
@@ -65,21 +68,47 @@ impl<T> EachProcess<T> {
     }
 }
 
+/// The process that uses rayon's global pool, or 0 as long as none does.
+static GLOBAL: AtomicU32 = AtomicU32::new(0);
+
 static POOL: EachProcess<ThreadPool> = EachProcess::new();
 
-/// The threads of this process, one for each processor. The library would otherwise use rayon's global pool, which a fork of a
-/// process that has used it can never use.
-pub fn pool(py: Python<'_>) -> PyResult<Arc<ThreadPool>> {
-    POOL.get(py, || {
+/// Whether this process has rayon's global pool. A fork of a process that has used it never has.
+pub fn has_global_pool() -> bool {
+    let here = process::id();
+    match GLOBAL.compare_exchange(0, here, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => true,
+        Err(user) => user == here,
+    }
+}
+
+/// Threads for what the library computes: the global pool, as in a program in Rust, or in a fork one of its own.
+fn pool(py: Python<'_>) -> PyResult<Option<Arc<ThreadPool>>> {
+    if has_global_pool() {
+        return Ok(None);
+    }
+    let pool = POOL.get(py, || {
         ThreadPoolBuilder::new().build().map_err(|error| {
             let reason = format!("cannot start threads: {error}");
             raise(DeviceError::Failed { device: "the CPU".into(), reason })
         })
+    })?;
+    Ok(Some(pool))
+}
+
+/// Runs `work` with the threads of this process, attached to Python.
+pub fn prepared<R: Send>(py: Python<'_>, work: impl FnOnce() -> R + Send) -> PyResult<R> {
+    Ok(match pool(py)? {
+        None => work(),
+        Some(pool) => pool.install(work),
     })
 }
 
-/// Runs `work` on the threads of this process, while other threads of Python run.
+/// Runs `work` with the threads of this process, while other threads of Python run.
 pub fn computed<R: Send>(py: Python<'_>, work: impl FnOnce() -> R + Send) -> PyResult<R> {
     let pool = pool(py)?;
-    Ok(py.detach(|| pool.install(work)))
+    Ok(py.detach(|| match pool {
+        None => work(),
+        Some(pool) => pool.install(work),
+    }))
 }

@@ -27,7 +27,7 @@ use crate::{
     arrays::{flow_array, frame_array, mask_array},
     error::{self, raise},
     estimator::threads,
-    process::EachProcess,
+    process::{EachProcess, computed, prepared},
 };
 
 /// FlyingChairs' height and width.
@@ -111,7 +111,7 @@ impl Made {
 impl Synth {
     /// The generator of this process.
     fn pairs(&self, py: Python<'_>) -> PyResult<Arc<data::synth::Synth>> {
-        self.pairs.get(py, || self.made.synth())
+        self.pairs.get(py, || prepared(py, || self.made.synth())?)
     }
 }
 
@@ -134,6 +134,7 @@ impl Synth {
     #[pyo3(signature = (preset="chairs", *, seed=1, size=None, start=0, step=1, count=None, textures=None, objects=None,
         effects=true, skip_occluded=false, threads=1))]
     fn new(
+        py: Python<'_>,
         preset: &str,
         seed: u64,
         size: Option<(usize, usize)>,
@@ -152,7 +153,7 @@ impl Synth {
         }
         let size = size.unwrap_or(SIZE);
         let made = Made { preset: preset.into(), seed, size, textures, objects, effects, skip_occluded, threads };
-        Ok(Self { pairs: EachProcess::with(made.synth()?), made, part: Part { start, step, count } })
+        Ok(Self { pairs: EachProcess::with(computed(py, || made.synth())??), made, part: Part { start, step, count } })
     }
 
     fn __iter__(slf: &Bound<'_, Self>) -> Samples {
@@ -168,7 +169,7 @@ impl Synth {
             return Err(PyIndexError::new_err(format!("there is no pair {index}")));
         };
         let pairs = self.pairs(py)?;
-        let sample = py.detach(|| pairs.sample(number));
+        let sample = computed(py, || pairs.sample(number))?;
         Ok(arrays(py, sample, self.made.skip_occluded)?.into_pyobject(py)?.into_any())
     }
 
@@ -268,7 +269,7 @@ impl Samples {
         let pairs = synth.pairs(py)?;
         let sample = if threads == 1 {
             self.next.store(index + 1, Ordering::Relaxed);
-            py.detach(|| pairs.sample(number))
+            computed(py, || pairs.sample(number))?
         } else {
             let ahead = self.ahead.get(py, || {
                 let order = Order::new(None, 0).start_at(index);

@@ -2,10 +2,9 @@
 
 use std::{
     path::PathBuf,
-    process,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
@@ -23,10 +22,8 @@ use serde::Serialize;
 use crate::{
     error::{self, raise},
     estimator::{device, threads},
+    process::has_global_pool,
 };
-
-/// The process in which training has started the library's own threads, or 0: a fork of it has them no more.
-static TRAINED: AtomicU32 = AtomicU32::new(0);
 
 /// Trains a network by a recipe, in a folder of its own, and returns how it ended: ``step``, ``finished``, ``scores`` and ``best``.
 /// ``out/weights/last.safetensors`` and ``best.safetensors`` are then what :class:`Estimator` takes.
@@ -102,12 +99,9 @@ fn run<'py>(
     threads: Option<usize>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let device = self::device(device, CpuOptions { threads: self::threads(threads)?, ..CpuOptions::default() })?;
-    let here = process::id();
-    let before = TRAINED.compare_exchange(0, here, Ordering::Relaxed, Ordering::Relaxed).unwrap_or_else(|other| other);
-    if before != 0 && before != here {
+    if !has_global_pool() {
         return Err(error::TrainError::new_err(
-            "this process was forked from one that has trained, whose threads it lacks: start it with \
-             multiprocessing.get_context(\"spawn\")",
+            "this process was forked from one whose threads it would need: start it with multiprocessing.get_context(\"spawn\")",
         ));
     }
     let callback = callback.map(Bound::unbind);
