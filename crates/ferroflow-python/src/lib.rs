@@ -1,6 +1,9 @@
 //! The extension module `ferroflow._native`, of which the Python package in `python/` is made. The package's documentation is that of
 //! the items here.
 
+// `cargo test --lib` builds a program of the unit tests of every crate; here that would have to be linked with Python.
+#![cfg(not(test))]
+
 mod arrays;
 mod error;
 mod estimator;
