@@ -9,7 +9,7 @@ use numpy::{
     ndarray::{Array2, Array3, ArrayView3, Axis, Ix2, Ix3},
 };
 use pyo3::{
-    exceptions::{PyBufferError, PyTypeError, PyValueError},
+    exceptions::{PyException, PyTypeError, PyValueError},
     prelude::*,
 };
 
@@ -35,11 +35,9 @@ fn array<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyUntypedArray>
             )));
         }
         let taken = numpy()?.call_method1("from_dlpack", (object,));
-        taken.map_err(|error| {
-            match error.is_instance_of::<PyBufferError>(py) || !error.is_instance_of::<PyTypeError>(py) {
-                true => PyTypeError::new_err(format!("this {kind} cannot be taken through DLPack: {error}")),
-                false => error,
-            }
+        taken.map_err(|error| match error.is_instance_of::<PyException>(py) {
+            true => PyTypeError::new_err(format!("this {kind} cannot be taken through DLPack: {error}")),
+            false => error,
         })?
     } else if object.hasattr("__array_interface__")? || object.hasattr("__array__")? {
         numpy()?.call_method1("asarray", (object,))?

@@ -8,6 +8,7 @@ mod arrays;
 mod error;
 mod estimator;
 mod flow;
+mod opencv;
 mod process;
 mod synth;
 mod train;
@@ -28,9 +29,10 @@ mod _native {
     #[pymodule_export]
     use crate::{
         error::{DataError, DeviceError, Error, EstimateError, FileError, NetworkError, TrainError, WeightsError},
-        estimator::{_address, Bidirectional, Estimator, calc_optical_flow, devices},
+        estimator::{_address, Bidirectional, Estimator, devices},
         flow::{colorize, consistency, metrics, read_flow, read_image, warp, write_flow, write_image},
         main,
+        opencv::calc_optical_flow,
         synth::{Samples, Synth},
         train::{recipes, resume, train},
         video::{Flows, VideoFrames, read_video},
