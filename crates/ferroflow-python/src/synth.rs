@@ -264,11 +264,10 @@ impl Samples {
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Pair<'py>>> {
         let synth = self.synth.get();
         let Made { threads, skip_occluded, .. } = synth.made;
-        let index = self.next.load(Ordering::Relaxed);
+        let index = self.next.fetch_add(1, Ordering::Relaxed);
         let Some(number) = synth.part.number(index) else { return Ok(None) };
         let pairs = synth.pairs(py)?;
         let sample = if threads == 1 {
-            self.next.store(index + 1, Ordering::Relaxed);
             computed(py, || pairs.sample(number))?
         } else {
             let ahead = self.ahead.get(py, || {
@@ -278,7 +277,6 @@ impl Samples {
                 let source = Arc::new(Numbered { pairs, part: synth.part });
                 Ok(Mutex::new(Loader::new(source, order, capacity, |sample, _| Ok(sample))))
             })?;
-            self.next.store(index + 1, Ordering::Relaxed);
             let next = || ahead.lock().unwrap_or_else(PoisonError::into_inner).next();
             match py.detach(next) {
                 Some(sample) => sample.map_err(raise)?,
