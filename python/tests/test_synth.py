@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,10 +105,13 @@ def test_four_workers(method: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_objects_survive_a_fork_amid_work() -> None:
+def test_objects_survive_a_fork_amid_work(tmp_path: Path) -> None:
     """As test_four_workers, with the very objects of the parent, while its threads are at work."""
     estimators = [ferroflow.Estimator("dis"), ferroflow.Estimator(), ferroflow.Estimator("dis", threads=2)]
     flows = [estimate((estimator, 1)) for estimator in estimators]
+    ferroflow.write_image(tmp_path / "texture.png", waves(200, 300))
+    pictures = ferroflow.synth("chairs", seed=3, size=SIZE, textures=tmp_path)
+    others = [digest(pictures[0]), ferroflow.colorize(np.ones((*SIZE, 2), np.float32)).tobytes()]
     ahead = iter(ferroflow.synth("chairs", seed=3, size=SIZE, threads=2))
     whole = expected(4)
     assert digest(next(ahead)) == whole[0]
@@ -125,17 +129,18 @@ def test_objects_survive_a_fork_amid_work() -> None:
     def child() -> None:
         answers.put([estimate((estimator, 1)) for estimator in estimators])
         answers.put([digest(pair) for pair in itertools.islice(ahead, 3)])
+        answers.put([digest(pictures[0]), ferroflow.colorize(np.ones((*SIZE, 2), np.float32)).tobytes()])
 
     children = [context.Process(target=child) for _ in range(4)]
     for process in children:
         process.start()
-    got = [answers.get() for _ in range(8)]
+    got = [answers.get() for _ in range(12)]
     for process in children:
         process.join(120)
         assert process.exitcode == 0
     stop.set()
     worker.join()
-    assert sorted(map(repr, got)) == sorted(4 * [repr(flows)] + 4 * [repr(whole[1:])])
+    assert sorted(map(repr, got)) == sorted(4 * [repr(flows)] + 4 * [repr(whole[1:])] + 4 * [repr(others)])
     # And the parent goes on.
     assert digest(next(ahead)) == whole[1]
 

@@ -26,7 +26,7 @@ use crate::{
 ///     float32 ``[H, W, 2]``, pixels; NaN where it is unknown.
 #[pyfunction]
 pub fn read_flow(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyArray3<f32>>> {
-    flow_array(py, py.detach(|| io::read_flow(path)).map_err(raise)?)
+    flow_array(py, computed(py, || io::read_flow(path))?.map_err(raise)?)
 }
 
 /// Writes a flow in the format of the extension: ``.flo``, ``.pfm``, ``.png`` (KITTI), ``.npy``, ``.npz``.
@@ -39,21 +39,21 @@ pub fn read_flow(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyArray3<f
 #[pyo3(signature = (path, flow, *, clip=false))]
 pub fn write_flow(py: Python<'_>, path: PathBuf, flow: &Bound<'_, PyAny>, clip: bool) -> PyResult<()> {
     let flow = arrays::flow(flow)?;
-    py.detach(|| io::write_flow_within(path, &flow, clip)).map_err(raise)?;
+    computed(py, || io::write_flow_within(path, &flow, clip))?.map_err(raise)?;
     Ok(())
 }
 
 /// The image of a file: uint8 ``[H, W, 3]``, RGB, turned as its EXIF tag says. PNG, JPEG, PNM, BMP, TIFF, WebP and GIF.
 #[pyfunction]
 pub fn read_image(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyArray3<u8>>> {
-    frame_array(py, py.detach(|| io::read_frame(path)).map_err(raise)?)
+    frame_array(py, computed(py, || io::read_frame(path))?.map_err(raise)?)
 }
 
 /// Writes an image, ``[H, W, 3]`` or ``[H, W]``, in the format of the extension: png, jpg, ppm, bmp, tif or webp.
 #[pyfunction]
 pub fn write_image(py: Python<'_>, path: PathBuf, image: &Bound<'_, PyAny>) -> PyResult<()> {
     let image = arrays::frame(image)?.into_frame()?;
-    py.detach(|| io::write_frame(path, &image)).map_err(raise)
+    computed(py, || io::write_frame(path, &image))?.map_err(raise)
 }
 
 /// A picture of a flow: uint8 ``[H, W, 3]``, RGB; unknown pixels are black.

@@ -37,10 +37,10 @@ impl<T: Send + 'static> Reader<T> {
         let notes: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = notes.clone();
         let reading = Reading { note: Arc::new(move |text| lock(&kept).push(text.into())), ..Reading::default() };
-        let items = py.detach(|| {
+        let items = computed(py, || {
             let frames = if path.is_dir() { sequence::folder(path, &reading) } else { sequence::video(path, &reading) };
             frames.map(|frames| Owned::new(Mutex::new(Box::new(successive(frames)) as Box<_>)))
-        });
+        })?;
         let reader = Self { items: items.map_err(raise)?, notes };
         reader.warn(py)?;
         Ok(reader)
@@ -50,7 +50,7 @@ impl<T: Send + 'static> Reader<T> {
         let Some(items) = self.items.get() else {
             return Err(DataError::new_err("a video is read in the process that opened it: open it again in this one"));
         };
-        let next = py.detach(|| lock(items).next().transpose());
+        let next = computed(py, || lock(items).next().transpose())?;
         self.warn(py)?;
         next.map_err(raise)
     }

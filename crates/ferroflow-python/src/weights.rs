@@ -24,7 +24,10 @@ use pyo3::{
     types::{PyBool, PyDict},
 };
 
-use crate::error::{FileError, WeightsError, raise, warn};
+use crate::{
+    error::{FileError, WeightsError, raise, warn},
+    process::computed,
+};
 
 /// A network's options, `key=value`.
 pub fn options_text(options: &BTreeMap<String, String>) -> Vec<String> {
@@ -149,7 +152,7 @@ impl Weights {
         }
         let Stored { model, weights, provenance } = &*self.stored;
         let precision = if half { Precision::F16 } else { Precision::F32 };
-        py.detach(|| store::write(&path, model, weights, provenance, precision)).map_err(|error| match error {
+        computed(py, || store::write(&path, model, weights, provenance, precision))?.map_err(|error| match error {
             store::StoreError::Write(error) => raise(error),
             error => raise(error),
         })
@@ -195,7 +198,7 @@ pub fn load_weights(
             stored.ok_or_else(|| WeightsError::new_err(format!("{name} has no built-in weights: give a file")));
         return stored.map(Weights::of);
     }
-    let opened = py.detach(|| open::from_file(&source, model, &options)).map_err(raise)?;
+    let opened = computed(py, || open::from_file(&source, model, &options))?.map_err(raise)?;
     if let Some(doubt) = opened.doubt() {
         warn(py, &format!("{}: {doubt}", source.display()))?;
     }
@@ -226,11 +229,11 @@ pub fn import_weights(
 ) -> PyResult<Weights> {
     let options = self::options(options)?;
     let extra = if ignore_extra { Extra::Ignore } else { Extra::Refuse };
-    let converted = py.detach(|| {
+    let converted = computed(py, || {
         let checkpoint = import::import_entry(&path, key).map_err(raise)?;
         convert(checkpoint, model.map(|name| (name, &options)), extra)
             .map_err(|error| WeightsError::new_err(format!("{}: {error}", path.display())))
-    })?;
+    })??;
     let Converted { mut stored, undecided, .. } = converted;
     if let [taken, others @ ..] = &undecided[..]
         && !others.is_empty()
@@ -295,11 +298,11 @@ pub fn export_onnx(
         metadata: onnx::metadata(&stored),
         ..onnx::Options::default()
     };
-    py.detach(|| {
+    computed(py, || {
         let mut bytes = Vec::new();
         onnx::export(&stored.model.graph, &stored.weights, &options, &mut bytes).map_err(raise)?;
         io::write_bytes(&path, &bytes).map_err(|error: IoError| FileError::new_err(error.to_string()))
-    })
+    })?
 }
 
 /// Every network by name: ``parameters``, ``stride`` (sides are multiples of it), ``description``, ``paper``, ``builtin`` (whether
