@@ -188,14 +188,6 @@ fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
     if let Some(size) = args.size {
         check_size(model, size)?;
     }
-    let mut metadata: Vec<(String, String)> = vec![
-        ("network".into(), model.name.into()),
-        ("paper".into(), model.paper.into()),
-        ("flow".into(), "[N, 2, H, W]: u right, v down, pixels of frame 1".into()),
-    ];
-    metadata.extend(model.options.iter().map(|(k, v)| (format!("option {k}"), v.clone())));
-    metadata.extend(stored.provenance.source.iter().map(|s| ("weights".to_string(), s.clone())));
-    metadata.extend(stored.provenance.license.iter().map(|s| ("licence of the weights".to_string(), s.clone())));
     let mut options = onnx::Options {
         size: args.size.map(|s| (s.height, s.width)),
         batch: (args.batch > 0).then_some(args.batch),
@@ -205,7 +197,7 @@ fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
         warp: args.warp.as_deref().map(|w| if w == "gather" { WarpForm::Gather } else { WarpForm::GridSample }),
         correlation: if args.correlation == "slices" { CorrelationForm::Slices } else { CorrelationForm::MatMul },
         indices: if args.int32 { onnx::Indices::Int32 } else { onnx::Indices::Int64 },
-        metadata,
+        metadata: onnx::metadata(&stored),
         ..onnx::Options::default()
     };
     let mut exported = Vec::new();
