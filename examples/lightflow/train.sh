@@ -9,12 +9,12 @@ ferroflow=${FERROFLOW:-ferroflow}
 runs=${1:-runs/lightflow}
 
 # An epoch of one step, in which only sizes and data differ from the recipes; schedules and units are theirs.
-pairs=synth:chairs@size=96x96,count=16,split=0.75
-small=(--set "data=$pairs,train" --set "validate=$pairs,val" --set batch=2 --set crop=64x64 --set epoch_steps=1
+pairs=synth:chairs@size=160x160,count=32,split=0.75
+small=(--set "data=$pairs,train" --set "validate=$pairs,val" --set batch=4 --set crop=128x128 --set epoch_steps=1
     --set "checkpoint_every=20 epochs" --set log_every=20)
 
 "$ferroflow" train lightflow-1 "${small[@]}" --set epochs=4 --out "$runs/1"
 "$ferroflow" train lightflow-2 "${small[@]}" --set epochs=58 --out "$runs/2"
 "$ferroflow" train lightflow-3 "${small[@]}" --set epochs=62 --set "init=$runs/2/weights/last.safetensors" --out "$runs/3"
 "$ferroflow" train --plot "$runs/3"
-"$ferroflow" eval "$pairs,val" -w "$runs/3/weights/best.safetensors" --protocol lightflow
+"$ferroflow" eval "$pairs,val" -w "$runs/3/weights/last.safetensors" --protocol lightflow

@@ -4,7 +4,7 @@
 
 mod bounds;
 mod commands;
-mod device;
+pub mod device;
 mod interrupt;
 mod machine;
 mod method;

@@ -129,15 +129,6 @@ pub enum WhichWeights {
 /// Methods that others are compared with: they need no weights.
 pub const BASELINES: [&str; 3] = ["dis", "dis-fast", "zero"];
 
-/// The baseline of that name.
-pub fn baseline(name: &str) -> Estimator {
-    match name {
-        "zero" => Estimator::zero(),
-        "dis-fast" => Estimator::dis(dis::Preset::Fast),
-        _ => Estimator::dis(dis::Preset::Medium),
-    }
-}
-
 impl MethodArgs {
     /// The network's name, if one was given.
     pub fn model(&self) -> Option<&str> {

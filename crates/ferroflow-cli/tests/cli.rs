@@ -46,6 +46,10 @@ cli!(a_network_is_exported_in_two_halves, |run| {
     run.ok(&["weights", "random", "uflow-mindspore", "-o", "w.safetensors"]);
     let text = run.ok(&["export", "onnx", "-w", "w.safetensors", "-o", "out/uflow.onnx", "--dynamic", "--split"]);
     assert_eq!(run.files("out"), ["uflow.features.onnx", "uflow.flow.onnx"]);
+    let checked = ["export", "onnx", "-w", "w.safetensors", "-o", "out/uflow.onnx", "--size", "64x128", "--batch", "2"];
+    let told = run.ok(&[&checked[..], &["--split", "--check"]].concat());
+    let apart: f64 = told.split("by ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(apart < 1e-3, "{told}");
     assert!(text.contains("uflow.features.onnx: uflow-mindspore") && text.contains("uflow.flow.onnx"), "{text}");
     run.ok(&["weights", "random", "lightflow-0.5", "-o", "l.safetensors"]);
     let error = run.fails(1, &["export", "onnx", "-w", "l.safetensors", "-o", "l.onnx", "--dynamic", "--split"]);

@@ -35,6 +35,8 @@ cli!(weights_and_their_onnx_file_run_on_prepared_inputs, |run| {
             "--inputs",
             inputs,
             "--int32",
+            "--warp",
+            "gather",
         ]);
         let mut scores = Vec::new();
         for (model, results) in [("w.safetensors", "ours"), (&onnx, "theirs")] {

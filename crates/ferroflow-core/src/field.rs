@@ -112,6 +112,11 @@ impl FlowField {
         self.planes.split_at_mut(self.size.pixels())
     }
 
+    /// `[2, height, width]`: `u`, then `v`, without a copy. Where the flow is unknown, both are 0.
+    pub fn into_planar(self) -> Vec<f32> {
+        self.planes
+    }
+
     /// Where the flow is known; `None` means everywhere.
     pub fn validity(&self) -> Option<&Mask> {
         self.valid.as_ref()
@@ -186,6 +191,11 @@ impl Mask {
     /// The values, to change in place.
     pub fn data_mut(&mut self) -> &mut [bool] {
         &mut self.data
+    }
+
+    /// The values, `[height, width]`, without a copy.
+    pub fn into_data(self) -> Vec<bool> {
+        self.data
     }
 
     /// The value at `(x, y)`.

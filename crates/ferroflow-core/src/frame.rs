@@ -70,6 +70,11 @@ impl Frame {
         &mut self.rgb
     }
 
+    /// The bytes, `[height, width, 3]`, without a copy.
+    pub fn into_rgb(self) -> Vec<u8> {
+        self.rgb
+    }
+
     /// The three channels of one pixel.
     pub fn pixel(&self, x: usize, y: usize) -> [u8; 3] {
         let at = (y * self.size.width + x) * 3;

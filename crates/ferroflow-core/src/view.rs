@@ -1,5 +1,7 @@
 //! Views of frames whose pixels somebody else owns.
 
+use std::borrow::Cow;
+
 use crate::{Frame, Size, SizeError, check_len};
 
 /// Borrowed RGB pixels of 8 bits a channel, rows top to bottom. Bytes may follow each row, as they do in the buffers of video
@@ -63,6 +65,26 @@ impl<'a> FrameView<'a> {
         &self.bytes[y * self.stride..][..3 * self.size.width]
     }
 
+    /// The bytes without gaps, `[height, width, 3]`: borrowed unless bytes lie between the rows.
+    pub fn rgb(&self) -> Cow<'a, [u8]> {
+        let row = 3 * self.size.width;
+        if self.stride == row || self.size.height < 2 {
+            return Cow::Borrowed(&self.bytes[..row * self.size.height]);
+        }
+        Cow::Owned(self.to_frame().into_rgb())
+    }
+
+    /// The part of `size` whose first pixel is `(x, y)`; nothing is copied.
+    ///
+    /// # Panics
+    /// If it reaches beyond the view.
+    pub fn window(&self, x: usize, y: usize, size: Size) -> Self {
+        let inside = x + size.width <= self.size.width && y + size.height <= self.size.height;
+        assert!(inside, "{size} at ({x}, {y}) of {}", self.size);
+        let start = if size.pixels() == 0 { 0 } else { y * self.stride + 3 * x };
+        Self { size, stride: self.stride, bytes: &self.bytes[start..] }
+    }
+
     /// A frame that owns a copy of the pixels.
     pub fn to_frame(&self) -> Frame {
         let mut frame = Frame::black(self.size);
@@ -98,6 +120,18 @@ mod tests {
         assert!(FrameView::new(Size::new(4, 5), frame.rgb()).is_err());
         let empty = FrameView::from(&Frame::black(Size::new(4, 0))).to_frame();
         assert_eq!(empty.size(), Size::new(4, 0));
+    }
+
+    #[test]
+    fn bytes_are_borrowed_unless_rows_have_gaps() {
+        let whole = Frame::from_fn(Size::new(4, 6), |x, y| [x as u8, y as u8, 0]);
+        let view = FrameView::from(&whole);
+        assert!(matches!(view.rgb(), Cow::Borrowed(rgb) if std::ptr::eq(rgb, whole.rgb())));
+        let window = view.window(1, 2, Size::new(2, 3));
+        let cut = Frame::from_fn(Size::new(2, 3), |x, y| [x as u8 + 1, y as u8 + 2, 0]);
+        assert_eq!((window.to_frame(), window.rgb().into_owned()), (cut.clone(), cut.into_rgb()));
+        assert!(matches!(view.window(0, 1, Size::new(3, 6)).rgb(), Cow::Borrowed(rgb) if rgb == &whole.rgb()[18..]));
+        assert!(view.window(6, 4, Size::new(0, 0)).rgb().is_empty());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ferroflow_core::{
-    FlowField, Frame, Size, SizeError,
+    FlowField, Frame, FrameView, Size, SizeError,
     consistency::{Consistency, Sundaram},
     geometry::{Blend, Fit, FitPlan, Grid, resize::resize_flow, tiles},
     memory::{self, Shortage},
@@ -41,6 +41,9 @@ pub struct Estimator {
     /// Whose threads do the host's work.
     device: Arc<dyn Device>,
 }
+
+/// Two frames whose pixels somebody else owns.
+type ViewPair<'a> = (FrameView<'a>, FrameView<'a>);
 
 enum Method {
     Zero,
@@ -191,6 +194,16 @@ impl Estimator {
         Self::of(Method::Dis(Dis::new(preset), preset))
     }
 
+    /// The method of this name that needs no weights: `dis`, `dis-fast` or `zero`.
+    pub fn baseline(name: &str) -> Option<Self> {
+        Some(match name {
+            "dis" => Self::dis(Preset::Medium),
+            "dis-fast" => Self::dis(Preset::Fast),
+            "zero" => Self::zero(),
+            _ => return None,
+        })
+    }
+
     /// A network with its weights. It is prepared when the first pair of a size comes.
     pub fn network(model: Model, weights: Weights, options: NetworkOptions) -> Self {
         let fit = options.fit.unwrap_or(model.fit);
@@ -298,14 +311,23 @@ impl Estimator {
     /// # Errors
     /// As [`Estimator::estimate`], at the first pair that fails.
     pub fn estimate_batch(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
+        self.estimate_views(&views(pairs))
+    }
+
+    /// As [`Estimator::estimate_batch`], for pixels that somebody else owns. They are copied only where they do not fit the network
+    /// as they are, or where rows have gaps.
+    ///
+    /// # Errors
+    /// As [`Estimator::estimate_batch`].
+    pub fn estimate_views(&self, pairs: &[ViewPair<'_>]) -> Result<Vec<FlowField>, EstimateError> {
         let mut flows = Ok(Vec::new());
         self.device.host(&mut || flows = self.estimate_here(pairs));
         flows
     }
 
-    fn estimate_here(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
+    fn estimate_here(&self, pairs: &[ViewPair<'_>]) -> Result<Vec<FlowField>, EstimateError> {
         for (first, second) in pairs {
-            check_pair(first, second)?;
+            check_pair(first.size(), second.size())?;
         }
         let mut flows = Vec::with_capacity(pairs.len());
         for group in pairs.chunk_by(|(a, _), (b, _)| a.size() == b.size()) {
@@ -327,7 +349,19 @@ impl Estimator {
     /// # Errors
     /// As [`Estimator::estimate`].
     pub fn estimate_both(&self, first: &Frame, second: &Frame) -> Result<Bidirectional, EstimateError> {
-        let mut flows = self.estimate_batch(&[(first, second), (second, first)])?.into_iter();
+        self.estimate_views_both(first.into(), second.into())
+    }
+
+    /// As [`Estimator::estimate_both`], for pixels that somebody else owns.
+    ///
+    /// # Errors
+    /// As [`Estimator::estimate`].
+    pub fn estimate_views_both(
+        &self,
+        first: FrameView<'_>,
+        second: FrameView<'_>,
+    ) -> Result<Bidirectional, EstimateError> {
+        let mut flows = self.estimate_views(&[(first, second), (second, first)])?.into_iter();
         let (Some(forward), Some(backward)) = (flows.next(), flows.next()) else { return Err(EstimateError::Empty) };
         let consistency = Sundaram::default().check(&forward, &backward)?;
         Ok(Bidirectional { forward, backward, consistency })
@@ -344,7 +378,7 @@ impl Estimator {
         second: &Frame,
         factor: usize,
     ) -> Result<[FlowField; 2], EstimateError> {
-        check_pair(first, second)?;
+        check_pair(first.size(), second.size())?;
         let pairs = [(first, second), (second, first)];
         let part = |size: Size| size.map(|side| (side / factor.max(1)).max(1));
         let flows = match &self.method {
@@ -353,7 +387,7 @@ impl Estimator {
                 let input = network.plan(first.size()).network();
                 let sizes = Sizes { batch: pairs.len(), input, output: part(input) };
                 let mut flows = Ok(Vec::new());
-                self.device.host(&mut || flows = network.run(&pairs, sizes));
+                self.device.host(&mut || flows = network.run(&views(&pairs), sizes));
                 flows?
             }
             _ => {
@@ -368,11 +402,11 @@ impl Estimator {
     }
 
     /// Pairs of one size, untiled.
-    fn whole(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
+    fn whole(&self, pairs: &[ViewPair<'_>]) -> Result<Vec<FlowField>, EstimateError> {
         self.check_memory(pairs[0].0.size(), pairs.len())?;
         match &self.method {
             Method::Zero => Ok(pairs.iter().map(|(a, _)| FlowField::zeros(a.size())).collect()),
-            Method::Dis(dis, _) => pairs.iter().map(|(a, b)| Ok(dis.estimate(a, b)?)).collect(),
+            Method::Dis(dis, _) => pairs.iter().map(|&(a, b)| Ok(dis.estimate(a, b)?)).collect(),
             Method::Network(network) => network.estimate(pairs),
         }
     }
@@ -395,7 +429,7 @@ impl Estimator {
         memory::check(needed).map_err(|shortage| EstimateError::Memory { size, count, shortage })
     }
 
-    fn tiled(&self, first: &Frame, second: &Frame, tile: Size) -> Result<FlowField, EstimateError> {
+    fn tiled(&self, first: FrameView<'_>, second: FrameView<'_>, tile: Size) -> Result<FlowField, EstimateError> {
         let size = first.size();
         // The sums and weights of the blend, and the flow that is made of them.
         memory::check(3 * FLOW_BYTES * size.pixels() as u64).map_err(|shortage| EstimateError::Memory {
@@ -406,7 +440,7 @@ impl Estimator {
         let overlap = tile.width.min(tile.height) / 4;
         let mut blend = Blend::new(size, overlap);
         for tile in tiles(size, tile, overlap) {
-            for flow in self.whole(&[(&tile.cut(first), &tile.cut(second))])? {
+            for flow in self.whole(&[(tile.window(first), tile.window(second))])? {
                 blend.add(&tile, &flow);
             }
         }
@@ -506,7 +540,7 @@ impl Network {
     }
 
     /// Pairs of one size.
-    fn estimate(&self, pairs: &[(&Frame, &Frame)]) -> Result<Vec<FlowField>, EstimateError> {
+    fn estimate(&self, pairs: &[ViewPair<'_>]) -> Result<Vec<FlowField>, EstimateError> {
         let size = pairs[0].0.size();
         let flows = self.run(pairs, self.sizes(pairs.len(), size))?;
         let fit = self.plan(size);
@@ -540,12 +574,12 @@ impl Network {
     }
 
     /// The flows of pairs of one size, in the pixels of `sizes.output`.
-    fn run(&self, pairs: &[(&Frame, &Frame)], sizes: Sizes) -> Result<Vec<FlowField>, EstimateError> {
+    fn run(&self, pairs: &[ViewPair<'_>], sizes: Sizes) -> Result<Vec<FlowField>, EstimateError> {
         let fit = self.plan(pairs[0].0.size());
-        let first: Vec<_> = pairs.iter().map(|p| fit.apply(p.0)).collect();
-        let second: Vec<_> = pairs.iter().map(|p| fit.apply(p.1)).collect();
-        fn bytes<'a>(frames: &'a [Cow<'_, Frame>]) -> Vec<&'a [u8]> {
-            frames.iter().map(|frame| frame.rgb()).collect()
+        let first: Vec<_> = pairs.iter().map(|p| fit.apply_view(p.0)).collect();
+        let second: Vec<_> = pairs.iter().map(|p| fit.apply_view(p.1)).collect();
+        fn bytes<'a>(frames: &'a [Cow<'_, [u8]>]) -> Vec<&'a [u8]> {
+            frames.iter().map(|frame| &**frame).collect()
         }
 
         let mut executor = self.take_executor(sizes)?;
@@ -592,12 +626,16 @@ impl Network {
     }
 }
 
-/// Whether two frames are a pair at all.
-fn check_pair(first: &Frame, second: &Frame) -> Result<(), EstimateError> {
-    if first.size() != second.size() {
-        return Err(EstimateError::Sizes { first: first.size(), second: second.size() });
+fn views<'a>(pairs: &[(&'a Frame, &'a Frame)]) -> Vec<ViewPair<'a>> {
+    pairs.iter().map(|&(first, second)| (first.into(), second.into())).collect()
+}
+
+/// Whether frames of these sizes are a pair at all.
+fn check_pair(first: Size, second: Size) -> Result<(), EstimateError> {
+    if first != second {
+        return Err(EstimateError::Sizes { first, second });
     }
-    if first.rgb().is_empty() {
+    if first.pixels() == 0 {
         return Err(EstimateError::Empty);
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! The promises of the estimator, for every kind of network: any size, any batch, any fit.
 
 use ferroflow_core::{
-    FlowField, Frame, Size,
+    FlowField, Frame, FrameView, Size,
     geometry::{Fill, Fit, Grid, Place, resize::resize_flow},
 };
 use ferroflow_infer::{EstimateError, Estimator, NetworkOptions, dis::Preset};
@@ -110,6 +110,26 @@ fn pairs_of_different_sizes_may_share_a_batch() {
     let pairs: Vec<_> = frames.iter().map(|(a, b)| (a, b)).collect();
     let flows = estimator.estimate_batch(&pairs).unwrap();
     assert_eq!(flows.iter().map(FlowField::size).collect::<Vec<_>>(), sizes);
+}
+
+#[test]
+fn a_window_into_larger_frames_has_the_flow_of_its_pixels() {
+    // Fitting, tiles and Dense Inverse Search each read views in their own way; 64x128 fits the network as it is.
+    let estimators = [
+        network("lightflow-0.5", NetworkOptions::default()),
+        network("uflow", NetworkOptions::default()),
+        Estimator::dis(Preset::Medium),
+        Estimator::dis(Preset::Fast).with_tile(Some(Size::new(64, 64))).unwrap(),
+    ];
+    let (first, second) = (frame(200, 150, 0), frame(200, 150, 1));
+    for size in [Size::new(64, 128), Size::new(70, 101)] {
+        let windows = [&first, &second].map(|frame| FrameView::from(frame).window(13, 7, size));
+        let cut = windows.map(|window| window.to_frame());
+        for estimator in &estimators {
+            let flows = estimator.estimate_views(&[(windows[0], windows[1])]).unwrap();
+            assert_eq!(flows, [estimator.estimate(&cut[0], &cut[1]).unwrap()], "{}", estimator.name());
+        }
+    }
 }
 
 #[test]

@@ -278,4 +278,46 @@ mod tests {
             }
         }
     }
+
+    /// `cargo test --release -p ferroflow-train --lib -- --ignored --nocapture milliseconds`
+    #[test]
+    #[ignore = "measures time"]
+    fn milliseconds_that_shared_features_save() {
+        let device: Arc<dyn Device> = Arc::new(Cpu::new(CpuOptions::default()).unwrap());
+        let size = Size { height: 384, width: 512 };
+        let [first, second] = [1u64, 2].map(|seed| {
+            let mut random = Random::new(seed, &[]);
+            (0..3 * size.height * size.width).map(|_| random.range(0.0, 255.0)).collect::<Vec<f32>>()
+        });
+        for name in ["uflow", "pwcnet", "lightflow", "rill"] {
+            let model = Model::named(name).unwrap();
+            let graph = &model.graph;
+            let trained: Vec<bool> = graph.params.iter().map(|p| p.used && p.role.is_trained()).collect();
+            let weights = Weights::random(graph, 5);
+            let criterion = Outputs(vec![*graph.pyramid.last().unwrap()], true);
+            let median = |directions: Directions| {
+                let mut trainers = Trainers::new(&device, graph, &criterion, 1, &trained);
+                if directions == Directions::Doubled {
+                    trainers.graph = graph.clone();
+                    trainers.outputs = criterion.0.clone();
+                    trainers.directions = directions;
+                }
+                let ready = trainers.with(size, Whose::Student, &weights).unwrap();
+                let mut sum = Gradients::zeros(graph, &trained);
+                let mut times: Vec<f64> = (0..10)
+                    .map(|_| {
+                        let start = std::time::Instant::now();
+                        let slopes = ready.forward([&first, &second]).unwrap();
+                        ready.backward(slopes, &mut sum).unwrap();
+                        1e3 * start.elapsed().as_secs_f64()
+                    })
+                    .skip(1)
+                    .collect();
+                times.sort_by(f64::total_cmp);
+                times[4]
+            };
+            let [shared, doubled] = [Directions::Shared, Directions::Doubled].map(median);
+            eprintln!("{name}: both directions {shared:.1} ms, as two pairs {doubled:.1} ms");
+        }
+    }
 }

@@ -15,8 +15,9 @@ pub struct Builtin {
     pub bytes: &'static [u8],
 }
 
-/// All built-in weights, beginning with those that are used when no network is named.
-pub const BUILTIN: &[Builtin] = &[
+/// All built-in weights, beginning with those that are used when no network is named. A constant would be in the program once for
+/// each of its users.
+pub static BUILTIN: &[Builtin] = &[
     #[cfg(feature = "rill")]
     Builtin {
         name: "rill",

@@ -3,7 +3,7 @@
 use ferroflow_cpu::plan::{self, Pixels, Plan, PlanError, RunError};
 use ferroflow_net::{graph::Sizes, onnx, weights::store::Stored};
 
-use crate::onnx_run::{self, OnnxNetwork};
+use crate::onnx_run::{self, OnnxHalves, OnnxNetwork};
 
 /// Why an exported file could not be compared.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +34,21 @@ pub struct Difference {
     pub motion: f64,
 }
 
-/// Runs `file`, which was exported from `stored` with `options`, on a textured pair of `sizes`, and compares the flows.
+/// Exported files of a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exported {
+    /// All of it.
+    Whole(Vec<u8>),
+    /// Features, and flow from them.
+    Halves([Vec<u8>; 2]),
+}
+
+/// Runs what was exported from `stored` with `options` on a textured pair of `sizes`, and compares the flows.
 ///
 /// # Errors
 /// If the runtime cannot run the file, or the flow cannot be computed here.
 pub fn difference(
-    file: &[u8],
+    exported: Exported,
     stored: &Stored,
     options: &onnx::Options,
     sizes: &Sizes,
@@ -58,7 +67,11 @@ pub fn difference(
         &mut ours,
     )?;
 
-    let theirs = OnnxNetwork::new(file.to_vec())?.run([&first, &second], sizes.batch, size)?;
+    let frames = [&first[..], &second];
+    let theirs = match exported {
+        Exported::Whole(file) => OnnxNetwork::new(file)?.run(frames, sizes.batch, size)?,
+        Exported::Halves([features, flow]) => OnnxHalves::new(features, flow)?.run(frames, sizes.batch, size)?,
+    };
     let apart = || ours.iter().zip(&theirs).map(|(a, b)| f64::from((a - b).abs()));
     Ok(Difference {
         mean: apart().sum::<f64>() / ours.len() as f64,

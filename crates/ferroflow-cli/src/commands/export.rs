@@ -11,7 +11,7 @@ use ferroflow::net::{
     graphdef,
     onnx::{self, CorrelationForm, WarpForm},
 };
-use ferroflow::onnx_check::{self, CheckError};
+use ferroflow::onnx_check::{self, CheckError, Exported};
 use serde_json::json;
 
 use crate::{
@@ -92,7 +92,7 @@ struct Onnx {
     /// Write two files beside FILE.onnx instead, as the MindSpore port of UFlow does: FILE.features.onnx makes the features of both
     /// frames, stacked as [2N, 3, H, W], and FILE.flow.onnx makes flow of them. UFlow and other networks whose frames share one
     /// pyramid
-    #[arg(long, conflicts_with = "check")]
+    #[arg(long)]
     split: bool,
     /// Run the file in a runtime that is part of the program, and print how far its flow is from Ferroflow's own
     #[arg(long)]
@@ -198,14 +198,6 @@ fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
     if let Some(size) = args.size {
         check_size(model, size)?;
     }
-    let mut metadata: Vec<(String, String)> = vec![
-        ("network".into(), model.name.into()),
-        ("paper".into(), model.paper.into()),
-        ("flow".into(), "[N, 2, H, W]: u right, v down, pixels of frame 1".into()),
-    ];
-    metadata.extend(model.options.iter().map(|(k, v)| (format!("option {k}"), v.clone())));
-    metadata.extend(stored.provenance.source.iter().map(|s| ("weights".to_string(), s.clone())));
-    metadata.extend(stored.provenance.license.iter().map(|s| ("licence of the weights".to_string(), s.clone())));
     let mut options = onnx::Options {
         size: args.size.map(|s| (s.height, s.width)),
         batch: (args.batch > 0).then_some(args.batch),
@@ -215,13 +207,13 @@ fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
         warp: args.warp.as_deref().map(|w| if w == "gather" { WarpForm::Gather } else { WarpForm::GridSample }),
         correlation: if args.correlation == "slices" { CorrelationForm::Slices } else { CorrelationForm::MatMul },
         indices: if args.int32 { onnx::Indices::Int32 } else { onnx::Indices::Int64 },
-        metadata,
+        metadata: onnx::metadata(&stored),
         ..onnx::Options::default()
     };
-    let mut bytes = Vec::new();
+    let mut exported = Vec::new();
     for (part, path) in &files {
         options.part = *part;
-        bytes.clear();
+        let mut bytes = Vec::new();
         onnx::export(&model.graph, &stored.weights, &options, &mut bytes)?;
         write_with(path, |file| file.write_all(&bytes))?;
         let file = path.display();
@@ -230,11 +222,16 @@ fn export_onnx(args: &Onnx, session: &mut Session) -> anyhow::Result<()> {
         let megabytes = bytes.len() as f64 / 1e6;
         let text = format_args!("{file}: {}, operator set {}, {megabytes:.1} MB", model.name, args.opset);
         session.wrote(args.json, &report, text)?;
+        exported.push(bytes);
     }
     if args.check {
+        let exported = match <[Vec<u8>; 2]>::try_from(exported) {
+            Ok(halves) => Exported::Halves(halves),
+            Err(mut whole) => Exported::Whole(whole.remove(0)),
+        };
         let side = args.size.unwrap_or(Size { height: 4 * model.stride, width: 6 * model.stride });
         let sizes = Sizes::new(args.batch.max(1), side.height, side.width);
-        let found = onnx_check::difference(&bytes, &stored, &options, &sizes).map_err(|error| match error {
+        let found = onnx_check::difference(exported, &stored, &options, &sizes).map_err(|error| match error {
             CheckError::Inputs => anyhow::anyhow!("--check feeds images: export with --inputs images to check"),
             error => error.into(),
         })?;

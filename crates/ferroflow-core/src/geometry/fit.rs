@@ -6,7 +6,7 @@
 use std::{borrow::Cow, ops::Range};
 
 use super::resize::{Grid, resize_flow, resize_frame};
-use crate::{FlowField, Frame, Size};
+use crate::{FlowField, Frame, FrameView, Size};
 
 /// How a frame is brought to the network's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,12 +116,27 @@ impl FitPlan {
     /// # Panics
     /// If the frame does not have the size of the plan.
     pub fn apply<'a>(&self, frame: &'a Frame) -> Cow<'a, Frame> {
-        assert_eq!(frame.size(), self.input, "the plan is for another size of frame");
-        if self.input == self.network {
+        if frame.size() == self.input && self.input == self.network {
             return Cow::Borrowed(frame);
         }
+        Cow::Owned(self.fitted(frame.into()))
+    }
+
+    /// As [`FitPlan::apply`], the bytes of a view as the network gets them: borrowed if they already fit and rows have no gaps.
+    ///
+    /// # Panics
+    /// If the frame does not have the size of the plan.
+    pub fn apply_view<'a>(&self, frame: FrameView<'a>) -> Cow<'a, [u8]> {
+        if frame.size() == self.input && self.input == self.network {
+            return frame.rgb();
+        }
+        Cow::Owned(self.fitted(frame).into_rgb())
+    }
+
+    fn fitted(&self, frame: FrameView<'_>) -> Frame {
+        assert_eq!(frame.size(), self.input, "the plan is for another size of frame");
         if let Some(grid) = self.fit.grid() {
-            return Cow::Owned(resize_frame(frame, self.network, grid));
+            return resize_frame(frame, self.network, grid);
         }
         let black = matches!(self.fit, Fit::Pad(_, Fill::Zero));
         let width = self.network.width;
@@ -134,7 +149,7 @@ impl FitPlan {
             if black && inside != place {
                 continue;
             }
-            let from = &frame.rgb()[3 * self.input.width * inside as usize..][..3 * self.input.width];
+            let from = frame.row(inside as usize);
             let (before, rest) = to.split_at_mut(3 * left);
             let (seen, after) = rest.split_at_mut(3 * columns.len());
             seen.copy_from_slice(&from[3 * columns.start..3 * columns.end]);
@@ -143,7 +158,7 @@ impl FitPlan {
                 after.chunks_exact_mut(3).for_each(|pixel| pixel.copy_from_slice(&from[from.len() - 3..]));
             }
         }
-        Cow::Owned(padded)
+        padded
     }
 
     /// Turns the network's flow, in pixels of the network's frame, into flow of the input, in pixels of the input.
@@ -294,6 +309,7 @@ mod tests {
                 (!holes || (x + y) % 5 > 0).then_some((x as f32, y as f32))
             });
             let (applied, restored) = by_pixel(&plan, &frame, &flow);
+            prop_assert_eq!(&*plan.apply_view((&frame).into()), applied.rgb());
             prop_assert_eq!(plan.apply(&frame).into_owned(), applied);
             prop_assert_eq!(plan.restore(flow), restored);
         }

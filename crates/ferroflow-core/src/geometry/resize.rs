@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use crate::{FlowField, Frame, Mask, Size};
+use crate::{FlowField, Frame, FrameView, Mask, Size};
 
 /// Where the samples of two grids of different size lie with respect to each other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,9 +78,10 @@ pub fn resize(data: &[f32], from: Size, channels: usize, to: Size, grid: Grid) -
 ///
 /// # Panics
 /// If a side is 0.
-pub fn resize_frame(frame: &Frame, to: Size, grid: Grid) -> Frame {
+pub fn resize_frame<'a>(frame: impl Into<FrameView<'a>>, to: Size, grid: Grid) -> Frame {
+    let frame = frame.into();
     if frame.size() == to {
-        return frame.clone();
+        return frame.to_frame();
     }
     let from = frame.width();
     let (columns, rows) = (taps(grid, from, to.width), taps(grid, frame.height(), to.height));
@@ -91,7 +92,7 @@ pub fn resize_frame(frame: &Frame, to: Size, grid: Grid) -> Frame {
     lines.for_each_init(
         || vec![0.0; 3 * from],
         |mixed, (out, row)| {
-            let line = |y: usize| frame.rgb()[y * 3 * from..][..3 * from].iter().map(|&v| f32::from(v));
+            let line = |y: usize| frame.row(y).iter().map(|&v| f32::from(v));
             for ((to, above), below) in mixed.iter_mut().zip(line(row.low)).zip(line(row.high)) {
                 *to = above + (below - above) * row.weight;
             }

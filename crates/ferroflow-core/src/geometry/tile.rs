@@ -1,7 +1,7 @@
 //! Large frames are cut into overlapping tiles whose flows are blended: in the overlap the weight of each tile falls linearly
 //! towards its edge, so that no seam shows.
 
-use crate::{FlowField, Frame, Size};
+use crate::{FlowField, Frame, FrameView, Size};
 
 /// A rectangle of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,15 @@ impl Tile {
     /// # Panics
     /// If the tile reaches beyond the frame.
     pub fn cut(&self, frame: &Frame) -> Frame {
-        Frame::from_fn(self.size, |x, y| frame.pixel(self.x + x, self.y + y))
+        self.window(frame.into()).to_frame()
+    }
+
+    /// The same pixels where they are.
+    ///
+    /// # Panics
+    /// If the tile reaches beyond the frame.
+    pub fn window<'a>(&self, frame: FrameView<'a>) -> FrameView<'a> {
+        frame.window(self.x, self.y, self.size)
     }
 }
 

@@ -318,6 +318,9 @@ fn the_centre_is_cut_out() {
         |frame: &ferroflow_core::Frame, x: usize, y: usize| frame.rgb()[3 * (y * frame.width() + x)..][..3].to_vec();
     assert_eq!((cut.first.size(), pixel(&cut.first, 0, 0)), (Size::new(4, 6), pixel(&sample.first, 3, 2)));
     assert_eq!(cut.flow.as_ref().unwrap().get(5, 3), sample.flow.unwrap().get(8, 5));
-    let error = named("center", Size::new(5, 6), Beside::default()).unwrap().apply(cut, &mut Random::new(1, &[]), 0).unwrap_err();
+    let error = named("center", Size::new(5, 6), Beside::default())
+        .unwrap()
+        .apply(cut, &mut Random::new(1, &[]), 0)
+        .unwrap_err();
     assert!(error.to_string().contains("too small"), "{error}");
 }

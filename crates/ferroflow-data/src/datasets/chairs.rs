@@ -54,6 +54,8 @@ const WITHOUT: &str =
     "without it name one (split=FILE), hold out a share (holdout=0.03,train), or leave out the @ for all pairs";
 const PAIRS: usize = 22_872;
 const TRAINING: usize = 22_232;
+/// The first pairs that the published list holds out.
+const HELD_OUT: [usize; 5] = [50, 64, 80, 131, 158];
 
 fn list(request: &Request) -> Result<Listing, DataError> {
     let folder = Folder::read(&request.root)?;
@@ -107,6 +109,12 @@ fn list(request: &Request) -> Result<Listing, DataError> {
     match split {
         Some((path, training)) => {
             let by = path.display().to_string();
+            if training.len() == PAIRS && !is_published(&training) {
+                listing.notes.push(format!(
+                    "{by} is not the published list, which holds out {} pairs, {HELD_OUT:?} and so on",
+                    PAIRS - TRAINING
+                ));
+            }
             match request.split() {
                 Some(_) => listing.split = vec![Assignment { training }.remark(&by)],
                 None => listing.notes.push(format!("split list: {by}")),
@@ -116,6 +124,12 @@ fn list(request: &Request) -> Result<Listing, DataError> {
         None => listing.notes.push(format!("no split list ({}) beside the data: {WITHOUT}", LISTS[0])),
     }
     Ok(listing)
+}
+
+/// Whether a list of all pairs is the published one, as far as its count and its first lines tell.
+fn is_published(training: &[bool]) -> bool {
+    let held_out = || training.iter().enumerate().filter(|(_, training)| !**training).map(|(line, _)| line + 1);
+    held_out().count() == PAIRS - TRAINING && held_out().take(HELD_OUT.len()).eq(HELD_OUT)
 }
 
 /// Where the list is, and for each of its lines whether it says training.

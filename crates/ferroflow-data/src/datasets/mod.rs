@@ -30,6 +30,7 @@ use std::path::PathBuf;
 pub use files::FilePairs;
 pub(crate) use files::read_pair;
 pub use listing::{Listing, PairFiles};
+pub use synthetic::check_memory;
 
 use crate::{DataError, Source};
 

@@ -130,6 +130,21 @@ fn chairs_pair_by_name_and_split_by_the_list() {
 }
 
 #[test]
+fn another_list_than_the_published_one_is_told() {
+    let tree = chairs();
+    let notes = |held_out: &[usize]| {
+        let line = |n: usize| if held_out.contains(&n) { "2\n" } else { "1\n" };
+        tree.text("FlyingChairs_train_val.txt", &(1..=22_872).map(line).collect::<String>());
+        crate::check(&tree.spec("chairs:{root}@train")).notes
+    };
+    let others: Vec<usize> = (201..836).collect();
+    let published = [&[50, 64, 80, 131, 158][..], &others].concat();
+    let told = |notes: Vec<String>| notes.iter().any(|note| note.contains("not the published list"));
+    assert!(!told(notes(&published)));
+    assert!(told(notes(&published[1..])) && told(notes(&[&[49][..], &published[1..]].concat())));
+}
+
+#[test]
 fn chairs_go_by_other_names_too() {
     let tree = Tree::new();
     tree.frame("0000000-img0.ppm", 1).frame("0000000-img1.ppm", 2).flow("0000000-gt.flo", 3);

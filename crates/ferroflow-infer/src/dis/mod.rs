@@ -27,7 +27,7 @@ mod variational;
 
 use std::sync::{Mutex, PoisonError};
 
-use ferroflow_core::{FlowField, Frame, Size};
+use ferroflow_core::{FlowField, FrameView, Size};
 use ferroflow_kernels::Isa;
 
 use patches::{Grid, Level, Match};
@@ -102,11 +102,16 @@ impl Dis {
     ///
     /// # Errors
     /// If the frames differ in size or have no pixels.
-    pub fn estimate(&self, first: &Frame, second: &Frame) -> Result<FlowField, DisError> {
+    pub fn estimate<'a>(
+        &self,
+        first: impl Into<FrameView<'a>>,
+        second: impl Into<FrameView<'a>>,
+    ) -> Result<FlowField, DisError> {
+        let (first, second) = (first.into(), second.into());
         if first.size() != second.size() {
             return Err(DisError::SizeMismatch { first: first.size(), second: second.size() });
         }
-        if first.rgb().is_empty() {
+        if first.size().pixels() == 0 {
             return Err(DisError::Empty);
         }
         let workspaces = || self.workspaces.lock().unwrap_or_else(PoisonError::into_inner);
@@ -129,7 +134,7 @@ struct Workspace {
 }
 
 impl Workspace {
-    fn estimate(&mut self, preset: Preset, first: &Frame, second: &Frame) -> FlowField {
+    fn estimate(&mut self, preset: Preset, first: FrameView<'_>, second: FrameView<'_>) -> FlowField {
         let size = first.size();
         let finest = preset.finest();
         let coarsest = coarsest_scale(size).max(finest);

@@ -3,7 +3,7 @@
 //! A level halves the one before it exactly: pixel `(x, y)` is the mean of the four pixels `(2x, 2y)..=(2x+1, 2y+1)`, and
 //! the last row and column of an odd size count twice, so that motion scales by exactly two from level to level.
 
-use ferroflow_core::{Frame, Size};
+use ferroflow_core::{FrameView, Size};
 use rayon::prelude::*;
 
 use super::PATCH;
@@ -71,7 +71,7 @@ pub(super) struct Pyramid {
 
 impl Pyramid {
     /// Levels 1 to `coarsest` of `frame`, each at least one patch wide and high.
-    pub(super) fn build(&mut self, frame: &Frame, coarsest: usize) {
+    pub(super) fn build(&mut self, frame: FrameView<'_>, coarsest: usize) {
         self.levels.resize_with(coarsest + 1, Plane::default);
         halve_frame(frame, &mut self.levels[1]);
         for scale in 2..=coarsest {
@@ -87,9 +87,9 @@ fn halved(size: Size) -> Size {
 }
 
 /// The frame in grey, reduced by two.
-fn halve_frame(frame: &Frame, out: &mut Plane) {
+fn halve_frame(frame: FrameView<'_>, out: &mut Plane) {
     let Size { height, width } = frame.size();
-    let rgb = |y: usize| &frame.rgb()[y.min(height - 1) * width * 3..][..width * 3];
+    let rgb = |y: usize| frame.row(y.min(height - 1));
     let grey = |p: &[u8]| p.iter().zip(GREY).map(|(&c, weight)| u32::from(c) * weight).sum::<u32>();
     const SCALE: f32 = 1.0 / (4.0 * 65536.0);
     out.fill(halved(frame.size()), |y, row| {

@@ -17,7 +17,7 @@ mod warp;
 use std::io::{self, Write};
 
 use crate::graph::{Graph, ShapeError, Sizes};
-use crate::weights::Weights;
+use crate::weights::{Weights, store::Stored};
 
 /// How to write a network.
 #[derive(Clone, Debug, PartialEq)]
@@ -158,6 +158,20 @@ pub enum OnnxError {
     /// The file could not be written.
     #[error("cannot write the ONNX file: {0}")]
     Io(#[from] io::Error),
+}
+
+/// What a file says of its network and the origin of its weights, for [`Options::metadata`].
+pub fn metadata(Stored { model, provenance, .. }: &Stored) -> Vec<(String, String)> {
+    let own = |key: &str, value: &str| (key.to_string(), value.to_string());
+    let mut metadata = vec![
+        own("network", model.name),
+        own("paper", model.paper),
+        own("flow", "[N, 2, H, W]: u right, v down, pixels of frame 1"),
+    ];
+    metadata.extend(model.options.iter().map(|(key, value)| (format!("option {key}"), value.clone())));
+    metadata.extend(provenance.source.iter().map(|source| own("weights", source)));
+    metadata.extend(provenance.license.iter().map(|licence| own("licence of the weights", licence)));
+    metadata
 }
 
 /// Writes `graph` with `weights` as a `ModelProto`.

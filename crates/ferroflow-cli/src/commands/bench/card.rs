@@ -11,7 +11,7 @@ use ferroflow::train::plot::bars::{Bars, Format, Group, Row as BarRow};
 use serde::Serialize;
 
 use super::Args;
-use crate::{method::baseline, progress, session::Session, usage::UsageError};
+use crate::{progress, session::Session, usage::UsageError};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -31,7 +31,7 @@ pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
     }
     session.files.prepare()?;
     let estimator = args.method.estimator()?;
-    let baseline = args.baseline.as_deref().map(baseline);
+    let baseline = args.baseline.as_deref().and_then(Estimator::baseline);
     let total = (1 + usize::from(baseline.is_some())) * SEEDS.len() * CASES.len();
     let bar = if args.json { indicatif::ProgressBar::hidden() } else { progress::bar(total as u64, "pairs") };
     let measure = |estimator: &Estimator| Card::measure(estimator, |_| bar.inc(1));

@@ -31,7 +31,7 @@ use serde::Serialize;
 
 use crate::{
     machine,
-    method::{BASELINES, MethodArgs, baseline},
+    method::{BASELINES, MethodArgs},
     progress,
     session::{Session, note},
     usage::usage,
@@ -174,7 +174,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         return submission(&submit[0], submit[1].as_ref(), &sources, &estimator, &args, session);
     }
     let mut gallery = Gallery::new(if args.report.is_some() { args.worst } else { 0 });
-    let baseline = args.baseline.as_deref().map(baseline);
+    let baseline = args.baseline.as_deref().and_then(Estimator::baseline);
     let mut output = Output {
         method: estimator.describe(),
         processor: machine::processor(),
