@@ -27,17 +27,17 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// List the known data sets and how each is spelled
+    #[command(about = "List the known data sets and how each is spelled")]
     List(List),
-    /// Say what is there, what is missing or damaged, and where the right folder is
+    #[command(about = "Say what is there, what is missing or damaged, and where the right folder is")]
     Check(Check),
-    /// Print the sizes of the frames and statistics of the flow
+    #[command(about = "Print the sizes of the frames and statistics of the flow")]
     Info(Info),
-    /// Write which pairs a split trains on and which it holds out
+    #[command(about = "Write which pairs a split trains on and which it holds out")]
     Split(SplitList),
-    /// Write a data set as WebDataset shards, or as TFRecord files
+    #[command(about = "Write a data set as WebDataset shards, or as TFRecord files")]
     Pack(Pack),
-    /// Measure samples per second, and whether readers or consumer wait
+    #[command(about = "Measure samples per second, and whether readers or consumer wait")]
     Bench(Bench),
 }
 

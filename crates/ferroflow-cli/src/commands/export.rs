@@ -33,11 +33,11 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Write a network as ONNX, with standard operators only
+    #[command(about = "Write a network as ONNX, with standard operators only")]
     Onnx(Onnx),
-    /// Write tfoptflow's PWC-Net as a frozen TensorFlow graph
+    #[command(about = "Write tfoptflow's PWC-Net as a frozen TensorFlow graph")]
     Tensorflow(Tensorflow),
-    /// Write preprocessed pairs and their true flow as plain arrays
+    #[command(about = "Write preprocessed pairs and their true flow as plain arrays")]
     Inputs(Inputs),
 }
 

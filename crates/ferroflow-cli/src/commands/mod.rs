@@ -21,44 +21,44 @@ mod weights;
 
 use crate::session::Session;
 
-/// What to do.
+/// What to do. A documentation comment on a variant would replace what the command says of itself at length, and its examples.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Estimate the flow of a pair, a folder of frames, a list of pairs or a video
+    #[command(about = "Estimate the flow of a pair, a folder of frames, a list of pairs or a video")]
     Estimate(estimate::Args),
-    /// Measure a method on data with known flow
+    #[command(about = "Measure a method on data with known flow")]
     Eval(eval::Args),
-    /// Train a network by a recipe
+    #[command(about = "Train a network by a recipe")]
     Train(train::Args),
-    /// Draw a flow file as a picture
+    #[command(about = "Draw a flow file as a picture")]
     Viz(viz::Args),
-    /// Change the format of a flow file
+    #[command(about = "Change the format of a flow file")]
     Convert(convert::Args),
-    /// Compare two flow files: metrics and an error map
+    #[command(about = "Compare two flow files: metrics and an error map")]
     Compare(compare::Args),
-    /// List the networks, or describe one
+    #[command(about = "List the networks, or describe one")]
     Models(models::Args),
-    /// Import, export, inspect and make weights
+    #[command(about = "Import, export, inspect and make weights")]
     Weights(weights::Args),
-    /// Write a network as ONNX, or inputs for another runtime
+    #[command(about = "Write a network as ONNX, or inputs for another runtime")]
     Export(export::Args),
-    /// Run a network on prepared inputs, as msame and ais_bench do
+    #[command(about = "Run a network on prepared inputs, as msame and ais_bench do")]
     Run(run::Args),
-    /// Score the outputs of `run` or of another runtime
+    #[command(about = "Score the outputs of `run` or of another runtime")]
     Score(score::Args),
-    /// Check, describe, pack and time data sets
+    #[command(about = "Check, describe, pack and time data sets")]
     Data(data::Args),
-    /// Write synthetic pairs with exact flow
+    #[command(about = "Write synthetic pairs with exact flow")]
     Synth(synth::Args),
-    /// Time a network on this machine
+    #[command(about = "Time a network on this machine")]
     Bench(bench::Args),
-    /// Measure what moves in videos, to choose among many
+    #[command(about = "Measure what moves in videos, to choose among many")]
     Motion(motion::Args),
-    /// Say what this machine has and which networks fit into its memory
+    #[command(about = "Say what this machine has and which networks fit into its memory")]
     Doctor(doctor::Args),
-    /// Print the completions of a shell
+    #[command(about = "Print the completions of a shell")]
     Completions(completions::Args),
-    /// Write the manual pages
+    #[command(about = "Write the manual pages")]
     Man(man::Args),
 }
 

@@ -28,17 +28,19 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Make a weight file from another project's checkpoint
+    #[command(about = "Make a weight file from another project's checkpoint")]
     Import(Import),
-    /// Write weights for another framework, under the reference's names
+    #[command(about = "Write weights for another framework, under the reference's names")]
     Export(Export),
-    /// Say which network a file is for, where it came from and what it holds
+    #[command(about = "Say which network a file is for, where it came from and what it holds")]
     Show(Show),
-    /// Check that a file is whole and fits its network; with --source, that it was made from that checkpoint
+    #[command(
+        about = "Check that a file is whole and fits its network; with --source, that it was made from that checkpoint"
+    )]
     Verify(Verify),
-    /// List the weight files of a folder
+    #[command(about = "List the weight files of a folder")]
     List(List),
-    /// Make weights from a formula or at random, for tests and benchmarks
+    #[command(about = "Make weights from a formula or at random, for tests and benchmarks")]
     Random(Random),
 }
 

@@ -65,6 +65,8 @@ impl Format {
     pub fn filters(&self, encoder: &str) -> &'static str {
         match self.extension {
             "gif" => PALETTES,
+            // Whose library makes better colours of half the resolution than ffmpeg does, and of odd sizes too.
+            "webp" => "[0:v]format=bgra[v]",
             _ if self.tells_colours(encoder) => "[0:v]scale=out_color_matrix=bt709:out_range=tv,format=yuv420p[v]",
             _ => "[0:v]format=yuv420p[v]",
         }
@@ -77,7 +79,7 @@ impl Format {
 
     /// Whether both sides must be even, because colours have half the resolution.
     pub fn is_even(&self) -> bool {
-        self.extension != "gif"
+        !["gif", "webp"].contains(&self.extension)
     }
 }
 
