@@ -193,10 +193,10 @@ impl Project {
         Self::ALL.into_iter().find(|project| project.name == name)
     }
 
-    /// The pairs as it sees them where it evaluates at a size of its own: the centre of each (FlowNet2's `eval_size`, which counts for
+    /// The pairs as a project, or none, sees them where it evaluates at a size of its own: the centre of each (FlowNet2's `eval_size`, which counts for
     /// frames that it need not fit; LightFlow's centre crops).
-    pub fn cropped(self, source: Arc<dyn Source>, size: Size) -> Cropped {
-        Cropped::new(source, size, self.cuts_multiples_of)
+    pub fn cropped(project: Option<Self>, source: Arc<dyn Source>, size: Size) -> Cropped {
+        Cropped::new(source, size, project.and_then(|project| project.cuts_multiples_of))
     }
 
     /// How it fits frames and averages errors.

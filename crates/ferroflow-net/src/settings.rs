@@ -11,6 +11,20 @@ pub(crate) struct Setting<C: 'static> {
     interchangeable: bool,
 }
 
+/// An option that is a whole number of a range, kept in the field of that name.
+macro_rules! count {
+    ($key:literal, $help:literal, $range:expr, $field:ident) => {
+        $crate::settings::Setting::<Self>::number(
+            $key,
+            $help,
+            $range,
+            |config| config.$field as f64,
+            |config, value| config.$field = value as usize,
+        )
+    };
+}
+pub(crate) use count;
+
 enum Values<C: 'static> {
     Choice(&'static [(&'static str, fn(&mut C))]),
     Number { range: RangeInclusive<f64>, get: fn(&C) -> f64, set: fn(&mut C, f64) },

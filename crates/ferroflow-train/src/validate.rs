@@ -7,7 +7,7 @@ use ferroflow_core::{
     metrics::MetricError,
     viz::{self, Colours, Normalisation, Scaler},
 };
-use ferroflow_data::{Cropped, Sample, Source};
+use ferroflow_data::{Sample, Source};
 use ferroflow_infer::{
     EstimateError, Estimator, NetworkOptions,
     evaluate::{DataResult, EvaluateError, Project, Protocol, evaluate},
@@ -168,10 +168,7 @@ impl Validation {
             let mut source: Arc<dyn Source> = join(std::slice::from_ref(spec))?;
             remarks.extend(source.remarks());
             if let Some(size) = recipe.validate_crop {
-                source = Arc::new(project.map_or_else(
-                    || Cropped::new(source.clone(), size, None),
-                    |project| project.cropped(source.clone(), size),
-                ));
+                source = Arc::new(Project::cropped(project, source, size));
             }
             let data = Remembered::new(source, limit).ok_or_else(|| ValidationError::Endless(spec.clone()))?;
             let labelled = data.get(0).map_err(FeedError::from)?.flow.is_some();

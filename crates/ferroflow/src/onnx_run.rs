@@ -102,8 +102,8 @@ impl OnnxNetwork {
 pub struct OnnxHalves {
     features: rten::Model,
     flow: rten::Model,
-    /// For each input of the second file the output of the first, and of which frame.
-    taken: Vec<(NodeId, NodeId, usize)>,
+    /// For each input of the second file which output of the first it is, and of which frame.
+    taken: Vec<(NodeId, usize, usize)>,
 }
 
 impl OnnxHalves {
@@ -114,13 +114,15 @@ impl OnnxHalves {
     /// If the runtime does not know what they hold, or they do not belong together.
     pub fn new(features: Vec<u8>, flow: Vec<u8>) -> Result<Self, RunError> {
         let (features, flow) = (load(features)?, load(flow)?);
+        let outputs: Vec<Option<String>> =
+            features.output_ids().iter().map(|&id| features.node_info(id)?.name().map(String::from)).collect();
         let mut taken = Vec::new();
         for &input in flow.input_ids() {
             let name = flow.node_info(input).and_then(|info| info.name().map(String::from)).unwrap_or_default();
             // features1_3 is the first frame's part of features_3.
             let output = ["features1", "features2"].iter().enumerate().find_map(|(frame, prefix)| {
-                let number = name.strip_prefix(prefix)?;
-                Some((features.find_node(&format!("features{number}"))?, frame))
+                let whole = Some(format!("features{}", name.strip_prefix(prefix)?));
+                Some((outputs.iter().position(|output| *output == whole)?, frame))
             });
             let Some((output, frame)) = output else { return Err(RunError::Halves { input: name }) };
             taken.push((input, output, frame));
@@ -140,17 +142,15 @@ impl OnnxHalves {
         let both = frames.concat();
         let shape = [2 * batch, 3, size.height, size.width];
         let stacked = rten::ValueView::from_shape(shape, &both).map_err(runtime("run"))?;
-        let outputs: Vec<NodeId> = self.features.output_ids().to_vec();
         let inputs = vec![(self.features.input_ids()[0], stacked.into())];
-        let values = self.features.run(inputs, &outputs, None).map_err(runtime("run"))?;
+        let values = self.features.run(inputs, self.features.output_ids(), None).map_err(runtime("run"))?;
         let mut features = Vec::with_capacity(values.len());
         for value in values {
             features.push(value.into_shape_vec::<f32, 4>().map_err(runtime("run"))?);
         }
         let mut inputs = Vec::with_capacity(self.taken.len());
         for (input, output, frame) in &self.taken {
-            let at = outputs.iter().position(|id| id == output).unwrap_or_default();
-            let ([both, channels, height, width], values) = &features[at];
+            let ([both, channels, height, width], values) = &features[*output];
             let half = &values[frame * values.len() / 2..(frame + 1) * values.len() / 2];
             let shape = [both / 2, *channels, *height, *width];
             inputs.push((*input, rten::ValueView::from_shape(shape, half).map_err(runtime("run"))?.into()));

@@ -6,13 +6,14 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use ferroflow_core::io::read_text;
-
 use super::{
     Access, Dataset, Request, Split,
     listing::{Folder, Found, Listing},
 };
-use crate::{DataError, split::Assignment};
+use crate::{
+    DataError,
+    split::{Assignment, read_sides},
+};
 
 pub(super) const CHAIRS: Dataset = Dataset {
     name: "chairs",
@@ -137,12 +138,6 @@ fn split_list(request: &Request) -> Result<Option<(PathBuf, Vec<bool>)>, DataErr
     let folders = request.root.ancestors().take(2);
     let mut places = folders.flat_map(|folder| LISTS.map(|name| folder.join(name)));
     let Some(path) = places.find(|path| path.is_file()) else { return Ok(None) };
-    let text = read_text(&path)?;
-    let side = |(number, line): (usize, &str)| match line.trim() {
-        "1" => Ok(true),
-        "2" => Ok(false),
-        other => Err(DataError::content(&path, format!("line {} is '{other}', not 1 or 2", number + 1))),
-    };
-    let lines = text.lines().enumerate().map(side).collect::<Result<_, _>>()?;
+    let lines = read_sides(&path)?;
     Ok(Some((path, lines)))
 }

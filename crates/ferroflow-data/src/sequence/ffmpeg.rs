@@ -20,13 +20,10 @@ use super::{Frames, NamedFrame, Reading, SequenceError, log::Log};
 /// # Errors
 /// If `ffmpeg` is missing. What it refuses or finds damaged is an error of the iterator.
 pub(super) fn decoded(path: &Path, reading: &Reading) -> Result<Frames, SequenceError> {
-    // Without `file:`, a name with a colon is taken for a protocol and one with a dash for an option.
-    let mut name = OsString::from("file:");
-    name.push(path);
     let child = Command::new("ffmpeg")
         // Errors by level, and what kind of video it is. An error ends it: it would go on with frames left out or made up.
         .args(["-hide_banner", "-nostats", "-nostdin", "-v", "level+info", "-xerror", "-i"])
-        .arg(name)
+        .arg(file_argument(path))
         // The first video that is no cover picture.
         .args(["-map", "0:V:0", every_frame_once(), "passthrough"])
         .args(["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"])
@@ -40,6 +37,13 @@ pub(super) fn decoded(path: &Path, reading: &Reading) -> Result<Frames, Sequence
         })?;
     let mut decoder = Decoder::new(child, path, reading);
     Ok(Box::new(std::iter::from_fn(move || decoder.next_frame().transpose())))
+}
+
+/// How `ffmpeg` is told of a file: without `file:`, a name with a colon is taken for a protocol and one with a dash for an option.
+pub(crate) fn file_argument(path: &Path) -> OsString {
+    let mut name = OsString::from("file:");
+    name.push(path);
+    name
 }
 
 /// The option that takes frames as they are stored: `-fps_mode` came with version 5.1, `-vsync` went with version 9.

@@ -22,6 +22,7 @@ use ferroflow_core::{
     io::{IoError, Orientation},
 };
 
+pub(crate) use self::ffmpeg::file_argument;
 pub use self::{
     animation::animation,
     folder::{Gap, IMAGE_EXTENSIONS, folder, gaps, image_files, natural_order},

@@ -267,6 +267,16 @@ impl Split {
     }
 }
 
+/// A list of as many lines as a data set has pairs, each 1 (train) or 2 (held out): whether each says training.
+pub(crate) fn read_sides(path: &Path) -> Result<Vec<bool>, DataError> {
+    let side = |(number, line): (usize, &str)| match line.trim() {
+        "1" => Ok(true),
+        "2" => Ok(false),
+        other => Err(DataError::content(path, format!("line {} is '{other}', not 1 or 2", number + 1))),
+    };
+    read_text(path)?.lines().enumerate().map(side).collect()
+}
+
 /// Lines of 1 (train) and 2 or 0 (held out); `None` if the text is something else.
 fn lines(text: &str) -> Option<Vec<bool>> {
     let line = |line: &str| match line.trim() {

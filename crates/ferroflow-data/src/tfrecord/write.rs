@@ -9,12 +9,12 @@ use std::{
 
 use ferroflow_core::{
     FlowField, Frame, Mask,
-    io::{Outputs, outputs::only_holds, read_mask, read_text, write_with},
+    io::{Outputs, outputs::only_holds, read_mask, write_with},
 };
 use prost::Message;
 
 use super::{BytesList, Feature, FeatureList, FeatureLists, Features, Int64List, SequenceExample, record};
-use crate::{DataError, Sample, Source, Spec, datasets::PairFiles};
+use crate::{DataError, Sample, Source, Spec, datasets::PairFiles, split::read_sides};
 
 /// How a data set is divided into files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,13 +104,7 @@ fn share(total: usize, shards: usize, shard: usize) -> Range<usize> {
 
 /// Whether each pair is for training. A pair whose name is its number, as in FlyingChairs, keeps its line if others are missing.
 fn read_split<'i>(path: &Path, total: usize, id: impl Fn(usize) -> Option<&'i str>) -> Result<Vec<bool>, DataError> {
-    let text = read_text(path)?;
-    let side = |(number, line): (usize, &str)| match line.trim() {
-        "1" => Ok(true),
-        "2" => Ok(false),
-        other => Err(DataError::content(path, format!("line {} is '{other}', not 1 or 2", number + 1))),
-    };
-    let lines = text.lines().enumerate().map(side).collect::<Result<Vec<_>, _>>()?;
+    let lines = read_sides(path)?;
     if lines.len() == total {
         return Ok(lines);
     }

@@ -2,7 +2,6 @@
 
 use std::{
     borrow::Cow,
-    ffi::OsString,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -15,6 +14,7 @@ use super::{
     Rate, VideoError, failed,
     format::{Encoding, Format},
 };
+use crate::sequence::file_argument;
 
 /// Encodes to a file that takes its place in the end.
 pub(super) struct Encoder {
@@ -85,10 +85,7 @@ impl Encoder {
         command.args(["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", &format!("{}x{}", size.width, size.height)]);
         command.args(["-framerate", &self.rate.to_string(), "-i", "pipe:0"]);
         if let Some(sound) = &self.sound {
-            // Without `file:`, a name with a colon is taken for a protocol.
-            let mut name = OsString::from("file:");
-            name.push(sound);
-            command.arg("-i").arg(name);
+            command.arg("-i").arg(file_argument(sound));
         }
         command.args(["-filter_complex", self.format.filters(self.encoding.0), "-map", "[v]"]);
         if let Some(sound) = &self.sound {

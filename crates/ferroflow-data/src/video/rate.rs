@@ -1,7 +1,6 @@
 //! How many pictures a second a video shows.
 
 use std::{
-    ffi::OsString,
     fmt,
     fs::File,
     io::{BufRead, BufReader, Read},
@@ -9,6 +8,8 @@ use std::{
     process::{Command, Stdio},
     str::FromStr,
 };
+
+use crate::sequence::file_argument;
 
 /// Pictures a second, as a fraction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,9 +69,11 @@ pub fn rate_of(path: &Path) -> Option<Rate> {
     if head.starts_with(b"YUV4MPEG2") {
         return rate_of_y4m(&head);
     }
-    let mut name = OsString::from("file:");
-    name.push(path);
-    let child = Command::new("ffmpeg").args(["-hide_banner", "-nostdin", "-i"]).arg(name).stdin(Stdio::null()).output();
+    let child = Command::new("ffmpeg")
+        .args(["-hide_banner", "-nostdin", "-i"])
+        .arg(file_argument(path))
+        .stdin(Stdio::null())
+        .output();
     // It complains of having nothing to do, after saying what the file is.
     let said = child.ok()?.stderr;
     let lines = BufReader::new(&said[..]).lines().map_while(Result::ok);

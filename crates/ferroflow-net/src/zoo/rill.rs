@@ -25,7 +25,7 @@ use crate::graph::{
     WarpBorder, k,
 };
 use crate::model::{CheckpointLayout, Definition, Entry, Fit, Network, Protocol, PyramidUnit, Row};
-use crate::settings::Setting;
+use crate::settings::{Setting, count};
 
 const CORRELATION: Correlation = Correlation { max_displacement: 4, stride: 1 };
 const WARP: Warp = Warp { border: WarpBorder::Zeros, order: FlowOrder::Uv, scale: 1.0, on_pixel: OnPixel::Right };
@@ -79,34 +79,17 @@ impl RillConfig {
     }
 
     pub(crate) const SETTINGS: &'static [Setting<Self>] = &[
-        Setting::<Self>::number(
+        count!(
             "iterations",
             "iterations at each of 1/64 to 1/16; any number with the same weights",
             1.0..=32.0,
-            |c| c.iterations as f64,
-            |c, v| c.iterations = v as usize,
+            iterations
         )
         .interchangeable(),
-        Setting::<Self>::number(
-            "iterations-8",
-            "iterations at 1/8; any number with the same weights",
-            1.0..=32.0,
-            |c| c.iterations8 as f64,
-            |c, v| {
-                c.iterations8 = v as usize;
-            },
-        )
-        .interchangeable(),
-        Setting::<Self>::number(
-            "iterations-4",
-            "iterations at 1/4; any number with the same weights",
-            1.0..=32.0,
-            |c| c.iterations4 as f64,
-            |c, v| {
-                c.iterations4 = v as usize;
-            },
-        )
-        .interchangeable(),
+        count!("iterations-8", "iterations at 1/8; any number with the same weights", 1.0..=32.0, iterations8)
+            .interchangeable(),
+        count!("iterations-4", "iterations at 1/4; any number with the same weights", 1.0..=32.0, iterations4)
+            .interchangeable(),
     ];
 
     /// The graph. Level `l` is at `1 / 2^l`.

@@ -12,7 +12,7 @@ use crate::graph::{
     Warp, WarpBorder, k,
 };
 use crate::model::{CheckpointLayout, Definition, Entry, Fit, Network, Protocol, PyramidUnit, Row};
-use crate::settings::Setting;
+use crate::settings::{Setting, count};
 
 /// Flows in a warp are multiplied by `20 / 2^level`, as in the original, although they are level pixels here.
 const DIV_FLOW: f32 = 20.0;
@@ -58,27 +58,19 @@ impl TfOptFlowConfig {
     }
 
     pub(crate) const SETTINGS: &'static [Setting<Self>] = &[
-        Setting::number(
+        count!(
             "pyr-lvls",
             "levels of the feature pyramid; frames are multiples of 2 to this power",
             4.0..=6.0,
-            |c| c.pyramid_levels as f64,
-            |c, v| c.pyramid_levels = v as usize,
+            pyramid_levels
         ),
-        Setting::number(
+        count!(
             "flow-pred-lvl",
             "level of the finest flow: 2 is a quarter of the frames' size",
             1.0..=4.0,
-            |c| c.finest_level as f64,
-            |c, v| c.finest_level = v as usize,
+            finest_level
         ),
-        Setting::number(
-            "search-range",
-            "largest displacement of the cost volumes, pixels of a level",
-            1.0..=10.0,
-            |c| c.search_range as f64,
-            |c, v| c.search_range = v as usize,
-        ),
+        count!("search-range", "largest displacement of the cost volumes, pixels of a level", 1.0..=10.0, search_range),
     ];
 
     /// The graph.

@@ -10,7 +10,7 @@ use crate::graph::{
     Padding, Warp, WarpBorder, k,
 };
 use crate::model::{Definition, Entry, Fit, Network, Protocol, PyramidUnit, Row};
-use crate::settings::Setting;
+use crate::settings::{Setting, count};
 
 const CORRELATION: Correlation = Correlation { max_displacement: 4, stride: 1 };
 /// Channels of the decoder's convolutions.
@@ -120,36 +120,10 @@ impl UFlowConfig {
         Self::GRID,
         Self::COST_ACTIVATION,
         Self::MOMENTS,
-        Setting::number(
-            "levels",
-            "levels of the feature pyramid",
-            2.0..=6.0,
-            |c| c.levels as f64,
-            |c, v| c.levels = v as usize,
-        ),
-        Setting::number(
-            "level1-layers",
-            "convolutions of level 1",
-            1.0..=8.0,
-            |c| c.level1_layers as f64,
-            |c, v| c.level1_layers = v as usize,
-        ),
-        Setting::number(
-            "level1-filters",
-            "channels of level 1",
-            16.0..=256.0,
-            |c| c.level1_filters as f64,
-            |c, v| c.level1_filters = v as usize,
-        ),
-        Setting::number(
-            "level1-1x1",
-            "how many of the last convolutions of level 1 are 1x1",
-            0.0..=8.0,
-            |c| c.level1_1x1 as f64,
-            |c, v| {
-                c.level1_1x1 = v as usize;
-            },
-        ),
+        count!("levels", "levels of the feature pyramid", 2.0..=6.0, levels),
+        count!("level1-layers", "convolutions of level 1", 1.0..=8.0, level1_layers),
+        count!("level1-filters", "channels of level 1", 16.0..=256.0, level1_filters),
+        count!("level1-1x1", "how many of the last convolutions of level 1 are 1x1", 0.0..=8.0, level1_1x1),
         Setting::choice(
             "layer-sizes",
             "channels of the pyramid: 32 everywhere, or PWC-Net's",

@@ -8,7 +8,6 @@ use std::{
     io::Write,
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use anyhow::Context;
@@ -19,7 +18,7 @@ use ferroflow::core::io::{
     outputs::{safe_name, safe_path},
 };
 use ferroflow::core::metrics::{OcclusionScore, metrics_table};
-use ferroflow::data::{Cropped, Source, Spec};
+use ferroflow::data::{Source, Spec};
 use ferroflow::infer::{
     Estimator,
     evaluate::{DataResult, Project, Protocol, SoftOcclusion, evaluate},
@@ -137,9 +136,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
             let source = text.parse::<Spec>()?.open()?;
             source.remarks().iter().for_each(|remark| note!("{remark}"));
             let Some(size) = args.crop else { return Ok(source) };
-            let source: Arc<dyn Source> = source.into();
-            let cropped = project.map(|project| project.cropped(source.clone(), size));
-            Ok(Box::new(cropped.unwrap_or_else(|| Cropped::new(source, size, None))) as Box<dyn Source>)
+            Ok(Box::new(Project::cropped(project, source.into(), size)) as Box<dyn Source>)
         })
         .collect::<anyhow::Result<Vec<Box<dyn Source>>>>()?;
     let mut args = args;
