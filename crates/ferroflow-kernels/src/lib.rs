@@ -21,6 +21,7 @@ mod disjoint;
 pub mod elementwise;
 pub mod gemm;
 pub mod layout;
+pub mod lookup;
 mod machine;
 pub mod norm;
 pub mod pack;

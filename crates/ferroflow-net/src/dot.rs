@@ -55,6 +55,7 @@ pub fn describe(node: &Node) -> String {
         Op::ChannelMean => "mean of each channel".into(),
         Op::ChannelNorm { .. } => "norm over channels".into(),
         Op::Correlation(c) => format!("correlation, displacement {}, step {}", c.max_displacement, c.stride),
+        Op::Lookup(l) => format!("lookup, {} levels, radius {}", l.levels, l.radius),
         Op::Warp(_) => "warp".into(),
         Op::Resize { factor, filter, .. } => format!("{filter:?} x{factor}").to_lowercase(),
         Op::ConvexUpsample { factor } => format!("convex x{factor}"),
@@ -70,7 +71,7 @@ pub fn colour(op: &Op) -> &'static str {
     match op {
         Op::Conv(_) | Op::BatchNorm(_) => "#dbe9f6",
         Op::Deconv(_) => "#d9f0e3",
-        Op::Correlation(_) | Op::Warp(_) => "#fde3cf",
+        Op::Correlation(_) | Op::Lookup(_) | Op::Warp(_) => "#fde3cf",
         Op::Resize { .. } | Op::ConvexUpsample { .. } | Op::ToOutput { .. } => "#efe3f7",
         Op::Frame(_) => "#f7f2c8",
         Op::LeakyRelu { .. }

@@ -192,10 +192,9 @@ impl Model {
                 ((height / shapes[node.0 as usize][2].max(1)) as f32, row_first)
             }
         };
-        let mut flow = add(Op::Affine { scale: vec![pixels], offset: vec![0.0] }, node, "pixels");
-        if row_first {
-            flow = add(Op::Channels(vec![1, 0]), flow, "uv");
-        }
+        // Of what stands beside the flow nothing is wanted.
+        let components = add(Op::Channels(if row_first { vec![1, 0] } else { vec![0, 1] }), node, "uv");
+        let mut flow = add(Op::Affine { scale: vec![pixels], offset: vec![0.0] }, components, "pixels");
         flow = add(Op::ToOutput { filter: Filter::Nearest, grid: Grid::HalfPixel }, flow, "flow");
         graph.flow = Some(flow);
         Ok(model)
@@ -244,6 +243,10 @@ mod tests {
             ("lightflow", 2_540_390),
             ("lightflow-0.75", 1_442_690),
             ("lightflow-0.5", 653_406),
+            ("raft", 5_257_536),
+            ("raft-small", 990_162),
+            ("sea-raft-s", 8_883_460),
+            ("sea-raft-m", 19_663_876),
         ] {
             assert_eq!(Model::named(name).unwrap().graph.parameter_count(), count, "{name}");
         }

@@ -33,6 +33,7 @@ variants!(operation, OPERATIONS: Op {
     Op::ChannelMean => "channel mean",
     Op::ChannelNorm { .. } => "channel norm",
     Op::Correlation(_) => "correlation",
+    Op::Lookup(_) => "lookup",
     Op::Warp(_) => "warp",
     Op::Resize { .. } => "resize",
     Op::ConvexUpsample { .. } => "convex upsampling",
@@ -109,6 +110,7 @@ pub fn settings(op: &Op) -> Vec<&'static str> {
         | Op::ChannelMean
         | Op::ChannelNorm { .. }
         | Op::Correlation(_)
+        | Op::Lookup(_)
         | Op::ConvexUpsample { .. }
         | Op::Standardise { .. }
         | Op::Zeros { .. } => Vec::new(),

@@ -2,8 +2,8 @@
 
 use ferroflow_net::NodeId;
 use ferroflow_net::graph::{
-    Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, MomentsOver, Naming, OnPixel, Padding, Size, Sizes,
-    Warp, WarpBorder, k,
+    Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, Lookup, MomentsOver, Naming, OnPixel, Padding, Size,
+    Sizes, Warp, WarpBorder, k,
 };
 
 /// An operation with its settings.
@@ -80,8 +80,8 @@ fn pair(net: &mut Builder, x: NodeId, channels: usize) -> [NodeId; 2] {
 
 /// Every row.
 pub fn rows() -> Vec<Row> {
-    let parts: [fn() -> Vec<Row>; 8] =
-        [views, pointwise, convolutions, depthwise_convolutions, statistics, correlations, warps, resizes];
+    let parts: [fn() -> Vec<Row>; 9] =
+        [views, pointwise, convolutions, depthwise_convolutions, statistics, correlations, lookups, warps, resizes];
     parts.iter().flat_map(|rows| rows()).collect()
 }
 
@@ -401,6 +401,38 @@ fn correlations() -> Vec<Row> {
     rows.push(row("correlation of a value with itself", |net, s| {
         let a = net.conv("a", s.x, k(3).out(3));
         net.correlation("y", a, a, correlation)
+    }));
+    rows
+}
+
+fn lookups() -> Vec<Row> {
+    // Levels of odd sizes, and none at all; windows inside and over the border.
+    let sizes = [(3, 4, [2, 6, 8]), (4, 2, [1, 9, 7]), (1, 1, [1, 1, 2]), (2, 3, [1, 13, 18])];
+    let mut rows: Vec<Row> = sizes
+        .into_iter()
+        .map(|(radius, levels, [batch, height, width])| {
+            let name = format!("lookup, radius {radius}, {levels} levels, {batch} of {height} x {width}");
+            row(name, |net, s| {
+                let features = pair(net, s.x, 19);
+                let flow = net.conv("motion", s.x, k(3).out(2));
+                let flow = net.affine("far", flow, &[1.7], &[0.37]);
+                net.lookup("y", features, flow, Lookup { radius, levels })
+            })
+            .frames(batch, height, width)
+        })
+        .collect();
+    rows.push(row("lookup in one map, by channels of it", |net, s| {
+        let a = net.conv("a", s.x, k(3).out(35));
+        let flow = net.channels("motion", a, &[20, 18]);
+        net.lookup("y", [a, a], flow, Lookup { radius: 2, levels: 2 })
+    }));
+    rows.push(row("lookup twice in a pair", |net, s| {
+        let features = pair(net, s.x, 16);
+        let flow = net.conv("motion", s.x, k(3).out(2));
+        let first = net.lookup("y", features, flow, Lookup { radius: 1, levels: 2 });
+        let more = net.conv("more", first, k(1).out(2));
+        let second = net.lookup("again", features, more, Lookup { radius: 1, levels: 2 });
+        net.concat("both", &[first, second])
     }));
     rows
 }

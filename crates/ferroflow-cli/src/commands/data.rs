@@ -142,7 +142,7 @@ struct Bench {
     /// The data set, NAME:PATH
     data: Spec,
     /// Augmentation: none, crop, center, flownet, tfoptflow-basic, tfoptflow-heavy, lightflow, lightflow-sparse, uflow,
-    /// uflow-geometric or raft
+    /// uflow-geometric, raft, raft-things, raft-sintel or raft-kitti
     #[arg(long, value_name = "NAME", default_value = "none")]
     augment: String,
     /// Size of the crops that the augmentation makes

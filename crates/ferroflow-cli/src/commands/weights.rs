@@ -242,7 +242,7 @@ fn import_checkpoint(args: Import, session: &mut Session) -> anyhow::Result<()> 
     let entry = checkpoint.contents.entry.clone();
     let extra = if args.ignore_extra { Extra::Ignore } else { Extra::Refuse };
     let network = args.arch.as_deref().map(|name| (name, &options));
-    let Converted { mut stored, undecided, ignored, .. } =
+    let Converted { mut stored, undecided, ignored, as_named, .. } =
         convert(checkpoint, network, extra).with_context(|| args.file.display().to_string())?;
     stored.provenance.license = args.licence.or(stored.provenance.license);
     stored.provenance.training_data = args.trained_on.or(stored.provenance.training_data);
@@ -261,6 +261,7 @@ fn import_checkpoint(args: Import, session: &mut Session) -> anyhow::Result<()> 
         "other_entries": others,
         "skipped": skipped.to_string(),
         "ignored": ignored,
+        "as_named": as_named,
         "undecided": undecided,
         "licence": provenance.license,
     });
@@ -272,6 +273,13 @@ fn import_checkpoint(args: Import, session: &mut Session) -> anyhow::Result<()> 
     lines.push(format!("left out: {skipped}"));
     if ignored > 0 {
         lines.push(format!("left out: {ignored} tensors that are no parameters"));
+    }
+    match as_named {
+        Some(true) => lines.push("its SHA-256 begins as its name says".into()),
+        Some(false) => lines.push(
+            "its SHA-256 does not begin as its name says: it is another file than the published one, or damaged".into(),
+        ),
+        None => {}
     }
     if let [taken, others @ ..] = &undecided[..]
         && !others.is_empty()

@@ -8,6 +8,7 @@ use ferroflow_kernels::{
     convex_upsample::ConvexUpsample,
     correlation::Correlation,
     lane_map,
+    lookup::Lookup,
     resize::{Resize, Sampling},
     warp::{AtInteger, Axes, Border},
 };
@@ -269,6 +270,15 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 if let Some(step) = self.steps.last_mut() {
                     step.work = Some((work, plan.work_len()));
                 }
+                out
+            }
+            Op::Lookup(l) => {
+                let features = [0, 1].map(|i| self.dense(inputs[i]));
+                let (flow, lanes) = self.flow(inputs[2]);
+                let lookup = Lookup::new(extent, self.channels(inputs[0]), l.radius, l.levels, lanes);
+                let out = self.fresh(extent, channels);
+                let inputs = features.into_iter().chain([flow]).collect();
+                self.push(head, Kernel::Lookup(lookup), lookup.flop(), inputs, &out);
                 out
             }
             Op::Warp(w) => {

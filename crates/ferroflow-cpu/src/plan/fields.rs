@@ -67,6 +67,7 @@ impl<L: Layers> Compiler<'_, L> {
                     | Op::Part { .. }
                     | Op::ChannelMean
                     | Op::Correlation(_)
+                    | Op::Lookup(_)
                     | Op::ConvexUpsample { .. }
                     | Op::ToOutput { .. }
                     | Op::Moments(_)
@@ -181,6 +182,7 @@ impl<L: Layers> Compiler<'_, L> {
             | Op::Part { .. }
             | Op::ChannelMean
             | Op::Correlation(_)
+            | Op::Lookup(_)
             | Op::ConvexUpsample { .. }
             | Op::ToOutput { .. }
             | Op::Moments(_)

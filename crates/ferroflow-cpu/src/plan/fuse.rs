@@ -140,6 +140,7 @@ fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
         | Op::Channels(_)
         | Op::ChannelMean
         | Op::ChannelNorm { .. }
+        | Op::Lookup(_)
         | Op::Warp(_)
         | Op::ToOutput { .. }
         | Op::Moments(_)
@@ -190,6 +191,7 @@ fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Ab
             | Op::ChannelMean
             | Op::ChannelNorm { .. }
             | Op::Correlation(_)
+            | Op::Lookup(_)
             | Op::Warp(_)
             | Op::Resize { .. }
             | Op::ConvexUpsample { .. }
@@ -226,6 +228,7 @@ fn only_depthwise_reads(graph: &Graph, uses: &Uses, id: NodeId) -> bool {
         | Op::ChannelMean
         | Op::ChannelNorm { .. }
         | Op::Correlation(_)
+        | Op::Lookup(_)
         | Op::Warp(_)
         | Op::Resize { .. }
         | Op::ConvexUpsample { .. }
@@ -270,6 +273,7 @@ pub(super) fn compose<'w>(
                 | Op::ChannelMean
                 | Op::ChannelNorm { .. }
                 | Op::Correlation(_)
+                | Op::Lookup(_)
                 | Op::Warp(_)
                 | Op::Resize { .. }
                 | Op::ConvexUpsample { .. }

@@ -30,6 +30,7 @@ impl<L: Layers> Compiler<'_, L> {
                 | Op::ChannelMean
                 | Op::ChannelNorm { .. }
                 | Op::Correlation(_)
+                | Op::Lookup(_)
                 | Op::Warp(_)
                 | Op::Resize { .. }
                 | Op::ConvexUpsample { .. }
@@ -95,6 +96,7 @@ impl<L: Layers> Compiler<'_, L> {
             | Op::ChannelMean
             | Op::ChannelNorm { .. }
             | Op::Correlation(_)
+            | Op::Lookup(_)
             | Op::Warp(_)
             | Op::Resize { .. }
             | Op::ConvexUpsample { .. }

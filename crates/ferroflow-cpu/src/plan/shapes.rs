@@ -35,6 +35,7 @@ pub(super) fn layer_of(op: &Op) -> Option<(ConvShape, ParamId, Option<ParamId>)>
         | Op::ChannelMean
         | Op::ChannelNorm { .. }
         | Op::Correlation(_)
+        | Op::Lookup(_)
         | Op::Warp(_)
         | Op::Resize { .. }
         | Op::ConvexUpsample { .. }

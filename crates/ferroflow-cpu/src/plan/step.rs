@@ -8,7 +8,9 @@ use ferroflow_kernels::{
     convex_upsample::ConvexUpsample,
     correlation::Correlation,
     depthwise::{DepthwisePlan, Frames, SeparablePlan},
-    elementwise, norm,
+    elementwise,
+    lookup::Lookup,
+    norm,
     pack::{self, Pixels, Source},
     pixelwise::Program,
     resize::Resize,
@@ -64,6 +66,8 @@ pub(super) enum Kernel {
         epsilon: f32,
     },
     Correlation(Correlation),
+    /// Reads both maps and the flow.
+    Lookup(Lookup),
     Warp {
         axes: Axes,
         border: Border,
@@ -105,6 +109,7 @@ impl Kernel {
             Kernel::Moments { .. } => "moments".into(),
             Kernel::Standardise { .. } => "standardise".into(),
             Kernel::Correlation(_) => "correlation".into(),
+            Kernel::Lookup(_) => "lookup".into(),
             Kernel::Warp { .. } => "warp".into(),
             Kernel::Resize { .. } | Kernel::Output { .. } => "resize".into(),
             Kernel::ConvexUpsample(_) | Kernel::ConvexOutput(_) => "convex upsampling".into(),
@@ -160,6 +165,7 @@ impl Step {
             | Kernel::Moments { .. }
             | Kernel::Standardise { .. }
             | Kernel::Correlation(_)
+            | Kernel::Lookup(_)
             | Kernel::Warp { .. }
             | Kernel::Resize { .. }
             | Kernel::ConvexUpsample(_)
@@ -230,6 +236,7 @@ impl Step {
             | Kernel::Moments { .. }
             | Kernel::Standardise { .. }
             | Kernel::Correlation(_)
+            | Kernel::Lookup(_)
             | Kernel::Warp { .. }
             | Kernel::Resize { .. }
             | Kernel::ConvexUpsample(_)
@@ -301,6 +308,7 @@ impl Step {
                 norm::standardise(isa, inputs[0], *channels, inputs[1], *epsilon, out);
             }
             Kernel::Correlation(plan) => plan.run(isa, [inputs[0], inputs[1]], out, work, scratch),
+            Kernel::Lookup(lookup) => lookup.run(isa, [inputs[0], inputs[1]], inputs[2], out, scratch),
             Kernel::Warp { axes, border, .. } => warp::warp(isa, inputs[0], inputs[1], *axes, *border, out),
             Kernel::Resize { resize, scale } => resize.run(isa, inputs[0], scale, out),
             Kernel::ConvexUpsample(upsample) => upsample.run(isa, inputs[0], inputs[1], out, scratch),

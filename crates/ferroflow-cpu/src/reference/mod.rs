@@ -6,6 +6,7 @@ mod conv;
 mod convex_upsample;
 mod correlation;
 mod gradient;
+mod lookup;
 mod pointwise;
 mod real;
 mod resize;
@@ -124,6 +125,7 @@ pub fn run<T: Real>(
             | Op::ChannelMean
             | Op::ChannelNorm { .. }
             | Op::Correlation(_)
+            | Op::Lookup(_)
             | Op::Warp(_)
             | Op::Resize { .. }
             | Op::ConvexUpsample { .. }
@@ -177,6 +179,7 @@ fn evaluate<T: Real>(op: &Op, inputs: &[&Tensor<T>], weights: &Weights, sizes: &
         Op::ChannelMean => statistics::channel_mean(inputs),
         Op::ChannelNorm { floor } => pointwise::channel_norm(inputs[0], *floor),
         Op::Correlation(c) => correlation::correlation(inputs[0], inputs[1], *c),
+        Op::Lookup(l) => lookup::lookup([inputs[0], inputs[1], inputs[2]], *l, shape),
         Op::Warp(w) => warp::warp(inputs[0], inputs[1], *w),
         Op::Resize { filter, grid, .. } => resize::resize(inputs[0], shape[2], shape[3], *filter, *grid),
         Op::ConvexUpsample { factor } => convex_upsample::convex_upsample(inputs[0], inputs[1], *factor, shape),

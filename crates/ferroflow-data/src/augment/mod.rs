@@ -29,7 +29,7 @@ pub trait Augment: Send + Sync {
 }
 
 /// Names accepted by [`named`].
-pub const NAMES: [&str; 15] = [
+pub const NAMES: [&str; 18] = [
     "none",
     "crop",
     "center",
@@ -45,6 +45,9 @@ pub const NAMES: [&str; 15] = [
     "uflow-mindspore",
     "uflow-mindspore-flip",
     "raft",
+    "raft-things",
+    "raft-sintel",
+    "raft-kitti",
 ];
 
 /// Those that cut frames out of larger ones, and can [keep](Beside::surround) these.
@@ -91,6 +94,9 @@ pub fn named(name: &str, crop: Size, beside: Beside) -> Option<Box<dyn Augment>>
         "uflow-mindspore" => Box::new(Whole { size: crop, loader: Loader::MindSpore, flip: false, beside }),
         "uflow-mindspore-flip" => Box::new(Whole { size: crop, loader: Loader::MindSpore, flip: true, beside }),
         "raft" => Box::new(raft::Raft::new(crop)),
+        "raft-things" => Box::new(raft::Raft::things(crop)),
+        "raft-sintel" => Box::new(raft::Raft::sintel(crop)),
+        "raft-kitti" => Box::new(raft::Raft::kitti(crop)),
         _ => return None,
     })
 }

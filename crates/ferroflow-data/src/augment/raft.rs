@@ -39,6 +39,21 @@ impl Raft {
             eraser: 0.5,
         }
     }
+
+    /// Those for FlyingThings3D, whose frames are enlarged less and made smaller more.
+    pub fn things(crop: Size) -> Self {
+        Self { scale: (-0.4, 0.8), ..Self::new(crop) }
+    }
+
+    /// Those for Sintel and what is mixed with it.
+    pub fn sintel(crop: Size) -> Self {
+        Self { scale: (-0.2, 0.6), ..Self::new(crop) }
+    }
+
+    /// Those for KITTI: a road has an up and a down, and both frames have one camera.
+    pub fn kitti(crop: Size) -> Self {
+        Self { scale: (-0.2, 0.4), stretch: 0.0, flip: (0.0, 0.0), asymmetric: 0.0, ..Self::new(crop) }
+    }
 }
 
 /// Factors of one colour change, 1 or 0 = none.

@@ -1,8 +1,8 @@
 //! Builds a graph as the papers' tables read: one call per layer, with the channels counted along the way.
 
 use super::{
-    BatchNorm, Conv, Correlation, Deconv, Filter, Frame, Graph, Grid, Initialisation, MomentsOver, Node, NodeId, Op,
-    Padding, Param, ParamId, ParamRole, Warp,
+    BatchNorm, Conv, Correlation, Deconv, Filter, Frame, Graph, Grid, Initialisation, Lookup, MomentsOver, Node,
+    NodeId, Op, Padding, Param, ParamId, ParamRole, Warp,
 };
 
 /// A graph under construction.
@@ -293,6 +293,11 @@ impl Builder {
     pub fn correlation(&mut self, name: &str, a: NodeId, b: NodeId, correlation: Correlation) -> NodeId {
         let diameter = correlation.diameter();
         self.add(name, Op::Correlation(correlation), &[a, b], diameter * diameter)
+    }
+
+    /// What RAFT looks up in the products of all pixels of `features`, around where `flow` points.
+    pub fn lookup(&mut self, name: &str, features: [NodeId; 2], flow: NodeId, lookup: Lookup) -> NodeId {
+        self.add(name, Op::Lookup(lookup), &[features[0], features[1], flow], lookup.channels())
     }
 
     /// `image` sampled where `flow` points.

@@ -16,31 +16,48 @@ pub struct Cost {
 }
 
 impl Graph {
-    /// The cost at these sizes.
+    /// The cost of the flow at these sizes. What only training reads, as the finer flows of iterations before the last, is not
+    /// computed for it and costs nothing.
     ///
     /// # Errors
     /// If the network does not take these sizes.
     pub fn cost(&self, sizes: &Sizes) -> Result<Cost, ShapeError> {
         let shapes = self.shapes(sizes)?;
+        let needed = self.needed();
         let node_flop: Vec<f64> = self
             .nodes
             .iter()
             .zip(&shapes)
-            .map(|(node, &output)| {
+            .zip(&needed)
+            .map(|((node, &output), &needed)| {
                 let inputs: Vec<Shape> = node.inputs.iter().map(|&NodeId(i)| shapes[i as usize]).collect();
-                flop(&node.op, &inputs, output)
+                if needed { flop(&node.op, &inputs, output) } else { 0.0 }
             })
             .collect();
         Ok(Cost {
             flop: node_flop.iter().sum(),
             node_flop,
             parameter_bytes: 4 * self.params.iter().map(super::Param::len).sum::<usize>(),
-            activation_bytes: self.peak(&shapes),
+            activation_bytes: self.peak(&shapes, &needed),
         })
     }
 
-    /// Most bytes alive at one time when nodes run in order and values are dropped after their last reader.
-    fn peak(&self, shapes: &[Shape]) -> usize {
+    /// Whether the flow depends on each node; without a flow, all of them count.
+    fn needed(&self) -> Vec<bool> {
+        let mut needed = vec![self.flow.is_none(); self.nodes.len()];
+        if let Some(NodeId(flow)) = self.flow {
+            needed[flow as usize] = true;
+        }
+        for i in (0..self.nodes.len()).rev().filter(|_| self.flow.is_some()) {
+            if needed[i] {
+                self.nodes[i].inputs.iter().for_each(|&NodeId(input)| needed[input as usize] = true);
+            }
+        }
+        needed
+    }
+
+    /// Most bytes alive at one time when the needed nodes run in order and values are dropped after their last reader.
+    fn peak(&self, shapes: &[Shape], needed: &[bool]) -> usize {
         // Views hold no memory of their own and keep alive what they look at.
         let mut owners: Vec<Vec<usize>> = Vec::with_capacity(self.nodes.len());
         for (i, node) in self.nodes.iter().enumerate() {
@@ -51,7 +68,7 @@ impl Graph {
             });
         }
         let mut last_use: Vec<usize> = (0..self.nodes.len()).collect();
-        for (i, node) in self.nodes.iter().enumerate() {
+        for (i, node) in self.nodes.iter().enumerate().filter(|&(i, _)| needed[i]) {
             for &NodeId(n) in &node.inputs {
                 owners[n as usize].iter().for_each(|&owner| last_use[owner] = i);
             }
@@ -61,7 +78,7 @@ impl Graph {
             dying[at].push(value);
         }
         let (mut alive, mut peak) = (0, 0);
-        for (i, node) in self.nodes.iter().enumerate() {
+        for (i, node) in self.nodes.iter().enumerate().filter(|&(i, _)| needed[i]) {
             let bytes = |i: usize| 4 * shapes[i].iter().product::<usize>();
             if !node.op.is_view() {
                 alive += bytes(i);
@@ -89,6 +106,7 @@ impl Op {
             | Self::ChannelMean
             | Self::ChannelNorm { .. }
             | Self::Correlation(_)
+            | Self::Lookup(_)
             | Self::Warp(_)
             | Self::Resize { .. }
             | Self::ConvexUpsample { .. }
@@ -113,6 +131,11 @@ fn flop(op: &Op, inputs: &[Shape], output: Shape) -> f64 {
         // Each input value meets the 4 x 4 kernel of every output channel.
         Op::Deconv(d) => read * (2 * 16 * d.out_channels) as f64 + if d.bias.is_some() { written } else { 0.0 },
         Op::Correlation(_) => 2.0 * written * inputs[0][1] as f64,
+        // Products with one neighbour more along each axis, between which each offset is interpolated.
+        Op::Lookup(lookup) => {
+            let products = (lookup.side() + 1).pow(2) as f64 / (lookup.side().pow(2)) as f64 * written;
+            2.0 * products * inputs[0][1] as f64 + 7.0 * written
+        }
         // Four neighbours, weighted and summed.
         Op::Warp(_) => 7.0 * written,
         Op::Resize { filter: super::Filter::Bilinear, .. } | Op::ToOutput { filter: super::Filter::Bilinear, .. } => {

@@ -16,7 +16,8 @@ pub use cost::Cost;
 pub use ferroflow_core::{Size, geometry::Grid};
 pub use initialisation::Initialisation;
 pub use op::{
-    BatchNorm, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, MomentsOver, OnPixel, Op, Padding, Warp, WarpBorder,
+    BatchNorm, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, Lookup, MomentsOver, OnPixel, Op, Padding, Warp,
+    WarpBorder,
 };
 pub use shape::{Shape, ShapeError, Sizes};
 

@@ -54,6 +54,9 @@ pub enum Op {
     },
     /// `(f1, f2)` -> `[N, D * D, H, W]`: mean over channels of `f1(p) * f2(p + d)`, zero outside; dy outer, dx inner.
     Correlation(Correlation),
+    /// `(f1, f2, flow)` -> `[N, levels * (2 radius + 1)^2, H, W]`: what RAFT looks up in the products of all pixels of two feature
+    /// maps (Teed & Deng 2020, section 3.2; `CorrBlock`).
+    Lookup(Lookup),
     /// `(image, flow)` -> image sampled at `p + flow(p)`.
     Warp(Warp),
     /// `[N, C, H, W]` -> `[N, C, factor * H, factor * W]`; values are not scaled.
@@ -124,6 +127,7 @@ impl Op {
             | Self::ChannelMean
             | Self::ChannelNorm { .. }
             | Self::Correlation(_)
+            | Self::Lookup(_)
             | Self::Warp(_)
             | Self::Resize { .. }
             | Self::ConvexUpsample { .. }
@@ -233,6 +237,37 @@ impl Correlation {
     /// Displacements per axis, `2 * (max / stride) + 1`.
     pub fn diameter(self) -> usize {
         2 * (self.max_displacement / self.stride) + 1
+    }
+}
+
+/// RAFT's lookup in the products of all pairs of pixels.
+///
+/// Level `l` is the second map averaged over windows of `2^l` x `2^l` pixels; each time it is halved, a last odd row and column are
+/// left out. Channel `(l * side + i) * side + j` is `<f1(p), level(q)> / sqrt(C)` at `q = (p + flow(p)) / 2^l + (i - radius,
+/// j - radius)`, columns first: the outer offset is that of x, as in the references' `meshgrid(dy, dx)`. Between pixels `q` is
+/// interpolated bilinearly, the centre of pixel (0, 0) being 0, and what lies outside the level is 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// Largest offset along each axis, in pixels of a level (4; 3 in RAFT-small).
+    pub radius: usize,
+    /// Number of levels (4).
+    pub levels: usize,
+}
+
+impl Lookup {
+    /// Offsets per axis, `2 * radius + 1`.
+    pub fn side(self) -> usize {
+        2 * self.radius + 1
+    }
+
+    /// Channels of the result.
+    pub fn channels(self) -> usize {
+        self.levels * self.side() * self.side()
+    }
+
+    /// Height and width of a level, of a map of this size.
+    pub fn level_size(self, level: usize, [height, width]: [usize; 2]) -> [usize; 2] {
+        [height >> level, width >> level]
     }
 }
 

@@ -149,6 +149,17 @@ fn infer(op: &Op, inputs: &[Shape], sizes: &Sizes) -> Result<Shape, String> {
             let [n, _, h, w] = same(inputs[0], inputs[1])?;
             Ok([n, c.diameter() * c.diameter(), h, w])
         }
+        Op::Lookup(lookup) => {
+            need(3)?;
+            let [n, _, h, w] = same(inputs[0], inputs[1])?;
+            if lookup.levels == 0 || lookup.levels > 16 || lookup.radius > 7 {
+                return Err("looks up 1 to 16 levels, and at most 7 pixels around".into());
+            }
+            if inputs[2] != [n, 2, h, w] {
+                return Err("the flow must be [N, 2, H, W] of the features".into());
+            }
+            Ok([n, lookup.channels(), h, w])
+        }
         Op::Warp(_) => {
             need(2)?;
             let ([n, _, h, w], flow) = (inputs[0], inputs[1]);

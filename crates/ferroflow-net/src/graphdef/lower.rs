@@ -124,6 +124,7 @@ impl Lower<'_> {
             Op::ChannelMean | Op::ChannelNorm { .. } | Op::Moments(_) | Op::Standardise { .. } => {
                 return unsupported("a normalisation");
             }
+            Op::Lookup(_) => return unsupported("the lookup in all products"),
             Op::ConvexUpsample { .. } => return unsupported("convex upsampling"),
         }
         self.emit.rename_last(&node.name);

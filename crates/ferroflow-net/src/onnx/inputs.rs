@@ -33,6 +33,7 @@ pub(super) fn cut(graph: &Graph) -> Result<Cut, OnnxError> {
                 | Op::Add
                 | Op::ChannelNorm { .. }
                 | Op::Correlation(_)
+                | Op::Lookup(_)
                 | Op::Warp(_)
                 | Op::Resize { .. }
                 | Op::ConvexUpsample { .. }

@@ -8,7 +8,7 @@ use super::split::Split;
 use super::warp::Geometry;
 use super::{
     CorrelationForm, Indices, Inputs, OnnxError, Options, Part, Precision, WarpForm, convex_upsample, correlation,
-    inputs, int32, split, warp,
+    inputs, int32, lookup, split, warp,
 };
 use crate::graph::{Filter, Graph, Grid, MomentsOver, NodeId, Op, ParamId, Shape};
 use crate::weights::Weights;
@@ -37,6 +37,7 @@ pub(super) fn lower<'w>(
         parts: HashMap::new(),
         sizes: HashMap::new(),
         geometries: HashMap::new(),
+        products: HashMap::new(),
         params: HashMap::new(),
         outputs: plan.outputs.iter().filter_map(|value| Some((value.node?, value.name.clone()))).collect(),
     };
@@ -193,6 +194,8 @@ struct Lower<'w> {
     /// Sizes read off values at run time, by node and axis.
     sizes: HashMap<(NodeId, usize), String>,
     geometries: HashMap<Shape, Geometry>,
+    /// What lookups in the same maps share, by the maps and the number of levels.
+    products: HashMap<(NodeId, NodeId, usize), Vec<lookup::Level>>,
     params: HashMap<ParamId, String>,
     /// What goes out, by its name.
     outputs: HashMap<NodeId, String>,
@@ -392,6 +395,25 @@ impl<'w> Lower<'w> {
                     CorrelationForm::MatMul => self.size(input(0), 3),
                 };
                 correlation::lower(&mut self.emit, form, *c, [&f1, &f2], channels, &width);
+            }
+            Op::Lookup(l) => {
+                let flow = self.single(input(2));
+                let sides = [2, 3].map(|axis| self.size(input(0), axis));
+                let key = (input(0), input(1), l.levels);
+                if !self.products.contains_key(&key) {
+                    let (first, second) = (self.single(input(0)), self.single(input(1)));
+                    let [_, channels, h, w] = self.shape(input(0));
+                    let known = |size: usize| self.options.size.is_some().then_some(size);
+                    let [height, width] = sides.clone();
+                    let sides = [(height, h), (width, w)].map(|(name, size)| lookup::Side { name, known: known(size) });
+                    let levels = lookup::levels(&mut self.emit, *l, [&first, &second], channels, sides);
+                    self.products.insert(key, levels);
+                }
+                self.prepare_geometry(input(0));
+                let geometry = &self.geometries[&self.shapes[input(0).0 as usize]];
+                let (grids, levels) = ([&geometry.columns, &geometry.rows], &self.products[&key]);
+                let grids = grids.map(String::as_str);
+                lookup::lower(&mut self.emit, *l, levels, &flow, grids, sides.each_ref().map(String::as_str));
             }
             Op::Warp(w) => {
                 let (image, flow) = (self.single(input(0)), self.single(input(1)));

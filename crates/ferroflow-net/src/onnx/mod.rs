@@ -9,6 +9,7 @@ mod correlation;
 mod emit;
 mod inputs;
 mod int32;
+mod lookup;
 mod lower;
 mod proto;
 mod split;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::import::{ImportError, Imported};
 use super::names::{self, Extra, MatchError};
+use super::known;
 use super::store::Stored;
 use super::{Provenance, Weights, WeightsError};
 use crate::model::Model;
@@ -35,6 +36,8 @@ pub struct Converted {
     pub undecided: Vec<String>,
     /// Number of tensors of the file that are not parameters and were left out.
     pub ignored: usize,
+    /// Whether the file's SHA-256 begins as its name says (`NAME-ff5fadd5.pth`, PyTorch's hub); `None` if the name says nothing.
+    pub as_named: Option<bool>,
 }
 
 /// Gives a checkpoint's tensors, which [`super::import::import`] reads, to the named network, or without a name to the network
@@ -56,9 +59,10 @@ pub fn convert(
     };
     let (provenance, stated) = (provenance(&file), names::stated(&file, model.name));
     let undecided = names::undecided(&file, &model, network.map(|(_, options)| options));
+    let as_named = known::named_hash(&file.source).map(|hash| file.sha256.starts_with(hash));
     let ignored = file.contents.tensors.len().saturating_sub(model.graph.params.len());
     let weights = Weights::new(&model.graph, names::assign(file, &model, extra)?)?;
-    Ok(Converted { stored: Stored { model, weights, provenance }, stated, undecided, ignored })
+    Ok(Converted { stored: Stored { model, weights, provenance }, stated, undecided, ignored, as_named })
 }
 
 /// What the file says about itself.
@@ -72,10 +76,12 @@ fn provenance(file: &Imported) -> Provenance {
     if let Some(arch) = file.contents.words.get("arch") {
         notes.insert("arch".to_string(), arch.clone());
     }
+    let known = known::file(&file.sha256);
     Provenance {
         source: Some(file.source.clone()),
         source_sha256: Some(file.sha256.clone()),
-        license: file.contents.words.get("license").cloned(),
+        license: file.contents.words.get("license").cloned().or(known.map(|known| known.licence.to_string())),
+        training_data: known.map(|known| known.training_data.to_string()),
         metrics: file.metrics(),
         notes,
         ..Provenance::default()

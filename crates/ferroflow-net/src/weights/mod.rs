@@ -5,6 +5,7 @@ pub mod export;
 pub mod formula;
 pub mod import;
 mod initial;
+mod known;
 mod layout;
 pub mod names;
 mod open;

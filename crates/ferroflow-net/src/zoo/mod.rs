@@ -9,7 +9,9 @@ mod flownet_sd;
 mod fusion;
 pub mod lightflow;
 pub mod pwcnet;
+pub mod raft;
 pub mod rill;
+pub mod sea_raft;
 pub mod tfoptflow;
 pub mod uflow;
 mod uflow_names;
@@ -19,5 +21,13 @@ pub use uflow_names::UFlowNames;
 use crate::model::Entry;
 
 /// What each file defines, in the order in which networks are listed.
-pub(crate) const NETWORKS: &[&[&dyn Entry]] =
-    &[rill::NETWORKS, flownet2::NETWORKS, pwcnet::NETWORKS, tfoptflow::NETWORKS, uflow::NETWORKS, lightflow::NETWORKS];
+pub(crate) const NETWORKS: &[&[&dyn Entry]] = &[
+    rill::NETWORKS,
+    flownet2::NETWORKS,
+    pwcnet::NETWORKS,
+    tfoptflow::NETWORKS,
+    uflow::NETWORKS,
+    lightflow::NETWORKS,
+    raft::NETWORKS,
+    sea_raft::NETWORKS,
+];

@@ -4,13 +4,14 @@
 //! which is brought to the level's size and unit. They differ in four choices, for which [`NAMES`] has names. Unknown pixels do
 //! not count; where a norm is 0, its gradient is 0.
 
+mod mixture;
 mod named;
 mod penalty;
 mod target;
 #[cfg(test)]
 mod tests;
 
-use std::ops::AddAssign;
+use std::{borrow::Cow, ops::AddAssign};
 
 use ferroflow_core::Size;
 use ferroflow_net::{Graph, NodeId, PyramidUnit, graph::Shape, training::Values};
@@ -18,6 +19,7 @@ use rayon::prelude::*;
 
 use crate::unsupervised::UnsupervisedError;
 
+pub use mixture::Mixture;
 pub use named::{LossConfig, NAMES, UFLOW};
 pub use penalty::{Measure, Penalty};
 pub use target::{Reduction, Target, Truth};
@@ -31,6 +33,10 @@ pub struct Loss {
     pub reduction: Reduction,
     /// The penalty of a difference at a pixel.
     pub penalty: Penalty,
+    /// What takes the place of the penalty where the network says how far off it may be.
+    pub mixture: Option<Mixture>,
+    /// Truth of this length or longer counts as unknown, in pixels of the frames.
+    pub longest: Option<f32>,
     /// How the penalties of a level become one value.
     pub sum: Sum,
     /// A factor for each level, finest first; a single factor for [`Reads::Flow`].
@@ -53,6 +59,8 @@ pub enum Reads {
 pub enum Sum {
     /// Mean over known pixels and both components.
     MeanOfValues,
+    /// Sum over known pixels and both components, divided by the number of all pixels and components (RAFT).
+    MeanOfAll,
     /// Mean over known pixels.
     MeanOfPixels,
     /// Sum over pixels, mean over the batch.
@@ -80,6 +88,9 @@ pub enum LossError {
         /// Number of weights of the loss.
         weights: usize,
     },
+    /// The network does not say how far off its flow may be.
+    #[error("the network has no prediction of its errors, which the loss reads: choose another one, such as `sequence-l1`")]
+    NoMixture,
     /// A loss without truth cannot be computed for this network or batch.
     #[error(transparent)]
     Unsupervised(#[from] UnsupervisedError),
@@ -131,7 +142,7 @@ impl Loss {
         }
     }
 
-    /// The loss of `outputs` `[N, 2, h, w]`, finest first, and its gradients. `unit` is the unit of the network's pyramid.
+    /// The loss of `outputs` `[N, 2, h, w]` (and channels behind those of the flow, which only [`Loss::mixture`] reads), finest first, and its gradients. `unit` is the unit of the network's pyramid.
     pub fn grade(&self, outputs: &[Values], truth: &Truth, unit: PyramidUnit) -> Result<Graded, LossError> {
         self.grade_part(outputs, truth, unit, None)
     }
@@ -200,6 +211,10 @@ impl Loss {
             Reads::Pyramid => unit,
             Reads::Flow => PyramidUnit::Pixels(1.0),
         };
+        let truth = &*match self.longest {
+            Some(longest) => truth.shorter_than(longest),
+            None => Cow::Borrowed(truth),
+        };
         // Iterations of one level share its target.
         let mut last: Option<Target> = None;
         for (index, shape) in shapes.enumerate().take(self.weights.len()) {
@@ -210,6 +225,9 @@ impl Loss {
             if target.shape[0] != shape[0] {
                 return Err(size_error(shape, truth));
             }
+            if self.mixture.is_some() && shape[1] != mixture::CHANNELS {
+                return Err(LossError::NoMixture);
+            }
             look(index, last.insert(target));
         }
         Ok(())
@@ -217,18 +235,24 @@ impl Loss {
 
     /// One output against its target: the sums of the penalties, and the derivatives of that sum.
     fn compare(&self, output: &Values, target: &Target) -> (Sums, Values) {
-        let [_, _, h, w] = output.shape;
+        let [_, channels, h, w] = output.shape;
         let pixels = h * w;
         let mut gradient = Values::zeros(output.shape);
         // Each image's sums by themselves, added in their order: the same bits for any number of threads.
         let images: Vec<Sums> = (
-            gradient.data.par_chunks_exact_mut(2 * pixels),
-            output.data.par_chunks_exact(2 * pixels),
+            gradient.data.par_chunks_exact_mut(channels * pixels),
+            output.data.par_chunks_exact(channels * pixels),
             target.flow.par_chunks_exact(2 * pixels),
             target.known.par_chunks_exact(pixels),
         )
             .into_par_iter()
-            .map(|(gradient, output, target, known)| self.penalty.image(output, target, known, gradient))
+            .map(|(gradient, output, target, known)| match &self.mixture {
+                Some(mixture) => mixture.image(output, target, known, gradient),
+                None => {
+                    let flow = 2 * pixels;
+                    self.penalty.image(&output[..flow], target, known, &mut gradient[..flow])
+                }
+            })
             .collect();
         let sums = Sums {
             penalty: images.iter().map(|s| s.penalty).sum(),
@@ -246,6 +270,10 @@ impl Loss {
         // The value, and its derivative with respect to the sum of the penalties.
         let (value, slope) = match self.sum {
             Sum::MeanOfValues => (part.penalty * mean(2 * whole.known), mean(2 * whole.known)),
+            Sum::MeanOfAll => {
+                let all = 2 * whole.pairs * target.shape[2] * target.shape[3];
+                (part.penalty * mean(all), mean(all))
+            }
             Sum::MeanOfPixels => (part.penalty * mean(whole.known), mean(whole.known)),
             Sum::PerPair => (part.penalty * mean(whole.pairs), mean(whole.pairs)),
             Sum::WholeLevel { epsilon, power } => {

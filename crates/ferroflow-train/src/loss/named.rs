@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Loss, Measure, Penalty, Reads, Reduction, Sum};
+use super::{Loss, Measure, Mixture, Penalty, Reads, Reduction, Sum};
 
 /// The weights of Caffe's FlowNet, finest level first, which PWC-Net and ClementPinard use too.
 const FLOWNET: [f32; 5] = [0.005, 0.01, 0.02, 0.08, 0.32];
@@ -11,6 +11,13 @@ const TFOPTFLOW: [f32; 6] = [0.0025, 0.005, 0.01, 0.02, 0.08, 0.32];
 /// The weights of NVIDIA's multi-scale loss, finest level first.
 const NVIDIA: [f32; 5] = [0.32, 0.16, 0.08, 0.04, 0.02];
 
+/// The factor of RAFT's losses from one iteration to the one before.
+const GAMMA: f64 = 0.8;
+/// Truth that RAFT's losses leave out, px.
+const LONGEST: f32 = 400.0;
+/// Iterations for which the losses of a sequence have weights.
+const MOST_ITERATIONS: usize = 64;
+
 struct Named {
     name: &'static str,
     help: &'static str,
@@ -18,7 +25,15 @@ struct Named {
     reduction: Reduction,
     penalty: Penalty,
     sum: Sum,
+    /// None for the loss of a sequence, whose weights follow from a factor.
     weights: &'static [f32],
+    mixture: Option<Mixture>,
+}
+
+/// The loss of a sequence of iterations (RAFT): each weighs [`GAMMA`] times as much as the next.
+const fn sequence(name: &'static str, help: &'static str, sum: Sum, mixture: Option<Mixture>) -> Named {
+    let (reduction, penalty) = (Reduction::Area, Penalty::L1);
+    Named { name, help, reads: Reads::Pyramid, reduction, penalty, sum, weights: &[], mixture }
 }
 
 const fn pyramid(
@@ -29,11 +44,12 @@ const fn pyramid(
     sum: Sum,
     weights: &'static [f32],
 ) -> Named {
-    Named { name, help, reads: Reads::Pyramid, reduction, penalty, sum, weights }
+    Named { name, help, reads: Reads::Pyramid, reduction, penalty, sum, weights, mixture: None }
 }
 
 const fn flow(name: &'static str, help: &'static str, penalty: Penalty, sum: Sum) -> Named {
-    Named { name, help, reads: Reads::Flow, reduction: Reduction::Area, penalty, sum, weights: &[1.0] }
+    let (reduction, weights) = (Reduction::Area, &[1.0]);
+    Named { name, help, reads: Reads::Flow, reduction, penalty, sum, weights, mixture: None }
 }
 
 const fn power(measure: Measure, epsilon: f32, power: f32) -> Penalty {
@@ -128,6 +144,13 @@ const LOSSES: &[Named] = &[
         Sum::MeanOfPixels,
         &[1.0],
     ),
+    sequence("sequence-l1", "|du| + |dv| of every iteration, the last weighing most (RAFT)", Sum::MeanOfAll, None),
+    sequence(
+        "mixture-of-laplace",
+        "how unlikely the truth is by what every iteration says of its own errors (SEA-RAFT)",
+        Sum::MeanOfValues,
+        Some(Mixture::SEA_RAFT),
+    ),
     pyramid(
         "lightflow-l1-sparse",
         "lightflow-l1 for sparse truth: extremes of each block, unknown as 0",
@@ -162,6 +185,12 @@ pub struct LossConfig {
     /// Factor of each level, finest first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weights: Option<Vec<f64>>,
+    /// Factor of each iteration to that of the next, of the loss of a sequence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gamma: Option<f64>,
+    /// Truth of this length or longer counts as unknown, in pixels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub longest: Option<f64>,
     /// The number that is added before the power is taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epsilon: Option<f64>,
@@ -176,14 +205,25 @@ impl LossConfig {
         let Some(named) = LOSSES.iter().find(|l| l.name == self.name) else {
             return Err(crate::recipe::no_such("loss", &self.name, NAMES.iter().map(|(name, _)| *name)));
         };
+        let is_sequence = named.weights.is_empty();
+        if self.gamma.is_some() && !is_sequence {
+            return Err(format!("loss.gamma is of the losses of a sequence, and `{}` is none", self.name));
+        }
+        let gamma = self.gamma.unwrap_or(GAMMA);
+        if !(gamma > 0.0 && gamma <= 1.0) || self.longest.is_some_and(|longest| !(longest > 0.0)) {
+            return Err("loss.gamma must be above 0 and at most 1, and loss.longest above 0".into());
+        }
         let mut loss = Loss {
             reads: named.reads,
             reduction: named.reduction,
             penalty: named.penalty,
+            mixture: named.mixture,
+            longest: self.longest.map(|longest| longest as f32).or(is_sequence.then_some(LONGEST)),
             sum: named.sum,
             from_coarsest: named.name.starts_with("tfoptflow"),
             weights: match &self.weights {
                 Some(weights) => weights.iter().map(|&w| w as f32).collect(),
+                None if is_sequence => (0..MOST_ITERATIONS).map(|i| gamma.powi(i as i32) as f32).collect(),
                 None => named.weights.to_vec(),
             },
         };

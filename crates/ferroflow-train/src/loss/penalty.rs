@@ -78,6 +78,6 @@ impl Penalty {
 }
 
 /// 0 at 0, unlike `f32::signum`; what is not a number stays one, for the loop to notice.
-fn sign(x: f32) -> f32 {
+pub(super) fn sign(x: f32) -> f32 {
     if x == 0.0 { 0.0 } else { x.signum() }
 }

@@ -65,6 +65,19 @@ impl Truth {
         Self { flow, known }
     }
 
+    /// The truth without flow of this length or longer, which counts as unknown.
+    pub(super) fn shorter_than(&self, longest: f32) -> Cow<'_, Self> {
+        let [_, _, h, w] = self.flow.shape;
+        let long = |u: f32, v: f32| u.hypot(v) >= longest;
+        let each = self.flow.data.chunks_exact(2 * h * w).map(|flow| flow.split_at(h * w));
+        let is_long: Vec<bool> = each.flat_map(|(u, v)| u.iter().zip(v).map(|(&u, &v)| long(u, v))).collect();
+        if !is_long.contains(&true) {
+            return Cow::Borrowed(self);
+        }
+        let known = self.known.iter().zip(is_long).map(|(&known, long)| known && !long).collect();
+        Cow::Owned(Self { flow: self.flow.clone(), known })
+    }
+
     /// The truth of a level of `size`.
     ///
     /// # Errors

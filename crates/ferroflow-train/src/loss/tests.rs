@@ -8,6 +8,8 @@ use super::*;
 use crate::testing::Golden;
 
 const SEED: &str = "ferroflow-golden";
+/// Of outputs with more channels than the others: it has tests of its own.
+const MIXTURE: &str = "mixture-of-laplace";
 const SIZE: [usize; 4] = [2, 2, 128, 192];
 const PX20: PyramidUnit = PyramidUnit::Pixels(20.0);
 const LEVEL: PyramidUnit = PyramidUnit::LevelPixels { row_first: false };
@@ -153,7 +155,7 @@ fn gradients_are_the_slopes_of_the_values() {
     let flow = Values { shape, data: Stream::new("s", "truth").tensor(2 * 2 * 256, 9.0, 0.0) };
     let known: Vec<bool> = (0..512).map(|i| i % 6 != 0).collect();
     let truth = Truth::new(flow, known);
-    for (name, _) in NAMES.into_iter().filter(|(name, _)| *name != UFLOW) {
+    for (name, _) in NAMES.into_iter().filter(|(name, _)| ![UFLOW, MIXTURE].contains(name)) {
         let loss = loss(name);
         let sizes: &[usize] = if loss.reads == Reads::Flow { &[16] } else { &[8, 4] };
         let levels = &sizes[..sizes.len().min(loss.weights.len())];
@@ -200,7 +202,7 @@ fn the_shares_of_the_parts_are_the_loss_of_the_whole() {
         let data = flow[pairs.start * 2 * pixels..pairs.end * 2 * pixels].to_vec();
         Truth::new(Values { shape, data }, known[pairs.start * pixels..pairs.end * pixels].to_vec())
     };
-    for (name, _) in NAMES.into_iter().filter(|(name, _)| *name != UFLOW) {
+    for (name, _) in NAMES.into_iter().filter(|(name, _)| ![UFLOW, MIXTURE].contains(name)) {
         let loss = loss(name);
         let sizes: &[usize] = if loss.reads == Reads::Flow { &[16] } else { &[8, 8, 4] };
         let sides = &sizes[..sizes.len().min(loss.weights.len())];
@@ -243,7 +245,7 @@ fn the_shares_of_the_parts_are_the_loss_of_the_whole() {
 fn equal_flows_have_gradient_zero() {
     let shape = [1, 2, 8, 8];
     let truth = Truth::new(Values { shape, data: vec![40.0; 128] }, vec![true; 64]);
-    for (name, _) in NAMES.into_iter().filter(|(name, _)| *name != UFLOW) {
+    for (name, _) in NAMES.into_iter().filter(|(name, _)| ![UFLOW, MIXTURE].contains(name)) {
         let loss = loss(name);
         let (side, value) = if loss.reads == Reads::Flow { (8, 40.0) } else { (4, 2.0) };
         let output = Values { shape: [1, 2, side, side], data: vec![value; 2 * side * side] };
@@ -262,7 +264,7 @@ fn what_is_not_known_does_not_count() {
     known[10] = false;
     let truth = Truth::new(Values { shape, data }, known);
     assert_eq!(truth.known.iter().filter(|k| !**k).count(), 3);
-    for (name, _) in NAMES.into_iter().filter(|(name, _)| *name != UFLOW) {
+    for (name, _) in NAMES.into_iter().filter(|(name, _)| ![UFLOW, MIXTURE].contains(name)) {
         let loss = loss(name);
         let side = if loss.reads == Reads::Flow { 8 } else { 2 };
         let output = Values { shape: [1, 2, side, side], data: vec![0.0; 2 * side * side] };
@@ -313,4 +315,92 @@ fn what_does_not_fit_is_refused() {
     let pwcnet = ferroflow_net::Model::named("pwcnet").unwrap();
     assert!(loss("lightflow-l1").outputs(&pwcnet.graph).unwrap_err().to_string().contains("5 levels"));
     assert_eq!(loss("multiscale-l1").outputs(&pwcnet.graph).unwrap().len(), 5);
+}
+
+/// Two pairs of 6 x 7 with channels behind the flow's, a truth of which some pixels are unknown and some too long, and outputs.
+fn sequence(channels: usize) -> (Truth, Vec<bool>, Vec<Values>) {
+    let pixels = 42;
+    let mut flow = Stream::new(SEED, "sequence/flow").tensor(4 * pixels, 6.0, 0.0);
+    (flow[5], flow[3 * pixels + 9]) = (399.0, -400.5);
+    let known: Vec<bool> = (0..2 * pixels).map(|i| i % 7 != 3).collect();
+    // The long one is of the second pair: its pixel does not count.
+    let counts: Vec<bool> = (0..2 * pixels).map(|i| known[i] && i != pixels + 9).collect();
+    let output = |i: usize| {
+        let data = Stream::new(SEED, &format!("sequence/{i}")).tensor(2 * channels * pixels, 4.0, 0.5);
+        Values { shape: [2, channels, 6, 7], data }
+    };
+    (Truth::new(Values { shape: [2, 2, 6, 7], data: flow }, known), counts, (0..3).map(output).collect())
+}
+
+/// RAFT's `sequence_loss`: `sum of 0.8^i (valid * |flow - truth|).mean()`, over all pixels, i from the last iteration on; and that
+/// channels behind the flow's do not matter.
+#[test]
+fn a_sequence_weighs_its_last_iteration_most() {
+    for channels in [2, 6] {
+        let (truth, counts, outputs) = sequence(channels);
+        let graded = loss("sequence-l1").grade(&outputs, &truth, PyramidUnit::Pixels(1.0)).unwrap();
+        let mut expected = 0.0;
+        for (i, output) in outputs.iter().enumerate() {
+            for (n, c, at) in (0..2).flat_map(|n| (0..2).flat_map(move |c| (0..42).map(move |at| (n, c, at)))) {
+                let index = (n * channels + c) * 42 + at;
+                let difference = output.data[index] - truth.flow.data[(n * 2 + c) * 42 + at];
+                let share = 0.8f64.powi(i as i32) / (2 * 2 * 42) as f64;
+                let is_counted = if counts[n * 42 + at] { 1.0 } else { 0.0 };
+                expected += is_counted * share * f64::from(difference.abs());
+                let slope = is_counted * share * f64::from(difference.signum());
+                assert!((f64::from(graded.gradients[i].data[index]) - slope).abs() < 1e-9);
+            }
+            assert!((0..2).all(|n| output.data.len() == 2 * channels * 42 && {
+                graded.gradients[i].data[(n * channels + 2) * 42..(n + 1) * channels * 42].iter().all(|&g| g == 0.0)
+            }));
+        }
+        value_agrees("sequence", graded.value, expected);
+    }
+    let steeper = LossConfig { name: "sequence-l1".into(), gamma: Some(0.5), longest: Some(1e9), ..LossConfig::default() };
+    assert_eq!(steeper.build().unwrap().weights[..3], [1.0, 0.5, 0.25]);
+    let misplaced = LossConfig { name: "l1".into(), gamma: Some(0.5), ..LossConfig::default() };
+    assert!(misplaced.build().unwrap_err().contains("sequence"));
+}
+
+/// SEA-RAFT's mixture in double precision: minus the logarithm of the two densities, for each component.
+#[test]
+fn a_mixture_says_how_likely_the_truth_is() {
+    let (truth, counts, outputs) = sequence(6);
+    let counted = 2.0 * counts.iter().filter(|&&c| c).count() as f64;
+    let value = |outputs: &[Values]| -> f64 {
+        let mut sum = 0.0;
+        for (i, output) in outputs.iter().enumerate() {
+            for (n, at) in (0..2).flat_map(|n| (0..42).map(move |at| (n, at))).filter(|(n, at)| counts[n * 42 + at]) {
+                let channel = |c: usize| f64::from(output.data[(n * 6 + c) * 42 + at]);
+                let weights = [channel(2).exp(), channel(3).exp()];
+                let scales = [channel(4).clamp(0.0, 10.0).exp(), channel(5).clamp(0.0, 0.0).exp()];
+                for c in 0..2 {
+                    let far = (channel(c) - f64::from(truth.flow.data[(n * 2 + c) * 42 + at])).abs();
+                    let density = |m: usize| weights[m] / (2.0 * scales[m]) * (-far / scales[m]).exp();
+                    let likelihood = (density(0) + density(1)) / (weights[0] + weights[1]);
+                    sum -= 0.8f64.powi(i as i32) * likelihood.ln() / counted;
+                }
+            }
+        }
+        sum
+    };
+    let graded = loss(MIXTURE).grade(&outputs, &truth, PyramidUnit::Pixels(1.0)).unwrap();
+    value_agrees("mixture", graded.value, value(&outputs));
+    let step = 1e-3f32;
+    for (i, at) in (0..3).flat_map(|i| (0..12 * 42).step_by(5).map(move |at| (i, at))) {
+        let moved = |by: f32| {
+            let mut outputs = outputs.clone();
+            outputs[i].data[at] += by;
+            value(&outputs)
+        };
+        let (difference, slope) = (moved(step) - moved(-step), f64::from(graded.gradients[i].data[at]));
+        // Across a corner, where a difference is 0 or a limit is reached, the slopes to both sides differ.
+        let [low, high] = [value(&outputs) - moved(-step), moved(step) - value(&outputs)];
+        if (low - high).abs() < 1e-8 {
+            assert!((difference / f64::from(2.0 * step) - slope).abs() < 1e-5, "{i} {at}: {difference} {slope}");
+        }
+    }
+    let (_, _, flows) = sequence(2);
+    let error = loss(MIXTURE).grade(&flows, &truth, PyramidUnit::Pixels(1.0)).unwrap_err();
+    assert_eq!(error, LossError::NoMixture);
 }

@@ -164,7 +164,9 @@ impl Unsupervised {
     fn end_point_error(&self) -> Loss {
         let reads = if self.unit == PyramidUnit::Pixels(1.0) { Reads::Flow } else { Reads::Pyramid };
         let (reduction, penalty) = (Reduction::Area, Penalty::L2);
-        Loss { reads, reduction, penalty, sum: Sum::MeanOfPixels, weights: vec![1.0], from_coarsest: false }
+        let sum = Sum::MeanOfPixels;
+        let (mixture, longest) = (None, None);
+        Loss { reads, reduction, penalty, mixture, longest, sum, weights: vec![1.0], from_coarsest: false }
     }
 
     /// The share of a batch in a step.

@@ -2,7 +2,7 @@
 
 use ferroflow_kernels::{
     Blocks, BlocksMut, Buffer, Isa, Scratch, Update, conv::Activation, convex_upsample::ConvexUpsampleGradient,
-    correlation::CorrelationGradient, elementwise, norm, warp::WarpGradient,
+    correlation::CorrelationGradient, elementwise, lookup::LookupGradient, norm, warp::WarpGradient,
 };
 use ferroflow_net::training::Gradients;
 
@@ -72,6 +72,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
         | Kernel::ChannelNorm { .. }
         | Kernel::Moments { .. }
         | Kernel::Standardise { .. }
+        | Kernel::Lookup(_)
         | Kernel::Warp { .. }
         | Kernel::Resize { .. }
         | Kernel::ConvexUpsample(_)
@@ -118,6 +119,15 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
             Kernel::Correlation(_) | Kernel::Warp { .. } | Kernel::ConvexUpsample(_) => {
                 let (first, second) = only(i, update, to);
                 pair.run(isa, first, second, &mut work, scratch);
+            }
+            Kernel::Lookup(lookup) => {
+                let (features, flow) = ([inputs[0], inputs[1]], inputs[2]);
+                let gradient = LookupGradient { lookup, features, flow, g: d };
+                match i {
+                    0 => gradient.first(isa, update, to, scratch),
+                    1 => gradient.second(isa, update, to, scratch),
+                    _ => gradient.flow(isa, update, to, scratch),
+                }
             }
             Kernel::Resize { resize, scale } => resize.gradient().run(isa, d, scale, update, to, scratch),
             // They read frames, or nothing.

@@ -3,6 +3,7 @@
 mod conv;
 mod convex_upsample;
 mod correlation;
+mod lookup;
 mod pointwise;
 mod resize;
 mod statistics;
@@ -80,6 +81,10 @@ pub(super) fn backward<T: Real>(
         Op::Correlation(c) => {
             let gradient = |other: usize, sign| correlation::gradient(inputs[other], d, *c, sign);
             vec![wanted[0].then(|| gradient(1, 1)), wanted[1].then(|| gradient(0, -1))]
+        }
+        Op::Lookup(l) => {
+            let gradients = lookup::gradients([inputs[0], inputs[1], inputs[2]], d, *l);
+            gradients.into_iter().zip(wanted).map(|(gradient, &wanted)| wanted.then_some(gradient)).collect()
         }
         Op::Warp(w) => {
             let (image, flow) = warp::gradients(inputs[0], inputs[1], d, *w);

@@ -4,6 +4,7 @@
 //! reference's element order, and no tensor is left over. Prefixes that training frameworks put before a network's names are
 //! removed first; names of other implementations are translated.
 
+mod raft;
 mod sniklaus;
 mod uflow;
 
@@ -212,8 +213,12 @@ pub fn assign(file: Imported, model: &Model, extra: Extra) -> Result<Vec<(String
     let shapes: HashMap<&str, &[usize]> =
         model.graph.params.iter().map(|p| (p.name.as_str(), p.shape.as_slice())).collect();
     let names = parameter_names(&file);
-    let parameters =
-        names.into_iter().zip(file.contents.tensors).filter(|(name, _)| shapes.contains_key(name.as_str()));
+    // Of a layer that the file names twice, one is enough.
+    let mut taken: HashSet<String> = HashSet::new();
+    let parameters = names
+        .into_iter()
+        .zip(file.contents.tensors)
+        .filter(|(name, _)| shapes.contains_key(name.as_str()) && taken.insert(name.clone()));
     let tensors = parameters.map(|(name, tensor)| {
         let shape = shapes.get(name.as_str()).map_or(tensor.shape, |s| s.to_vec());
         let data = model.layout.read_stored(&shape, tensor.data);
@@ -291,9 +296,12 @@ fn bare_names(file: &Imported) -> Vec<String> {
 fn parameter_names(file: &Imported) -> Vec<String> {
     let origin = Origin::of(file);
     let bare = bare_names(file);
+    let torchvision = bare.iter().any(|name| raft::is_torchvision(name));
+    let separable = bare.iter().any(|name| name.contains(".convgru2."));
     let translate = |name: &str| match origin {
         Origin::Sniklaus => sniklaus::to_nvlabs(name),
-        _ => uflow::canonical(name).or_else(|| batch_norm(name)),
+        _ if torchvision => raft::to_princeton(name, separable),
+        _ => uflow::canonical(name).or_else(|| batch_norm(name)).or_else(|| raft::first_name(name)),
     };
     bare.into_iter().map(|name| translate(&name).unwrap_or(name)).collect()
 }
@@ -318,9 +326,15 @@ fn batch_norm(name: &str) -> Option<String> {
 /// How many parameters of the model have their tensor, in the right shape.
 fn common(model: &Model, tensors: &HashMap<String, &Tensor>) -> usize {
     let fits = |param: &&Param| {
-        tensors.get(&param.name).is_some_and(|tensor| tensor.shape == model.layout.stored_shape(&param.shape))
+        let wanted = model.layout.stored_shape(&param.shape);
+        tensors.get(&param.name).is_some_and(|tensor| is_shape(&tensor.shape, &wanted))
     };
     model.graph.params.iter().filter(fits).count()
+}
+
+/// Whether a tensor has the shape that is wanted. A linear layer is a 1x1 convolution, whose last two dimensions it leaves out.
+fn is_shape(shape: &[usize], wanted: &[usize]) -> bool {
+    shape == wanted || (wanted.len() == 4 && wanted[2..] == [1, 1] && *shape == wanted[..2])
 }
 
 /// What keeps these tensors from being the model's.
@@ -334,7 +348,7 @@ fn compare(model: &Model, tensors: &HashMap<String, &Tensor>) -> Difference {
         };
         known += 1;
         let wanted = model.layout.stored_shape(&param.shape);
-        if tensor.shape != wanted {
+        if !is_shape(&tensor.shape, &wanted) {
             difference.misshapen.push((param.name.clone(), tensor.shape.clone(), wanted));
         }
     }

@@ -227,3 +227,77 @@ fn implementations_with_the_same_parameters_are_told_of() {
     let model = recognise(&file, Extra::Refuse).unwrap();
     assert!(model.options["variant"] == "ptlflow" && undecided(&file, &model, None).is_empty());
 }
+
+/// Names and shapes of the files that people download, from the projects' own code (`raft.json` is made by
+/// `ferroflow-cpu/tests/golden/raft/make.py`), each tensor with the formula's values of the parameter that it must become.
+fn raft_file(label: &str, model: &Model, wrapper: &str) -> Imported {
+    let tables: BTreeMap<String, Vec<(String, Vec<usize>)>> = serde_json::from_str(include_str!("raft.json")).unwrap();
+    let weights = Weights::formula(model, "s");
+    let values: BTreeMap<&str, &[f32]> =
+        model.graph.params.iter().map(|p| p.name.as_str()).zip(weights.iter()).collect();
+    let tensors = tables[label].iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")).map(|(name, shape)| {
+        let separable = !label.ends_with("small");
+        let ours = raft::to_princeton(name, separable).or_else(|| raft::first_name(name)).unwrap_or(name.clone());
+        let data = values.get(&ours[..]).unwrap_or_else(|| panic!("{label}: {name}")).to_vec();
+        assert_eq!(data.len(), shape.iter().product::<usize>(), "{label}: {name}");
+        Tensor { name: format!("{wrapper}{name}"), shape: shape.clone(), data }
+    });
+    file(Format::PytorchZip, tensors.collect())
+}
+
+#[test]
+fn files_of_raft_and_its_heirs_are_recognised() {
+    for (label, name, wrapper) in [
+        ("torchvision raft_large", "raft", ""),
+        ("torchvision raft_small", "raft-small", ""),
+        ("Princeton raft", "raft", "module."),
+        ("Princeton raft-small", "raft-small", "module."),
+        ("SEA-RAFT (S)", "sea-raft-s", ""),
+        ("SEA-RAFT (M)", "sea-raft-m", "module."),
+    ] {
+        let model = Model::named(name).unwrap();
+        let file = raft_file(label, &model, wrapper);
+        let found = recognise(&file, Extra::Refuse).unwrap_or_else(|e| panic!("{label}: {e}"));
+        assert_eq!((found.name, &found.options), (name, &BTreeMap::new()), "{label}");
+        assert!(undecided(&file, &found, None).is_empty());
+        let weights = Weights::new(&found.graph, assign(file, &found, Extra::Refuse).unwrap()).unwrap();
+        assert_eq!(weights, Weights::formula(&model, "s"), "{label}");
+    }
+}
+
+/// A safetensors file holds tensors that lie in the same memory once, under either name; one that is no such second name is
+/// refused.
+#[test]
+fn one_of_two_names_is_enough() {
+    let model = Model::named("sea-raft-s").unwrap();
+    for dropped in ["bn3", "downsample.1"] {
+        let mut file = raft_file("SEA-RAFT (S)", &model, "");
+        file.contents.tensors.retain(|t| !t.name.contains(dropped));
+        assert_eq!(recognise(&file, Extra::Refuse).unwrap().name, "sea-raft-s", "{dropped}");
+        assert!(assign(file, &model, Extra::Refuse).is_ok());
+    }
+    let mut file = raft_file("SEA-RAFT (S)", &model, "");
+    file.contents.tensors.push(Tensor { name: "cnet.layer9.weight".into(), shape: vec![1], data: vec![0.0] });
+    assert!(matches!(recognise(&file, Extra::Refuse), Err(MatchError::Unknown { closest, .. }) if closest == "sea-raft-s"));
+}
+
+/// Whole files as the projects save them, through the readers: `torch.save`'s archive, and safetensors.
+#[test]
+fn files_of_raft_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = Model::named("raft-small").unwrap();
+    let tensors = raft_file("torchvision raft_small", &model, "").contents.tensors;
+    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|t| (t.name, t.shape, t.data.into_iter().flat_map(f32::to_le_bytes).collect()))
+        .collect();
+    let views = bytes.iter().map(|(name, shape, bytes)| {
+        (name, safetensors::tensor::TensorView::new(safetensors::Dtype::F32, shape.clone(), bytes).unwrap())
+    });
+    let saved = dir.path().join("raft_small-00000000.safetensors");
+    std::fs::write(&saved, safetensors::serialize(views, None).unwrap()).unwrap();
+    let stored = crate::weights::convert(crate::weights::import::import(&saved).unwrap(), None, Extra::Refuse).unwrap();
+    assert_eq!((stored.stored.model.name, stored.as_named), ("raft-small", Some(false)));
+    assert_eq!(stored.stored.weights, Weights::formula(&model, "s"));
+    assert_eq!(stored.stored.provenance.license, None, "nobody published this file");
+}

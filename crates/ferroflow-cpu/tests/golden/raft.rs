@@ -1,0 +1,163 @@
+//! RAFT and SEA-RAFT against their references in double precision. The files are our own, made by `raft/make.py`.
+
+use std::collections::BTreeMap;
+use std::marker::PhantomData;
+use std::path::Path;
+
+use ferroflow_cpu::{Options, Pixels, Plan};
+use ferroflow_net::graph::Sizes;
+use ferroflow_net::{Model, Weights};
+
+use super::compare::{INTERMEDIATE, Tolerance, compare};
+use super::executor::{Executor, Planned, Reference};
+use super::shared::{Array, Input, SEED, read};
+
+/// Of flows of up to 80 px: what single precision loses in 12 iterations is 5e-6 to 2.5e-5 px in the references themselves, in the mean.
+/// Winograd's transforms lose more.
+const SINGLE: Tolerance = Tolerance::Absolute(1e-2, 5e-4);
+/// The constant by which frames are scaled is of single precision.
+const DOUBLE: Tolerance = Tolerance::Absolute(1e-3, 5e-5);
+
+/// A set of frames: a batch of two, or one of an odd size.
+fn input(set: &str) -> Input {
+    if set == "a" { Input::set(&["raft0", "raft1"], 128, 160) } else { Input::set(&["raft2"], 131, 165) }
+}
+
+/// To multiples of 8, the frame in the middle, its border repeated.
+fn padded(input: &Input) -> Input {
+    let (h, w) = (input.height, input.width);
+    let (height, width) = (h.next_multiple_of(8), w.next_multiple_of(8));
+    let (top, left) = ((height - h) / 2, (width - w) / 2);
+    input.each(height, width, |frame| {
+        let at = |i: usize, before: usize, size: usize| i.saturating_sub(before).min(size - 1);
+        let planes = frame.chunks_exact(h * w);
+        planes
+            .flat_map(|p| (0..height * width).map(|i| p[at(i / width, top, h) * w + at(i % width, left, w)]))
+            .collect()
+    })
+}
+
+/// What `padded` added, taken off again.
+fn cut(flow: &Array, input: &Input) -> Array {
+    let [n, c, height, width] = flow.shape[..] else { panic!("a flow") };
+    let (h, w) = (input.height, input.width);
+    let (top, left) = ((height - h) / 2, (width - w) / 2);
+    let planes = flow.data.chunks_exact(height * width);
+    let data = planes.flat_map(|p| (0..h).flat_map(move |y| p[(top + y) * width + left..][..w].to_vec())).collect();
+    Array { shape: vec![n, c, h, w], data }
+}
+
+/// The arrays of a file, with their names and how far apart their numbers lie.
+fn golden(network: &str, set: &str) -> BTreeMap<String, (usize, Vec<f32>)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/raft/{network}_{set}.safetensors"));
+    let arrays = read(&path).into_iter().map(|(name, array)| {
+        let (name, every) = name.split_once("@every").unwrap();
+        (name.to_string(), (every.parse().unwrap(), array.data))
+    });
+    arrays.collect()
+}
+
+/// Compares what an executor keeps of a network of so many iterations.
+fn check(executor: &dyn Executor, network: &str, iterations: usize, set: &str, tolerance: Tolerance) {
+    let model = Model::parse(network, [format!("iterations={iterations}")]).unwrap();
+    let (whole, is_sea) = (input(set), network.starts_with("sea"));
+    let values = executor.run(&model, &Weights::formula(&model, SEED), &padded(&whole));
+    let (mut wrong, mut compared) = (Vec::new(), 0);
+    for (name, (every, theirs)) in golden(network, set) {
+        let number = |of: &str| name.strip_prefix(of).and_then(|n| n.parse::<usize>().ok());
+        let (node, tolerance) = match (number("flow"), number("corr")) {
+            (Some(i), _) if i <= iterations => (format!("iteration{i}.pixels"), tolerance),
+            (_, Some(i)) if i <= iterations => (format!("iteration{i}.costs"), INTERMEDIATE),
+            (None, None) => {
+                let node = match (&name[..], is_sea) {
+                    ("fmaps", _) => "fnet.conv2",
+                    ("context", false) => "cnet.conv2",
+                    ("context", true) => "init_conv",
+                    _ => panic!("nobody knows {name}"),
+                };
+                (node.to_string(), INTERMEDIATE)
+            }
+            _ => continue,
+        };
+        // The plan's flow is that of the last iteration; its pyramid has SEA-RAFT's flows among what else it predicts.
+        let ours = match values(&node) {
+            Some(ours) => ours,
+            None if number("flow") == Some(iterations) => values("flow").unwrap(),
+            None => continue,
+        };
+        let ours = if is_sea && name.starts_with("flow") { cut(&ours, &whole) } else { ours };
+        let ours: Vec<f32> = ours.data.into_iter().step_by(every).take(theirs.len()).collect();
+        wrong.extend(compare(&format!("{network} {set} {name} ({})", executor.name()), &ours, &theirs, tolerance).err());
+        compared += 1;
+    }
+    assert!(compared > 0, "{network} {set} compares nothing");
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn by_the_plan() {
+    for set in ["a", "odd"] {
+        for network in ["raft", "raft-small"] {
+            check(&Planned { exact: false }, network, 12, set, SINGLE);
+        }
+        for network in ["sea-raft-s", "sea-raft-m"] {
+            check(&Planned { exact: false }, network, 4, set, SINGLE);
+        }
+    }
+}
+
+/// 32 iterations multiply roundings: in the references' own single precision 1.7e-5 px in the mean.
+#[test]
+fn by_the_plan_in_many_iterations() {
+    check(&Planned { exact: false }, "raft-small", 32, "a", Tolerance::Absolute(5e-2, 2e-3));
+    check(&Planned { exact: false }, "sea-raft-s", 12, "a", Tolerance::Absolute(5e-2, 2e-3));
+}
+
+#[test]
+fn by_the_interpreter() {
+    check(&Reference::<f32>(PhantomData), "raft-small", 12, "odd", SINGLE);
+}
+
+#[test]
+fn by_the_interpreter_in_double_precision() {
+    check(&Reference::<f64>(PhantomData), "raft-small", 4, "a", DOUBLE);
+    check(&Reference::<f64>(PhantomData), "raft", 2, "odd", DOUBLE);
+    check(&Reference::<f64>(PhantomData), "sea-raft-s", 1, "odd", DOUBLE);
+}
+
+/// Without anything kept, as users run it: flows of the iterations before the last are not upsampled.
+#[test]
+fn a_plan_computes_the_last_flow_only() {
+    let steps = |network: &str, iterations: usize| {
+        let model = Model::parse(network, [format!("iterations={iterations}")]).unwrap();
+        let weights = Weights::random(&model.graph, 1);
+        let weights: Vec<&[f32]> = weights.iter().collect();
+        let plan = Plan::new(&model.graph, &weights, Sizes::new(1, 64, 72), &Options::default()).unwrap();
+        let steps: Vec<String> = plan.profile().layers.into_iter().map(|layer| layer.algorithm).collect();
+        let of = |what: &str| steps.iter().filter(|step| *step == what).count();
+        (of("lookup"), of("convex upsampling"))
+    };
+    assert_eq!(steps("raft", 3), (3, 1));
+    assert_eq!(steps("raft-small", 5), (5, 0));
+    assert_eq!(steps("sea-raft-s", 2), (2, 1));
+}
+
+/// Frames so small that coarse levels have one pixel or none: nothing is divided by their sizes.
+#[test]
+fn tiny_frames_have_flows() {
+    for network in ["raft", "raft-small", "sea-raft-s"] {
+        let model = Model::parse(network, ["iterations=3"]).unwrap();
+        let weights = Weights::formula(&model, SEED);
+        let weights: Vec<&[f32]> = weights.iter().collect();
+        for (height, width) in [(8, 8), (16, 8), (24, 40), (64, 56), (120, 8)] {
+            let input = Input::set(&["tiny"], height, width);
+            let mut plan =
+                Plan::new(&model.graph, &weights, Sizes::new(1, height, width), &Options::default()).unwrap();
+            let mut flow = vec![f32::NAN; 2 * height * width];
+            let [first, second] = &input.frames;
+            plan.run(Pixels::Planar(first), Pixels::Planar(second), &mut flow).unwrap();
+            assert!(flow.iter().all(|v| v.is_finite()), "{network} {height} x {width}");
+            assert!(flow.iter().any(|v| *v != 0.0), "{network} {height} x {width}");
+        }
+    }
+}
