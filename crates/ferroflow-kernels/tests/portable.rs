@@ -220,8 +220,9 @@ fn portable_correlations() {
 
 /// Layers that between them take every algorithm: 3x3, of stride 2 and of a first layer, dilated, pointwise, of a flow, transposed.
 fn layers() -> Vec<ConvShape> {
-    let shape = |in_channels, out_channels, kernel, stride, dilation| {
-        let padding = [dilation * (kernel - 1) / 2; 4];
+    let shape = |in_channels, out_channels, kernel: usize, stride, dilation| {
+        let kernel = [kernel; 2];
+        let padding = [dilation * (kernel[0] - 1) / 2; 4];
         ConvShape { kind: ConvKind::Forward, in_channels, out_channels, kernel, stride, dilation, padding }
     };
     let transposed = |in_channels, out_channels| ConvShape {
@@ -245,10 +246,8 @@ fn portable_convolutions() {
     let scratch = Scratch::new();
     for shape in layers() {
         let lanes = lane_map(&[shape.in_channels]);
-        let (input, weight) = (
-            value(shape.in_channels, EXTENT),
-            numbers(shape.in_channels * shape.out_channels * shape.kernel * shape.kernel),
-        );
+        let (input, weight) =
+            (value(shape.in_channels, EXTENT), numbers(shape.in_channels * shape.out_channels * shape.taps()));
         let (input, bias) = (planes(&input), numbers(shape.out_channels));
         let input = Blocks { extent: EXTENT, planes: &input };
         let (weight, bias) = (&weight[..], Some(&bias[..]));
@@ -276,7 +275,7 @@ fn portable_convolutions_in_training() {
         let input = value(shape.in_channels, EXTENT);
         let input = planes(&input);
         let input = Blocks { extent: EXTENT, planes: &input };
-        let weight = numbers(shape.in_channels * shape.out_channels * shape.kernel * shape.kernel);
+        let weight = numbers(shape.in_channels * shape.out_channels * shape.taps());
         let run = |isa| {
             let options = Options { isa, ..Options::default() };
             let mut layer = ConvTraining::new(shape, EXTENT, &lanes, true, options);

@@ -36,6 +36,14 @@ impl<L: Layers> Compiler<'_, L> {
                 | Op::ToOutput { .. }
                 | Op::Moments(_)
                 | Op::Standardise { .. }
+                | Op::Smooth(_)
+                | Op::Product
+                | Op::Lerp
+                | Op::InstanceNorm { .. }
+                | Op::LayerNorm(_)
+                | Op::ChannelScale { .. }
+                | Op::AveragePool { .. }
+                | Op::Detach
                 | Op::Zeros { .. } => false,
             };
             pixels.push(is);
@@ -101,6 +109,14 @@ impl<L: Layers> Compiler<'_, L> {
             | Op::ToOutput { .. }
             | Op::Moments(_)
             | Op::Standardise { .. }
+            | Op::Smooth(_)
+            | Op::Product
+            | Op::Lerp
+            | Op::InstanceNorm { .. }
+            | Op::LayerNorm(_)
+            | Op::ChannelScale { .. }
+            | Op::AveragePool { .. }
+            | Op::Detach
             | Op::Zeros { .. } => {
                 unreachable!("`{}` is no function of the frames", node.name)
             }
