@@ -110,6 +110,7 @@ impl Interpreter<'_> {
                 }
             }
             Op::LeakyRelu { slope } => ops::leaky(one(inputs), *slope),
+            Op::Smooth(curve) => ops::smooth(one(inputs), *curve),
             Op::Concat => Tensor::cat(inputs, 1),
             Op::Stack => Tensor::cat(inputs, 0),
             Op::Part { index, .. } => one(inputs).narrow(0, index * shape[0], shape[0]),
@@ -117,6 +118,18 @@ impl Interpreter<'_> {
             Op::Affine { scale, offset } => ops::affine(one(inputs), scale, offset),
             Op::Add => on_two(inputs, Tensor::add),
             Op::Sub => on_two(inputs, Tensor::sub),
+            Op::Product => on_two(inputs, Tensor::mul),
+            Op::Lerp => {
+                let [a, b, t] = inputs.try_into().expect("shape inference refuses a node without its inputs");
+                ops::lerp(a, b, t)
+            }
+            Op::InstanceNorm { epsilon } => ops::instance_norm(one(inputs), *epsilon),
+            Op::LayerNorm(norm) => {
+                ops::layer_norm(one(inputs), parameter(norm.scale), parameter(norm.shift), norm.epsilon)
+            }
+            Op::ChannelScale { factor } => ops::channel_scale(one(inputs), parameter(*factor)),
+            Op::AveragePool { size } => ops::average_pool(one(inputs), *size),
+            Op::Detach => one(inputs).detach(),
             Op::ChannelMean => ops::channel_mean(inputs),
             Op::ChannelNorm { floor } => ops::channel_norm(one(inputs), *floor),
             Op::Correlation(c) => on_two(inputs, |f1, f2| ops::correlation(f1, f2, *c)),

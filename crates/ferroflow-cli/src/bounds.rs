@@ -9,6 +9,9 @@ pub const THREADS: usize = 1024;
 /// Most pairs that go through a network, or into a file, at once.
 pub const BATCH: usize = 1024;
 
+/// Most iterations of a recurrent network, as the networks have it.
+pub const ITERATIONS: usize = 32;
+
 /// Most runs that are timed.
 pub const RUNS: usize = 1_000_000;
 

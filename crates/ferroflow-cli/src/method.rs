@@ -37,6 +37,9 @@ pub struct MethodArgs {
     /// Set an option of the network (`ferroflow models NAME` lists them); may be repeated
     #[arg(long = "option", value_name = "KEY=VALUE")]
     options: Vec<String>,
+    /// How often a recurrent network corrects its flow, as --option iterations=N says it
+    #[arg(long, value_name = "N", value_parser = bounds::from_one::<{ bounds::ITERATIONS }>)]
+    iterations: Option<usize>,
     /// How frames whose sides are no multiple of the network's stride are made to fit. Default: as the network's reference does
     #[arg(long, value_enum)]
     pub fit: Option<FitArg>,
@@ -141,8 +144,9 @@ impl MethodArgs {
     }
 
     /// The network's options, `key=value`.
-    pub fn options(&self) -> &[String] {
-        &self.options
+    pub fn options(&self) -> Vec<String> {
+        let iterations = self.iterations.map(|iterations| format!("iterations={iterations}"));
+        self.options.iter().cloned().chain(iterations).collect()
     }
 
     /// Precision of the numbers that convolutions multiply.
@@ -170,8 +174,10 @@ impl MethodArgs {
                 usage!("dis takes no weights: leave out --weights, or name the network they are for");
             }
             let ComputeArgs { exact, precision, .. } = self.compute;
-            if !self.options.is_empty() || self.fit.is_some() || exact || precision != Precision::F32 {
-                usage!("dis takes no --option, --fit, --exact or --precision: they belong to networks (--model)");
+            if !self.options().is_empty() || self.fit.is_some() || exact || precision != Precision::F32 {
+                usage!(
+                    "dis takes no --option, --iterations, --fit, --exact or --precision: they belong to networks (--model)"
+                );
             }
             return Ok(Estimator::dis(preset).with_host(self.device(profile)?).with_tile(self.tile)?);
         }
@@ -210,7 +216,7 @@ impl MethodArgs {
     }
 
     fn stored(&self, path: &Path) -> anyhow::Result<(Stored, String)> {
-        let stored = read_weights(path, self.model.as_deref(), &self.options)?;
+        let stored = read_weights(path, self.model.as_deref(), &self.options())?;
         Ok((stored, format!("weights of {}", path.display())))
     }
 
@@ -219,13 +225,13 @@ impl MethodArgs {
         if let Some(path) = &self.weights {
             return self.stored(path);
         }
-        if let Some(stored) = builtin_weights(self.model.as_deref(), &self.options)? {
+        if let Some(stored) = builtin_weights(self.model.as_deref(), &self.options())? {
             return Ok((stored, "built-in weights".into()));
         }
         let Some(name) = &self.model else {
             usage!("name a network with --model, or give its --weights: this build of the program has none of its own")
         };
-        let model = Model::parse(name, &self.options)?;
+        let model = Model::parse(name, self.options())?;
         if which == WhichWeights::Required {
             usage!(
                 "{name} needs weights: -w FILE.safetensors. `ferroflow weights import CHECKPOINT -o FILE.safetensors` \

@@ -1,4 +1,4 @@
-//! `cargo bench -p ferroflow-kernels --bench ops [-- FILTER]`: correlation, warp, resize, convex upsampling, their gradients,
+//! `cargo bench -p ferroflow-kernels --bench ops [-- FILTER]`: correlation, lookup, warp, resize, convex upsampling, their gradients,
 //! batch norm, packing of frames.
 
 use std::hint::black_box;
@@ -12,6 +12,7 @@ use ferroflow_kernels::{
     correlation::{Correlation, CorrelationGradient},
     elementwise::activation_gradient,
     layout::to_blocks,
+    lookup::{Lookup, LookupGradient},
     pack::{Pixels, Source, pack_narrow},
     resize::{Resize, Sampling},
     warp::{AtInteger, Axes, Border, WarpGradient, warp},
@@ -196,6 +197,36 @@ fn flows(c: &mut Criterion) {
     });
 }
 
+/// RAFT's and RAFT-small's, of 448 x 1024: maps of 7.3 and 3.7 MB, of which the second one is read many times over from the caches, and
+/// 9.6 and 6.0 MB that are looked up.
+fn lookups(c: &mut Criterion) {
+    let mut group = c.benchmark_group("lookup");
+    let extent = Extent { n: 1, h: 56, w: 128 };
+    for (name, channels, radius) in [("RAFT", 256, 4), ("RAFT-small", 128, 3)] {
+        let lookup = Lookup::new(extent, channels, radius, 4, [0, 1]);
+        let (first, second, flow) = (value(channels, extent), value(channels, extent), value(2, extent));
+        let (first, second, flow) = (read(&first), read(&second), read(&flow));
+        let features = [Blocks { extent, planes: &first }, Blocks { extent, planes: &second }];
+        let flow = Blocks { extent, planes: &flow };
+        let (isa, scratch) = (Isa::detect(), Scratch::new());
+        let mut out = vec![Buffer::zeroed(extent.len()); lookup.looked_up().div_ceil(LANES)];
+        let mut d = vec![Buffer::zeroed(extent.len()); first.len()];
+        group.bench_function(BenchmarkId::new("forward", name), |b| {
+            b.iter(|| write(&mut out, extent, |out| lookup.run(isa, features, flow, out, &scratch)));
+        });
+        let g = value(lookup.looked_up(), extent);
+        let g = read(&g);
+        let gradient = LookupGradient { lookup: &lookup, features, flow, g: Blocks { extent, planes: &g } };
+        group.bench_function(BenchmarkId::new("gradient to the first map", name), |b| {
+            b.iter(|| write(&mut d, extent, |d| gradient.first(isa, Update::Overwrite, d, &scratch)));
+        });
+        group.bench_function(BenchmarkId::new("gradient to the second map", name), |b| {
+            b.iter(|| write(&mut d, extent, |d| gradient.second(isa, Update::Overwrite, d, &scratch)));
+        });
+    }
+    group.finish();
+}
+
 /// To 448 x 1024 from a half, a quarter and an eighth. From a half, the logits are 22 MB (36 channels in 48 lanes) and the
 /// flow 7 MB; the result is 3.7 MB planar, 29 MB in blocks.
 fn convex_upsampling(c: &mut Criterion) {
@@ -267,6 +298,7 @@ criterion_group!(
     benches,
     correlation,
     correlation_gradient,
+    lookups,
     warps,
     warp_gradients,
     passes,

@@ -2,6 +2,7 @@
 
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES, Update,
+    activation::gradient_in_place,
     conv::Activation,
     rows::for_pixels,
     simd::{self, Kernel, Simd},
@@ -99,6 +100,92 @@ impl Kernel for Combine<'_> {
     }
 }
 
+/// What [`Ternary`] computes of three values of one extent.
+#[derive(Clone, Copy)]
+enum Form {
+    /// `a * b`
+    Product,
+    /// `a + c * (b - a)`
+    Lerp,
+    /// `a - a * b`
+    Rest,
+    /// `a * (c - b)`
+    TimesDifference,
+}
+
+/// `a * b`
+pub fn product(isa: Isa, a: Blocks<'_>, b: Blocks<'_>, out: &mut BlocksMut<'_, '_>) {
+    ternary(isa, Form::Product, [a, b, b], Update::Overwrite, out);
+}
+
+/// The gradient of one factor of a product: `g` times the other factor.
+pub fn product_gradient(isa: Isa, g: Blocks<'_>, other: Blocks<'_>, update: Update, d: &mut BlocksMut<'_, '_>) {
+    ternary(isa, Form::Product, [g, other, other], update, d);
+}
+
+/// `a + t * (b - a)`
+pub fn lerp(isa: Isa, [a, b, t]: [Blocks<'_>; 3], out: &mut BlocksMut<'_, '_>) {
+    ternary(isa, Form::Lerp, [a, b, t], Update::Overwrite, out);
+}
+
+/// The gradient of one of `[a, b, t]`, by its number.
+pub fn lerp_gradient(
+    isa: Isa,
+    [a, b, t]: [Blocks<'_>; 3],
+    g: Blocks<'_>,
+    which: usize,
+    update: Update,
+    d: &mut BlocksMut<'_, '_>,
+) {
+    match which {
+        0 => ternary(isa, Form::Rest, [g, t, t], update, d),
+        1 => ternary(isa, Form::Product, [g, t, t], update, d),
+        _ => ternary(isa, Form::TimesDifference, [g, a, b], update, d),
+    }
+}
+
+fn ternary(isa: Isa, form: Form, values: [Blocks<'_>; 3], update: Update, out: &mut BlocksMut<'_, '_>) {
+    for value in &values {
+        assert_eq!((value.extent, value.planes.len()), (out.extent, out.planes.len()), "extent");
+    }
+    let image = out.extent.h * out.extent.w * LANES;
+    for_pixels(out, |block, n, first, out| {
+        let values = values.map(|value| &value.planes[block][n * image + first * LANES..][..out.len()]);
+        simd::run(isa, Ternary { form, values, update, out });
+    });
+}
+
+struct Ternary<'a> {
+    form: Form,
+    values: [&'a [f32]; 3],
+    update: Update,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Ternary<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self) {
+        match self.form {
+            Form::Product => self.each::<S>(|a, b, _| S::mul(a, b)),
+            Form::Lerp => self.each::<S>(|a, b, t| S::fma(t, S::sub(b, a), a)),
+            Form::Rest => self.each::<S>(|a, b, _| S::sub(a, S::mul(a, b))),
+            Form::TimesDifference => self.each::<S>(|a, b, c| S::mul(a, S::sub(c, b))),
+        }
+    }
+}
+
+impl Ternary<'_> {
+    #[inline(always)]
+    fn each<S: Simd>(self, f: impl Fn(S::V, S::V, S::V) -> S::V) {
+        let [a, b, c] = self.values.map(|value| value.chunks_exact(LANES));
+        for (((a, b), c), out) in a.zip(b).zip(c).zip(self.out.chunks_exact_mut(LANES)) {
+            let value = f(S::read(a), S::read(b), S::read(c));
+            S::write(out, if self.update == Update::Add { S::add(S::read(out), value) } else { value });
+        }
+    }
+}
+
 /// Lane `l` of the output is lane `lanes[l]` of the input (`16 * block + lane`), or 0.
 pub fn channels(x: Blocks<'_>, lanes: &[Option<u32>], out: &mut BlocksMut<'_, '_>) {
     assert_eq!((x.extent.n, x.extent.h, x.extent.w), (out.extent.n, out.extent.h, out.extent.w), "extent");
@@ -127,10 +214,15 @@ pub fn copy_images(x: Blocks<'_>, first: usize, out: &mut BlocksMut<'_, '_>) {
     }
 }
 
-/// Gradient through an activation, in place: `d *= slope` wherever its output `y` is not positive.
+/// Gradient through an activation, in place, by its output `y`: `d *= slope` wherever that of a leaky ReLU is not positive.
+///
+/// # Panics
+/// For GELU, whose slope its output does not tell.
 pub fn activation_gradient(isa: Isa, y: Blocks<'_>, activation: Activation, d: &mut BlocksMut<'_, '_>) {
-    if activation == Activation::Linear {
-        return;
+    match activation {
+        Activation::Linear => return,
+        Activation::Smooth(curve) => return gradient_in_place(isa, curve, y, d),
+        Activation::LeakyRelu(_) => {}
     }
     assert_eq!((y.extent, y.planes.len()), (d.extent, d.planes.len()), "extent");
     let image = y.extent.h * y.extent.w * LANES;
@@ -318,6 +410,38 @@ mod tests {
                 d.assert_close(1e-6, |c, n, _, _| {
                     one.at(c, n, 0, 0) + if n > 0 { pixels.at(c, 2 + n, 0, 0) } else { 0.0 }
                 });
+            }
+        }
+    }
+
+    #[test]
+    fn products_and_mixtures_follow_their_formulas() {
+        let mut random = Random::new(4);
+        for (count, extent) in [(3, Extent { n: 2, h: 5, w: 7 }), (35, Extent { n: 1, h: 33, w: 41 })] {
+            let [a, b, t, g] = [(); 4].map(|()| random.value(count, extent));
+            let at = |c: usize, n: usize, y: usize, x: usize| [&a, &b, &t, &g].map(|v| v.at(c, n, y, x));
+            for isa in Isa::available() {
+                let mut out = Value::zeroed(count, extent);
+                out.write(|out| product(isa, a.blocks(), b.blocks(), out));
+                out.assert_close(1e-6, |c, n, y, x| a.at(c, n, y, x) * b.at(c, n, y, x));
+                out.write(|out| lerp(isa, [a.blocks(), b.blocks(), t.blocks()], out));
+                out.assert_close(1e-6, |c, n, y, x| {
+                    let [a, b, t, _] = at(c, n, y, x);
+                    (1.0 - t) * a + t * b
+                });
+                let d =
+                    both_updates(count, extent, |update, d| product_gradient(isa, g.blocks(), b.blocks(), update, d));
+                d.assert_close(1e-6, |c, n, y, x| g.at(c, n, y, x) * b.at(c, n, y, x));
+                for which in 0..3 {
+                    let values = [a.blocks(), b.blocks(), t.blocks()];
+                    let d = both_updates(count, extent, |update, d| {
+                        lerp_gradient(isa, values, g.blocks(), which, update, d);
+                    });
+                    d.assert_close(1e-6, |c, n, y, x| {
+                        let [a, b, t, g] = at(c, n, y, x);
+                        g * [1.0 - t, t, b - a][which]
+                    });
+                }
             }
         }
     }

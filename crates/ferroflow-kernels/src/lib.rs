@@ -10,6 +10,7 @@
 // What the workspace allows elsewhere: a kernel with more values than this takes a struct.
 #![warn(clippy::too_many_arguments)]
 
+pub mod activation;
 pub mod batch_norm;
 pub mod bf16;
 mod buffer;
@@ -26,6 +27,7 @@ mod machine;
 pub mod norm;
 pub mod pack;
 pub mod pixelwise;
+pub mod pool;
 pub mod resize;
 mod rows;
 pub mod simd;

@@ -18,6 +18,7 @@ use ferroflow_kernels::{
     },
     elementwise, lane_map,
     layout::to_blocks,
+    lookup::{Lookup, LookupGradient},
     norm,
     pack::{Pixels, Source, pack, pack_narrow},
     resize::{Resize, Sampling},
@@ -192,6 +193,26 @@ fn portable_positions() {
 }
 
 #[test]
+fn portable_lookups() {
+    let (a, b, flow) = (value(CHANNELS, EXTENT), value(CHANNELS, EXTENT), value(2, EXTENT));
+    let (a, b, flow) = (planes(&a), planes(&b), planes(&flow));
+    let features = [Blocks { extent: EXTENT, planes: &a }, Blocks { extent: EXTENT, planes: &b }];
+    let flow = Blocks { extent: EXTENT, planes: &flow };
+    let scratch = Scratch::new();
+    let lookup = Lookup::new(EXTENT, CHANNELS, 2, 2, [0, 1]);
+    check("lookup", |isa| {
+        let blocks = lookup.looked_up().div_ceil(LANES);
+        let out = written(blocks, EXTENT, |out| lookup.run(isa, features, flow, out, &scratch));
+        let g: Vec<&[f32]> = out.chunks(EXTENT.len()).collect();
+        let gradient = LookupGradient { lookup: &lookup, features, flow, g: Blocks { extent: EXTENT, planes: &g } };
+        let first = written(2, EXTENT, |d| gradient.first(isa, Update::Overwrite, d, &scratch));
+        let second = written(2, EXTENT, |d| gradient.second(isa, Update::Overwrite, d, &scratch));
+        let slopes = written(1, EXTENT, |d| gradient.flow(isa, Update::Overwrite, d, &scratch));
+        [out.clone(), first, second, slopes].concat()
+    });
+}
+
+#[test]
 fn portable_correlations() {
     let (a, b) = (value(CHANNELS, EXTENT), value(CHANNELS, EXTENT));
     let (a, b) = (planes(&a), planes(&b));
@@ -220,8 +241,9 @@ fn portable_correlations() {
 
 /// Layers that between them take every algorithm: 3x3, of stride 2 and of a first layer, dilated, pointwise, of a flow, transposed.
 fn layers() -> Vec<ConvShape> {
-    let shape = |in_channels, out_channels, kernel, stride, dilation| {
-        let padding = [dilation * (kernel - 1) / 2; 4];
+    let shape = |in_channels, out_channels, kernel: usize, stride, dilation| {
+        let kernel = [kernel; 2];
+        let padding = [dilation * (kernel[0] - 1) / 2; 4];
         ConvShape { kind: ConvKind::Forward, in_channels, out_channels, kernel, stride, dilation, padding }
     };
     let transposed = |in_channels, out_channels| ConvShape {
@@ -245,10 +267,8 @@ fn portable_convolutions() {
     let scratch = Scratch::new();
     for shape in layers() {
         let lanes = lane_map(&[shape.in_channels]);
-        let (input, weight) = (
-            value(shape.in_channels, EXTENT),
-            numbers(shape.in_channels * shape.out_channels * shape.kernel * shape.kernel),
-        );
+        let (input, weight) =
+            (value(shape.in_channels, EXTENT), numbers(shape.in_channels * shape.out_channels * shape.taps()));
         let (input, bias) = (planes(&input), numbers(shape.out_channels));
         let input = Blocks { extent: EXTENT, planes: &input };
         let (weight, bias) = (&weight[..], Some(&bias[..]));
@@ -276,7 +296,7 @@ fn portable_convolutions_in_training() {
         let input = value(shape.in_channels, EXTENT);
         let input = planes(&input);
         let input = Blocks { extent: EXTENT, planes: &input };
-        let weight = numbers(shape.in_channels * shape.out_channels * shape.kernel * shape.kernel);
+        let weight = numbers(shape.in_channels * shape.out_channels * shape.taps());
         let run = |isa| {
             let options = Options { isa, ..Options::default() };
             let mut layer = ConvTraining::new(shape, EXTENT, &lanes, true, options);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::graph::{Graph, Node, NodeId, Op};
+use crate::graph::{Graph, Node, NodeId, Op, Smooth};
 
 /// The text of a `.dot` file with one box for each layer, which names the shape of its weights and includes the activation
 /// that follows it.
@@ -33,7 +33,7 @@ pub fn describe(node: &Node) -> String {
     match &node.op {
         Op::Frame(frame) => format!("{frame:?} frame").to_lowercase(),
         Op::Conv(c) => {
-            let mut text = format!("conv {}x{} {} to {}", c.kernel, c.kernel, c.in_channels, c.out_channels);
+            let mut text = format!("conv {}x{} {} to {}", c.kernel[0], c.kernel[1], c.in_channels, c.out_channels);
             for (what, value) in [("stride", c.stride), ("dilation", c.dilation), ("groups", c.groups)] {
                 if value > 1 {
                     // Writing to a string cannot fail.
@@ -44,7 +44,11 @@ pub fn describe(node: &Node) -> String {
         }
         Op::Deconv(d) => format!("transposed conv 4x4 {} to {}, stride 2", d.in_channels, d.out_channels),
         Op::BatchNorm(_) => "batch norm".into(),
+        Op::LeakyRelu { slope: 0.0 } => "ReLU".into(),
         Op::LeakyRelu { slope } => format!("leaky ReLU {slope}"),
+        Op::Smooth(Smooth::Sigmoid) => "sigmoid".into(),
+        Op::Smooth(Smooth::Tanh) => "tanh".into(),
+        Op::Smooth(Smooth::Gelu) => "GELU".into(),
         Op::Concat => "concatenate".into(),
         Op::Stack => "stack as a batch".into(),
         Op::Part { index, of } => format!("part {} of {of}", index + 1),
@@ -52,6 +56,13 @@ pub fn describe(node: &Node) -> String {
         Op::Affine { .. } => "scale and offset".into(),
         Op::Add => "add".into(),
         Op::Sub => "subtract".into(),
+        Op::Product => "multiply".into(),
+        Op::Lerp => "mix".into(),
+        Op::InstanceNorm { .. } => "instance norm".into(),
+        Op::LayerNorm(_) => "layer norm".into(),
+        Op::ChannelScale { .. } => "layer scale".into(),
+        Op::AveragePool { size } => format!("average pool {size}x{size}"),
+        Op::Detach => "without gradient".into(),
         Op::ChannelMean => "mean of each channel".into(),
         Op::ChannelNorm { .. } => "norm over channels".into(),
         Op::Correlation(c) => format!("correlation, displacement {}, step {}", c.max_displacement, c.stride),
@@ -69,7 +80,7 @@ pub fn describe(node: &Node) -> String {
 /// A fill by kind of operation: what has weights, what moves pixels, what only rearranges.
 pub fn colour(op: &Op) -> &'static str {
     match op {
-        Op::Conv(_) | Op::BatchNorm(_) => "#dbe9f6",
+        Op::Conv(_) | Op::BatchNorm(_) | Op::LayerNorm(_) | Op::ChannelScale { .. } => "#dbe9f6",
         Op::Deconv(_) => "#d9f0e3",
         Op::Correlation(_) | Op::Lookup(_) | Op::Warp(_) => "#fde3cf",
         Op::Resize { .. } | Op::ConvexUpsample { .. } | Op::ToOutput { .. } => "#efe3f7",
@@ -86,6 +97,12 @@ pub fn colour(op: &Op) -> &'static str {
         | Op::ChannelNorm { .. }
         | Op::Moments(_)
         | Op::Standardise { .. }
+        | Op::Smooth(_)
+        | Op::Product
+        | Op::Lerp
+        | Op::InstanceNorm { .. }
+        | Op::AveragePool { .. }
+        | Op::Detach
         | Op::Zeros { .. } => "#f4f4f4",
     }
 }

@@ -102,7 +102,8 @@ fn layout(graph: &Graph, shapes: &[Shape]) -> Vec<Drawn> {
         uses[i as usize] += 1;
     }
     for (i, node) in graph.nodes.iter().enumerate() {
-        if let (Op::LeakyRelu { .. } | Op::BatchNorm(_), &[NodeId(input)]) = (&node.op, &node.inputs[..])
+        if let (Op::LeakyRelu { .. } | Op::Smooth(_) | Op::BatchNorm(_) | Op::InstanceNorm { .. }, &[NodeId(input)]) =
+            (&node.op, &node.inputs[..])
             && uses[input as usize] == 1
         {
             box_of[i] = box_of[input as usize];

@@ -38,7 +38,8 @@ fn batch() -> ([Vec<f32>; 2], Truth) {
 
 /// `every` numbers apart, as the file names say it.
 fn golden(file: &str) -> Vec<(String, usize, Vec<f32>)> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../ferroflow-cpu/tests/golden/raft/{file}.safetensors"));
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../ferroflow-cpu/tests/golden/raft/{file}.safetensors"));
     let bytes = std::fs::read(path).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let floats = |name: &str| -> Vec<f32> {
@@ -52,7 +53,13 @@ fn golden(file: &str) -> Vec<(String, usize, Vec<f32>)> {
         Some((name, every)) => (name.to_string(), every.parse().unwrap()),
         None => (name.to_string(), 1),
     };
-    file.names().into_iter().map(|name| { let (short, every) = split(name); (short, every, floats(name)) }).collect()
+    file.names()
+        .into_iter()
+        .map(|name| {
+            let (short, every) = split(name);
+            (short, every, floats(name))
+        })
+        .collect()
 }
 
 /// How far a gradient may be from PyTorch's in double precision, of the largest of its parameter: those of deep layers are sums of
@@ -61,7 +68,13 @@ const TOLERANCE: f32 = 2e-3;
 /// Of the largest gradient of all: what is 0 but for rounding, as that of a bias before a norm, has this size at most.
 const NOTHING: f32 = 1e-4;
 
-fn step(network: &str, iterations: usize, loss: &str, file: &str, trainer: impl FnOnce(&Model, TrainingOptions) -> Box<dyn Trainer>) {
+fn step(
+    network: &str,
+    iterations: usize,
+    loss: &str,
+    file: &str,
+    trainer: impl FnOnce(&Model, TrainingOptions) -> Box<dyn Trainer>,
+) {
     let model = Model::parse(network, [format!("iterations={iterations}")]).unwrap();
     let graph = &model.graph;
     let ([first, second], truth) = batch();
@@ -76,20 +89,27 @@ fn step(network: &str, iterations: usize, loss: &str, file: &str, trainer: impl 
     trainer.backward(&graded.gradients, &mut sum).unwrap();
 
     let golden = golden(file);
-    let gradients: Vec<_> = golden.iter().filter_map(|(key, every, theirs)| Some((key.strip_prefix("grad/")?, every, theirs))).collect();
+    let of_parameter = |(key, every, theirs): &(String, usize, Vec<f32>)| {
+        Some((key.strip_prefix("grad/")?.to_string(), *every, theirs.clone()))
+    };
+    let gradients: Vec<(String, usize, Vec<f32>)> = golden.iter().filter_map(of_parameter).collect();
     let largest = |values: &[f32]| values.iter().fold(0.0f32, |m, v| m.max(v.abs()));
     let of_all = gradients.iter().map(|(.., theirs)| largest(theirs)).fold(0.0, f32::max);
     let mut wrong = Vec::new();
-    for (parameter, &every, theirs) in &gradients {
+    for (parameter, every, theirs) in &gradients {
         let at = graph.params.iter().position(|p| p.name == *parameter).unwrap_or_else(|| panic!("{parameter}"));
-        let ours = sum.iter().nth(at).unwrap().iter().step_by(every);
+        let ours = sum.iter().nth(at).unwrap().iter().step_by(*every);
         let apart = ours.zip(theirs.iter()).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
         if apart > TOLERANCE * largest(theirs).max(NOTHING * of_all / TOLERANCE) {
             wrong.push(format!("{parameter}: {apart:.2e} of {:.2e}, {of_all:.2e} of all", largest(theirs)));
         }
     }
     assert!(wrong.is_empty(), "{network}:\n{}", wrong.join("\n"));
-    assert_eq!(gradients.len(), trained.iter().filter(|&&t| t).count(), "{network}: every trained parameter is in the file");
+    assert_eq!(
+        gradients.len(),
+        trained.iter().filter(|&&t| t).count(),
+        "{network}: every trained parameter is in the file"
+    );
     let (_, _, theirs) = golden.iter().find(|(key, ..)| key == "loss").unwrap();
     let apart = (graded.value - f64::from(theirs[0])).abs();
     assert!(apart < 1e-4 * f64::from(theirs[0]).abs(), "{network}: {} instead of {}", graded.value, theirs[0]);

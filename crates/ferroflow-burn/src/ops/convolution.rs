@@ -5,9 +5,9 @@ use burn::tensor::module::{conv_transpose2d, conv2d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use ferroflow_net::graph::{Conv, Deconv};
 
-/// `weight` is `[out, in / groups, k, k]`, flat.
+/// `weight` is `[out, in / groups, kh, kw]`, flat.
 pub(crate) fn conv(x: Tensor<4>, weight: Tensor<1>, bias: Option<Tensor<1>>, c: &Conv) -> Tensor<4> {
-    let weight = weight.reshape([c.out_channels, c.in_channels / c.groups, c.kernel, c.kernel]);
+    let weight = weight.reshape([c.out_channels, c.in_channels / c.groups, c.kernel[0], c.kernel[1]]);
     let padding = [(c.padding.top, c.padding.bottom), (c.padding.left, c.padding.right)];
     conv2d(x, weight, bias, ConvOptions::new_with_padding([c.stride; 2], padding, [c.dilation; 2], c.groups))
 }

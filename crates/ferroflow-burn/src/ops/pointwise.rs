@@ -1,8 +1,35 @@
 //! Operations on each pixel alone, and those that only move channels.
 
+use std::f64::consts::FRAC_1_SQRT_2;
+
 use burn::tensor::Tensor;
+use ferroflow_net::graph::Smooth;
 
 use super::per_channel;
+
+/// An activation, in the precision of its input, which Burn's own sigmoid leaves.
+pub(crate) fn smooth(x: Tensor<4>, curve: Smooth) -> Tensor<4> {
+    match curve {
+        // `1 / (1 + e^-x)`, without a number that overflows.
+        Smooth::Sigmoid => x.mul_scalar(0.5).tanh().add_scalar(1.0).mul_scalar(0.5),
+        Smooth::Tanh => x.tanh(),
+        Smooth::Gelu => {
+            let erf = x.clone().mul_scalar(FRAC_1_SQRT_2).erf();
+            x.mul_scalar(0.5).mul(erf.add_scalar(1.0))
+        }
+    }
+}
+
+/// `a + t * (b - a)`
+pub(crate) fn lerp(a: Tensor<4>, b: Tensor<4>, t: Tensor<4>) -> Tensor<4> {
+    a.clone().add(b.sub(a).mul(t))
+}
+
+/// One trained factor per channel, `[C]`.
+pub(crate) fn channel_scale(x: Tensor<4>, factor: Tensor<1>) -> Tensor<4> {
+    let channels = x.dims()[1];
+    x.mul(factor.reshape([1, channels, 1, 1]))
+}
 
 /// `scale * x + offset`, one entry per channel or one for all.
 pub(crate) fn affine(x: Tensor<4>, scale: &[f32], offset: &[f32]) -> Tensor<4> {

@@ -32,3 +32,22 @@ pub(crate) fn standardise(x: Tensor<4>, moments: Tensor<4>, epsilon: f32) -> Ten
     let deviation = moments.narrow(1, 1, 1).add_scalar(epsilon).sqrt();
     x.sub(mean).div(deviation)
 }
+
+/// Each channel of each image less its mean and divided by its standard deviation.
+pub(crate) fn instance_norm(x: Tensor<4>, epsilon: f32) -> Tensor<4> {
+    normalised(x, &[2, 3], epsilon)
+}
+
+/// Each pixel less the mean of its channels and divided by their standard deviation, times `scale` plus `shift`, `[C]`.
+pub(crate) fn layer_norm(x: Tensor<4>, scale: Tensor<1>, shift: Tensor<1>, epsilon: f32) -> Tensor<4> {
+    let channels = x.dims()[1];
+    let [scale, shift] = [scale, shift].map(|v| v.reshape([1, channels, 1, 1]));
+    normalised(x, &[1], epsilon).mul(scale).add(shift)
+}
+
+/// A value less its mean over `dims`, divided by its standard deviation over them.
+fn normalised(x: Tensor<4>, dims: &[usize], epsilon: f32) -> Tensor<4> {
+    let centred = x.clone().sub(x.mean_dims(dims));
+    let variance = centred.clone().mul(centred.clone()).mean_dims(dims);
+    centred.div(variance.add_scalar(epsilon).sqrt())
+}

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use ferroflow_net::Op;
-use ferroflow_net::graph::{Filter, FlowOrder, Frame, Grid, MomentsOver, OnPixel, WarpBorder};
+use ferroflow_net::graph::{Filter, FlowOrder, Frame, Grid, MomentsOver, OnPixel, Smooth, WarpBorder};
 
 /// A function that names a value's variant, and all its names.
 macro_rules! variants {
@@ -23,6 +23,7 @@ variants!(operation, OPERATIONS: Op {
     Op::Deconv(_) => "transposed convolution",
     Op::BatchNorm(_) => "batch norm",
     Op::LeakyRelu { .. } => "leaky ReLU",
+    Op::Smooth(_) => "smooth activation",
     Op::Concat => "concat",
     Op::Stack => "stack",
     Op::Part { .. } => "part",
@@ -30,6 +31,13 @@ variants!(operation, OPERATIONS: Op {
     Op::Affine { .. } => "affine",
     Op::Add => "add",
     Op::Sub => "sub",
+    Op::Product => "product",
+    Op::Lerp => "lerp",
+    Op::InstanceNorm { .. } => "instance norm",
+    Op::LayerNorm(_) => "layer norm",
+    Op::ChannelScale { .. } => "channel scale",
+    Op::AveragePool { .. } => "average pool",
+    Op::Detach => "detach",
     Op::ChannelMean => "channel mean",
     Op::ChannelNorm { .. } => "channel norm",
     Op::Correlation(_) => "correlation",
@@ -79,6 +87,12 @@ variants!(grid, GRIDS: Grid {
     Grid::Asymmetric => "asymmetric",
 });
 
+variants!(smooth, SMOOTH: Smooth {
+    Smooth::Sigmoid => "sigmoid",
+    Smooth::Tanh => "tanh",
+    Smooth::Gelu => "GELU",
+});
+
 variants!(moments, MOMENTS: MomentsOver {
     MomentsOver::Pair => "moments of a pair",
     MomentsOver::Batch => "moments of the batch",
@@ -86,7 +100,7 @@ variants!(moments, MOMENTS: MomentsOver {
 
 /// All names of settings.
 pub fn all_settings() -> BTreeSet<&'static str> {
-    [FRAMES, BORDERS, ORDERS, ON_PIXEL, FILTERS, GRIDS, MOMENTS].into_iter().flatten().copied().collect()
+    [FRAMES, BORDERS, ORDERS, ON_PIXEL, FILTERS, GRIDS, SMOOTH, MOMENTS].into_iter().flatten().copied().collect()
 }
 
 /// The names of an operation's settings.
@@ -95,6 +109,7 @@ pub fn settings(op: &Op) -> Vec<&'static str> {
         Op::Frame(which) => vec![frame(which)],
         Op::Warp(w) => vec![border(&w.border), order(&w.order), on_pixel(&w.on_pixel)],
         Op::Resize { filter: by, grid: on, .. } | Op::ToOutput { filter: by, grid: on } => vec![filter(by), grid(on)],
+        Op::Smooth(curve) => vec![smooth(curve)],
         Op::Moments(over) => vec![moments(over)],
         Op::Conv(_)
         | Op::Deconv(_)
@@ -113,6 +128,13 @@ pub fn settings(op: &Op) -> Vec<&'static str> {
         | Op::Lookup(_)
         | Op::ConvexUpsample { .. }
         | Op::Standardise { .. }
+        | Op::Product
+        | Op::Lerp
+        | Op::InstanceNorm { .. }
+        | Op::LayerNorm(_)
+        | Op::ChannelScale { .. }
+        | Op::AveragePool { .. }
+        | Op::Detach
         | Op::Zeros { .. } => Vec::new(),
     }
 }

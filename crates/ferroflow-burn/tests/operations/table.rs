@@ -3,7 +3,7 @@
 use ferroflow_net::NodeId;
 use ferroflow_net::graph::{
     Builder, Correlation, Filter, FlowOrder, Frame, Graph, Grid, Lookup, MomentsOver, Naming, OnPixel, Padding, Size,
-    Sizes, Warp, WarpBorder, k,
+    Sizes, Warp, WarpBorder, k, kr,
 };
 
 /// An operation with its settings.
@@ -208,6 +208,115 @@ fn pointwise() -> Vec<Row> {
             net.leaky("leaky", y)
         }),
     ];
+    type Curve = fn(&mut Builder, &str, NodeId) -> NodeId;
+    let curves: [(&str, Curve); 4] =
+        [("sigmoid", Builder::sigmoid), ("tanh", Builder::tanh), ("GELU", Builder::gelu), ("ReLU", Builder::relu)];
+    for (name, curve) in curves {
+        let kind = if name == "ReLU" { "leaky ReLU" } else { "smooth activation" };
+        rows.push(row(format!("{kind}, {name} behind a convolution"), |net, s| {
+            let a = net.conv("a", s.x, k(3).out(19));
+            let y = curve(net, "y", a);
+            net.conv("reader", y, k(3).out(2))
+        }));
+        rows.push(row(format!("{kind}, {name} of a sum with a convolution"), |net, s| {
+            let [a, b] = pair(net, s.x, 19);
+            let sum = net.sum("sum", a, b);
+            let y = curve(net, "y", sum);
+            net.conv("reader", y, k(3).out(2))
+        }));
+        rows.push(row(format!("{kind}, {name} on its own"), |net, s| {
+            let a = net.conv("a", s.x, k(3).out(19));
+            let y = curve(net, "y", a);
+            let both = net.difference("change", a, y);
+            net.conv("reader", both, k(1).out(2))
+        }));
+        rows.push(row(format!("{kind}, {name} of few channels"), |net, s| {
+            let a = net.conv("a", s.x, k(3).stride(2).out(2));
+            let fine = net.resize("fine", a, 2, Filter::Bilinear, Grid::HalfPixel);
+            let y = curve(net, "y", fine);
+            net.sum("sum", y, fine)
+        }));
+        rows.push(row(format!("{kind}, {name} behind a depthwise convolution"), |net, s| {
+            let a = net.conv("a", s.x, k(3).out(19));
+            let b = net.conv("b", a, k(3));
+            let y = curve(net, "y", b);
+            net.conv("pointwise", y, k(1).out(2))
+        }));
+    }
+    rows.push(row("product", |net, s| {
+        let [a, b] = pair(net, s.x, 19);
+        net.product("y", a, b)
+    }));
+    rows.push(row("product of a value and itself", |net, s| {
+        let a = net.conv("a", s.x, k(3).out(3));
+        net.product("y", a, a)
+    }));
+    rows.push(row("product of a sigmoid and frames", |net, s| {
+        let a = net.conv("a", s.x, k(3).out(6));
+        let gate = net.sigmoid("gate", a);
+        net.product("y", gate, s.x)
+    }));
+    rows.push(row("lerp", |net, s| {
+        let [a, b] = pair(net, s.x, 19);
+        let t = net.conv("t", s.x, k(1).out(19));
+        net.lerp("y", a, b, t)
+    }));
+    rows.push(row("lerp of a value and itself by itself", |net, s| {
+        let [a, b] = pair(net, s.x, 3);
+        let y = net.lerp("y", a, b, a);
+        net.lerp("z", y, y, b)
+    }));
+    rows.push(row("lerp as a GRU has it, twice with the same weights", |net, s| {
+        let x = net.conv("input", s.x, k(3).out(19));
+        let mut h = net.conv("state", s.x, k(3).out(35));
+        h = net.tanh("h", h);
+        for i in 0..2 {
+            let hx = net.concat(&format!("hx{i}"), &[h, x]);
+            let [z, r] = ["z", "r"].map(|name| {
+                let linear = net.conv((format!("{name}{i}.conv"), name), hx, kr(1, 5).out(35));
+                net.sigmoid(&format!("{name}{i}"), linear)
+            });
+            let reset = net.product(&format!("rh{i}"), r, h);
+            let rhx = net.concat(&format!("rhx{i}"), &[reset, x]);
+            let q = net.conv((format!("q{i}.conv"), "q"), rhx, kr(5, 1).out(35));
+            let q = net.tanh(&format!("q{i}"), q);
+            h = net.lerp(&format!("h{i}"), h, q, z);
+        }
+        net.conv("reader", h, k(3).out(2))
+    }));
+    for channels in [3, 19] {
+        rows.push(row(format!("channel scale of {channels} channels"), |net, s| {
+            let a = net.conv("a", s.x, k(3).out(channels));
+            let y = net.channel_scale("y.gamma", a);
+            net.leaky("leaky", y)
+        }));
+        rows.push(row(format!("channel scale of a sum of {channels} channels"), |net, s| {
+            let [a, b] = pair(net, s.x, channels);
+            let sum = net.sum("sum", a, b);
+            let y = net.channel_scale("y.gamma", sum);
+            net.sum("again", y, a)
+        }));
+    }
+    rows.push(
+        row("detach", |net, s| {
+            let [a, b] = pair(net, s.x, 3);
+            let fixed = net.detach("y", a);
+            let product = net.product("product", fixed, b);
+            net.sum("sum", product, a)
+        })
+        .on_pixels(),
+    );
+    rows.push(
+        row("detach of a value that is read once and of frames", |net, s| {
+            let [a, b] = pair(net, s.x, 3);
+            let y = net.conv("c", a, k(3).out(3));
+            let fixed = net.detach("y", y);
+            let frames = net.detach("frames'", s.x);
+            let own = net.conv("own", a, k(3).out(3));
+            net.concat("all", &[fixed, b, frames, own])
+        })
+        .on_pixels(),
+    );
     for floor in [0.0, 1.0] {
         rows.push(row(format!("channel norm from {floor}"), |net, s| {
             let a = net.conv("a", s.x, k(3).out(19));
@@ -231,6 +340,13 @@ fn convolutions() -> Vec<Row> {
         ("5x5", k(5).out(3)),
         ("3x3, dilation 2", k(3).dilation(2).out(4)),
         ("3x3, dilation 4", k(3).dilation(4).out(17)),
+        ("7x7", k(7).out(18)),
+        ("1x5", kr(1, 5).out(19)),
+        ("5x1", kr(5, 1).out(19)),
+        ("1x5, dilation 2", kr(1, 5).dilation(2).out(4)),
+        ("3x1 without bias", kr(3, 1).out(35).no_bias()),
+        ("2x4, uneven padding", kr(2, 4).out(5).padding(Padding { top: 0, left: 2, bottom: 1, right: 1 })),
+        ("1x7 to a flow", kr(1, 7).out(2)),
     ];
     for (name, spec) in specs {
         rows.push(row(format!("convolution {name}"), |net, s| {
@@ -240,6 +356,8 @@ fn convolutions() -> Vec<Row> {
     }
     let strided = [
         ("3x3", k(3).out(4)),
+        ("1x1", k(1).out(5)),
+        ("3x5", kr(3, 5).out(18)),
         ("7x7", k(7).out(18)),
         ("3x3, uneven padding", k(3).out(4).padding(Padding::before_after(0, 1))),
     ];
@@ -280,6 +398,9 @@ fn depthwise_convolutions() -> Vec<Row> {
         ("stride 1 without bias", k(3).no_bias()),
         ("stride 2", k(3).stride(2)),
         ("stride 2, uneven padding", k(3).stride(2).padding(Padding::before_after(0, 1))),
+        ("7x7", k(7)),
+        ("5x3 without bias", kr(5, 3).no_bias()),
+        ("5x5, uneven padding", k(5).padding(Padding { top: 3, left: 0, bottom: 1, right: 4 })),
     ];
     for (name, spec) in specs {
         for channels in [3, 35] {
@@ -369,6 +490,35 @@ fn statistics() -> Vec<Row> {
         })
         .refused("mean"),
     ];
+    for channels in [3, 35] {
+        rows.push(row(format!("instance norm of {channels} channels"), |net, s| {
+            let a = net.conv("a", s.x, k(3).out(channels));
+            let y = net.instance_norm("y", a);
+            let y = net.relu("relu", y);
+            net.conv("reader", y, k(3).out(2))
+        }));
+        rows.push(row(format!("layer norm of {channels} channels"), |net, s| {
+            let a = net.conv("a", s.x, k(3).out(channels));
+            net.layer_norm("y", a, 1e-3)
+        }));
+    }
+    rows.push(row("instance norm of a stack", |net, s| {
+        let [a, b] = pair(net, s.x, 19);
+        let both = net.stack("both", &[a, b]);
+        let y = net.instance_norm("y", both);
+        let [a, b] = [0, 1].map(|i| net.part(&format!("part{i}"), y, i, 2));
+        net.product("product", a, b)
+    }));
+    rows.push(row("layer norm, then 1x1 and GELU, as ConvNeXt has it", |net, s| {
+        let a = net.conv("a", s.x, k(3).out(19));
+        let b = net.conv("b", a, k(7));
+        let y = net.layer_norm("y", b, 1e-6);
+        let wide = net.conv("wide", y, k(1).out(40));
+        let wide = net.gelu("gelu", wide);
+        let narrow = net.conv("narrow", wide, k(1).out(19));
+        let scaled = net.channel_scale("gamma", narrow);
+        net.sum("sum", a, scaled)
+    }));
     for over in [MomentsOver::Pair, MomentsOver::Batch] {
         for operation in ["moments", "standardise"] {
             rows.push(row(format!("{operation}, over {over:?}"), |net, s| {
@@ -500,6 +650,19 @@ fn warps() -> Vec<Row> {
 
 fn resizes() -> Vec<Row> {
     let mut rows = Vec::new();
+    for (size, channels, height, width) in [(2, 19, 12, 8), (3, 3, 9, 15)] {
+        let pooled = row(format!("average pool {size}"), |net, s| {
+            let a = net.conv("a", s.x, k(3).out(channels));
+            let y = net.avg_pool("y", a, size);
+            net.conv("reader", y, k(3).out(2))
+        });
+        rows.push(pooled.frames(2, height, width));
+    }
+    let pooled = row("average pool 2 of odd sizes", |net, s| {
+        let a = net.conv("a", s.x, k(3).out(19));
+        net.avg_pool("y", a, 2)
+    });
+    rows.push(pooled.frames(1, 7, 5).flow(6, 4));
     let ways = [Grid::HalfPixel, Grid::AlignCorners, Grid::Asymmetric]
         .map(|grid| [Filter::Nearest, Filter::Bilinear].map(|filter| (filter, grid)));
     for (filter, grid) in ways.into_iter().flatten() {

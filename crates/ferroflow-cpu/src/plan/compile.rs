@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use ferroflow_kernels::{
     Extent, LANES,
+    activation::Smooth,
     conv::Activation,
     convex_upsample::ConvexUpsample,
     correlation::Correlation,
@@ -14,7 +15,7 @@ use ferroflow_kernels::{
 };
 use ferroflow_net::{
     Graph, NodeId, Op, ParamId,
-    graph::{Filter, FlowOrder, Grid, MomentsOver, OnPixel, Shape, Sizes, Warp, WarpBorder},
+    graph::{self, Filter, FlowOrder, Grid, MomentsOver, OnPixel, Shape, Sizes, Warp, WarpBorder},
 };
 
 use super::{
@@ -216,7 +217,9 @@ impl<'a, L: Layers> Compiler<'a, L> {
         let extent = self.extent(tail);
         let channels = self.channels(tail);
         let value = match &node.op {
-            Op::Conv(_) | Op::Deconv(_) | Op::BatchNorm(_) => L::compile(self, chain)?,
+            Op::Conv(_) | Op::Deconv(_) | Op::BatchNorm(_) | Op::LayerNorm(_) | Op::ChannelScale { .. } => {
+                L::compile(self, chain)?
+            }
             Op::Affine { .. } | Op::LeakyRelu { .. } => self.map(chain)?,
             Op::Add | Op::Sub => {
                 let (a, b) = (self.dense(inputs[0]), self.dense(inputs[1]));
@@ -225,6 +228,38 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 self.push(tail, Kernel::Combine { factor, activation: chain.activation }, 0.0, vec![a, b], &out);
                 out
             }
+            Op::Smooth(curve) => {
+                let x = self.dense(inputs[0]);
+                let out = self.fresh(extent, channels);
+                self.push(head, Kernel::Activate { curve: smooth(*curve), channels }, 0.0, vec![x], &out);
+                out
+            }
+            Op::Product => {
+                let factors = vec![self.dense(inputs[0]), self.dense(inputs[1])];
+                let out = self.fresh(extent, channels);
+                self.push(head, Kernel::Product, 0.0, factors, &out);
+                out
+            }
+            Op::Lerp => {
+                let values = inputs.iter().map(|&i| self.dense(i)).collect();
+                let out = self.fresh(extent, channels);
+                self.push(head, Kernel::Lerp, 0.0, values, &out);
+                out
+            }
+            Op::InstanceNorm { epsilon } => {
+                let x = self.dense(inputs[0]);
+                let out = self.fresh(extent, channels);
+                let kernel = Kernel::InstanceNorm { epsilon: *epsilon, activation: chain.activation };
+                self.push(tail, kernel, 0.0, vec![x], &out);
+                out
+            }
+            Op::AveragePool { size } => {
+                let x = self.dense(inputs[0]);
+                let out = self.fresh(extent, channels);
+                self.push(head, Kernel::AveragePool { size: *size }, 0.0, vec![x], &out);
+                out
+            }
+            Op::Detach => self.detached(head),
             Op::Concat => self.concat(head),
             Op::Stack => {
                 let parts: Vec<Value> = inputs.iter().map(|&i| self.dense(i)).collect();
@@ -354,6 +389,20 @@ impl<'a, L: Layers> Compiler<'a, L> {
         Ok(Some(Content::Blocks(value)))
     }
 
+    /// The value itself where no gradient is computed, else a copy, which is not known to depend on parameters.
+    fn detached(&mut self, id: NodeId) -> Value {
+        let input = self.graph.node(id).inputs[0];
+        if L::PURPOSE == Purpose::Inference {
+            return self.blocks(input);
+        }
+        let x = self.dense(input);
+        let out = self.fresh(x.extent, self.channels(id));
+        let name = self.graph.node(id).name.clone();
+        let (kernel, inputs, output) = (Kernel::Stack, vec![x], Some(out.clone()));
+        self.steps.push(Step { name, kernel, flop: 0.0, inputs, output, work: None });
+        out
+    }
+
     /// A chain that starts with a map of single values: per channel, then the activation.
     pub(super) fn map(&mut self, chain: &Chain) -> Result<Value, PlanError> {
         let (head, tail) = (chain.head, chain.tail);
@@ -408,6 +457,14 @@ impl<'a, L: Layers> Compiler<'a, L> {
             return (Value { extent: value.extent, planes, lanes: map }, lanes.map(|l| l % LANES));
         }
         (self.dense(id), [0, 1])
+    }
+}
+
+pub(super) fn smooth(curve: graph::Smooth) -> Smooth {
+    match curve {
+        graph::Smooth::Sigmoid => Smooth::Sigmoid,
+        graph::Smooth::Tanh => Smooth::Tanh,
+        graph::Smooth::Gelu => Smooth::Gelu,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ferroflow_kernels::conv::{self, ConvKind, ConvPlan, ConvShape, Layer};
+use ferroflow_kernels::conv::{self, Activation, ConvKind, ConvPlan, ConvShape, Layer};
 use ferroflow_net::{Op, ParamId};
 
 use super::{
@@ -29,18 +29,22 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
             Some(narrow) => narrow,
             None => self.blocks(node.inputs[0]),
         };
+        let maps = self.maps(chain, shape.out_channels);
         let key = LayerKey {
             weight,
-            maps: chain.maps.clone(),
+            maps: [&maps.0, &maps.1].map(|map| map.iter().map(|v| v.to_bits()).collect()),
             shape,
             input: x.extent,
             lanes: x.lanes.clone(),
-            slope: chain.activation.slope().to_bits(),
+            activation: match chain.activation {
+                Activation::Smooth(curve) => (0, Some(curve)),
+                linear => (linear.slope().to_bits(), None),
+            },
         };
         let plan = match self.layers.prepared.get(&key) {
             Some(plan) => plan.clone(),
             None => {
-                let (weight, bias) = self.folded(&shape, weight, bias, chain);
+                let (weight, bias) = self.folded(&shape, weight, bias, &maps);
                 let layer = Layer {
                     shape,
                     input: x.extent,
@@ -72,17 +76,21 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
         Ok(out)
     }
 
-    /// Weights and bias with the chain's maps multiplied in, in f64 and rounded once.
+    /// The factor and the summand of each channel that a chain's maps come to.
+    pub(super) fn maps(&self, chain: &Chain, channels: usize) -> (Vec<f64>, Vec<f64>) {
+        compose(self.graph, &chain.maps, channels, |id| self.layers.weight(id))
+    }
+
+    /// Weights and bias with a chain's maps multiplied in, in f64 and rounded once.
     pub(super) fn folded(
         &self,
         shape: &ConvShape,
         weight: ParamId,
         bias: Option<ParamId>,
-        chain: &Chain,
+        (scale, offset): &(Vec<f64>, Vec<f64>),
     ) -> (Vec<f32>, Vec<f32>) {
-        let (scale, offset) = compose(self.graph, &chain.maps, shape.out_channels, |id| self.layers.weight(id));
         let raw = self.layers.weight(weight);
-        let taps = shape.kernel * shape.kernel;
+        let taps = shape.taps();
         let output = |i: usize| match shape.kind {
             ConvKind::Forward => i / (raw.len() / shape.out_channels),
             ConvKind::Transposed => i / taps % shape.out_channels,

@@ -25,7 +25,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
             None => (self.blocks(input), LANES),
         };
         let shape = conv_shape(c);
-        let (weight, bias) = self.folded(&shape, c.weight, c.bias, chain);
+        let (weight, bias) = self.folded(&shape, c.weight, c.bias, &self.maps(chain, c.out_channels));
         let doubled: Vec<bool> = (0..x.planes.len()).map(|i| x.is_doubled(i)).collect();
         let layer = Depthwise {
             input: x.extent,
@@ -50,7 +50,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
         };
         let Op::Conv(p) = &self.graph.node(pointwise.head).op else { unreachable!("a pointwise chain starts so") };
         let pointwise_shape = ConvShape { in_channels: p.in_channels, ..conv_shape(p) };
-        let (weight, bias) = self.folded(&pointwise_shape, p.weight, p.bias, pointwise);
+        let (weight, bias) = self.folded(&pointwise_shape, p.weight, p.bias, &self.maps(pointwise, p.out_channels));
         let second = Pointwise {
             out_channels: p.out_channels,
             weight: &weight,

@@ -72,6 +72,14 @@ impl<L: Layers> Compiler<'_, L> {
                     | Op::ToOutput { .. }
                     | Op::Moments(_)
                     | Op::Standardise { .. }
+                    | Op::Smooth(_)
+                    | Op::Product
+                    | Op::Lerp
+                    | Op::InstanceNorm { .. }
+                    | Op::LayerNorm(_)
+                    | Op::ChannelScale { .. }
+                    | Op::AveragePool { .. }
+                    | Op::Detach
                     | Op::Zeros { .. } => false,
                 };
             fields.push(is);
@@ -187,6 +195,14 @@ impl<L: Layers> Compiler<'_, L> {
             | Op::ToOutput { .. }
             | Op::Moments(_)
             | Op::Standardise { .. }
+            | Op::Smooth(_)
+            | Op::Product
+            | Op::Lerp
+            | Op::InstanceNorm { .. }
+            | Op::LayerNorm(_)
+            | Op::ChannelScale { .. }
+            | Op::AveragePool { .. }
+            | Op::Detach
             | Op::Zeros { .. } => unreachable!("`{}` is no field", node.name),
         }
     }

@@ -4,19 +4,22 @@ use std::{collections::HashMap, sync::Arc};
 
 use ferroflow_kernels::{
     Extent, LaneMap,
+    activation::Smooth,
     conv::{ConvPlan, ConvShape},
 };
-use ferroflow_net::{NodeId, ParamId};
+use ferroflow_net::ParamId;
 
 /// What makes two convolutions the same prepared layer.
 #[derive(PartialEq, Eq, Hash)]
 pub(super) struct LayerKey {
     pub weight: ParamId,
-    pub maps: Vec<NodeId>,
+    /// The bits of the factor and the summand of each output channel, which iterations of a network have in common.
+    pub maps: [Vec<u64>; 2],
     pub shape: ConvShape,
     pub input: Extent,
     pub lanes: LaneMap,
-    pub slope: u32,
+    /// The bits of the slope, and what else is applied.
+    pub activation: (u32, Option<Smooth>),
 }
 
 /// The weights, and the layers prepared with them.

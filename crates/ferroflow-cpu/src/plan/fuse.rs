@@ -3,10 +3,10 @@
 use ferroflow_kernels::conv::Activation;
 use ferroflow_net::{
     Graph, NodeId, Op, ParamId,
-    graph::{BatchNorm, Conv, Filter, Padding},
+    graph::{BatchNorm, Conv, Filter, Padding, Smooth},
 };
 
-use super::shapes::is_depthwise;
+use super::{compile::smooth, shapes::is_depthwise};
 
 /// A kernel and the nodes after it that it absorbs.
 #[derive(Clone, Debug)]
@@ -39,6 +39,9 @@ struct Absorbs {
     affine: bool,
     residual: bool,
     activation: bool,
+    /// An activation that is not a line, whose slope its value tells.
+    smooth: bool,
+    gelu: bool,
 }
 
 /// How often each node is read, and which of them have to exist.
@@ -107,7 +110,7 @@ fn separable(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, purpose
     let absorbs = separable_absorbs(purpose);
     let mut first = chain(graph, uses, claimed, head, Absorbs { residual: false, ..absorbs });
     let next = uses.only_reader(first.tail).filter(|n| !claimed[n.0 as usize])?;
-    conv(next).filter(|c| (c.kernel, c.stride, c.groups, c.padding) == (1, 1, 1, Padding::all(0)))?;
+    conv(next).filter(|c| (c.kernel, c.stride, c.groups, c.padding) == ([1; 2], 1, 1, Padding::all(0)))?;
     let second = chain(graph, uses, claimed, next, absorbs);
     let trains = purpose == Purpose::Inference || separable_block(graph, &first, &second).is_some();
     if second.residual.is_some() || !trains {
@@ -119,18 +122,26 @@ fn separable(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, purpose
 }
 
 fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
-    let none = Absorbs { batch_norm: false, affine: false, residual: false, activation: false };
+    let none =
+        Absorbs { batch_norm: false, affine: false, residual: false, activation: false, smooth: false, gelu: false };
     let inference = purpose == Purpose::Inference;
     match graph.node(head).op {
         Op::Conv(ref c) if c.groups > 1 => {
-            Absorbs { batch_norm: inference, affine: inference, residual: false, activation: true }
+            Absorbs { batch_norm: inference, affine: inference, activation: true, ..none }
         }
-        Op::Conv(_) | Op::Deconv(_) => {
-            Absorbs { batch_norm: inference, affine: inference, residual: inference, activation: true }
-        }
-        Op::Add | Op::Sub | Op::Correlation(_) => Absorbs { activation: true, ..none },
+        Op::Conv(_) | Op::Deconv(_) => Absorbs {
+            batch_norm: inference,
+            affine: inference,
+            residual: inference,
+            activation: true,
+            smooth: true,
+            gelu: inference,
+        },
+        Op::Add | Op::Sub | Op::Correlation(_) | Op::InstanceNorm { .. } => Absorbs { activation: true, ..none },
         Op::Affine { .. } => Absorbs { batch_norm: inference, affine: true, activation: true, ..none },
-        Op::BatchNorm(_) => Absorbs { batch_norm: inference, affine: inference, activation: true, ..none },
+        Op::BatchNorm(_) | Op::ChannelScale { .. } => {
+            Absorbs { batch_norm: inference, affine: inference, activation: true, ..none }
+        }
         Op::Resize { .. } | Op::ConvexUpsample { .. } => Absorbs { affine: true, ..none },
         Op::Frame(_)
         | Op::LeakyRelu { .. }
@@ -145,6 +156,12 @@ fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
         | Op::ToOutput { .. }
         | Op::Moments(_)
         | Op::Standardise { .. }
+        | Op::Smooth(_)
+        | Op::Product
+        | Op::Lerp
+        | Op::LayerNorm(_)
+        | Op::AveragePool { .. }
+        | Op::Detach
         | Op::Zeros { .. } => none,
     }
 }
@@ -152,7 +169,7 @@ fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
 /// What may follow either convolution of a separable block.
 fn separable_absorbs(purpose: Purpose) -> Absorbs {
     let inference = purpose == Purpose::Inference;
-    Absorbs { batch_norm: true, affine: inference, residual: inference, activation: true }
+    Absorbs { batch_norm: true, affine: inference, residual: inference, activation: true, smooth: false, gelu: false }
 }
 
 fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Absorbs) -> Chain {
@@ -162,7 +179,9 @@ fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Ab
         let node = graph.node(next);
         let linear = chain.activation == Activation::Linear;
         match &node.op {
-            Op::BatchNorm(_) if absorbs.batch_norm && linear && chain.residual.is_none() => chain.maps.push(next),
+            Op::BatchNorm(_) | Op::ChannelScale { .. } if absorbs.batch_norm && linear && chain.residual.is_none() => {
+                chain.maps.push(next);
+            }
             Op::Affine { offset, .. } if absorbs.affine && linear && chain.residual.is_none() => {
                 let only_scales = matches!(graph.node(head).op, Op::Resize { .. } | Op::ConvexUpsample { .. });
                 if only_scales && offset.iter().any(|&o| o != 0.0) {
@@ -175,6 +194,9 @@ fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Ab
             }
             Op::LeakyRelu { slope } if absorbs.activation && linear && (0.0..=1.0).contains(slope) => {
                 chain.activation = Activation::LeakyRelu(*slope);
+            }
+            Op::Smooth(curve) if absorbs.smooth && linear && (absorbs.gelu || *curve != Smooth::Gelu) => {
+                chain.activation = Activation::Smooth(smooth(*curve));
             }
             Op::Frame(_)
             | Op::Conv(_)
@@ -198,6 +220,14 @@ fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Ab
             | Op::ToOutput { .. }
             | Op::Moments(_)
             | Op::Standardise { .. }
+            | Op::Smooth(_)
+            | Op::Product
+            | Op::Lerp
+            | Op::InstanceNorm { .. }
+            | Op::LayerNorm(_)
+            | Op::ChannelScale { .. }
+            | Op::AveragePool { .. }
+            | Op::Detach
             | Op::Zeros { .. } => break,
         }
         chain.tail = next;
@@ -235,6 +265,14 @@ fn only_depthwise_reads(graph: &Graph, uses: &Uses, id: NodeId) -> bool {
         | Op::ToOutput { .. }
         | Op::Moments(_)
         | Op::Standardise { .. }
+        | Op::Smooth(_)
+        | Op::Product
+        | Op::Lerp
+        | Op::InstanceNorm { .. }
+        | Op::LayerNorm(_)
+        | Op::ChannelScale { .. }
+        | Op::AveragePool { .. }
+        | Op::Detach
         | Op::Zeros { .. } => false,
     };
     !uses.is_kept(id) && uses.readers(id).iter().all(depthwise)
@@ -260,6 +298,7 @@ pub(super) fn compose<'w>(
                     let s = at(b.scale) / (at(b.variance) + f64::from(b.epsilon)).sqrt();
                     (s, at(b.shift) - at(b.mean) * s)
                 }
+                Op::ChannelScale { factor } => (f64::from(weight(*factor)[c]), 0.0),
                 Op::Frame(_)
                 | Op::Conv(_)
                 | Op::Deconv(_)
@@ -280,6 +319,13 @@ pub(super) fn compose<'w>(
                 | Op::ToOutput { .. }
                 | Op::Moments(_)
                 | Op::Standardise { .. }
+                | Op::Smooth(_)
+                | Op::Product
+                | Op::Lerp
+                | Op::InstanceNorm { .. }
+                | Op::LayerNorm(_)
+                | Op::AveragePool { .. }
+                | Op::Detach
                 | Op::Zeros { .. } => (1.0, 0.0),
             };
             scale[c] *= s;

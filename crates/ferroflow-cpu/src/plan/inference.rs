@@ -1,6 +1,6 @@
 //! Compiles the layers of the inference plan.
 
-use ferroflow_net::{Graph, Op, ParamId};
+use ferroflow_net::{Graph, Op, ParamId, graph::LayerNorm};
 
 use super::{
     compile::{Compiler, Layers},
@@ -8,8 +8,21 @@ use super::{
     fuse::{Chain, Purpose},
     options::PlanError,
     shapes::is_depthwise,
-    value::Value,
+    step::Kernel,
+    value::{Value, per_lane},
 };
+
+impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
+    fn layer_norm(&mut self, chain: &Chain, norm: &LayerNorm) -> Value {
+        let x = self.dense(self.graph.node(chain.head).inputs[0]);
+        let channels = self.channels(chain.tail);
+        let [scale, shift] = [norm.scale, norm.shift].map(|id| per_lane(self.layers.weight(id).iter().copied()));
+        let out = self.fresh(x.extent, channels);
+        let kernel = Kernel::LayerNorm { channels, scale, shift, epsilon: norm.epsilon };
+        self.push(chain.tail, kernel, 0.0, vec![x], &out);
+        out
+    }
+}
 
 impl<W: AsRef<[f32]>> Layers for FixedLayers<'_, W> {
     const PURPOSE: Purpose = Purpose::Inference;
@@ -31,7 +44,8 @@ impl<W: AsRef<[f32]>> Layers for FixedLayers<'_, W> {
     fn compile(compiler: &mut Compiler<'_, Self>, chain: &Chain) -> Result<Value, PlanError> {
         match &compiler.graph.node(chain.head).op {
             Op::Conv(c) if chain.pointwise.is_some() || is_depthwise(c) => Ok(compiler.depthwise(chain, c)),
-            Op::BatchNorm(_) => compiler.map(chain),
+            Op::BatchNorm(_) | Op::ChannelScale { .. } => compiler.map(chain),
+            Op::LayerNorm(norm) => Ok(compiler.layer_norm(chain, norm)),
             _ => compiler.convolution(chain),
         }
     }

@@ -37,6 +37,14 @@ impl<L: Layers> Compiler<'_, L> {
                 | Op::ToOutput { .. }
                 | Op::Moments(_)
                 | Op::Standardise { .. }
+                | Op::Smooth(_)
+                | Op::Product
+                | Op::Lerp
+                | Op::InstanceNorm { .. }
+                | Op::LayerNorm(_)
+                | Op::ChannelScale { .. }
+                | Op::AveragePool { .. }
+                | Op::Detach
                 | Op::Zeros { .. } => false,
             };
             pixels.push(is);
@@ -103,6 +111,14 @@ impl<L: Layers> Compiler<'_, L> {
             | Op::ToOutput { .. }
             | Op::Moments(_)
             | Op::Standardise { .. }
+            | Op::Smooth(_)
+            | Op::Product
+            | Op::Lerp
+            | Op::InstanceNorm { .. }
+            | Op::LayerNorm(_)
+            | Op::ChannelScale { .. }
+            | Op::AveragePool { .. }
+            | Op::Detach
             | Op::Zeros { .. } => {
                 unreachable!("`{}` is no function of the frames", node.name)
             }

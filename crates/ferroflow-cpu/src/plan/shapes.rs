@@ -15,7 +15,7 @@ pub(super) fn layer_of(op: &Op) -> Option<(ConvShape, ParamId, Option<ParamId>)>
                 kind: ConvKind::Transposed,
                 in_channels: d.in_channels,
                 out_channels: d.out_channels,
-                kernel: 4,
+                kernel: [4; 2],
                 stride: 2,
                 dilation: 1,
                 padding: [1; 4],
@@ -42,6 +42,14 @@ pub(super) fn layer_of(op: &Op) -> Option<(ConvShape, ParamId, Option<ParamId>)>
         | Op::ToOutput { .. }
         | Op::Moments(_)
         | Op::Standardise { .. }
+        | Op::Smooth(_)
+        | Op::Product
+        | Op::Lerp
+        | Op::InstanceNorm { .. }
+        | Op::LayerNorm(_)
+        | Op::ChannelScale { .. }
+        | Op::AveragePool { .. }
+        | Op::Detach
         | Op::Zeros { .. } => None,
     }
 }
@@ -63,5 +71,5 @@ pub(super) fn conv_shape(c: &Conv) -> ConvShape {
 /// Whether the depthwise kernels can compute it.
 pub(super) fn is_depthwise(c: &Conv) -> bool {
     let depthwise = c.groups == c.in_channels && c.groups == c.out_channels && c.groups > 1;
-    depthwise && c.kernel == 3 && c.dilation == 1 && matches!(c.stride, 1 | 2)
+    depthwise && c.kernel == [3; 2] && c.dilation == 1 && matches!(c.stride, 1 | 2)
 }

@@ -4,15 +4,17 @@ use std::sync::Arc;
 
 use ferroflow_kernels::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
+    activation::{self, Smooth},
     conv::{Activation, ConvPlan},
     convex_upsample::ConvexUpsample,
     correlation::Correlation,
     depthwise::{DepthwisePlan, Frames, SeparablePlan},
     elementwise,
     lookup::Lookup,
-    norm,
+    norm::{self, LayerNorm},
     pack::{self, Pixels, Source},
     pixelwise::Program,
+    pool,
     resize::Resize,
     warp::{self, AtInteger, Axes, Border},
 };
@@ -48,6 +50,27 @@ pub(super) enum Kernel {
     Combine {
         factor: f32,
         activation: Activation,
+    },
+    Activate {
+        curve: Smooth,
+        channels: usize,
+    },
+    Product,
+    /// Reads `a`, `b` and `t` of `a + t * (b - a)`.
+    Lerp,
+    InstanceNorm {
+        epsilon: f32,
+        activation: Activation,
+    },
+    /// Factors and summands per lane.
+    LayerNorm {
+        channels: usize,
+        scale: Vec<f32>,
+        shift: Vec<f32>,
+        epsilon: f32,
+    },
+    AveragePool {
+        size: usize,
     },
     /// Where each lane comes from.
     Channels(Vec<Option<u32>>),
@@ -103,6 +126,12 @@ impl Kernel {
             Kernel::PixelMean(_) | Kernel::ChannelMean => "mean".into(),
             Kernel::Affine { .. } => "affine".into(),
             Kernel::Combine { .. } => "sum".into(),
+            Kernel::Activate { .. } => "activation".into(),
+            Kernel::Product => "product".into(),
+            Kernel::Lerp => "mixture".into(),
+            Kernel::InstanceNorm { .. } => "instance norm".into(),
+            Kernel::LayerNorm { .. } => "layer norm".into(),
+            Kernel::AveragePool { .. } => "average pool".into(),
             Kernel::Channels(_) => "channels".into(),
             Kernel::Stack => "copy".into(),
             Kernel::ChannelNorm { .. } => "norm".into(),
@@ -158,6 +187,12 @@ impl Step {
             | Kernel::PixelMean(_)
             | Kernel::Affine { .. }
             | Kernel::Combine { .. }
+            | Kernel::Activate { .. }
+            | Kernel::Product
+            | Kernel::Lerp
+            | Kernel::InstanceNorm { .. }
+            | Kernel::LayerNorm { .. }
+            | Kernel::AveragePool { .. }
             | Kernel::Channels(_)
             | Kernel::Stack
             | Kernel::ChannelMean
@@ -229,6 +264,12 @@ impl Step {
             | Kernel::PixelMean(_)
             | Kernel::Affine { .. }
             | Kernel::Combine { .. }
+            | Kernel::Activate { .. }
+            | Kernel::Product
+            | Kernel::Lerp
+            | Kernel::InstanceNorm { .. }
+            | Kernel::LayerNorm { .. }
+            | Kernel::AveragePool { .. }
             | Kernel::Channels(_)
             | Kernel::Stack
             | Kernel::ChannelMean
@@ -293,6 +334,16 @@ impl Step {
             Kernel::Combine { factor, activation } => {
                 elementwise::combine(isa, inputs[0], *factor, inputs[1], *activation, out);
             }
+            Kernel::Activate { curve, channels } => activation::activate(isa, *curve, inputs[0], *channels, out),
+            Kernel::Product => elementwise::product(isa, inputs[0], inputs[1], out),
+            Kernel::Lerp => elementwise::lerp(isa, [inputs[0], inputs[1], inputs[2]], out),
+            Kernel::InstanceNorm { epsilon, activation } => {
+                norm::instance_norm(isa, inputs[0], *epsilon, *activation, out);
+            }
+            Kernel::LayerNorm { channels, scale, shift, epsilon } => {
+                LayerNorm { channels: *channels, scale, shift, epsilon: *epsilon }.run(isa, inputs[0], out);
+            }
+            Kernel::AveragePool { size } => pool::average_pool(isa, inputs[0], *size, out),
             Kernel::Channels(lanes) => elementwise::channels(inputs[0], lanes, out),
             Kernel::Stack => {
                 for (i, x) in inputs.iter().enumerate() {

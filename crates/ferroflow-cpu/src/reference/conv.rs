@@ -81,9 +81,9 @@ fn pack<T: Real>(ins: usize, taps: usize, count: usize, at: impl Fn(usize, usize
 pub(super) fn conv<T: Real>(x: &Tensor<T>, weight: &[f32], bias: Option<&[f32]>, c: &Conv, shape: Shape) -> Tensor<T> {
     let [batch, outs, oh, ow] = shape;
     let phases = split(x, c.padding, c.stride);
-    let taps: Vec<usize> = (0..c.kernel * c.kernel)
+    let taps: Vec<usize> = (0..c.kernel[0] * c.kernel[1])
         .map(|tap| {
-            let (y, x) = (tap / c.kernel * c.dilation, tap % c.kernel * c.dilation);
+            let (y, x) = (tap / c.kernel[1] * c.dilation, tap % c.kernel[1] * c.dilation);
             let phase = y % c.stride * c.stride + x % c.stride;
             phase * phases.phase + y / c.stride * phases.pitch + x / c.stride
         })

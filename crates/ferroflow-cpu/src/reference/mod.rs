@@ -8,8 +8,10 @@ mod correlation;
 mod gradient;
 mod lookup;
 mod pointwise;
+mod pool;
 mod real;
 mod resize;
+mod smooth;
 mod statistics;
 mod training;
 mod warp;
@@ -132,6 +134,14 @@ pub fn run<T: Real>(
             | Op::ToOutput { .. }
             | Op::Moments(_)
             | Op::Standardise { .. }
+            | Op::Smooth(_)
+            | Op::Product
+            | Op::Lerp
+            | Op::InstanceNorm { .. }
+            | Op::LayerNorm(_)
+            | Op::ChannelScale { .. }
+            | Op::AveragePool { .. }
+            | Op::Detach
             | Op::Zeros { .. } => evaluate(&node.op, &inputs, weights, sizes, shape),
         };
         debug_assert_eq!(value.shape, shape, "{}", node.name);
@@ -166,6 +176,7 @@ fn evaluate<T: Real>(op: &Op, inputs: &[&Tensor<T>], weights: &Weights, sizes: &
             statistics::batch_norm(inputs[0], scale, shift, mean, variance, b.epsilon)
         }
         Op::LeakyRelu { slope } => pointwise::leaky(inputs[0], *slope),
+        Op::Smooth(curve) => smooth::smooth(inputs[0], *curve),
         Op::Concat => pointwise::concat(inputs, shape),
         Op::Stack => Tensor { shape, data: inputs.iter().flat_map(|x| x.data.iter().copied()).collect() },
         Op::Part { index, .. } => {
@@ -176,6 +187,16 @@ fn evaluate<T: Real>(op: &Op, inputs: &[&Tensor<T>], weights: &Weights, sizes: &
         Op::Affine { scale, offset } => pointwise::affine(inputs[0], scale, offset),
         Op::Add => pointwise::add(inputs[0], inputs[1]),
         Op::Sub => pointwise::subtract(inputs[0], inputs[1]),
+        Op::Product => pointwise::multiply(inputs[0], inputs[1]),
+        Op::Lerp => pointwise::lerp(inputs[0], inputs[1], inputs[2]),
+        Op::InstanceNorm { epsilon } => statistics::instance_norm(inputs[0], *epsilon),
+        Op::LayerNorm(norm) => {
+            let [scale, shift] = [norm.scale, norm.shift].map(|id| weights.get(id));
+            pointwise::affine(&statistics::normalise_pixels(inputs[0], norm.epsilon), scale, shift)
+        }
+        Op::ChannelScale { factor } => pointwise::affine(inputs[0], weights.get(*factor), &[0.0]),
+        Op::AveragePool { size } => pool::average_pool(inputs[0], *size, shape),
+        Op::Detach => inputs[0].clone(),
         Op::ChannelMean => statistics::channel_mean(inputs),
         Op::ChannelNorm { floor } => pointwise::channel_norm(inputs[0], *floor),
         Op::Correlation(c) => correlation::correlation(inputs[0], inputs[1], *c),

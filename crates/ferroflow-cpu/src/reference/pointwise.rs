@@ -28,6 +28,15 @@ pub(super) fn add<T: Real>(a: &Tensor<T>, b: &Tensor<T>) -> Tensor<T> {
     Tensor { shape: a.shape, data: a.data.iter().zip(&b.data).map(|(&a, &b)| a + b).collect() }
 }
 
+pub(super) fn multiply<T: Real>(a: &Tensor<T>, b: &Tensor<T>) -> Tensor<T> {
+    Tensor { shape: a.shape, data: a.data.iter().zip(&b.data).map(|(&a, &b)| a * b).collect() }
+}
+
+/// `a + t * (b - a)`
+pub(super) fn lerp<T: Real>(a: &Tensor<T>, b: &Tensor<T>, t: &Tensor<T>) -> Tensor<T> {
+    add(a, &multiply(t, &subtract(b, a)))
+}
+
 /// `b` may hold one value per channel.
 pub(super) fn subtract<T: Real>(a: &Tensor<T>, b: &Tensor<T>) -> Tensor<T> {
     let each = a.data.len() / b.data.len();

@@ -66,3 +66,38 @@ pub(super) fn batch_norm<T: Real>(
     }
     out
 }
+
+/// Each channel of each image less its mean and divided by its standard deviation.
+pub(super) fn instance_norm<T: Real>(x: &Tensor<T>, epsilon: f32) -> Tensor<T> {
+    let [_, _, h, w] = x.shape;
+    let data = x.data.chunks_exact(h * w).flat_map(|plane| normalised(plane.iter().map(|v| v.f64()), epsilon));
+    Tensor { shape: x.shape, data: data.map(T::of).collect() }
+}
+
+/// Each pixel less the mean of its channels and divided by their standard deviation.
+pub(super) fn normalise_pixels<T: Real>(x: &Tensor<T>, epsilon: f32) -> Tensor<T> {
+    let mut out = x.clone();
+    for_pixels(x, |places| {
+        let values = normalised(places.iter().map(|&i| x.data[i].f64()), epsilon);
+        places.iter().zip(values).for_each(|(&i, v)| out.data[i] = T::of(v));
+    });
+    out
+}
+
+/// Calls `f` with the places of the channels of each pixel.
+pub(super) fn for_pixels<T: Real>(x: &Tensor<T>, mut f: impl FnMut(&[usize])) {
+    let [n, channels, h, w] = x.shape;
+    for (image, pixel) in (0..n).flat_map(|n| (0..h * w).map(move |pixel| (n, pixel))) {
+        let places: Vec<usize> = (0..channels).map(|c| (image * channels + c) * h * w + pixel).collect();
+        f(&places);
+    }
+}
+
+/// Values less their mean and divided by their standard deviation.
+fn normalised(values: impl ExactSizeIterator<Item = f64> + Clone, epsilon: f32) -> Vec<f64> {
+    let count = values.len() as f64;
+    let mean = values.clone().sum::<f64>() / count;
+    let variance = values.clone().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
+    let deviation = (variance + f64::from(epsilon)).sqrt();
+    values.map(|v| (v - mean) / deviation).collect()
+}

@@ -87,7 +87,8 @@ fn check(executor: &dyn Executor, network: &str, iterations: usize, set: &str, t
         };
         let ours = if is_sea && name.starts_with("flow") { cut(&ours, &whole) } else { ours };
         let ours: Vec<f32> = ours.data.into_iter().step_by(every).take(theirs.len()).collect();
-        wrong.extend(compare(&format!("{network} {set} {name} ({})", executor.name()), &ours, &theirs, tolerance).err());
+        wrong
+            .extend(compare(&format!("{network} {set} {name} ({})", executor.name()), &ours, &theirs, tolerance).err());
         compared += 1;
     }
     assert!(compared > 0, "{network} {set} compares nothing");

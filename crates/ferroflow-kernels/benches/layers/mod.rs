@@ -16,7 +16,7 @@ pub struct Bench {
     source: Vec<Buffer>,
 }
 
-/// Name, kind ('c' or 't'), channels in and out, kernel, stride, dilation, rows, columns.
+/// Name, kind ('c' or 't'), channels in and out, kernel (one side, or rows times 10 and columns), stride, dilation, rows, columns.
 type Row = (&'static str, char, usize, usize, usize, usize, usize, usize, usize);
 
 const LAYERS: &[Row] = &[
@@ -55,6 +55,11 @@ const LAYERS: &[Row] = &[
     ("T 2->2 k4 s2 56x128", 't', 2, 2, 4, 2, 1, 56, 128),
     ("256->32 k1 56x128", 'c', 256, 32, 1, 1, 1, 56, 128),
     ("256->256 k1 28x64", 'c', 256, 256, 1, 1, 1, 28, 64),
+    ("384->128 k1x5 56x128", 'c', 384, 128, 15, 1, 1, 56, 128),
+    ("384->128 k5x1 56x128", 'c', 384, 128, 51, 1, 1, 56, 128),
+    ("384->128 k3 56x128", 'c', 384, 128, 3, 1, 1, 56, 128),
+    ("3->64 k7 s2 448x1024", 'c', 3, 64, 7, 2, 1, 448, 1024),
+    ("2->128 k7 56x128", 'c', 2, 128, 7, 1, 1, 56, 128),
     ("1024->1024 k1 7x16", 'c', 1024, 1024, 1, 1, 1, 7, 16),
 ];
 
@@ -63,6 +68,8 @@ pub fn layers(filter: &str) -> impl Iterator<Item = Bench> {
     LAYERS.iter().filter(move |row| row.0.contains(filter)).map(
         |&(name, kind, cin, cout, kernel, stride, dilation, h, w)| {
             let transposed = kind == 't';
+            let kernel = if kernel > 10 { [kernel / 10, kernel % 10] } else { [kernel; 2] };
+            let same = kernel.map(|side| if transposed { 1 } else { dilation * (side - 1) / 2 });
             let shape = ConvShape {
                 kind: if transposed { ConvKind::Transposed } else { ConvKind::Forward },
                 in_channels: cin,
@@ -70,7 +77,7 @@ pub fn layers(filter: &str) -> impl Iterator<Item = Bench> {
                 kernel,
                 stride,
                 dilation,
-                padding: [if transposed { 1 } else { dilation * (kernel - 1) / 2 }; 4],
+                padding: [same[0], same[1], same[0], same[1]],
             };
             let input = Extent { n: 1, h, w };
             let mut state = 1u32;
@@ -78,7 +85,7 @@ pub fn layers(filter: &str) -> impl Iterator<Item = Bench> {
                 state = state.wrapping_mul(1664525).wrapping_add(1013904223);
                 (state >> 8) as f32 / (1 << 23) as f32 - 1.0
             };
-            let weight = (0..cin * cout * kernel * kernel).map(|_| 0.05 * random()).collect();
+            let weight = (0..cin * cout * kernel[0] * kernel[1]).map(|_| 0.05 * random()).collect();
             // Frames come without padding lanes.
             let pixel = cin.min(16);
             let lanes = if cin < 16 { (0..cin as u32).map(Some).collect() } else { lane_map(&[cin]) };

@@ -39,7 +39,7 @@ pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> 
     let idle = problem.lanes.len() as f64 / problem.shape.in_channels as f64;
     vec![Candidate {
         name: "few outputs".into(),
-        weights: problem.lanes.len() * problem.shape.kernel.pow(2),
+        weights: problem.lanes.len() * problem.shape.taps(),
         seconds: idle * problem.shape.flop(problem.input) / (EFFICIENCY * machine.flops * options.threads as f64),
         exact: true,
         build: Box::new(|problem, options| Box::new(Few::new(problem, options))),
@@ -50,10 +50,10 @@ pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> 
 fn takes(problem: &Problem) -> bool {
     let s = &problem.shape;
     let square = match s.kind {
-        ConvKind::Forward => s.kernel == 3 && s.stride == 1 && s.dilation == 1,
+        ConvKind::Forward => s.kernel == [3; 2] && s.stride == 1 && s.dilation == 1,
         ConvKind::Transposed => {
             let twice = (problem.output.h, problem.output.w) == (2 * problem.input.h, 2 * problem.input.w);
-            twice && (s.kernel, s.stride, s.dilation, s.padding[0], s.padding[1]) == (4, 2, 1, 1, 1)
+            twice && (s.kernel, s.stride, s.dilation, s.padding[0], s.padding[1]) == ([4; 2], 2, 1, 1, 1)
         }
     };
     square && s.out_channels <= 4

@@ -1,6 +1,10 @@
 //! What a layer is: its shape, the values it is prepared with, and how it may be computed.
 
-use crate::{Bf16, Extent, Isa, LANES, layout::check_lanes};
+use crate::{
+    Bf16, BlocksMut, Extent, Isa, LANES,
+    activation::{Smooth, activate_in_place},
+    layout::check_lanes,
+};
 
 /// What a layer computes, whatever its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,8 +15,8 @@ pub struct ConvShape {
     pub in_channels: usize,
     /// Channels of the output.
     pub out_channels: usize,
-    /// Square kernel size.
-    pub kernel: usize,
+    /// Rows and columns of the kernel.
+    pub kernel: [usize; 2],
     /// Step between outputs.
     pub stride: usize,
     /// Distance between taps.
@@ -40,12 +44,12 @@ impl ConvShape {
             ConvKind::Transposed => Extent { n: input.n, h: 2 * input.h, w: 2 * input.w },
             ConvKind::Forward => {
                 let [top, left, bottom, right] = self.padding;
-                let out = |size: usize, before: usize, after: usize| {
+                let out = |size: usize, kernel: usize, before: usize, after: usize| {
                     let room = size.checked_add(before)?.checked_add(after)?;
-                    let reach = self.kernel.checked_sub(1)?.checked_mul(self.dilation)?.checked_add(1)?;
+                    let reach = kernel.checked_sub(1)?.checked_mul(self.dilation)?.checked_add(1)?;
                     room.checked_sub(reach)?.checked_div(self.stride).map(|last| last + 1)
                 };
-                match (out(input.h, top, bottom), out(input.w, left, right)) {
+                match (out(input.h, self.kernel[0], top, bottom), out(input.w, self.kernel[1], left, right)) {
                     (Some(h), Some(w)) => Extent { n: input.n, h, w },
                     _ => panic!("{self:?} has no output for an input of {input:?}"),
                 }
@@ -62,18 +66,23 @@ impl ConvShape {
         if kind == ConvKind::Transposed {
             assert_eq!(
                 (kernel, stride, dilation, padding),
-                (4, 2, 1, [1; 4]),
+                ([4; 2], 2, 1, [1; 4]),
                 "a transposed convolution is 4x4, stride 2"
             );
         }
         // Counts of lanes, with the last block filled up, and lane numbers of 32 bits.
         assert!([in_channels, out_channels].iter().all(|&c| c <= u32::MAX as usize - LANES), "channels");
-        let weights = [out_channels, kernel, kernel, 4].into_iter().try_fold(in_channels, usize::checked_mul);
+        let weights = [out_channels, kernel[0], kernel[1], 4].into_iter().try_fold(in_channels, usize::checked_mul);
         assert!(weights.is_some_and(|bytes| bytes <= isize::MAX as usize), "{self:?} has more weights than any memory");
         assert!(padding.iter().all(|&p| p <= i32::MAX as usize) && dilation <= i32::MAX as usize, "{self:?}");
         input.len();
         self.output(input).len();
         check_lanes(lanes, in_channels);
+    }
+
+    /// Taps of the kernel.
+    pub fn taps(&self) -> usize {
+        self.kernel[0] * self.kernel[1]
     }
 
     /// Multiply-adds times two, counted as direct convolution.
@@ -82,8 +91,7 @@ impl ConvShape {
             ConvKind::Forward => self.output(input),
             ConvKind::Transposed => input,
         };
-        2.0 * (pixels.n * pixels.h * pixels.w) as f64
-            * (self.in_channels * self.out_channels * self.kernel * self.kernel) as f64
+        2.0 * (pixels.n * pixels.h * pixels.w) as f64 * (self.in_channels * self.out_channels * self.taps()) as f64
     }
 }
 
@@ -94,14 +102,23 @@ pub enum Activation {
     Linear,
     /// `max(x, slope * x)`, `0 <= slope <= 1`.
     LeakyRelu(f32),
+    /// Applied by a pass of its own over what the engines have written. Not every kernel takes it: those say so.
+    Smooth(Smooth),
 }
 
 impl Activation {
-    /// The slope on the negative side (1 for linear).
+    /// The slope on the negative side (1 for linear, and for what follows in a pass of its own).
     pub fn slope(self) -> f32 {
         match self {
-            Activation::Linear => 1.0,
+            Activation::Linear | Activation::Smooth(_) => 1.0,
             Activation::LeakyRelu(slope) => slope,
+        }
+    }
+
+    /// What is left to do after an engine has applied the slope: of `channels` channels, in place.
+    pub(super) fn finish(self, isa: Isa, channels: usize, output: &mut BlocksMut<'_, '_>) {
+        if let Self::Smooth(curve) = self {
+            activate_in_place(isa, curve, channels, output);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     problem::{Filter, Problem},
     select,
 };
-use crate::{Blocks, BlocksMut, Extent, LANES, Scratch, lane_map};
+use crate::{Blocks, BlocksMut, Extent, Isa, LANES, Scratch, lane_map};
 
 /// A layer ready to run.
 pub struct ConvPlan {
@@ -15,6 +15,7 @@ pub struct ConvPlan {
     /// Blocks of the input, and floats of each.
     pub(super) input_blocks: (usize, usize),
     pub(super) activation: Activation,
+    pub(super) isa: Isa,
     pub(super) engine: Box<dyn Engine>,
 }
 
@@ -31,7 +32,14 @@ impl ConvPlan {
         let mut engine = select::engine(&Problem::new(layer), options);
         let outputs = lane_map(&[layer.shape.out_channels]);
         engine.set_weights(&Filter::new(&layer.shape, layer.weight, &outputs), layer.bias);
-        Self { shape: layer.shape, input: layer.input, input_blocks, activation: layer.activation, engine }
+        Self {
+            shape: layer.shape,
+            input: layer.input,
+            input_blocks,
+            activation: layer.activation,
+            isa: options.isa,
+            engine,
+        }
     }
 
     /// The names of all algorithms that can compute a layer, the one [`ConvPlan::new`] would choose first.
@@ -89,5 +97,6 @@ impl ConvPlan {
         let epilogue =
             Epilogue { addend: residual.map_or(Addend::Nothing, Addend::Value), activation: self.activation };
         self.engine.run(input, epilogue, output, scratch);
+        self.activation.finish(self.isa, self.shape.out_channels, output);
     }
 }

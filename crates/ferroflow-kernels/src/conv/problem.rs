@@ -51,9 +51,9 @@ impl Problem {
         let s = &self.shape;
         match s.kind {
             ConvKind::Forward => {
-                let taps: Taps = (0..s.kernel).map(|k| (k * s.dilation, k)).collect();
+                let [rows, columns] = s.kernel.map(|kernel| (0..kernel).map(|k| (k * s.dilation, k)).collect());
                 let before = [s.padding[0] as isize, s.padding[1] as isize];
-                (vec![([0, 0], taps.clone(), taps)], before, [s.dilation * (s.kernel - 1) + 1; 2])
+                (vec![([0, 0], rows, columns)], before, s.kernel.map(|kernel| s.dilation * (kernel - 1) + 1))
             }
             ConvKind::Transposed => {
                 let [(rows, top), (columns, left)] = [0, 1].map(|axis| self.residues(axis));
@@ -75,7 +75,11 @@ impl Problem {
             .map(|residue| {
                 // Output `stride q + residue` is reached by tap k from input q + offset.
                 let offset = |k: usize| residue + pad - (k * s.dilation) as isize;
-                (0..s.kernel).rev().filter(|&k| offset(k) % stride == 0).map(|k| (offset(k) / stride, k)).collect()
+                (0..s.kernel[axis])
+                    .rev()
+                    .filter(|&k| offset(k) % stride == 0)
+                    .map(|k| (offset(k) / stride, k))
+                    .collect()
             })
             .collect();
         let first = offsets.iter().flatten().map(|o| o.0).min().unwrap_or(0);
@@ -88,7 +92,8 @@ impl Problem {
 #[derive(Clone, Copy)]
 pub(super) struct Filter<'a> {
     pub weight: &'a [f32],
-    pub kernel: usize,
+    /// Rows and columns.
+    pub kernel: [usize; 2],
     /// Floats from the taps of an output to those of the next, and of an input.
     pub output_step: usize,
     pub input_step: usize,
@@ -112,11 +117,11 @@ impl<'a> Filter<'a> {
         kind: ConvKind,
         inputs: usize,
         channels: usize,
-        kernel: usize,
+        kernel: [usize; 2],
         weight: &'a [f32],
         outputs: &'a [Option<u32>],
     ) -> Self {
-        let taps = kernel * kernel;
+        let taps = kernel[0] * kernel[1];
         let (output_step, input_step) = match kind {
             ConvKind::Forward => (inputs * taps, taps),
             ConvKind::Transposed => (taps, channels * taps),
@@ -128,7 +133,7 @@ impl<'a> Filter<'a> {
     /// One weight; 0 for a lane without a channel.
     pub fn at(&self, lane: usize, input: usize, ky: usize, kx: usize) -> f32 {
         self.outputs[lane].map_or(0.0, |output| {
-            self.weight[output as usize * self.output_step + input * self.input_step + ky * self.kernel + kx]
+            self.weight[output as usize * self.output_step + input * self.input_step + ky * self.kernel[1] + kx]
         })
     }
 

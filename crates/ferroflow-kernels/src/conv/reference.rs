@@ -34,8 +34,9 @@ impl Reference {
     /// The inputs (row, column) and taps (kernel row, kernel column) that reach output `(y, x)`.
     fn taps(&self, size: (usize, usize), y: usize, x: usize) -> Vec<(usize, usize, usize, usize)> {
         let s = &self.shape;
-        let along = |at: usize, size: usize, pad: usize| -> Vec<(usize, usize)> {
-            (0..s.kernel)
+        let along = |at: usize, size: usize, axis: usize| -> Vec<(usize, usize)> {
+            let pad = s.padding[axis];
+            (0..s.kernel[axis])
                 .filter_map(|k| {
                     let source = match s.kind {
                         ConvKind::Forward => (at * s.stride + k * s.dilation).checked_sub(pad)?,
@@ -51,8 +52,8 @@ impl Reference {
                 })
                 .collect()
         };
-        let rows = along(y, size.0, s.padding[0]);
-        let columns = along(x, size.1, s.padding[1]);
+        let rows = along(y, size.0, 0);
+        let columns = along(x, size.1, 1);
         rows.iter().flat_map(|&(sy, ky)| columns.iter().map(move |&(sx, kx)| (sy, sx, ky, kx))).collect()
     }
 }
@@ -63,7 +64,7 @@ impl Engine for Reference {
         self.weight.clear();
         for o in 0..s.out_channels {
             for i in 0..s.in_channels {
-                let taps = (0..s.kernel).flat_map(|y| (0..s.kernel).map(move |x| (y, x)));
+                let taps = (0..s.kernel[0]).flat_map(|y| (0..s.kernel[1]).map(move |x| (y, x)));
                 self.weight.extend(taps.map(|(y, x)| filter.at(o, i, y, x)));
             }
         }
@@ -85,7 +86,8 @@ impl Engine for Reference {
                             {
                                 let plane = input.planes[lane / LANES];
                                 for &(sy, sx, ky, kx) in &taps {
-                                    let w = self.weight[((o * s.in_channels + c) * s.kernel + ky) * s.kernel + kx];
+                                    let w =
+                                        self.weight[((o * s.in_channels + c) * s.kernel[0] + ky) * s.kernel[1] + kx];
                                     let v = plane[((n * from.h + sy) * from.w + sx) * self.lanes.len().min(LANES)
                                         + lane % LANES];
                                     sum += f64::from(w) * f64::from(v);

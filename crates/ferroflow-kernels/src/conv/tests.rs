@@ -51,7 +51,7 @@ pub(super) struct Case {
 
 impl Case {
     pub(super) fn new(shape: ConvShape, input: Extent, parts: Vec<usize>, random: &mut Random) -> Self {
-        let weight = random.values(shape.in_channels * shape.out_channels * shape.kernel * shape.kernel);
+        let weight = random.values(shape.in_channels * shape.out_channels * shape.taps());
         let bias = (random.below(3) > 0).then(|| random.values(shape.out_channels));
         let activation = random.pick(&[Activation::Linear, Activation::LeakyRelu(0.1), Activation::LeakyRelu(0.0)]);
         let (residual, seed) = (random.below(3) == 0, random.next() | 1);
@@ -128,7 +128,7 @@ impl Case {
 
     /// Products per output, with bias and residual.
     pub(super) fn terms(&self) -> f32 {
-        (self.shape.in_channels * self.shape.kernel * self.shape.kernel + 4) as f32
+        (self.shape.in_channels * self.shape.taps() + 4) as f32
     }
 
     /// Compares with the definition. Sums of `n` products in f32 differ from f64 by about `sqrt(n)` roundings of their
@@ -173,8 +173,11 @@ fn nearest_bf16(x: f32) -> f32 {
 fn random_case(random: &mut Random, transposed: bool) -> Case {
     loop {
         let parts: Vec<usize> = (0..1 + random.below(3)).map(|_| 1 + random.below_any(&[3, 16, 40])).collect();
-        let kernel = if transposed { 4 } else { random.pick(&[1, 2, 3, 3, 3, 4, 5, 7]) };
-        let pad = |r: &mut Random| r.below(kernel + 2);
+        let side = |r: &mut Random| r.pick(&[1, 2, 3, 3, 3, 4, 5, 7]);
+        let square = random.below(3) > 0;
+        let rows = if transposed { 4 } else { side(random) };
+        let kernel = [rows, if transposed || square { rows } else { side(random) }];
+        let pad = |r: &mut Random, axis: usize| r.below(kernel[axis] + 2);
         let shape = ConvShape {
             kind: if transposed { ConvKind::Transposed } else { ConvKind::Forward },
             in_channels: parts.iter().sum(),
@@ -185,15 +188,15 @@ fn random_case(random: &mut Random, transposed: bool) -> Case {
             padding: if transposed {
                 [1; 4]
             } else if random.below(2) == 0 {
-                [kernel / 2; 4]
+                [kernel[0] / 2, kernel[1] / 2, kernel[0] / 2, kernel[1] / 2]
             } else {
-                [pad(random), pad(random), pad(random), pad(random)]
+                [pad(random, 0), pad(random, 1), pad(random, 0), pad(random, 1)]
             },
         };
         let input = Extent { n: 1 + random.below(3), h: 1 + random.below(14), w: 1 + random.below_any(&[4, 40]) };
-        let reach = shape.dilation * (kernel - 1) + 1;
+        let reach = kernel.map(|kernel| shape.dilation * (kernel - 1) + 1);
         let [top, left, bottom, right] = shape.padding;
-        let reached = transposed || (input.h + top + bottom >= reach && input.w + left + right >= reach);
+        let reached = transposed || (input.h + top + bottom >= reach[0] && input.w + left + right >= reach[1]);
         if reached && shape.flop(input) < 4e6 {
             return Case::new(shape, input, parts, random);
         }
@@ -220,7 +223,7 @@ fn few_outputs_match_the_definition() {
         let mut case = random_case(&mut random, count % 2 == 0);
         case.shape.out_channels = 1 + random.below(4);
         if case.shape.kind == ConvKind::Forward {
-            case.shape = ConvShape { kernel: 3, stride: 1, dilation: 1, padding: [1; 4], ..case.shape };
+            case.shape = ConvShape { kernel: [3; 2], stride: 1, dilation: 1, padding: [1; 4], ..case.shape };
         }
         let case = Case::new(case.shape, case.input, case.parts, &mut random);
         if case.shape.in_channels < 24 {
@@ -262,8 +265,15 @@ fn sums_longer_than_a_chunk_of_weights_are_carried_on() {
     let mut random = Random(0x853c_49e6_748f_ea9b);
     for kind in [ConvKind::Forward, ConvKind::Transposed] {
         let (kernel, in_channels) = if kind == ConvKind::Forward { (3, 500) } else { (4, 1100) };
-        let shape =
-            ConvShape { kind, in_channels, out_channels: 40, kernel, stride: kernel / 2, dilation: 1, padding: [1; 4] };
+        let shape = ConvShape {
+            kind,
+            in_channels,
+            out_channels: 40,
+            kernel: [kernel; 2],
+            stride: kernel / 2,
+            dilation: 1,
+            padding: [1; 4],
+        };
         let case = Case::new(shape, Extent { n: 1, h: 3, w: 17 }, vec![in_channels - 2, 2], &mut random);
         let (_, expected) = case.run(Options { algorithm: Some("reference"), ..Options::default() });
         for isa in Isa::available() {
@@ -316,17 +326,17 @@ fn bf16_in_many_strips_matches_the_definition() {
         kind: ConvKind::Forward,
         in_channels: 6,
         out_channels: 5,
-        kernel: 3,
+        kernel: [3; 2],
         stride: 1,
         dilation: 1,
         padding: [1; 4],
     };
-    let transposed = ConvShape { kind: ConvKind::Transposed, kernel: 4, stride: 2, ..base };
+    let transposed = ConvShape { kind: ConvKind::Transposed, kernel: [4; 2], stride: 2, ..base };
     for (shape, h, w) in [
         (base, 61, 83),
-        (ConvShape { stride: 2, kernel: 7, padding: [3; 4], ..base }, 97, 131),
+        (ConvShape { stride: 2, kernel: [7; 2], padding: [3; 4], ..base }, 97, 131),
         (ConvShape { dilation: 4, padding: [4; 4], ..base }, 50, 170),
-        (ConvShape { kernel: 1, padding: [0; 4], in_channels: 70, out_channels: 40, ..base }, 41, 53),
+        (ConvShape { kernel: [1; 2], padding: [0; 4], in_channels: 70, out_channels: 40, ..base }, 41, 53),
         (ConvShape { in_channels: 330, ..base }, 9, 67),
         (transposed, 45, 67),
     ] {
@@ -349,7 +359,7 @@ fn bf16_is_chosen_only_where_it_is_asked_for_and_never_for_flows() {
         kind: ConvKind::Forward,
         in_channels: 64,
         out_channels,
-        kernel: 3,
+        kernel: [3; 2],
         stride: 1,
         dilation: 1,
         padding: [1; 4],

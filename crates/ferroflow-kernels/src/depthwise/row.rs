@@ -154,7 +154,7 @@ impl Row<'_> {
             // SAFETY: `to` has 16 floats.
             unsafe {
                 let sum = match self.activation {
-                    Activation::Linear => sum,
+                    Activation::Linear | Activation::Smooth(_) => sum,
                     Activation::LeakyRelu(slope) => S::max(sum, S::mul(sum, S::splat(slope))),
                 };
                 S::store(to.as_mut_ptr(), sum);

@@ -98,7 +98,7 @@ impl SeparablePlan {
                 kind: ConvKind::Forward,
                 in_channels,
                 out_channels: pointwise.out_channels,
-                kernel: 1,
+                kernel: [1; 2],
                 stride: 1,
                 dilation: 1,
                 padding: [0; 4],

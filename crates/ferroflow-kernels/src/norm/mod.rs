@@ -1,9 +1,13 @@
-//! Statistics over pixels and channels: channel mean, channel norm, moments, standardisation; and their gradients. Sums
-//! are kept in f64.
+//! Statistics over pixels and channels: channel mean, channel norm, moments, standardisation, instance norm, layer norm; and
+//! their gradients. Sums over pixels are kept in f64.
 
 mod gradient;
+mod instance;
+mod layer;
 
 pub use gradient::{channel_mean_gradient, channel_norm_gradient, moments_gradient, pixel_sum, standardise_gradient};
+pub use instance::{instance_norm, instance_norm_gradient};
+pub use layer::{LayerNorm, LayerNormGradient, product_sums};
 
 use std::ops::Range;
 

@@ -8,6 +8,7 @@ mod isa;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod portable;
+mod smooth;
 mod vector;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -15,6 +16,7 @@ mod x86;
 pub use exp::exp;
 pub use isa::Isa;
 pub use portable::Portable;
+pub(crate) use smooth::{gelu, gelu_slope, sigmoid, tanh};
 pub use vector::{Kernel, NO_BYTE, Simd};
 
 /// Runs a kernel on `isa`.

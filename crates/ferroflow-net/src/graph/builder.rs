@@ -1,8 +1,8 @@
 //! Builds a graph as the papers' tables read: one call per layer, with the channels counted along the way.
 
 use super::{
-    BatchNorm, Conv, Correlation, Deconv, Filter, Frame, Graph, Grid, Initialisation, Lookup, MomentsOver, Node,
-    NodeId, Op, Padding, Param, ParamId, ParamRole, Warp,
+    BatchNorm, Conv, Correlation, Deconv, Filter, Frame, Graph, Grid, Initialisation, LayerNorm, Lookup, MomentsOver,
+    Node, NodeId, Op, Padding, Param, ParamId, ParamRole, Smooth, Warp,
 };
 
 /// A graph under construction.
@@ -56,7 +56,7 @@ impl<N: Into<String>, L: Into<String>> From<(N, L)> for Label {
 /// The settings of a convolution: `k(3).stride(2).out(64)`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ConvSpec {
-    kernel: usize,
+    kernel: [usize; 2],
     stride: usize,
     dilation: usize,
     out: Option<usize>,
@@ -68,6 +68,12 @@ pub struct ConvSpec {
 /// A convolution with a square kernel, stride 1, dilation 1, bias, and as many zeros on every side as keep the size. It is depthwise
 /// unless [`ConvSpec::out`] sets the number of output channels.
 pub const fn k(kernel: usize) -> ConvSpec {
+    kr(kernel, kernel)
+}
+
+/// As [`k`], with a rectangular kernel of so many rows and columns.
+pub const fn kr(rows: usize, columns: usize) -> ConvSpec {
+    let kernel = [rows, columns];
     ConvSpec { kernel, stride: 1, dilation: 1, out: None, padding: None, bias: true, gain: 1.0 }
 }
 
@@ -87,7 +93,8 @@ impl ConvSpec {
         Self { dilation, ..self }
     }
 
-    /// Zeros around the input, if they are not `dilation * (kernel - 1) / 2` on every side.
+    /// Zeros around the input, if they are not `dilation * (kernel - 1) / 2` on every side (of the kernel's rows above and
+    /// below, of its columns left and right).
     pub const fn padding(self, padding: Padding) -> Self {
         Self { padding: Some(padding), ..self }
     }
@@ -175,10 +182,12 @@ impl Builder {
         let label = label.into();
         let in_channels = self.channels_of(x);
         let (out, groups) = spec.out.map_or((in_channels, in_channels), |out| (out, 1));
-        let shape = vec![out, in_channels / groups, spec.kernel, spec.kernel];
+        let shape = vec![out, in_channels / groups, spec.kernel[0], spec.kernel[1]];
         let weight = self.weight(&label.layer, shape, ParamRole::ConvWeight);
         self.graph.params[weight.0 as usize].gain = spec.gain;
         let bias = spec.bias.then(|| self.bias(&label.layer, out));
+        let [rows, columns] = spec.kernel.map(|taps| spec.dilation * (taps - 1) / 2);
+        let same = Padding { top: rows, left: columns, bottom: rows, right: columns };
         let conv = Conv {
             weight,
             bias,
@@ -188,7 +197,7 @@ impl Builder {
             stride: spec.stride,
             dilation: spec.dilation,
             groups,
-            padding: spec.padding.unwrap_or(Padding::all(spec.dilation * (spec.kernel - 1) / 2)),
+            padding: spec.padding.unwrap_or(same),
         };
         self.add(&label.node, Op::Conv(conv), &[x], out)
     }
@@ -238,6 +247,64 @@ impl Builder {
         self.same(name, Op::LeakyRelu { slope: 0.1 }, &[x])
     }
 
+    /// ReLU.
+    pub fn relu(&mut self, name: &str, x: NodeId) -> NodeId {
+        self.same(name, Op::LeakyRelu { slope: 0.0 }, &[x])
+    }
+
+    /// `1 / (1 + e^-x)`
+    pub fn sigmoid(&mut self, name: &str, x: NodeId) -> NodeId {
+        self.same(name, Op::Smooth(Smooth::Sigmoid), &[x])
+    }
+
+    /// `tanh x`
+    pub fn tanh(&mut self, name: &str, x: NodeId) -> NodeId {
+        self.same(name, Op::Smooth(Smooth::Tanh), &[x])
+    }
+
+    /// GELU by the error function.
+    pub fn gelu(&mut self, name: &str, x: NodeId) -> NodeId {
+        self.same(name, Op::Smooth(Smooth::Gelu), &[x])
+    }
+
+    /// Each image and channel less its mean and divided by its standard deviation, epsilon 1e-5.
+    pub fn instance_norm(&mut self, name: &str, x: NodeId) -> NodeId {
+        self.same(name, Op::InstanceNorm { epsilon: 1e-5 }, &[x])
+    }
+
+    /// Layer norm over the channels of each pixel, with a factor (`layer.weight`) and a summand (`layer.bias`) for each channel.
+    pub fn layer_norm(&mut self, label: impl Into<Label>, x: NodeId, epsilon: f32) -> NodeId {
+        let label = label.into();
+        let channels = self.channels_of(x);
+        let mut param = |suffix, role| self.param(&format!("{}.{suffix}", label.layer), vec![channels], role);
+        let norm = LayerNorm {
+            scale: param("weight", ParamRole::NormScale),
+            shift: param("bias", ParamRole::NormShift),
+            epsilon,
+        };
+        self.add(&label.node, Op::LayerNorm(norm), &[x], channels)
+    }
+
+    /// A learned factor for each channel, which begins at 1e-6 (ConvNeXt's layer scale). The label's layer is the whole name of the
+    /// parameter.
+    pub fn channel_scale(&mut self, label: impl Into<Label>, x: NodeId) -> NodeId {
+        let label = label.into();
+        let channels = self.channels_of(x);
+        let factor = self.param(&label.layer, vec![channels], ParamRole::NormScale);
+        self.graph.params[factor.0 as usize].gain = 1e-6;
+        self.add(&label.node, Op::ChannelScale { factor }, &[x], channels)
+    }
+
+    /// Mean of each window of `size` x `size` pixels; what is left over at the right and the bottom is not read.
+    pub fn avg_pool(&mut self, name: &str, x: NodeId, size: usize) -> NodeId {
+        self.same(name, Op::AveragePool { size }, &[x])
+    }
+
+    /// `x`, through which no gradient passes.
+    pub fn detach(&mut self, name: &str, x: NodeId) -> NodeId {
+        self.same(name, Op::Detach, &[x])
+    }
+
     /// Joins along channels.
     pub fn concat(&mut self, name: &str, parts: &[NodeId]) -> NodeId {
         let channels = parts.iter().map(|&p| self.channels_of(p)).sum();
@@ -277,6 +344,16 @@ impl Builder {
     /// `a - b`, where `b` may be a mean per channel.
     pub fn difference(&mut self, name: &str, a: NodeId, b: NodeId) -> NodeId {
         self.same(name, Op::Sub, &[a, b])
+    }
+
+    /// `a * b`
+    pub fn product(&mut self, name: &str, a: NodeId, b: NodeId) -> NodeId {
+        self.same(name, Op::Product, &[a, b])
+    }
+
+    /// `a + t * (b - a)`: a GRU's `(1 - z) h + z q` is that of `(h, q, z)`.
+    pub fn lerp(&mut self, name: &str, a: NodeId, b: NodeId, t: NodeId) -> NodeId {
+        self.same(name, Op::Lerp, &[a, b, t])
     }
 
     /// Mean per channel over the pixels of all inputs.

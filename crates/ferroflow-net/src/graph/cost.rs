@@ -1,6 +1,6 @@
 //! What it costs to run a network: operations, parameters, memory for the values between layers.
 
-use super::{Graph, NodeId, Op, Shape, ShapeError, Sizes};
+use super::{Graph, NodeId, Op, Shape, ShapeError, Sizes, Smooth};
 
 /// The cost of one run.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,7 +94,7 @@ impl Op {
     /// Whether its value is a view of its inputs' memory, so that nothing is computed.
     pub fn is_view(&self) -> bool {
         match self {
-            Self::Concat | Self::Stack | Self::Part { .. } | Self::Channels(_) => true,
+            Self::Concat | Self::Stack | Self::Part { .. } | Self::Channels(_) | Self::Detach => true,
             Self::Frame(_)
             | Self::Conv(_)
             | Self::Deconv(_)
@@ -113,6 +113,13 @@ impl Op {
             | Self::ToOutput { .. }
             | Self::Moments(_)
             | Self::Standardise { .. }
+            | Self::Smooth(_)
+            | Self::Product
+            | Self::Lerp
+            | Self::InstanceNorm { .. }
+            | Self::LayerNorm(_)
+            | Self::ChannelScale { .. }
+            | Self::AveragePool { .. }
             | Self::Zeros { .. } => false,
         }
     }
@@ -125,7 +132,7 @@ fn flop(op: &Op, inputs: &[Shape], output: Shape) -> f64 {
     let written = count(output);
     match op {
         Op::Conv(c) => {
-            let taps = c.in_channels / c.groups * c.kernel * c.kernel;
+            let taps = c.in_channels / c.groups * c.kernel[0] * c.kernel[1];
             written * (2 * taps + usize::from(c.bias.is_some())) as f64
         }
         // Each input value meets the 4 x 4 kernel of every output channel.
@@ -145,7 +152,15 @@ fn flop(op: &Op, inputs: &[Shape], output: Shape) -> f64 {
         // what divides them.
         Op::ConvexUpsample { .. } => (9.0 * (3.0 + 2.0 * 2.0) + 2.0) * written / 2.0,
         Op::BatchNorm(_) | Op::Affine { .. } | Op::Standardise { .. } => 2.0 * written,
-        Op::LeakyRelu { .. } | Op::Add | Op::Sub => written,
+        Op::LeakyRelu { .. } | Op::Add | Op::Sub | Op::Product | Op::ChannelScale { .. } => written,
+        Op::Lerp => 3.0 * written,
+        // An exponential by a polynomial of degree 6, and a division; GELU has two polynomials.
+        Op::Smooth(Smooth::Sigmoid | Smooth::Tanh) => 20.0 * written,
+        Op::Smooth(Smooth::Gelu) => 30.0 * written,
+        // Mean, variance, and what is made of them.
+        Op::InstanceNorm { .. } => 5.0 * written,
+        Op::LayerNorm(_) => 7.0 * written,
+        Op::AveragePool { .. } => read,
         Op::ChannelMean => read,
         Op::ChannelNorm { .. } | Op::Moments(_) => 2.0 * read,
         Op::Frame(_)
@@ -153,6 +168,7 @@ fn flop(op: &Op, inputs: &[Shape], output: Shape) -> f64 {
         | Op::Stack
         | Op::Part { .. }
         | Op::Channels(_)
+        | Op::Detach
         | Op::Zeros { .. }
         | Op::Resize { filter: super::Filter::Nearest, .. }
         | Op::ToOutput { filter: super::Filter::Nearest, .. } => 0.0,

@@ -11,13 +11,13 @@ mod op;
 mod shape;
 
 pub use both::BothDirections;
-pub use builder::{Builder, ConvSpec, Label, Naming, k};
+pub use builder::{Builder, ConvSpec, Label, Naming, k, kr};
 pub use cost::Cost;
 pub use ferroflow_core::{Size, geometry::Grid};
 pub use initialisation::Initialisation;
 pub use op::{
-    BatchNorm, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, Lookup, MomentsOver, OnPixel, Op, Padding, Warp,
-    WarpBorder,
+    BatchNorm, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, LayerNorm, Lookup, MomentsOver, OnPixel, Op,
+    Padding, Smooth, Warp, WarpBorder,
 };
 pub use shape::{Shape, ShapeError, Sizes};
 
@@ -38,9 +38,9 @@ pub enum ParamRole {
     DeconvWeight,
     /// `[out]`
     Bias,
-    /// Batch norm's factor (gamma), `[C]`
+    /// Factor of a norm (gamma) or of a layer scale, `[C]`
     NormScale,
-    /// Batch norm's summand (beta), `[C]`
+    /// Summand of a norm (beta), `[C]`
     NormShift,
     /// Batch norm's running mean, `[C]`; not trained
     NormMean,

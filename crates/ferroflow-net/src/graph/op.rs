@@ -17,9 +17,11 @@ pub enum Op {
     BatchNorm(BatchNorm),
     /// `x` where positive, `slope * x` elsewhere.
     LeakyRelu {
-        /// 0.1 in every network here.
+        /// 0.1 in the networks of the FlowNet family; 0 is ReLU.
         slope: f32,
     },
+    /// An activation that is not a line on either side of 0.
+    Smooth(Smooth),
     /// Joins any number of inputs along the channels, in order.
     Concat,
     /// Joins any number of inputs of one shape along the batch, in order: `[N, ..]` each -> `[k * N, ..]`. The two
@@ -45,6 +47,30 @@ pub enum Op {
     Add,
     /// `a - b`; `b` may also be `[N, C, 1, 1]`.
     Sub,
+    /// `a * b`, the same shape.
+    Product,
+    /// `(a, b, t)`, the same shape -> `a + t * (b - a)`, as a GRU mixes its old and its new state.
+    Lerp,
+    /// `(x - mean) / sqrt(variance + epsilon)` with the mean and the biased variance of each image and channel over its pixels.
+    InstanceNorm {
+        /// Added to the variance (1e-5).
+        epsilon: f32,
+    },
+    /// `(x - mean) / sqrt(variance + epsilon) * scale + shift` with the mean and the biased variance of each pixel over its
+    /// channels, and a factor and a summand for each channel.
+    LayerNorm(LayerNorm),
+    /// `factor * x` with one factor for each channel, the layer scale of Touvron et al. 2021.
+    ChannelScale {
+        /// `[C]`
+        factor: ParamId,
+    },
+    /// `[N, C, H, W]` -> `[N, C, H / size, W / size]`, rounded down: mean of each window of `size` x `size` pixels.
+    AveragePool {
+        /// Side of a window, and pixels from one to the next.
+        size: usize,
+    },
+    /// `x`, whose gradient is 0.
+    Detach,
     /// One or more inputs `[N, C, H, W]` -> `[N, C, 1, 1]`: mean over the pixels of all inputs.
     ChannelMean,
     /// `[N, C, H, W]` -> `[N, 1, H, W]`: `sqrt(max(sum_c x^2, floor))`.
@@ -115,6 +141,8 @@ impl Op {
                 std::iter::once(weight).chain(bias).collect()
             }
             Self::BatchNorm(BatchNorm { scale, shift, mean, variance, .. }) => vec![scale, shift, mean, variance],
+            Self::LayerNorm(LayerNorm { scale, shift, .. }) => vec![scale, shift],
+            Self::ChannelScale { factor } => vec![factor],
             Self::Frame(_)
             | Self::LeakyRelu { .. }
             | Self::Concat
@@ -134,6 +162,12 @@ impl Op {
             | Self::ToOutput { .. }
             | Self::Moments(_)
             | Self::Standardise { .. }
+            | Self::Smooth(_)
+            | Self::Product
+            | Self::Lerp
+            | Self::InstanceNorm { .. }
+            | Self::AveragePool { .. }
+            | Self::Detach
             | Self::Zeros { .. } => Vec::new(),
         }
     }
@@ -184,8 +218,8 @@ pub struct Conv {
     pub in_channels: usize,
     /// Channels of the output.
     pub out_channels: usize,
-    /// Square kernel size.
-    pub kernel: usize,
+    /// Rows and columns of the kernel.
+    pub kernel: [usize; 2],
     /// Step between outputs.
     pub stride: usize,
     /// Distance between taps.
@@ -222,6 +256,28 @@ pub struct BatchNorm {
     pub variance: ParamId,
     /// Added to the variance (1e-5).
     pub epsilon: f32,
+}
+
+/// Layer normalisation over the channels of each pixel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerNorm {
+    /// `[C]`
+    pub scale: ParamId,
+    /// `[C]`
+    pub shift: ParamId,
+    /// Added to the variance.
+    pub epsilon: f32,
+}
+
+/// What [`Op::Smooth`] applies to each value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Smooth {
+    /// `1 / (1 + e^-x)`
+    Sigmoid,
+    /// `tanh x`
+    Tanh,
+    /// `x (1 + erf(x / sqrt 2)) / 2`, the exact form of PyTorch.
+    Gelu,
 }
 
 /// The cost volume.

@@ -78,12 +78,12 @@ fn infer(op: &Op, inputs: &[Shape], sizes: &Sizes) -> Result<Shape, String> {
             if channels != c.in_channels {
                 return Err(format!("needs {} channels", c.in_channels));
             }
-            let reach = c.dilation * (c.kernel - 1) + 1;
-            let out = |size: usize| {
+            let out = |size: usize, kernel: usize| {
+                let reach = c.dilation * (kernel - 1) + 1;
                 size.checked_sub(reach).map(|s| s / c.stride + 1).ok_or("smaller than the kernel".to_string())
             };
-            let p = c.padding;
-            Ok([n, c.out_channels, out(h + p.top + p.bottom)?, out(w + p.left + p.right)?])
+            let (p, [rows, columns]) = (c.padding, c.kernel);
+            Ok([n, c.out_channels, out(h + p.top + p.bottom, rows)?, out(w + p.left + p.right, columns)?])
         }
         Op::Deconv(d) => {
             let [n, channels, h, w] = one()?;
@@ -92,7 +92,13 @@ fn infer(op: &Op, inputs: &[Shape], sizes: &Sizes) -> Result<Shape, String> {
             }
             Ok([n, d.out_channels, 2 * h, 2 * w])
         }
-        Op::BatchNorm(_) | Op::LeakyRelu { .. } => one(),
+        Op::BatchNorm(_)
+        | Op::LeakyRelu { .. }
+        | Op::Smooth(_)
+        | Op::InstanceNorm { .. }
+        | Op::LayerNorm(_)
+        | Op::ChannelScale { .. }
+        | Op::Detach => one(),
         Op::Affine { scale, offset } => {
             let s = one()?;
             let fits = |v: &[f32]| v.len() == 1 || v.len() == s[1];
@@ -127,9 +133,21 @@ fn infer(op: &Op, inputs: &[Shape], sizes: &Sizes) -> Result<Shape, String> {
                 Err("no such channel".into())
             }
         }
-        Op::Add => {
+        Op::Add | Op::Product => {
             need(2)?;
             same(inputs[0], inputs[1])
+        }
+        Op::Lerp => {
+            need(3)?;
+            same(inputs[0], inputs[1])?;
+            same(inputs[1], inputs[2]).map_err(|_| "all inputs must have one shape".into())
+        }
+        Op::AveragePool { size } => {
+            let [n, c, h, w] = one()?;
+            if *size == 0 || h < *size || w < *size {
+                return Err(format!("needs at least one window of {size} x {size} pixels"));
+            }
+            Ok([n, c, h / size, w / size])
         }
         Op::Sub => {
             need(2)?;

@@ -5,7 +5,8 @@ use super::proto::{Node, Shape, Value, kind};
 use super::{GraphDefError, INPUT, OUTPUT};
 use crate::CheckpointLayout::Hwio;
 use crate::graph::{
-    self, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, Graph, Grid, NodeId, Op, ParamId, Size, Warp, WarpBorder,
+    self, Conv, Correlation, Deconv, Filter, FlowOrder, Frame, Graph, Grid, NodeId, Op, ParamId, Size, Smooth, Warp,
+    WarpBorder,
 };
 use crate::weights::Weights;
 
@@ -78,6 +79,20 @@ impl Lower<'_> {
             Op::LeakyRelu { slope } => {
                 self.emit.op("LeakyRelu", &inputs, &[("alpha", Value::Float(*slope))]);
             }
+            Op::Smooth(Smooth::Sigmoid) => {
+                self.emit.op("Sigmoid", &inputs, &[]);
+            }
+            Op::Smooth(Smooth::Tanh) => {
+                self.emit.op("Tanh", &inputs, &[]);
+            }
+            Op::Product => {
+                self.emit.mul(inputs[0], inputs[1]);
+            }
+            Op::Lerp => {
+                let change = self.emit.sub(inputs[1], inputs[0]);
+                let part = self.emit.mul(inputs[2], &change);
+                self.emit.add(inputs[0], &part);
+            }
             Op::Concat => {
                 self.emit.concat(&inputs);
             }
@@ -126,6 +141,13 @@ impl Lower<'_> {
             }
             Op::Lookup(_) => return unsupported("the lookup in all products"),
             Op::ConvexUpsample { .. } => return unsupported("convex upsampling"),
+            Op::Smooth(Smooth::Gelu) => return unsupported("GELU"),
+            Op::InstanceNorm { .. } | Op::LayerNorm(_) => {
+                return unsupported("a normalisation over pixels or channels");
+            }
+            Op::ChannelScale { .. } => return unsupported("a factor for each channel that is trained"),
+            Op::AveragePool { .. } => return unsupported("average pooling"),
+            Op::Detach => return unsupported("a value without gradient"),
         }
         self.emit.rename_last(&node.name);
         Ok(())
@@ -153,12 +175,12 @@ impl Lower<'_> {
         let pads = conv.padding;
         let pads = [pads.top, pads.bottom, pads.left, pads.right];
         // What TensorFlow's `SAME` pads: as little as gives ceil(side / stride), the odd one behind.
-        let same = |side: usize| {
-            let taps = (conv.kernel - 1) * conv.dilation + 1;
+        let same = |side: usize, kernel: usize| {
+            let taps = (kernel - 1) * conv.dilation + 1;
             let total = ((side.div_ceil(conv.stride) - 1) * conv.stride + taps).saturating_sub(side);
             [total / 2, total - total / 2]
         };
-        let is_same = pads[..2] == same(height) && pads[2..] == same(width);
+        let is_same = pads[..2] == same(height, conv.kernel[0]) && pads[2..] == same(width, conv.kernel[1]);
         let padded = if is_same || pads == [0; 4] { x.to_string() } else { self.emit.pad(x, pads) };
         let attributes = [
             ("strides", per_axis(conv.stride)),

@@ -40,6 +40,14 @@ pub(super) fn cut(graph: &Graph) -> Result<Cut, OnnxError> {
                 | Op::ToOutput { .. }
                 | Op::Moments(_)
                 | Op::Standardise { .. }
+                | Op::Smooth(_)
+                | Op::Product
+                | Op::Lerp
+                | Op::InstanceNorm { .. }
+                | Op::LayerNorm(_)
+                | Op::ChannelScale { .. }
+                | Op::AveragePool { .. }
+                | Op::Detach
                 | Op::Zeros { .. } => false,
             };
         scaled[i] = before[i] && (matches!(node.op, Op::Affine { .. }) || inputs().any(|n| scaled[n]));

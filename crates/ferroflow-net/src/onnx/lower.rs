@@ -10,7 +10,7 @@ use super::{
     CorrelationForm, Indices, Inputs, OnnxError, Options, Part, Precision, WarpForm, convex_upsample, correlation,
     inputs, int32, lookup, split, warp,
 };
-use crate::graph::{Filter, Graph, Grid, MomentsOver, NodeId, Op, ParamId, Shape};
+use crate::graph::{Filter, Graph, Grid, MomentsOver, NodeId, Op, ParamId, Shape, Smooth};
 use crate::weights::Weights;
 
 /// A lowered network.
@@ -309,7 +309,7 @@ impl<'w> Lower<'w> {
                 let p = c.padding;
                 let square = |name: &str, v: usize| Attribute::ints(name, &[v as i64, v as i64]);
                 let attributes = vec![
-                    square("kernel_shape", c.kernel),
+                    Attribute::ints("kernel_shape", &c.kernel.map(|v| v as i64)),
                     square("strides", c.stride),
                     square("dilations", c.dilation),
                     Attribute::int("group", c.groups as i64),
@@ -343,7 +343,28 @@ impl<'w> Lower<'w> {
             Op::LeakyRelu { slope } => {
                 half = self.is_half(input(0));
                 let x = self.any(input(0));
-                self.emit.op("LeakyRelu", &[&x], vec![Attribute::float("alpha", *slope)]);
+                if *slope == 0.0 {
+                    self.emit.op("Relu", &[&x], vec![]);
+                } else {
+                    self.emit.op("LeakyRelu", &[&x], vec![Attribute::float("alpha", *slope)]);
+                }
+            }
+            Op::Smooth(Smooth::Sigmoid | Smooth::Tanh) => {
+                half = self.is_half(input(0));
+                let x = self.any(input(0));
+                let name = if node.op == Op::Smooth(Smooth::Tanh) { "Tanh" } else { "Sigmoid" };
+                self.emit.op(name, &[&x], vec![]);
+            }
+            Op::Smooth(Smooth::Gelu) => {
+                let x = self.single(input(0));
+                let factor = self.emit.float(std::f32::consts::FRAC_1_SQRT_2);
+                let scaled = self.emit.mul(&x, &factor);
+                let erf = self.emit.op("Erf", &[&scaled], vec![]);
+                let one = self.emit.float(1.0);
+                let sum = self.emit.add(&erf, &one);
+                let half_of = self.emit.float(0.5);
+                let half_x = self.emit.mul(&x, &half_of);
+                self.emit.mul(&half_x, &sum);
             }
             Op::Concat | Op::Stack => {
                 half = node.inputs.iter().any(|&i| self.is_half(i));
@@ -370,6 +391,44 @@ impl<'w> Lower<'w> {
             Op::Sub => {
                 let (a, b) = (self.single(input(0)), self.single(input(1)));
                 self.emit.sub(&a, &b);
+            }
+            Op::Product => {
+                let (a, b) = (self.single(input(0)), self.single(input(1)));
+                self.emit.mul(&a, &b);
+            }
+            Op::Lerp => {
+                let [a, b, t] = [0, 1, 2].map(|i| self.single(input(i)));
+                let change = self.emit.sub(&b, &a);
+                let part = self.emit.mul(&t, &change);
+                self.emit.add(&a, &part);
+            }
+            Op::InstanceNorm { epsilon } => {
+                let x = self.single(input(0));
+                self.normalised(&x, &[2, 3], *epsilon);
+            }
+            Op::LayerNorm(norm) => {
+                let x = self.single(input(0));
+                let unit = self.normalised(&x, &[1], norm.epsilon);
+                let scale = self.per_channel(norm.scale);
+                let scaled = self.emit.mul(&unit, &scale);
+                let shift = self.per_channel(norm.shift);
+                self.emit.add(&scaled, &shift);
+            }
+            Op::ChannelScale { factor } => {
+                let x = self.single(input(0));
+                let factor = self.per_channel(*factor);
+                self.emit.mul(&x, &factor);
+            }
+            Op::AveragePool { size } => {
+                half = self.is_half(input(0));
+                let x = self.any(input(0));
+                let square = |name: &str| Attribute::ints(name, &[*size as i64; 2]);
+                self.emit.op("AveragePool", &[&x], vec![square("kernel_shape"), square("strides")]);
+            }
+            Op::Detach => {
+                half = self.is_half(input(0));
+                let x = self.any(input(0));
+                self.emit.op("Identity", &[&x], vec![]);
             }
             Op::ChannelMean => {
                 let inputs: Vec<String> = node.inputs.iter().map(|&i| self.single(i)).collect();
@@ -498,6 +557,25 @@ impl<'w> Lower<'w> {
         } else if !scales {
             self.emit.op("Identity", &[&x], vec![]);
         }
+    }
+
+    /// A value less its mean over `axes`, divided by its standard deviation over them.
+    fn normalised(&mut self, x: &str, axes: &[i64], epsilon: f32) -> String {
+        let emit = &mut self.emit;
+        let mean = emit.reduce("ReduceMean", x, axes);
+        let centred = emit.sub(x, &mean);
+        let squares = emit.mul(&centred, &centred);
+        let variance = emit.reduce("ReduceMean", &squares, axes);
+        let epsilon = emit.float(epsilon);
+        let safe = emit.add(&variance, &epsilon);
+        let deviation = emit.op("Sqrt", &[&safe], vec![]);
+        emit.op("Div", &[&centred, &deviation], vec![])
+    }
+
+    /// A parameter of one number per channel, in single precision.
+    fn per_channel(&mut self, id: ParamId) -> String {
+        let values = self.weights.get(id);
+        self.emit.floats(values, &[1, values.len() as i64, 1, 1])
     }
 
     /// The mean of values of one shape.

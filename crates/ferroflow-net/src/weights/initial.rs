@@ -19,7 +19,7 @@ impl Weights {
             match param.role {
                 ParamRole::ConvWeight | ParamRole::DeconvWeight => weight(graph.initialisation, param, stream),
                 ParamRole::Bias => bias(graph.initialisation, param, stream),
-                ParamRole::NormScale | ParamRole::NormVariance => vec![1.0; param.len()],
+                ParamRole::NormScale | ParamRole::NormVariance => vec![param.gain; param.len()],
                 ParamRole::NormShift | ParamRole::NormMean => vec![0.0; param.len()],
             }
         });

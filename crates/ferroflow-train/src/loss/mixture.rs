@@ -39,9 +39,8 @@ impl Mixture {
             for c in 0..2 {
                 let difference = at(c) - target[c * pixels + i];
                 square += difference * difference;
-                let likelihoods = [0, 1].map(|m| {
-                    logits[m] - std::f32::consts::LN_2 - scales[m] - difference.abs() * inverse[m]
-                });
+                let likelihoods =
+                    [0, 1].map(|m| logits[m] - std::f32::consts::LN_2 - scales[m] - difference.abs() * inverse[m]);
                 let (likelihood, shares) = log_sum_exp(likelihoods);
                 sums.penalty += f64::from(of_weights - likelihood);
                 for m in 0..2 {

@@ -1,8 +1,15 @@
 //! The gradient of each step.
 
 use ferroflow_kernels::{
-    Blocks, BlocksMut, Buffer, Isa, Scratch, Update, conv::Activation, convex_upsample::ConvexUpsampleGradient,
-    correlation::CorrelationGradient, elementwise, lookup::LookupGradient, norm, warp::WarpGradient,
+    Blocks, BlocksMut, Buffer, Isa, Scratch, Update,
+    activation::{self, Smooth},
+    conv::Activation,
+    convex_upsample::ConvexUpsampleGradient,
+    correlation::CorrelationGradient,
+    elementwise,
+    lookup::LookupGradient,
+    norm, pool,
+    warp::WarpGradient,
 };
 use ferroflow_net::training::Gradients;
 
@@ -56,7 +63,9 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
         return;
     }
     let activation = match &step.kernel {
-        Kernel::Affine { activation, .. } | Kernel::Combine { activation, .. } => *activation,
+        Kernel::Affine { activation, .. }
+        | Kernel::Combine { activation, .. }
+        | Kernel::InstanceNorm { activation, .. } => *activation,
         Kernel::Correlation(plan) => plan.activation(),
         Kernel::Conv(_)
         | Kernel::Depthwise(_)
@@ -66,6 +75,11 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
         | Kernel::Pixelwise { .. }
         | Kernel::PackNarrow(_)
         | Kernel::PixelMean(_)
+        | Kernel::Activate { .. }
+        | Kernel::Product
+        | Kernel::Lerp
+        | Kernel::LayerNorm { .. }
+        | Kernel::AveragePool { .. }
         | Kernel::Channels(_)
         | Kernel::Stack
         | Kernel::ChannelMean
@@ -103,6 +117,18 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
             Kernel::Combine { factor, .. } => {
                 elementwise::accumulate(isa, d, if i == 0 { 1.0 } else { *factor }, update, to);
             }
+            Kernel::Activate { curve, .. } => {
+                let of = if *curve == Smooth::Gelu { inputs[0] } else { y };
+                activation::gradient(isa, *curve, of, d, update, to);
+            }
+            Kernel::Product => elementwise::product_gradient(isa, d, inputs[1 - i], update, to),
+            Kernel::Lerp => {
+                elementwise::lerp_gradient(isa, [inputs[0], inputs[1], inputs[2]], d, i, update, to);
+            }
+            Kernel::InstanceNorm { epsilon, .. } => {
+                norm::instance_norm_gradient(isa, inputs[0], *epsilon, d, update, to);
+            }
+            Kernel::AveragePool { size } => pool::average_pool_gradient(isa, d, *size, update, to),
             Kernel::Channels(lanes) => elementwise::channels_gradient(d, lanes, update, to),
             Kernel::Stack => {
                 let images = to.extent.n;
@@ -141,6 +167,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
             | Kernel::Depthwise(_)
             | Kernel::Separable(_)
             | Kernel::SeparableFrames(..)
+            | Kernel::LayerNorm { .. }
             | Kernel::ChannelMean
             | Kernel::ConvexOutput(_)
             // Differentiated by `flow`, and above.

@@ -9,7 +9,7 @@ use ferroflow_net::{
     graph::{BatchNorm, Conv},
 };
 
-use super::layer::{Convolution, DepthwiseConvolution, Layer, Norm, Separable};
+use super::layer::{Convolution, DepthwiseConvolution, Layer, Norm, Separable, TrainedLayerNorm};
 use crate::plan::{
     compile::{Compiler, Layers},
     fuse::{Chain, Purpose, separable_block},
@@ -135,6 +135,20 @@ impl Compiler<'_, TrainedLayers<'_>> {
                 };
                 let index = self.layers.add(layer);
                 Ok(self.push_layer(chain.tail, index, 0.0, x, channels, &[norm.scale, norm.shift]))
+            }
+            (Op::LayerNorm(norm), _) => {
+                let x = self.dense(node.inputs[0]);
+                let channels = self.channels(chain.tail);
+                let layer = TrainedLayerNorm { norm: norm.clone(), channels, weights: [Vec::new(), Vec::new()] };
+                let index = self.layers.add(Layer::LayerNorm(Box::new(layer)));
+                Ok(self.push_layer(chain.tail, index, 0.0, x, channels, &[norm.scale, norm.shift]))
+            }
+            (Op::ChannelScale { factor }, _) => {
+                let x = self.dense(node.inputs[0]);
+                let channels = self.channels(chain.tail);
+                let layer = Layer::Scale { factor: *factor, activation: chain.activation, scale: Vec::new() };
+                let index = self.layers.add(layer);
+                Ok(self.push_layer(chain.tail, index, 0.0, x, channels, &[*factor]))
             }
             (op, _) => {
                 let Some((shape, weight, bias)) = layer_of(op) else {

@@ -7,8 +7,9 @@ use ferroflow_kernels::conv::{
 };
 use ferroflow_kernels::depthwise::training::{SeparableGradients, SeparableTraining, SeparableWeights};
 use ferroflow_kernels::depthwise::{Depthwise, DepthwisePlan};
+use ferroflow_kernels::norm::{LayerNorm, LayerNormGradient, product_sums};
 use ferroflow_kernels::{Blocks, BlocksMut, Extent, Isa, LANES, Scratch, Update, elementwise, lane_map};
-use ferroflow_net::graph::{BatchNorm, Conv};
+use ferroflow_net::graph::{self, BatchNorm, Conv};
 use ferroflow_net::training::Gradients;
 use ferroflow_net::{ParamId, Weights};
 
@@ -29,7 +30,29 @@ pub enum Layer {
         scale: Vec<f32>,
         offset: Vec<f32>,
     },
+    LayerNorm(Box<TrainedLayerNorm>),
+    /// A factor for each channel.
+    Scale {
+        factor: ParamId,
+        activation: Activation,
+        /// Per lane.
+        scale: Vec<f32>,
+    },
     Separable(Box<Separable>),
+}
+
+/// Layer norm, with a factor and a summand for each lane.
+pub struct TrainedLayerNorm {
+    pub norm: graph::LayerNorm,
+    pub channels: usize,
+    pub weights: [Vec<f32>; 2],
+}
+
+impl TrainedLayerNorm {
+    fn kernel(&self) -> LayerNorm<'_> {
+        let [scale, shift] = &self.weights;
+        LayerNorm { channels: self.channels, scale, shift, epsilon: self.norm.epsilon }
+    }
 }
 
 /// A convolution, and the parameters and the activation that all steps which run it share.
@@ -133,6 +156,11 @@ impl Layer {
                 *scale = per_lane((0..gamma.len()).map(factor));
                 *offset = per_lane((0..gamma.len()).map(|c| beta[c] - mean[c] * factor(c)));
             }
+            Self::LayerNorm(layer) => {
+                layer.weights =
+                    [layer.norm.scale, layer.norm.shift].map(|id| per_lane(weights.get(id).iter().copied()));
+            }
+            Self::Scale { factor, scale, .. } => *scale = per_lane(weights.get(*factor).iter().copied()),
             Self::Separable(block) => {
                 let reads = block.reads();
                 for (kept, id) in block.weights.iter_mut().zip(reads) {
@@ -159,6 +187,10 @@ impl Layer {
             Self::FrozenNorm { activation, scale, offset, .. } => {
                 elementwise::affine(isa, input, scale, offset, *activation, out);
             }
+            Self::LayerNorm(layer) => layer.kernel().run(isa, input, out),
+            Self::Scale { activation, scale, .. } => {
+                elementwise::affine(isa, input, scale, &vec![0.0; scale.len()], *activation, out);
+            }
             Self::Separable(block) => {
                 block.kernel.forward(&Separable::weights_of(block.frozen, &block.weights), input, out, scratch);
             }
@@ -179,7 +211,9 @@ impl Layer {
         match self {
             Self::Conv(conv) => elementwise::activation_gradient(isa, output, conv.activation, d),
             Self::Depthwise(layer) => elementwise::activation_gradient(isa, output, layer.activation, d),
-            Self::FrozenNorm { activation, .. } => elementwise::activation_gradient(isa, output, *activation, d),
+            Self::FrozenNorm { activation, .. } | Self::Scale { activation, .. } => {
+                elementwise::activation_gradient(isa, output, *activation, d);
+            }
             Self::Norm(layer) => {
                 let Some(statistics) = &layer.statistics else { return };
                 let ([scale, shift], activation) = (&layer.weights, layer.activation);
@@ -191,7 +225,7 @@ impl Layer {
                     sum.get_mut(id).iter_mut().zip(new).for_each(|(sum, new)| *sum += new);
                 }
             }
-            Self::Separable(_) => {}
+            Self::LayerNorm(_) | Self::Separable(_) => {}
         }
         let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();
         let d = Blocks { extent: d.extent, planes: &planes };
@@ -236,6 +270,26 @@ impl Layer {
                     elementwise::affine_gradient(isa, d, scale, update, d_input);
                 }
             }
+            Self::LayerNorm(layer) => {
+                let gradient = LayerNormGradient { norm: layer.kernel(), x: input, g: d };
+                let norm = &layer.norm;
+                if !(sum.get(norm.scale).is_empty() && sum.get(norm.shift).is_empty()) {
+                    let [d_scale, d_shift] = sum.get_many_mut([norm.scale, norm.shift]);
+                    gradient.parameters(isa, d_scale, d_shift);
+                }
+                if let Some((update, d_input)) = d_input {
+                    gradient.input(isa, update, d_input);
+                }
+            }
+            Self::Scale { factor, scale, .. } => {
+                if !sum.get(*factor).is_empty() {
+                    let products = product_sums(isa, d, input);
+                    sum.get_mut(*factor).iter_mut().zip(products).for_each(|(sum, new)| *sum += new as f32);
+                }
+                if let Some((update, d_input)) = d_input {
+                    elementwise::affine_gradient(isa, d, scale, update, d_input);
+                }
+            }
             Self::Separable(block) => {
                 let [depthwise, scale1, shift1, pointwise, scale2, shift2] = sum.get_many_mut(block.params());
                 let gradients = SeparableGradients { depthwise, scale1, shift1, pointwise, scale2, shift2 };
@@ -269,7 +323,7 @@ impl Layer {
                     }
                 }
             }
-            Self::Conv(_) | Self::Depthwise(_) | Self::FrozenNorm { .. } => {}
+            Self::Conv(_) | Self::Depthwise(_) | Self::FrozenNorm { .. } | Self::LayerNorm(_) | Self::Scale { .. } => {}
         }
     }
 
@@ -282,6 +336,8 @@ impl Layer {
             }
             Self::Depthwise(_) => "depthwise".into(),
             Self::Norm(_) | Self::FrozenNorm { .. } => "batch norm".into(),
+            Self::LayerNorm(_) => "layer norm".into(),
+            Self::Scale { .. } => "affine".into(),
             Self::Separable(_) => "separable block".into(),
         }
     }
@@ -291,7 +347,7 @@ impl Layer {
             Self::Conv(conv) => conv.kernel.weight_bytes(),
             Self::Separable(block) => block.weights.iter().map(|w| 4 * w.len()).sum(),
             // As many as the parameters, nine to a channel.
-            Self::Depthwise(_) | Self::Norm(_) | Self::FrozenNorm { .. } => 0,
+            Self::Depthwise(_) | Self::Norm(_) | Self::FrozenNorm { .. } | Self::LayerNorm(_) | Self::Scale { .. } => 0,
         }
     }
 
@@ -299,7 +355,12 @@ impl Layer {
     pub fn saved_bytes(&self) -> usize {
         match self {
             Self::Separable(block) => block.kernel.saved_bytes(),
-            Self::Conv(_) | Self::Depthwise(_) | Self::Norm(_) | Self::FrozenNorm { .. } => 0,
+            Self::Conv(_)
+            | Self::Depthwise(_)
+            | Self::Norm(_)
+            | Self::FrozenNorm { .. }
+            | Self::LayerNorm(_)
+            | Self::Scale { .. } => 0,
         }
     }
 }

@@ -52,7 +52,10 @@ pub fn memory_estimate(graph: &Graph, sizes: &Sizes) -> Result<usize, ShapeError
     // Views take nothing, norms and activations are part of the layer before them, and frames are read as they come.
     let made = graph.nodes.iter().zip(&shapes).filter(|(node, _)| {
         !node.op.is_view()
-            && !matches!(node.op, Op::LeakyRelu { .. } | Op::Affine { .. } | Op::BatchNorm(_) | Op::Frame(_))
+            && !matches!(
+                node.op,
+                Op::LeakyRelu { .. } | Op::Smooth(_) | Op::Affine { .. } | Op::BatchNorm(_) | Op::Frame(_)
+            )
     });
     let values: usize = made.map(|(_, &[n, c, h, w])| n * c.next_multiple_of(16) * h * w).sum();
     let parameters: usize = graph.params.iter().map(Param::len).sum();

@@ -26,7 +26,7 @@ fn reach(tap: usize, before: usize, stride: usize, inputs: usize, outputs: usize
 
 /// For one tap: calls `f(input row, first input column, output row, output columns)` for every row it touches.
 fn for_tap(c: &Conv, tap: usize, input: Shape, output: Shape, mut f: impl FnMut(usize, usize, usize, Range<usize>)) {
-    let (ky, kx) = (tap / c.kernel * c.dilation, tap % c.kernel * c.dilation);
+    let (ky, kx) = (tap / c.kernel[1] * c.dilation, tap % c.kernel[1] * c.dilation);
     let (rows, first_row) = reach(ky, c.padding.top, c.stride, input[2], output[2]);
     let (columns, first_column) = reach(kx, c.padding.left, c.stride, input[3], output[3]);
     for (i, y) in rows.enumerate() {
@@ -35,7 +35,7 @@ fn for_tap(c: &Conv, tap: usize, input: Shape, output: Shape, mut f: impl FnMut(
 }
 
 pub(super) fn weight<T: Real>(x: &Tensor<T>, d: &Tensor<T>, c: &Conv, sum: &mut [f32]) {
-    let taps = c.kernel * c.kernel;
+    let taps = c.kernel[0] * c.kernel[1];
     let (ins, outs) = (c.in_channels / c.groups, c.out_channels / c.groups);
     let (w, ow) = (x.shape[3], d.shape[3]);
     sum.par_chunks_mut(taps).enumerate().for_each(|(i, sums)| {
@@ -57,7 +57,7 @@ pub(super) fn weight<T: Real>(x: &Tensor<T>, d: &Tensor<T>, c: &Conv, sum: &mut 
 }
 
 pub(super) fn input<T: Real>(shape: Shape, d: &Tensor<T>, weight: &[f32], c: &Conv) -> Tensor<T> {
-    let taps = c.kernel * c.kernel;
+    let taps = c.kernel[0] * c.kernel[1];
     let (ins, outs) = (c.in_channels / c.groups, c.out_channels / c.groups);
     let [_, channels, h, w] = shape;
     let ow = d.shape[3];
@@ -86,7 +86,7 @@ fn adjoint(c: &Deconv) -> Conv {
         bias: None,
         in_channels: c.out_channels,
         out_channels: c.in_channels,
-        kernel: 4,
+        kernel: [4; 2],
         stride: 2,
         dilation: 1,
         groups: 1,

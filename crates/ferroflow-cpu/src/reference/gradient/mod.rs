@@ -6,6 +6,7 @@ mod correlation;
 mod lookup;
 mod pointwise;
 mod resize;
+mod smooth;
 mod statistics;
 mod warp;
 
@@ -69,6 +70,7 @@ pub(super) fn backward<T: Real>(
             }
         },
         Op::LeakyRelu { slope } => one(&|| pointwise::leaky(inputs[0], d, *slope)),
+        Op::Smooth(curve) => one(&|| smooth::gradient(inputs[0], d, *curve)),
         Op::Concat => pointwise::concat(inputs, d, wanted),
         Op::Stack => pointwise::stack(inputs, d, wanted),
         Op::Part { index, .. } => one(&|| pointwise::part(inputs[0].shape, d, *index)),
@@ -76,6 +78,35 @@ pub(super) fn backward<T: Real>(
         Op::Affine { scale, .. } => one(&|| super::pointwise::affine(d, scale, &[0.0])),
         Op::Add => wanted.iter().map(|w| w.then(|| d.clone())).collect(),
         Op::Sub => vec![wanted[0].then(|| d.clone()), wanted[1].then(|| pointwise::subtrahend(inputs[1].shape, d))],
+        Op::Product => {
+            let by = |other: usize| super::pointwise::multiply(d, inputs[other]);
+            vec![wanted[0].then(|| by(1)), wanted[1].then(|| by(0))]
+        }
+        Op::Lerp => {
+            let (by_t, change) =
+                (super::pointwise::multiply(d, inputs[2]), || super::pointwise::subtract(inputs[1], inputs[0]));
+            vec![
+                wanted[0].then(|| super::pointwise::subtract(d, &by_t)),
+                wanted[1].then(|| by_t.clone()),
+                wanted[2].then(|| super::pointwise::multiply(d, &change())),
+            ]
+        }
+        Op::InstanceNorm { epsilon } => one(&|| statistics::instance_norm(inputs[0], d, *epsilon)),
+        Op::LayerNorm(norm) => {
+            let unit = super::statistics::normalise_pixels(inputs[0], norm.epsilon);
+            conv::bias(&super::pointwise::multiply(d, &unit), Some(norm.scale), sum);
+            conv::bias(d, Some(norm.shift), sum);
+            one(&|| {
+                let scaled = super::pointwise::affine(d, weights.get(norm.scale), &[0.0]);
+                statistics::normalise_pixels(inputs[0], &scaled, norm.epsilon)
+            })
+        }
+        Op::ChannelScale { factor } => {
+            conv::bias(&super::pointwise::multiply(d, inputs[0]), Some(*factor), sum);
+            one(&|| super::pointwise::affine(d, weights.get(*factor), &[0.0]))
+        }
+        Op::AveragePool { size } => one(&|| super::pool::gradient(inputs[0].shape, d, *size)),
+        Op::Detach => one(&|| Tensor::zeros(inputs[0].shape)),
         Op::ChannelMean => inputs.iter().zip(wanted).map(|(x, w)| w.then(|| statistics::mean(inputs, x, d))).collect(),
         Op::ChannelNorm { floor } => one(&|| pointwise::channel_norm(inputs[0], d, *floor)),
         Op::Correlation(c) => {

@@ -3,6 +3,7 @@
 use ferroflow_net::graph::MomentsOver;
 
 use super::{Real, Tensor};
+use crate::reference::statistics::for_pixels;
 
 /// Mean and biased variance per channel over the batch, and how many values each is of.
 #[derive(Clone, Debug)]
@@ -117,4 +118,35 @@ pub(super) fn standardise<T: Real>(
         d_moments.data[2 * image + 1] = T::of(-product / (2.0 * deviation.powi(3)));
     }
     (d_x, d_moments)
+}
+
+/// The gradient of an instance norm.
+pub(super) fn instance_norm<T: Real>(x: &Tensor<T>, d: &Tensor<T>, epsilon: f32) -> Tensor<T> {
+    let [_, _, h, w] = x.shape;
+    let planes = x.data.chunks_exact(h * w).zip(d.data.chunks_exact(h * w));
+    let values = |plane: &[T]| plane.iter().map(|v| v.f64()).collect::<Vec<f64>>();
+    let data = planes.flat_map(|(x, d)| normalised(&values(x), &values(d), epsilon));
+    Tensor { shape: x.shape, data: data.map(T::of).collect() }
+}
+
+/// The gradient of what a layer norm multiplies by its factors.
+pub(super) fn normalise_pixels<T: Real>(x: &Tensor<T>, d: &Tensor<T>, epsilon: f32) -> Tensor<T> {
+    let mut out = x.clone();
+    for_pixels(x, |places| {
+        let of = |tensor: &Tensor<T>| places.iter().map(|&i| tensor.data[i].f64()).collect::<Vec<f64>>();
+        let values = normalised(&of(x), &of(d), epsilon);
+        places.iter().zip(values).for_each(|(&i, v)| out.data[i] = T::of(v));
+    });
+    out
+}
+
+/// The gradient of values less their mean and divided by their standard deviation.
+fn normalised(x: &[f64], d: &[f64], epsilon: f32) -> Vec<f64> {
+    let count = x.len() as f64;
+    let mean = x.iter().sum::<f64>() / count;
+    let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / count;
+    let square = variance + f64::from(epsilon);
+    let (d_mean, slope) =
+        (d.iter().sum::<f64>() / count, x.iter().zip(d).map(|(x, d)| d * (x - mean)).sum::<f64>() / count);
+    x.iter().zip(d).map(|(x, d)| (d - d_mean - (x - mean) * slope / square) / square.sqrt()).collect()
 }

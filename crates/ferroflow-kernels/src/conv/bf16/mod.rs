@@ -97,9 +97,9 @@ impl Tiled {
     fn new(problem: &Problem, options: Options, bf16: Bf16, strip_of: Option<[usize; 2]>) -> Self {
         let s = &problem.shape;
         let (input, output) = (problem.input, problem.output);
-        let pointwise = s.kernel == 1 && s.stride == 1 && s.padding == [0; 4];
+        let pointwise = s.kernel == [1; 2] && s.stride == 1 && s.padding == [0; 4];
         let image = if pointwise { Extent { n: 1, h: 1, w: input.n * input.h * input.w } } else { input };
-        let dilated = s.kind == ConvKind::Forward && s.stride == 1 && s.kernel > 1;
+        let dilated = s.kind == ConvKind::Forward && s.stride == 1 && s.taps() > 1;
         let every = if dilated { s.dilation } else { 1 };
         let dense = Problem { shape: ConvShape { dilation: s.dilation / every, ..*s }, ..problem.clone() };
         let (phase_taps, before, window) = dense.phases();
@@ -123,7 +123,7 @@ impl Tiled {
         let phases = phase_taps
             .iter()
             .map(|(first, rows, columns)| {
-                Phase::new(&layout, pitch, &problem.lanes, s.kernel, *first, [rows, columns], blocks)
+                Phase::new(&layout, pitch, &problem.lanes, s.kernel[1], *first, [rows, columns], blocks)
             })
             .collect();
         Self {

@@ -70,12 +70,12 @@ pub struct Phase {
 }
 
 impl Phase {
-    /// Orders the sum of a window with a square kernel, for `blocks` blocks of outputs.
+    /// Orders the sum of a window with a kernel of so many columns, for `blocks` blocks of outputs.
     pub fn new(
         layout: &Layout,
         pitch: Pitch,
         lanes: &[Option<u32>],
-        kernel: usize,
+        kernel_columns: usize,
         first: [usize; 2],
         [rows, columns]: [&Taps; 2],
         blocks: usize,
@@ -93,7 +93,7 @@ impl Phase {
         for group in 0..layout.groups() {
             for &(row, ky) in rows {
                 let pixel = |kx: usize| {
-                    let tap = (ky * kernel + kx) as u32;
+                    let tap = (ky * kernel_columns + kx) as u32;
                     let lane = |l: usize| {
                         let plane = *layout.group(group).get(l / layout.source)?;
                         Some((lanes[plane * LANES + l % layout.source]?, tap))
@@ -129,7 +129,7 @@ impl Phase {
                 for (k, summand) in summands.iter().enumerate() {
                     for lane in 0..LANES {
                         tile[k / 2 * DEPTH + 2 * lane + k % 2] = summand.map_or(0, |(channel, tap)| {
-                            let (ky, kx) = (tap as usize / filter.kernel, tap as usize % filter.kernel);
+                            let (ky, kx) = (tap as usize / filter.kernel[1], tap as usize % filter.kernel[1]);
                             round(filter.at(block * LANES + lane, channel as usize, ky, kx))
                         });
                     }

@@ -36,7 +36,7 @@ pub(super) fn candidates(problem: &Problem, options: Options) -> Vec<Candidate> 
     let machine = Machine::of(options.isa);
     let shape = &problem.shape;
     let idle = shape.out_channels.next_multiple_of(LANES) as f64 / shape.out_channels as f64;
-    let weights = problem.lanes.len() * shape.out_channels.next_multiple_of(LANES) * shape.kernel.pow(2);
+    let weights = problem.lanes.len() * shape.out_channels.next_multiple_of(LANES) * shape.taps();
     let arithmetic = idle * shape.flop(problem.input) / (EFFICIENCY * machine.flops * options.threads as f64);
     vec![Candidate {
         name: "direct".into(),
@@ -79,7 +79,7 @@ impl Direct {
         let s = &problem.shape;
         let (tile, panel) = register_tile(options.isa);
         let (input, output) = (problem.input, problem.output);
-        let pointwise = s.kernel == 1 && s.stride == 1 && s.padding == [0; 4];
+        let pointwise = s.kernel == [1; 2] && s.stride == 1 && s.padding == [0; 4];
         let image = if pointwise { Extent { n: 1, h: 1, w: input.n * input.h * input.w } } else { input };
         let (layout, before, window) = problem.phases();
         let (stride, spread) = match s.kind {
@@ -102,7 +102,7 @@ impl Direct {
             // Planes an odd number of lines apart do not share cache sets.
             patch_plane: if channels.packed.is_some() { 0 } else { ((span[0] * span[1]) | 1) * LANES },
         };
-        let window_order = Window { kernel: s.kernel, lanes: &problem.lanes, channels: &channels, pitch };
+        let window_order = Window { columns: s.kernel[1], lanes: &problem.lanes, channels: &channels, pitch };
         let phases = layout
             .iter()
             .map(|(first, rows, columns)| Phase::ordered(&window_order, *first, [rows, columns], blocks, panel))

@@ -87,7 +87,7 @@ impl Phase {
         panel: usize,
     ) -> Self {
         let s = &layer.shape;
-        let window = Window { kernel: s.kernel, lanes: layer.lanes, channels, pitch };
+        let window = Window { columns: s.kernel[1], lanes: layer.lanes, channels, pitch };
         let mut phase = Self::ordered(&window, first, taps, s.out_channels.div_ceil(LANES), panel);
         phase.pack(&Filter::new(s, layer.weight, &lane_map(&[s.out_channels])), Isa::detect());
         phase
@@ -95,7 +95,7 @@ impl Phase {
 
     /// Orders the sum, for `blocks` blocks of outputs.
     pub fn ordered(window: &Window<'_>, first: [usize; 2], taps: [&Taps; 2], blocks: usize, panel: usize) -> Self {
-        let Window { kernel, lanes, channels, pitch } = *window;
+        let Window { columns: kernel_columns, lanes, channels, pitch } = *window;
         let mut runs = Vec::new();
         // Input channel, kernel row, kernel column of each step of the sum.
         let mut steps: Vec<(Option<u32>, usize, usize)> = Vec::new();
@@ -142,7 +142,7 @@ impl Phase {
         }
         let chunks = chunks(&runs, panel);
         let place = |(k, &(channel, y, x)): (usize, &(Option<u32>, usize, usize))| {
-            Some((channel?, (y * kernel + x) as u32, k as u32))
+            Some((channel?, (y * kernel_columns + x) as u32, k as u32))
         };
         let mut places: Vec<_> = steps.iter().enumerate().filter_map(place).collect();
         places.sort_unstable();
@@ -206,8 +206,8 @@ impl Kernel for Pack<'_> {
 /// What the windows of a layer's phases have in common.
 #[derive(Clone, Copy)]
 pub struct Window<'a> {
-    /// Size of the kernel.
-    pub kernel: usize,
+    /// Columns of the kernel.
+    pub columns: usize,
     /// The input channel of each lane.
     pub lanes: &'a [Option<u32>],
     pub channels: &'a Channels,

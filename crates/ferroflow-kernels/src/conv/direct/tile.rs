@@ -197,7 +197,7 @@ impl Finish<'_> {
                     if let Some(residual) = self.residual {
                         v = S::add(v, S::load(residual.get_unchecked(p).add(t * self.step)));
                     }
-                    if self.activation != Activation::Linear {
+                    if let Activation::LeakyRelu(_) = self.activation {
                         v = S::max(v, S::mul(v, slope));
                     }
                     S::store(output.add(t * self.step), v);

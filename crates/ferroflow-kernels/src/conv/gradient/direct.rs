@@ -78,17 +78,17 @@ impl DirectGradient {
     /// Parts of the kernel's rows that give every thread enough tasks.
     fn parts(&self, threads: usize) -> usize {
         let tasks = self.used.len() * self.panels();
-        (4 * threads).div_ceil(tasks.max(1)).min(self.form.shape.kernel)
+        (4 * threads).div_ceil(tasks.max(1)).min(self.form.shape.kernel[0])
     }
 
     /// Expected seconds on [`PLANNED_THREADS`].
     fn seconds(&self) -> f64 {
-        let (points, kernel) = (self.form.points, self.form.shape.kernel);
+        let points = self.form.points;
         // A register tile that is not full takes as long as one that is: latency and loads are not hidden.
         let rows = tile_rows(self.panel);
         let tiles = self.panels() * self.used.iter().map(|used| used.div_ceil(rows)).sum::<usize>();
         let products = tiles * rows * self.panel * LANES;
-        let flop = (2 * products * points.n * points.h * points.w * kernel * kernel) as f64;
+        let flop = (2 * products * points.n * points.h * points.w * self.form.shape.taps()) as f64;
         // The last task keeps one thread waiting.
         let tasks = (self.used.len() * self.panels() * self.parts(PLANNED_THREADS)).max(1);
         let share = tasks.div_ceil(PLANNED_THREADS) as f64 / tasks as f64;
@@ -109,12 +109,12 @@ impl DirectGradient {
 
     fn whole(&self, image: Blocks<'_>, points: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch) {
         let target = Target::new(d_weight, &self.form.shape);
-        let kernel = self.form.shape.kernel;
+        let [kernel_rows, kernel] = self.form.shape.kernel;
         let tasks = self.panels() * self.used.len() * self.parts;
         team::for_each(tasks, |task| {
             let (part, block) = (task % self.parts, task / self.parts % self.used.len());
             let first = task / self.parts / self.used.len() * self.panel;
-            let rows = share(kernel, part, self.parts);
+            let rows = share(kernel_rows, part, self.parts);
             let vectors = self.panel.min(points.planes.len() - first);
             let len = rows.len() * kernel * LANES * vectors * LANES;
             scratch.with(len, |sums| {
@@ -172,8 +172,8 @@ impl Task<'_> {
         for first in (0..lines).step_by(step) {
             let lines = first..lines.min(first + step);
             for (i, ky) in self.rows.clone().enumerate() {
-                for kx in 0..s.kernel {
-                    let tap = (i * s.kernel + kx) * LANES;
+                for kx in 0..s.kernel[1] {
+                    let tap = (i * s.kernel[1] + kx) * LANES;
                     for (lane, rows) in gemm::groups(used, tile_rows(S::PANEL)) {
                         let at = (tap + lane) * N * LANES;
                         gemm::rows!(rows, tile_rows(S::PANEL), T => {
@@ -184,7 +184,7 @@ impl Task<'_> {
                 }
             }
         }
-        let kernel = s.kernel;
+        let kernel = s.kernel[1];
         let first = self.rows.start * kernel;
         let taps = self.rows.len() * kernel;
         for (lane, channel) in form.image_lanes[self.block * LANES..].iter().enumerate().take(used) {

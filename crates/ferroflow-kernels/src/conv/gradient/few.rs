@@ -20,7 +20,7 @@ use crate::{
 /// Takes layers of stride 1 and few outputs.
 pub fn candidate(form: &Correlation, options: Options) -> Option<GradientCandidate> {
     let s = &form.shape;
-    let few = s.out_channels <= 4 && s.stride == 1 && s.dilation == 1 && s.kernel > 1;
+    let few = s.out_channels <= 4 && s.stride == 1 && s.dilation == 1 && s.taps() > 1;
     if !few || form.point_lanes.len() != LANES || form.image_lanes.len() < LANES {
         return None;
     }
@@ -48,7 +48,7 @@ impl FewGradient {
 
     /// Columns of the copy: every output that a tap of an input of a row may want.
     fn columns(&self) -> usize {
-        self.form.image.w + self.form.shape.kernel - 1
+        self.form.image.w + self.form.shape.kernel[1] - 1
     }
 
     /// Copies the used lanes. Column `j` of the copy is output column `j + left - (kernel - 1)`.
@@ -57,7 +57,7 @@ impl FewGradient {
         let lines = copy.chunks_exact_mut(self.columns() * outputs);
         for (to, from) in lines.zip(points.chunks_exact(w * LANES)) {
             for (j, to) in to.chunks_exact_mut(outputs).enumerate() {
-                match (j + s.padding[1]).checked_sub(s.kernel - 1).filter(|&x| x < w) {
+                match (j + s.padding[1]).checked_sub(s.kernel[1] - 1).filter(|&x| x < w) {
                     Some(x) => to.copy_from_slice(&from[x * LANES..][..outputs]),
                     None => to.fill(0.0),
                 }
@@ -69,7 +69,7 @@ impl FewGradient {
 impl WeightGradient for FewGradient {
     fn run(&self, image: Blocks<'_>, points: Blocks<'_>, d_weight: &mut [f32], scratch: &Scratch) {
         let s = &self.form.shape;
-        assert!(d_weight.len() >= s.out_channels * s.in_channels * s.kernel * s.kernel, "weight gradient");
+        assert!(d_weight.len() >= s.out_channels * s.in_channels * s.taps(), "weight gradient");
         let target = Disjoint::new(d_weight);
         let Extent { n, h, .. } = self.form.points;
         let len = n * h * self.columns() * s.out_channels;
@@ -79,7 +79,7 @@ impl WeightGradient for FewGradient {
             team::for_each(self.panels(), |panel| {
                 let first = panel * self.panel;
                 let vectors = self.panel.min(image.planes.len() - first);
-                let len = s.kernel * s.kernel * s.out_channels * vectors * LANES;
+                let len = s.taps() * s.out_channels * vectors * LANES;
                 scratch.with(len, |sums| {
                     let sums = &mut sums[..len];
                     simd::run(self.isa, Task { gradient: self, image, copy, target, first, vectors, sums });
@@ -127,12 +127,12 @@ impl Task<'_> {
     #[inline(always)]
     unsafe fn all<S: Simd, const N: usize>(&mut self) {
         let form = &self.gradient.form;
-        let ConvShape { kernel, padding, out_channels: outputs, in_channels, .. } = form.shape;
+        let ConvShape { kernel: [kernel_rows, kernel], padding, out_channels: outputs, in_channels, .. } = form.shape;
         let Extent { n, h, w } = form.image;
         let pitch = self.gradient.columns() * outputs;
         self.sums.fill(0.0);
         for line in 0..n * h {
-            for ky in 0..kernel {
+            for ky in 0..kernel_rows {
                 let y = (line % h + padding[0]).wrapping_sub(ky);
                 if y >= form.points.h {
                     continue;
@@ -176,7 +176,7 @@ impl Task<'_> {
                 let Some(channel) = *channel else { continue };
                 for (i, sum) in self.sums[v * LANES + lane..].iter().step_by(N * LANES).enumerate() {
                     let (ky, kx, o) = (i / outputs / kernel, kernel - 1 - i / outputs % kernel, i % outputs);
-                    let at = ((o * in_channels + channel as usize) * kernel + ky) * kernel + kx;
+                    let at = ((o * in_channels + channel as usize) * kernel_rows + ky) * kernel + kx;
                     // SAFETY: inside the gradient, whose length was checked; the channel is this task's.
                     unsafe { *self.target.at(at) += sum };
                 }

@@ -15,7 +15,7 @@ pub struct Target<'a> {
 impl<'a> Target<'a> {
     /// The gradient of a (forward) layer's weights.
     pub fn new(d_weight: &'a mut [f32], shape: &ConvShape) -> Self {
-        let taps = shape.kernel * shape.kernel;
+        let taps = shape.taps();
         let output = shape.in_channels * taps;
         assert!(d_weight.len() >= shape.out_channels * output, "weight gradient");
         Self { weights: Disjoint::new(d_weight), output, taps }

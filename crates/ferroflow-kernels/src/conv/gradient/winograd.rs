@@ -495,7 +495,7 @@ impl Kernel for FilterTransform<'_> {
         let depth: usize = memory.channels.iter().map(|c| c.1).sum();
         let before: usize = memory.channels[..block].iter().map(|c| c.1).sum();
         let lanes = &gradient.form.image_lanes;
-        let kernel = gradient.form.shape.kernel;
+        let [kernel_rows, kernel] = gradient.form.shape.kernel;
         let (plane, used) = memory.channels[block];
         // Per phase: the filter transforms, the first point, and how many phases come before it at each point.
         let mut placed = [0; 64];
@@ -557,8 +557,8 @@ impl Kernel for FilterTransform<'_> {
                     }
                 }
                 let outputs = &gradient.form.point_lanes[(first + v) * LANES..];
-                for tap in (0..kernel * kernel).step_by(LANES) {
-                    let count = LANES.min(kernel * kernel - tap);
+                for tap in (0..kernel_rows * kernel).step_by(LANES) {
+                    let count = LANES.min(kernel_rows * kernel - tap);
                     // SAFETY: these channels' weights are this task's.
                     unsafe {
                         let mut vectors = [S::zero(); LANES];

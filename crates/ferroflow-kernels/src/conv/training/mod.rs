@@ -19,7 +19,7 @@ use super::{
     select,
 };
 use crate::{
-    Blocks, BlocksMut, Buffer, Extent, LANES, LaneMap, Scratch, Update, lane_map,
+    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, LaneMap, Scratch, Update, lane_map,
     machine::select::{PLANNED_THREADS, PREPARE_SECONDS},
 };
 
@@ -28,7 +28,7 @@ use crate::{
 /// ```
 /// # use ferroflow_kernels::{Extent, lane_map, conv::{ConvKind, ConvShape, Options, training::ConvTraining}};
 /// let shape = ConvShape {
-///     kind: ConvKind::Forward, in_channels: 3, out_channels: 8, kernel: 3, stride: 2, dilation: 1, padding: [1; 4],
+///     kind: ConvKind::Forward, in_channels: 3, out_channels: 8, kernel: [3; 2], stride: 2, dilation: 1, padding: [1; 4],
 /// };
 /// let input = Extent { n: 4, h: 32, w: 48 };
 /// let mut layer = ConvTraining::new(shape, input, &lane_map(&[3]), false, Options::default());
@@ -40,6 +40,7 @@ pub struct ConvTraining {
     input: Extent,
     lanes: LaneMap,
     out_lanes: LaneMap,
+    isa: Isa,
     forward: Box<dyn Engine>,
     backward: Option<Box<dyn Engine>>,
     weights: Box<dyn WeightGradient>,
@@ -67,6 +68,7 @@ impl ConvTraining {
             input,
             lanes: lanes.to_vec(),
             out_lanes,
+            isa: options.isa,
             forward: engine(&forward, options),
             backward,
             weights: gradient::cheapest(&correlation, options),
@@ -106,6 +108,7 @@ impl ConvTraining {
         self.check_input("input", input.extent, input.planes.iter().map(|p| p.len()));
         self.check_output("output", output.extent, output.planes.iter().map(|p| p.len()));
         self.forward.run(input, Epilogue { addend: Addend::Nothing, activation }, output, scratch);
+        activation.finish(self.isa, self.shape.out_channels, output);
     }
 
     /// `adjoint(conv)(d_output)`; `d_output` is the gradient before the activation. Lanes without a channel become 0, or
@@ -200,7 +203,7 @@ impl ConvTraining {
 
     fn check_weights(&self, d_weight: &[f32]) {
         let s = &self.shape;
-        assert!(d_weight.len() >= s.in_channels * s.out_channels * s.kernel * s.kernel, "weight gradient");
+        assert!(d_weight.len() >= s.in_channels * s.out_channels * s.taps(), "weight gradient");
     }
 
     /// The algorithms of forward, input gradient (empty if not prepared) and weight gradient.

@@ -41,7 +41,7 @@ impl Case {
         Self {
             shape,
             input,
-            weight: random.values(shape.in_channels * shape.out_channels * shape.kernel * shape.kernel),
+            weight: random.values(shape.in_channels * shape.out_channels * shape.taps()),
             bias: random.values(shape.out_channels),
             x,
             dy: random.values(output.n * shape.out_channels * output.h * output.w),
@@ -52,12 +52,13 @@ impl Case {
     /// Calls `f(lane, out, weight index, input index, output index)` for every product.
     fn each(&self, mut f: impl FnMut(usize, usize, usize)) {
         let (s, from, to) = (&self.shape, self.input, self.shape.output(self.input));
-        let k = s.kernel;
+        let [rows, columns] = s.kernel;
         // The convolution goes from the image to the points.
         let (image, points) = if s.kind == ConvKind::Forward { (from, to) } else { (to, from) };
         for n in 0..from.n {
-            for (py, px, ky, kx) in (0..points.h * points.w * k * k)
-                .map(|i| (i / (k * k) / points.w, i / (k * k) % points.w, i / k % k, i % k))
+            for (py, px, ky, kx) in (0..points.h * points.w * rows * columns)
+                .map(|i| (i / (rows * columns), i % (rows * columns)))
+                .map(|(point, tap)| (point / points.w, point % points.w, tap / columns, tap % columns))
             {
                 let y = (py * s.stride + ky * s.dilation).wrapping_sub(s.padding[0]);
                 let x = (px * s.stride + kx * s.dilation).wrapping_sub(s.padding[1]);
@@ -73,7 +74,7 @@ impl Case {
                             ConvKind::Transposed => c * s.out_channels + o,
                         };
                         f(
-                            (w * k + ky) * k + kx,
+                            (w * rows + ky) * columns + kx,
                             ((n * self.lanes.len() + lane) * from.h + iy) * from.w + ix,
                             ((n * s.out_channels + o) * to.h + oy) * to.w + ox,
                         );
@@ -176,7 +177,7 @@ impl Case {
     fn check(&self, expected: &Products, options: Options, start: Option<f32>, rounding: f32) {
         let (names, got) = self.run(options, start);
         let (s, points) = (&self.shape, self.shape.output(self.input));
-        let taps = s.kernel * s.kernel;
+        let taps = s.taps();
         let pixels = if s.kind == ConvKind::Forward { points } else { self.input };
         let products = [
             ("output", &expected.y, &got.y, s.in_channels * taps),
@@ -204,7 +205,10 @@ fn random_case(random: &mut Random, round: usize) -> Case {
     loop {
         let transposed = round % 4 == 3;
         let parts: Vec<usize> = (0..1 + random.below(3)).map(|_| 1 + random.below_any(&[3, 16, 30])).collect();
-        let kernel = if transposed { 4 } else { random.pick(&[1, 2, 3, 3, 3, 4, 5, 7]) };
+        let side = |r: &mut Random| r.pick(&[1, 2, 3, 3, 3, 4, 5, 7]);
+        let rows = if transposed { 4 } else { side(random) };
+        let square = transposed || round % 3 > 0;
+        let kernel = [rows, if square { rows } else { side(random) }];
         let stride = if transposed { 2 } else { random.pick(&[1, 1, 2, 2, 3]) };
         let shape = ConvShape {
             kind: if transposed { ConvKind::Transposed } else { ConvKind::Forward },
@@ -215,17 +219,17 @@ fn random_case(random: &mut Random, round: usize) -> Case {
             dilation: if transposed { 1 } else { random.pick(&[1, 1, 1, 2, 4]) },
             padding: match (transposed, random.below(3)) {
                 (true, _) => [1; 4],
-                (_, 0) => [kernel / 2; 4],
+                (_, 0) => [0, 1, 0, 1].map(|axis| kernel[axis] / 2),
                 // TensorFlow's.
-                (_, 1) => [0, 0, 1, 1].map(|p| p + (kernel - 1) / 2),
-                _ => std::array::from_fn(|_| random.below(kernel + 2)),
+                (_, 1) => std::array::from_fn(|i| i / 2 + (kernel[i % 2] - 1) / 2),
+                _ => std::array::from_fn(|i| random.below(kernel[i % 2] + 2)),
             },
         };
         let input =
             Extent { n: 1 + random.below(3), h: 1 + random.below_any(&[1, 12]), w: 1 + random.below_any(&[1, 5, 30]) };
-        let reach = shape.dilation * (kernel - 1) + 1;
+        let reach = kernel.map(|kernel| shape.dilation * (kernel - 1) + 1);
         let [top, left, bottom, right] = shape.padding;
-        let reached = transposed || (input.h + top + bottom >= reach && input.w + left + right >= reach);
+        let reached = transposed || (input.h + top + bottom >= reach[0] && input.w + left + right >= reach[1]);
         if !reached || shape.flop(input) > 3e6 {
             continue;
         }
@@ -354,7 +358,7 @@ fn layers_that_would_reach_outside_their_slices_are_refused() {
         kind: ConvKind::Forward,
         in_channels: 16,
         out_channels: 16,
-        kernel: 3,
+        kernel: [3; 2],
         stride: 1,
         dilation: 1,
         padding: [1; 4],
@@ -374,7 +378,7 @@ fn layers_that_would_reach_outside_their_slices_are_refused() {
         ("two lanes of one channel", shape, input, vec![Some(3); 16]),
         ("no room for the kernel", ConvShape { padding: [0; 4], ..shape }, Extent { h: 2, ..input }, lanes(0)),
         ("no stride", ConvShape { stride: 0, ..shape }, input, lanes(0)),
-        ("no kernel", ConvShape { kernel: 0, ..shape }, input, lanes(0)),
+        ("no kernel", ConvShape { kernel: [0; 2], ..shape }, input, lanes(0)),
         ("weights that wrap", ConvShape { out_channels: 1 << 60, ..shape }, input, lanes(0)),
         ("padding that wraps", ConvShape { padding: [usize::MAX; 4], ..shape }, input, lanes(0)),
         ("dilation that wraps", ConvShape { dilation: 1 << 63, ..shape }, input, lanes(0)),

@@ -68,7 +68,11 @@ pub struct Scheme {
 impl Scheme {
     /// The longest filter of a layer's phases, if it has a Winograd form.
     pub fn taps(shape: &ConvShape) -> Option<usize> {
-        match (shape.kind, shape.stride, shape.kernel, shape.dilation) {
+        let [rows, columns] = shape.kernel;
+        if rows != columns {
+            return None;
+        }
+        match (shape.kind, shape.stride, rows, shape.dilation) {
             (_, 1, kernel @ 2..=4, _) => Some(kernel),
             (_, 2, kernel @ 3..=8, 1) => Some(kernel.div_ceil(2)),
             _ => None,
@@ -120,7 +124,7 @@ impl Scheme {
             }
             ConvKind::Forward => {
                 let merged = if shape.stride == 2 && 2 * lanes <= LANES { 2 } else { 1 };
-                let one = |parity: usize| (parity..shape.kernel).step_by(shape.stride).collect::<Vec<_>>();
+                let one = |parity: usize| (parity..shape.kernel[0]).step_by(shape.stride).collect::<Vec<_>>();
                 let set = |taps: &[usize]| if taps.len() == longest { points } else { points.reduced() };
                 Self {
                     m,

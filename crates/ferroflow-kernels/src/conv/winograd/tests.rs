@@ -11,11 +11,11 @@ use crate::{
 
 /// A random layer that has a Winograd form.
 fn case(random: &mut Random, round: usize) -> Case {
-    let shape = |kernel, stride, dilation| ConvShape {
+    let shape = |kernel: usize, stride, dilation| ConvShape {
         kind: ConvKind::Forward,
         in_channels: 0,
         out_channels: 1 + round * 37 % 80,
-        kernel,
+        kernel: [kernel; 2],
         stride,
         dilation,
         padding: [0; 4],
@@ -29,7 +29,7 @@ fn case(random: &mut Random, round: usize) -> Case {
     };
     let parts: Vec<usize> = (0..1 + random.below(3)).map(|_| 1 + random.below_any(&[6, 16, 27])).collect();
     shape.in_channels = parts.iter().sum();
-    let reach = shape.dilation * (shape.kernel - 1);
+    let reach = shape.dilation * (shape.kernel[0] - 1);
     if shape.kind == ConvKind::Forward {
         // Same size, TensorFlow's uneven kind at stride 2, or anything.
         shape.padding = match random.below(3) {
@@ -71,7 +71,14 @@ fn plan(case: &Case, n: usize, round: usize, options: Options) -> Option<ConvPla
     let outputs = lane_map(&[layer.shape.out_channels]);
     engine.set_weights(&Filter::new(&layer.shape, layer.weight, &outputs), layer.bias);
     let input_blocks = (lanes.len().div_ceil(LANES), layer.input.len() / LANES * lanes.len().min(LANES));
-    Some(ConvPlan { shape: layer.shape, input: layer.input, input_blocks, activation: layer.activation, engine })
+    Some(ConvPlan {
+        shape: layer.shape,
+        input: layer.input,
+        input_blocks,
+        activation: layer.activation,
+        isa: options.isa,
+        engine,
+    })
 }
 
 #[test]

@@ -57,7 +57,7 @@ impl Kernel for Vector<'_> {
         let panel = memory.panels.partition_point(|p| p.0 <= vector) - 1;
         let (first, width) = memory.panels[panel];
         let side = scheme.points.len();
-        let kernel = filter.kernel;
+        let [kernel_rows, kernel] = filter.kernel;
         let transforms: Vec<Transforms> = (0..scheme.inputs.len())
             .map(|i| {
                 let [rows, columns] = scheme.kernel(i, phase);
@@ -93,7 +93,7 @@ impl Kernel for Vector<'_> {
                         // SAFETY: `taps` holds whole groups of 16; each vector of outputs has its own
                         // places in U, all inside `u_len`.
                         unsafe {
-                            for first in (0..kernel * kernel).step_by(LANES) {
+                            for first in (0..kernel_rows * kernel).step_by(LANES) {
                                 let group = filter.taps::<S>(block, channel as usize, first);
                                 for (t, &tap) in group.iter().enumerate() {
                                     S::write(&mut taps[(first + t) * LANES..], tap);
@@ -103,7 +103,7 @@ impl Kernel for Vector<'_> {
                             for (&y, row) in rows.iter().zip(&mut g) {
                                 for (&x, tap) in columns.iter().zip(row) {
                                     let x = x + pixel;
-                                    if y < kernel && x < kernel {
+                                    if y < kernel_rows && x < kernel {
                                         *tap = S::read(&taps[(y * kernel + x) * LANES..]);
                                     }
                                 }
