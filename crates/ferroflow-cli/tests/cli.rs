@@ -38,6 +38,10 @@ cli!(without_a_name_the_network_with_weights_estimates, |run| {
     assert!((u[u.len() / 2] - 2.0).abs() < 0.5, "blobs that moved by 2 px, seen to move by {}", u[u.len() / 2]);
     run.ok(&["estimate", "a.png", "b.png", "--option", "iterations-8=1", "-o", "once.flo"]);
     assert_ne!(fs::read(run.path("default.flo")).unwrap(), fs::read(run.path("once.flo")).unwrap());
+    run.ok(&["estimate", "a.png", "b.png", "--option", "iterations=2", "-o", "twice.flo"]);
+    run.ok(&["estimate", "a.png", "b.png", "--iterations", "2", "-o", "iterated.flo"]);
+    assert_eq!(fs::read(run.path("twice.flo")).unwrap(), fs::read(run.path("iterated.flo")).unwrap());
+    run.fails(2, &["estimate", "a.png", "b.png", "--iterations", "33", "-o", "x.flo"]);
     assert!(run.fails(2, &["estimate", "a.png", "b.png", "-m", "pwcnet", "-o", "x.flo"]).contains("needs weights"));
     run.ok(&["export", "onnx", "-o", "rill.onnx", "--size", "64x128", "--check"]);
 });

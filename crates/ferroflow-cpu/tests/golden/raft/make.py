@@ -37,13 +37,15 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 GAINS = {
     "raft": {"update_block.flow_head.conv2.weight": 0.1},
     "raft-small": {"update_block.flow_head.conv2.weight": 0.1},
-    "sea-raft": {
+    "sea-raft-s": {
         "flow_head.2.weight": 0.005,
         "update_block.refine.0.final.weight": 0.5,
         "update_block.refine.1.final.weight": 0.5,
     },
 }
 
+# Its encoders are deeper, and batch norm with the formula's statistics normalises nothing.
+GAINS["sea-raft-m"] = {**GAINS["sea-raft-s"], "fnet.final_conv.weight": 0.01, "init_conv.weight": 0.005}
 
 # torchvision's grid of coordinates is of single precision whatever the rest.
 single_grid = torchvision_raft.make_coords_grid
@@ -239,7 +241,7 @@ def import_ptlflow():
 
 
 def sea_raft(name, build):
-    model = load(build(block_dims=[64, 128, 256]).eval(), GAINS["sea-raft"])
+    model = load(build(block_dims=[64, 128, 256]).eval(), GAINS[name])
     for label, (pairs, height, width) in SETS.items():
         one, two, _ = frames(pairs, height, width)
         images = torch.stack([one, two], 1).flip(2).contiguous() / 255  # ptlflow reads BGR and pads by itself.
@@ -259,12 +261,18 @@ def sea_raft(name, build):
 
 
 def laplace_training(name, model):
-    """One step of SEA-RAFT: the mixture of Laplace distributions after two iterations, and its gradients."""
+    """One step of SEA-RAFT: the mixture of Laplace distributions after two iterations, and its gradients.
+
+    Batch norm keeps its running statistics: the reference takes those of each frame by itself, ours those of both together.
+    """
     one, two, truth = frames(["raft0", "raft1"], 128, 128)
     valid = torch.ones(2, 128, 128, dtype=torch.float64)
     valid[0, 10:50, 20:70] = 0
     truth[1, 0, 100:, 100:] = 450.0
     model.double().train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
     model.iters = 2
     images = torch.stack([one, two], 1).flip(2).contiguous() / 255
     inputs = {"images": images, "flows": truth[:, None], "valids": valid[:, None, None]}

@@ -31,7 +31,7 @@ fn every_form_of_a_file_gives_one_flow() {
     let unit: Vec<Vec<f32>> = frames.iter().map(|f| f.iter().map(|v| v / 255.0).collect()).collect();
     let fixed = Options { size: Some((h, w)), opset: 11, correlation: CorrelationForm::Slices, ..Options::default() };
     let open = Options { size: None, batch: None, opset: 15, ..Options::default() };
-    for name in ["lightflow-0.5", "pwcnet-sm", "uflow"] {
+    for name in ["lightflow-0.5", "pwcnet-sm", "uflow", "raft-small", "sea-raft-s"] {
         let model = Model::named(name).unwrap();
         let run = |options: &Options, names, inputs: [&[f32]; 2]| {
             runtimes::rten(&written(&model, options), names, inputs, shape)
@@ -59,6 +59,7 @@ fn narrow_indices_give_the_same_flow() {
         ("pwcnet-sm", 11, CorrelationForm::Slices),
         ("pwcnet", 11, CorrelationForm::MatMul),
         ("uflow", 17, CorrelationForm::Slices),
+        ("raft-small", 11, CorrelationForm::MatMul),
     ] {
         let model = Model::named(name).unwrap();
         let weights = Weights::formula(&model, "ferroflow-golden");
@@ -85,7 +86,7 @@ fn narrow_indices_give_the_same_flow() {
                     assert_ne!(made_by(read(0)).map(|n| n.op_type.as_str()), Some("Slice"), "{name}: {}", node.name);
                     assert!((1..5).all(|i| kind_of(read(i)) == Some(proto::kind::INT32)), "{name}: {}", node.name);
                 }
-                "Gather" => assert_ne!(kind_of(read(1)), Some(proto::kind::INT64), "{name}: {}", node.name),
+                "Gather" | "GatherElements" => assert_ne!(kind_of(read(1)), Some(proto::kind::INT64), "{name}: {}", node.name),
                 "Cast" => {
                     assert!(
                         node.attribute.iter().all(|a| a.i != Some(proto::kind::INT64.into())),
@@ -108,6 +109,43 @@ fn narrow_indices_give_the_same_flow() {
     let model = Model::named("lightflow-0.5").unwrap();
     let open = Options { indices: Indices::Int32, ..Options::default() };
     assert!(matches!(exported(&model, &open), Err(OnnxError::OpenIndices)));
+}
+
+/// The exported RAFT-small gives PyTorch's flow: in single precision, and with convolutions in half.
+#[test]
+fn raft_gives_the_flow_of_pytorch() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../ferroflow-cpu/tests/golden/raft/raft-small_a.safetensors");
+    let bytes = std::fs::read(path).unwrap();
+    let golden = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let name = golden.names().into_iter().find(|name| name.starts_with("flow12@every")).unwrap().to_string();
+    let every: usize = name.trim_start_matches("flow12@every").parse().unwrap();
+    let data = golden.tensor(&name).unwrap().data().to_vec();
+    let theirs: Vec<f32> = data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    let (h, w) = (128, 160);
+    let pairs = ["raft0", "raft1"].map(|name| image_pair("ferroflow-golden", name, h, w));
+    let frames = [
+        pairs.iter().flat_map(|pair| planes(&pair.first)).collect::<Vec<f32>>(),
+        pairs.iter().flat_map(|pair| planes(&pair.second)).collect(),
+    ];
+    let model = Model::named("raft-small").unwrap();
+    // Of flows of up to 30 px: half precision has 11 bits in each of a hundred layers.
+    for (precision, most) in [(Precision::F32, 1e-3), (Precision::F16, 0.3)] {
+        let options = Options { size: Some((h, w)), batch: Some(2), precision, ..Options::default() };
+        let file = written(&model, &options);
+        let frames = [&frames[0][..], &frames[1][..]];
+        let mean = |flow: &[f32]| {
+            let ours = flow.iter().step_by(every).take(theirs.len());
+            ours.zip(&theirs).map(|(a, b)| (a - b).abs()).sum::<f32>() / theirs.len() as f32
+        };
+        if precision == Precision::F32 {
+            let ran = mean(&runtimes::rten(&file, ["frame1", "frame2"], frames, [2, 3, h, w]));
+            assert!(ran < most, "{ran} px in the mean, in rten");
+        }
+        if let Some(flow) = runtimes::onnxruntime(&file, frames, [2, 3, h, w]) {
+            assert!(mean(&flow) < most, "{} px in the mean, in ONNX Runtime", mean(&flow));
+        }
+    }
 }
 
 /// One file makes features and the other one flow of them: together they are the whole.
