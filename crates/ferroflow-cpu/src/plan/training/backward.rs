@@ -67,6 +67,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
         Kernel::Correlation(plan) => plan.activation(),
         Kernel::Conv(_)
         | Kernel::Depthwise(_)
+        | Kernel::LargeDepthwise(_)
         | Kernel::Separable(_)
         | Kernel::SeparableFrames(..)
         | Kernel::Pack(_)
@@ -153,6 +154,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
             // Only plans for inference have them.
             | Kernel::Conv(_)
             | Kernel::Depthwise(_)
+            | Kernel::LargeDepthwise(_)
             | Kernel::Separable(_)
             | Kernel::SeparableFrames(..)
             | Kernel::LayerNorm { .. }
