@@ -1,19 +1,24 @@
 //! `cargo bench -p ferroflow-kernels --bench ops [-- FILTER]`: correlation, lookup, warp, resize, convex upsampling, their gradients,
-//! batch norm, packing of frames.
+//! norms, activations, mixtures, pooling, depthwise convolution of other sizes, packing of frames.
 
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ferroflow_kernels::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch, Update,
+    activation::{Smooth, activate},
     batch_norm::{BatchNormGradient, batch_norm},
     conv::Activation,
     convex_upsample::{ConvexUpsample, ConvexUpsampleGradient},
     correlation::{Correlation, CorrelationGradient},
-    elementwise::activation_gradient,
+    depthwise::{LargeDepthwise, LargeDepthwisePlan},
+    elementwise::{activation_gradient, lerp, product},
+    lane_map,
     layout::to_blocks,
     lookup::{Lookup, LookupGradient},
+    norm::{LayerNorm, instance_norm},
     pack::{Pixels, Source, pack_narrow},
+    pool::average_pool,
     resize::{Resize, Sampling},
     warp::{AtInteger, Axes, Border, WarpGradient, warp},
 };
@@ -177,6 +182,55 @@ fn passes(c: &mut Criterion) {
     });
 }
 
+/// What RAFT's recurrent unit does beside its convolutions, at an eighth of 448 x 1024: 3.7 MB to a value; and the norms, pooling
+/// and depthwise filters of its heirs.
+fn recurrences(c: &mut Criterion) {
+    let extent = Extent { n: 1, h: 56, w: 128 };
+    let (a, b, t, mut d) = (value(128, extent), value(128, extent), value(128, extent), value(128, extent));
+    let [a, b, t] = [&a, &b, &t].map(|v| read(v));
+    let [a, b, t] = [&a, &b, &t].map(|planes| Blocks { extent, planes });
+    let isa = Isa::detect();
+    for curve in [Smooth::Sigmoid, Smooth::Tanh, Smooth::Gelu] {
+        c.bench_function(&format!("activation/{curve:?} 128x56x128"), |bench| {
+            bench.iter(|| write(&mut d, extent, |d| activate(isa, curve, a, 128, d)));
+        });
+    }
+    c.bench_function("product/128x56x128", |bench| bench.iter(|| write(&mut d, extent, |d| product(isa, a, b, d))));
+    c.bench_function("lerp/128x56x128", |bench| bench.iter(|| write(&mut d, extent, |d| lerp(isa, [a, b, t], d))));
+    let (scale, shift) = ([1.0; 128], [0.1; 128]);
+    let norm = LayerNorm { channels: 128, scale: &scale, shift: &shift, epsilon: 1e-6 };
+    c.bench_function("layer norm/128x56x128", |bench| bench.iter(|| write(&mut d, extent, |d| norm.run(isa, a, d))));
+    let lanes = lane_map(&[128]);
+    let weight = vec![0.1; 128 * 49];
+    let layer = LargeDepthwise {
+        input: extent,
+        lanes: &lanes,
+        kernel: [7; 2],
+        padding: [3; 4],
+        weight: &weight,
+        bias: None,
+        activation: Activation::Linear,
+    };
+    let plan = LargeDepthwisePlan::new(&layer, isa);
+    let mut group = c.benchmark_group("depthwise 7x7");
+    group.throughput(Throughput::Elements(2 * 49 * 128 * 56 * 128));
+    group.bench_function("128x56x128", |bench| bench.iter(|| write(&mut d, extent, |d| plan.run(a, d))));
+    group.finish();
+    // A feature encoder's first stage: both frames at half size.
+    let extent = Extent { n: 2, h: 224, w: 512 };
+    let (x, mut d) = (value(64, extent), value(64, extent));
+    let x = read(&x);
+    let x = Blocks { extent, planes: &x };
+    c.bench_function("instance norm/64x224x512, 2", |bench| {
+        bench.iter(|| write(&mut d, extent, |d| instance_norm(isa, x, 1e-5, Activation::LeakyRelu(0.0), d)));
+    });
+    let half = Extent { n: 2, h: 112, w: 256 };
+    let mut d = value(64, half);
+    c.bench_function("average pool/64x224x512, 2", |bench| {
+        bench.iter(|| write(&mut d, half, |d| average_pool(isa, x, 2, d)));
+    });
+}
+
 /// From the networks' 1/4 to the size of the frames.
 fn flows(c: &mut Criterion) {
     let (from, to) = (Extent { n: 1, h: 112, w: 256 }, Extent { n: 1, h: 448, w: 1024 });
@@ -302,6 +356,7 @@ criterion_group!(
     warps,
     warp_gradients,
     passes,
+    recurrences,
     flows,
     convex_upsampling,
     frames

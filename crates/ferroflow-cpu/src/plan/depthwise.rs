@@ -5,13 +5,35 @@ use std::sync::Arc;
 use ferroflow_kernels::{
     LANES,
     conv::ConvShape,
-    depthwise::{Depthwise, DepthwisePlan, Pointwise, SeparablePlan},
+    depthwise::{Depthwise, DepthwisePlan, LargeDepthwise, LargeDepthwisePlan, Pointwise, SeparablePlan},
 };
 use ferroflow_net::{Op, graph::Conv};
 
 use super::{compile::Compiler, fixed::FixedLayers, fuse::Chain, shapes::conv_shape, step::Kernel, value::Value};
 
 impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
+    /// A depthwise convolution of another size than 3x3, and what its chain adds.
+    pub(super) fn large_depthwise(&mut self, chain: &Chain, c: &Conv) -> Value {
+        let x = self.dense(self.graph.node(chain.head).inputs[0]);
+        let shape = conv_shape(c);
+        let (weight, bias) = self.folded(&shape, c.weight, c.bias, &self.maps(chain, c.out_channels));
+        let layer = LargeDepthwise {
+            input: x.extent,
+            lanes: &x.lanes,
+            kernel: c.kernel,
+            padding: shape.padding,
+            weight: &weight,
+            bias: Some(&bias),
+            activation: chain.activation,
+        };
+        let plan = LargeDepthwisePlan::new(&layer, self.options.isa);
+        self.layers.bytes += plan.weight_bytes();
+        let out = self.fresh(self.extent(chain.tail), c.out_channels);
+        let flop = shape.flop(x.extent) / c.groups as f64;
+        self.push(chain.tail, Kernel::LargeDepthwise(Arc::new(plan)), flop, vec![x], &out);
+        out
+    }
+
     /// A depthwise convolution and what its chain adds.
     pub(super) fn depthwise(&mut self, chain: &Chain, c: &Conv) -> Value {
         let input = self.graph.node(chain.head).inputs[0];

@@ -7,7 +7,7 @@ use super::{
     fixed::FixedLayers,
     fuse::{Chain, Purpose},
     options::PlanError,
-    shapes::is_depthwise,
+    shapes::{is_depthwise, is_large_depthwise},
     step::Kernel,
     value::{Value, per_lane},
 };
@@ -44,6 +44,7 @@ impl<W: AsRef<[f32]>> Layers for FixedLayers<'_, W> {
     fn compile(compiler: &mut Compiler<'_, Self>, chain: &Chain) -> Result<Value, PlanError> {
         match &compiler.graph.node(chain.head).op {
             Op::Conv(c) if chain.pointwise.is_some() || is_depthwise(c) => Ok(compiler.depthwise(chain, c)),
+            Op::Conv(c) if is_large_depthwise(c) => Ok(compiler.large_depthwise(chain, c)),
             Op::BatchNorm(_) | Op::ChannelScale { .. } => compiler.map(chain),
             Op::LayerNorm(norm) => Ok(compiler.layer_norm(chain, norm)),
             _ => compiler.convolution(chain),

@@ -4,7 +4,7 @@ use ferroflow_kernels::conv::{ConvKind, ConvShape};
 use ferroflow_net::{Op, ParamId, graph::Conv};
 
 /// Why a convolution in groups is refused.
-pub(super) const GROUPS: &str = "groups that are not a depthwise 3x3 with stride 1 or 2";
+pub(super) const GROUPS: &str = "groups that are not depthwise with stride 1, or 3x3 with stride 2";
 
 /// What a convolution or a transposed one computes, its weight and its bias.
 pub(super) fn layer_of(op: &Op) -> Option<(ConvShape, ParamId, Option<ParamId>)> {
@@ -68,8 +68,16 @@ pub(super) fn conv_shape(c: &Conv) -> ConvShape {
     }
 }
 
-/// Whether the depthwise kernels can compute it.
+/// Whether the depthwise 3x3 kernels can compute it.
 pub(super) fn is_depthwise(c: &Conv) -> bool {
-    let depthwise = c.groups == c.in_channels && c.groups == c.out_channels && c.groups > 1;
-    depthwise && c.kernel == [3; 2] && c.dilation == 1 && matches!(c.stride, 1 | 2)
+    has_own_filters(c) && c.kernel == [3; 2] && matches!(c.stride, 1 | 2)
+}
+
+/// Whether the depthwise kernels of other sizes can compute it.
+pub(super) fn is_large_depthwise(c: &Conv) -> bool {
+    has_own_filters(c) && c.kernel != [3; 2] && c.stride == 1
+}
+
+fn has_own_filters(c: &Conv) -> bool {
+    c.groups == c.in_channels && c.groups == c.out_channels && c.groups > 1 && c.dilation == 1
 }

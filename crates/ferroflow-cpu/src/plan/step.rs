@@ -8,7 +8,7 @@ use ferroflow_kernels::{
     conv::{Activation, ConvPlan},
     convex_upsample::ConvexUpsample,
     correlation::Correlation,
-    depthwise::{DepthwisePlan, Frames, SeparablePlan},
+    depthwise::{DepthwisePlan, Frames, LargeDepthwisePlan, SeparablePlan},
     elementwise,
     lookup::Lookup,
     norm::{self, LayerNorm},
@@ -26,6 +26,7 @@ pub(super) enum Kernel {
     /// Reads the input and, with `residual`, what is added.
     Conv(Arc<ConvPlan>),
     Depthwise(Arc<DepthwisePlan>),
+    LargeDepthwise(Arc<LargeDepthwisePlan>),
     Separable(Arc<SeparablePlan>),
     /// A first layer: the parts of a stack of frames, each a list of channels.
     SeparableFrames(Arc<SeparablePlan>, Vec<Vec<Pixel>>),
@@ -119,7 +120,7 @@ impl Kernel {
     pub fn algorithm(&self) -> String {
         match self {
             Kernel::Conv(plan) => plan.algorithm(),
-            Kernel::Depthwise(_) => "depthwise".into(),
+            Kernel::Depthwise(_) | Kernel::LargeDepthwise(_) => "depthwise".into(),
             Kernel::Separable(plan) | Kernel::SeparableFrames(plan, _) => plan.algorithm(),
             Kernel::Pack(_) | Kernel::PackNarrow(_) => "pack".into(),
             Kernel::Pixelwise { .. } => "pixelwise".into(),
@@ -183,6 +184,7 @@ impl Step {
             Kernel::Pixelwise { sources, .. } => &mut sources.iter_mut(),
             Kernel::Conv(_)
             | Kernel::Depthwise(_)
+            | Kernel::LargeDepthwise(_)
             | Kernel::Separable(_)
             | Kernel::PixelMean(_)
             | Kernel::Affine { .. }
@@ -256,6 +258,7 @@ impl Step {
             Kernel::ConvexOutput(upsample) => upsample.run_flow(isa, input(0), input(1), flow, scratch),
             Kernel::Conv(_)
             | Kernel::Depthwise(_)
+            | Kernel::LargeDepthwise(_)
             | Kernel::Separable(_)
             | Kernel::SeparableFrames(..)
             | Kernel::Pack(_)
@@ -298,6 +301,7 @@ impl Step {
         match &self.kernel {
             Kernel::Conv(plan) => plan.run(inputs[0], inputs.get(1).copied(), out, scratch),
             Kernel::Depthwise(plan) => plan.run(inputs[0], out),
+            Kernel::LargeDepthwise(plan) => plan.run(inputs[0], out),
             Kernel::Separable(plan) => plan.run(inputs[0], out, scratch),
             Kernel::SeparableFrames(plan, parts) => {
                 let sources = &sources(parts, LANES, batch, pool);

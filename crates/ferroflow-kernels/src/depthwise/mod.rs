@@ -1,9 +1,11 @@
-//! Depthwise 3x3 convolution, alone and fused with the 1x1 convolution that follows it ([`SeparablePlan`]).
+//! Depthwise 3x3 convolution, alone and fused with the 1x1 convolution that follows it ([`SeparablePlan`]), and of other sizes
+//! ([`LargeDepthwisePlan`]).
 //!
 //! Every channel has its own 3x3 filter, so a block of 16 channels is filtered as one vector: nine multiply-adds per
 //! output against nine or more loads. It runs at the speed of the cache, which is why the fused form matters.
 
 mod gradient;
+mod large;
 mod products;
 mod row;
 mod separable;
@@ -13,7 +15,10 @@ pub mod training;
 
 use std::ops::Range;
 
-pub use self::separable::{Frames, Pointwise, SeparablePlan};
+pub use self::{
+    large::{LargeDepthwise, LargeDepthwisePlan},
+    separable::{Frames, Pointwise, SeparablePlan},
+};
 use crate::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, LaneMap,
     conv::Activation,

@@ -69,6 +69,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
         Kernel::Correlation(plan) => plan.activation(),
         Kernel::Conv(_)
         | Kernel::Depthwise(_)
+        | Kernel::LargeDepthwise(_)
         | Kernel::Separable(_)
         | Kernel::SeparableFrames(..)
         | Kernel::Pack(_)
@@ -165,6 +166,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
             // Only plans for inference have them.
             | Kernel::Conv(_)
             | Kernel::Depthwise(_)
+            | Kernel::LargeDepthwise(_)
             | Kernel::Separable(_)
             | Kernel::SeparableFrames(..)
             | Kernel::LayerNorm { .. }

@@ -9,12 +9,12 @@ use ferroflow_net::{
     graph::{BatchNorm, Conv},
 };
 
-use super::layer::{Convolution, DepthwiseConvolution, Layer, Norm, Separable, TrainedLayerNorm};
+use super::layer::{Convolution, DepthwiseConvolution, DepthwiseKernel, Layer, Norm, Separable, TrainedLayerNorm};
 use crate::plan::{
     compile::{Compiler, Layers},
     fuse::{Chain, Purpose, separable_block},
     options::PlanError,
-    shapes::{GROUPS, conv_shape, is_depthwise, layer_of},
+    shapes::{GROUPS, conv_shape, is_depthwise, is_large_depthwise, layer_of},
     step::Kernel,
     value::Value,
 };
@@ -108,11 +108,17 @@ impl Compiler<'_, TrainedLayers<'_>> {
                 let (pointwise, norms) = block.ok_or_else(|| self.unsupported(chain.head, "not a separable block"))?;
                 Ok(self.trained_block(chain, second, [depthwise, pointwise], norms))
             }
-            (Op::Conv(c), None) if is_depthwise(c) => {
+            (Op::Conv(c), None) if is_depthwise(c) || is_large_depthwise(c) => {
                 let x = self.dense(node.inputs[0]);
                 let flop = conv_shape(c).flop(x.extent) / c.groups as f64;
                 let (activation, isa) = (chain.activation, self.options.isa);
-                let layer = DepthwiseConvolution { conv: c.clone(), activation, input: x.extent, isa, kernel: None };
+                let layer = DepthwiseConvolution {
+                    conv: c.clone(),
+                    activation,
+                    input: x.extent,
+                    isa,
+                    kernel: DepthwiseKernel::Unprepared,
+                };
                 let params: Vec<_> = std::iter::once(c.weight).chain(c.bias).collect();
                 let index = self.layers.add(Layer::Depthwise(Box::new(layer)));
                 Ok(self.push_layer(chain.tail, index, flop, x, c.out_channels, &params))

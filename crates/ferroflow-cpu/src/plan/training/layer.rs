@@ -6,14 +6,14 @@ use ferroflow_kernels::conv::{
     training::{ConvTraining, bias_gradient},
 };
 use ferroflow_kernels::depthwise::training::{SeparableGradients, SeparableTraining, SeparableWeights};
-use ferroflow_kernels::depthwise::{Depthwise, DepthwisePlan};
+use ferroflow_kernels::depthwise::{Depthwise, DepthwisePlan, LargeDepthwise, LargeDepthwisePlan};
 use ferroflow_kernels::norm::{LayerNorm, LayerNormGradient, product_sums};
 use ferroflow_kernels::{Blocks, BlocksMut, Extent, Isa, LANES, Scratch, Update, elementwise, lane_map};
 use ferroflow_net::graph::{self, BatchNorm, Conv};
 use ferroflow_net::training::Gradients;
 use ferroflow_net::{ParamId, Weights};
 
-use crate::plan::shapes::conv_shape;
+use crate::plan::shapes::{conv_shape, is_large_depthwise};
 use crate::plan::value::per_lane;
 
 /// A layer and the parameters it reads.
@@ -71,7 +71,41 @@ pub struct DepthwiseConvolution {
     pub activation: Activation,
     pub input: Extent,
     pub isa: Isa,
-    pub kernel: Option<DepthwisePlan>,
+    pub kernel: DepthwiseKernel,
+}
+
+/// What computes a depthwise convolution.
+pub enum DepthwiseKernel {
+    Unprepared,
+    Small(DepthwisePlan),
+    Large(LargeDepthwisePlan),
+}
+
+impl DepthwiseConvolution {
+    fn prepared(&self, weights: &Weights) -> DepthwiseKernel {
+        let Self { conv, activation, input, isa, .. } = self;
+        let (activation, input, isa) = (*activation, *input, *isa);
+        let lanes = lane_map(&[conv.in_channels]);
+        let padding = conv_shape(conv).padding;
+        let (weight, bias) = (weights.get(conv.weight), conv.bias.map(|b| weights.get(b)));
+        if is_large_depthwise(conv) {
+            let (kernel, lanes) = (conv.kernel, &lanes[..]);
+            let layer = LargeDepthwise { input, lanes, kernel, padding, weight, bias, activation };
+            return DepthwiseKernel::Large(LargeDepthwisePlan::new(&layer, isa));
+        }
+        let layer = Depthwise {
+            input,
+            lanes: &lanes,
+            stride: conv.stride,
+            padding,
+            weight,
+            bias,
+            activation,
+            doubled: &[],
+            pixel: LANES,
+        };
+        DepthwiseKernel::Small(DepthwisePlan::new(&layer, isa))
+    }
 }
 
 /// Batch norm with what its last forward pass has left.
@@ -130,21 +164,7 @@ impl Layer {
             Self::Conv(conv) => {
                 conv.kernel.set_weights(weights.get(conv.weight), conv.bias.map(|b| weights.get(b)));
             }
-            Self::Depthwise(layer) => {
-                let (conv, lanes) = (&layer.conv, lane_map(&[layer.conv.in_channels]));
-                let kernel = Depthwise {
-                    input: layer.input,
-                    lanes: &lanes,
-                    stride: conv.stride,
-                    padding: conv_shape(conv).padding,
-                    weight: weights.get(conv.weight),
-                    bias: conv.bias.map(|b| weights.get(b)),
-                    activation: layer.activation,
-                    doubled: &[],
-                    pixel: LANES,
-                };
-                layer.kernel = Some(DepthwisePlan::new(&kernel, layer.isa));
-            }
+            Self::Depthwise(layer) => layer.kernel = layer.prepared(weights),
             Self::Norm(layer) => {
                 layer.weights =
                     [layer.norm.scale, layer.norm.shift].map(|id| per_lane(weights.get(id).iter().copied()));
@@ -174,11 +194,11 @@ impl Layer {
     pub fn forward(&mut self, isa: Isa, input: Blocks<'_>, out: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
         match self {
             Self::Conv(conv) => conv.kernel.forward(input, conv.activation, out, scratch),
-            Self::Depthwise(layer) => {
-                if let Some(kernel) = &layer.kernel {
-                    kernel.run(input, out);
-                }
-            }
+            Self::Depthwise(layer) => match &layer.kernel {
+                DepthwiseKernel::Unprepared => {}
+                DepthwiseKernel::Small(kernel) => kernel.run(input, out),
+                DepthwiseKernel::Large(kernel) => kernel.run(input, out),
+            },
             Self::Norm(layer) => {
                 let ([scale, shift], epsilon) = (&layer.weights, layer.norm.epsilon);
                 let statistics = batch_norm::batch_norm(isa, input, scale, shift, epsilon, layer.activation, out);
@@ -246,15 +266,23 @@ impl Layer {
                 }
             }
             Self::Depthwise(layer) => {
-                let (conv, Some(kernel)) = (&layer.conv, &layer.kernel) else { return };
+                let conv = &layer.conv;
                 if !sum.get(conv.weight).is_empty() {
-                    kernel.weight_gradient(input, d, sum.get_mut(conv.weight));
+                    match &layer.kernel {
+                        DepthwiseKernel::Unprepared => {}
+                        DepthwiseKernel::Small(kernel) => kernel.weight_gradient(input, d, sum.get_mut(conv.weight)),
+                        DepthwiseKernel::Large(kernel) => kernel.weight_gradient(input, d, sum.get_mut(conv.weight)),
+                    }
                 }
                 if let Some(bias) = conv.bias.filter(|b| !sum.get(*b).is_empty()) {
                     bias_gradient(isa, d, sum.get_mut(bias), scratch);
                 }
                 if let Some((update, d_input)) = d_input {
-                    kernel.input_gradient(d, update, d_input);
+                    match &layer.kernel {
+                        DepthwiseKernel::Unprepared => {}
+                        DepthwiseKernel::Small(kernel) => kernel.input_gradient(d, update, d_input),
+                        DepthwiseKernel::Large(kernel) => kernel.input_gradient(d, update, d_input),
+                    }
                 }
             }
             Self::Norm(_) => {

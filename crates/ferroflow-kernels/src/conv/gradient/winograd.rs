@@ -49,7 +49,11 @@ fn sizes(taps: usize) -> &'static [usize] {
 
 /// One for each tile size.
 pub fn candidates(form: &Correlation, options: Options) -> Vec<GradientCandidate> {
-    let Some(taps) = Scheme::taps(&form.shape) else { return Vec::new() };
+    let Some([taps, columns]) = Scheme::taps(&form.shape) else { return Vec::new() };
+    // Kernels of one row or column take the direct way.
+    if taps != columns {
+        return Vec::new();
+    }
     let problem =
         Problem { shape: form.shape, input: form.image, output: form.points, lanes: form.image_lanes.clone() };
     if form.image.is_empty()
@@ -139,7 +143,7 @@ impl WinogradGradient {
         let channels = scheme.used_channels(&form.image_lanes);
         let vectors = form.point_lanes.len().div_ceil(LANES);
         let tiles = Tiles::new(&scheme, form.image.n);
-        let (products, points) = (scheme.products(), scheme.points.len().pow(2));
+        let (products, points) = (scheme.products(), scheme.count());
         let cost = Cost {
             machine: Machine::of(options.isa),
             tiles: tiles.count(),
@@ -236,7 +240,7 @@ impl WinogradGradient {
                         w: shared.w.at((block * memory.blocking.tiles + tiles.start) * LANES),
                         point_step: self.w_point(),
                     }
-                    .run(self.isa, self.scheme.points, self.scheme.m);
+                    .run(self.isa, self.scheme.points[0], self.scheme.m[0]);
                 }
             }
         });
@@ -491,7 +495,7 @@ impl Kernel for FilterTransform<'_> {
         let Self { gradient, u, target, panel, block } = self;
         let (scheme, memory) = (&gradient.scheme, &gradient.memory);
         let (first, width) = memory.panels[panel];
-        let side = scheme.points.len();
+        let side = scheme.points[1].len();
         let depth: usize = memory.channels.iter().map(|c| c.1).sum();
         let before: usize = memory.channels[..block].iter().map(|c| c.1).sum();
         let lanes = &gradient.form.image_lanes;
@@ -503,7 +507,7 @@ impl Kernel for FilterTransform<'_> {
             .inputs
             .iter()
             .map(|input| {
-                let [y0, x0] = input.points.map(|p| p.first_in(scheme.points));
+                let [y0, x0] = input.points.map(|p| p.first_in(scheme.points[0]));
                 let single = |matrix: Vec<Vec<f64>>| -> Vec<[f32; 4]> {
                     matrix.iter().map(|row| std::array::from_fn(|k| row.get(k).map_or(0.0, |&g| g as f32))).collect()
                 };

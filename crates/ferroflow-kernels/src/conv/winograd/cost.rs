@@ -53,8 +53,10 @@ pub fn plan(problem: &Problem, scheme: &Scheme, options: Options, tile: usize, p
         counts
     };
     let steps = CHUNKS.map(|t| t / tile.min(14) * tile.min(14));
+    // Tiles of one row or column are small.
+    let lines = if scheme.m.contains(&1) { 4 } else { 1 };
     let mut all = Vec::new();
-    for tiles in some(&steps, model.tiles) {
+    for tiles in some(&steps.map(|t| lines * t), model.tiles) {
         for blocks in some(&BLOCKS, model.blocks) {
             all.push(Blocking { tiles, blocks, staged: false });
         }
@@ -68,7 +70,7 @@ pub fn plan(problem: &Problem, scheme: &Scheme, options: Options, tile: usize, p
 
 impl Model<'_> {
     fn seconds(&self, blocking: Blocking) -> f64 {
-        let points = self.scheme.points.len().pow(2);
+        let points = self.scheme.count();
         let products = self.scheme.products();
         let chunks = self.tiles.div_ceil(blocking.tiles) as f64;
         let tiles = self.tiles as f64 / chunks;

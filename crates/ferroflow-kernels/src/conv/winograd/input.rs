@@ -25,8 +25,8 @@ pub struct InputTransform<'a> {
     pub points: &'a [usize],
 }
 
-/// The transform for one pair of point sets: `P` pairs; along rows and columns, whether 0 and infinity are there.
-struct Sized<'a, const P: usize, const ZY: usize, const IY: usize, const ZX: usize, const IX: usize>(
+/// The transform for one pair of point sets: pairs along rows and columns; along each, whether 0 and infinity are there.
+struct Sized<'a, const PY: usize, const ZY: usize, const IY: usize, const PX: usize, const ZX: usize, const IX: usize>(
     InputTransform<'a>,
 );
 
@@ -43,16 +43,21 @@ impl InputTransform<'_> {
         let [y, x] = points;
         macro_rules! pick {
             ($($p:literal)*) => {
-                match (y.pairs, (y.zero, y.infinity), (x.zero, x.infinity)) {
+                match ((y.pairs, y.zero, y.infinity), (x.pairs, x.zero, x.infinity)) {
                     $(
-                        ($p, (true, true), (true, true)) => simd::run(isa, Sized::<$p, 1, 1, 1, 1>(self)),
-                        ($p, (true, true), (true, false)) => simd::run(isa, Sized::<$p, 1, 1, 1, 0>(self)),
-                        ($p, (true, false), (true, true)) => simd::run(isa, Sized::<$p, 1, 0, 1, 1>(self)),
-                        ($p, (true, false), (true, false)) => simd::run(isa, Sized::<$p, 1, 0, 1, 0>(self)),
-                        ($p, (true, false), (false, false)) => simd::run(isa, Sized::<$p, 1, 0, 0, 0>(self)),
-                        ($p, (false, false), (true, false)) => simd::run(isa, Sized::<$p, 0, 0, 1, 0>(self)),
-                        ($p, (false, false), (false, false)) => simd::run(isa, Sized::<$p, 0, 0, 0, 0>(self)),
+                        (($p, true, true), ($p, true, true)) => simd::run(isa, Sized::<$p, 1, 1, $p, 1, 1>(self)),
+                        (($p, true, true), ($p, true, false)) => simd::run(isa, Sized::<$p, 1, 1, $p, 1, 0>(self)),
+                        (($p, true, false), ($p, true, true)) => simd::run(isa, Sized::<$p, 1, 0, $p, 1, 1>(self)),
+                        (($p, true, false), ($p, true, false)) => simd::run(isa, Sized::<$p, 1, 0, $p, 1, 0>(self)),
+                        (($p, true, false), ($p, false, false)) => simd::run(isa, Sized::<$p, 1, 0, $p, 0, 0>(self)),
+                        (($p, false, false), ($p, true, false)) => simd::run(isa, Sized::<$p, 0, 0, $p, 1, 0>(self)),
+                        (($p, false, false), ($p, false, false)) => simd::run(isa, Sized::<$p, 0, 0, $p, 0, 0>(self)),
                     )*
+                    // Kernels of one row or one column.
+                    ((0, ..), (2, true, true)) => simd::run(isa, Sized::<0, 1, 0, 2, 1, 1>(self)),
+                    ((0, ..), (3, true, true)) => simd::run(isa, Sized::<0, 1, 0, 3, 1, 1>(self)),
+                    ((2, true, true), (0, ..)) => simd::run(isa, Sized::<2, 1, 1, 0, 1, 0>(self)),
+                    ((3, true, true), (0, ..)) => simd::run(isa, Sized::<3, 1, 1, 0, 1, 0>(self)),
                     _ => unreachable!("a set and its reduction"),
                 }
             };
@@ -98,14 +103,14 @@ impl InputTransform<'_> {
     }
 }
 
-impl<const P: usize, const ZY: usize, const IY: usize, const ZX: usize, const IX: usize> Kernel
-    for Sized<'_, P, ZY, IY, ZX, IX>
+impl<const PY: usize, const ZY: usize, const IY: usize, const PX: usize, const ZX: usize, const IX: usize> Kernel
+    for Sized<'_, PY, ZY, IY, PX, ZX, IX>
 {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let (rows, columns) = (2 * P + ZY + IY, 2 * P + ZX + IX);
+        let (rows, columns) = (2 * PY + ZY + IY, 2 * PX + ZX + IX);
         let InputTransform { plane, extent: Extent { h, w, .. }, pixel, merged, step, base, places, v, points } =
             self.0;
         let mut patch = Window([0.0; 64 * LANES]);
@@ -134,7 +139,7 @@ impl<const P: usize, const ZY: usize, const IY: usize, const ZX: usize, const IX
                     for (i, d) in d.iter_mut().enumerate().take(rows) {
                         *d = S::load(source.add(i * row_step + j * column_step));
                     }
-                    let d = transform::input::<S, P, ZY, IY>(&d);
+                    let d = transform::input::<S, PY, ZY, IY>(&d);
                     for (i, &d) in d.iter().enumerate().take(rows) {
                         S::store(half.0.as_mut_ptr().add((i * 8 + j) * LANES), d);
                     }
@@ -144,7 +149,7 @@ impl<const P: usize, const ZY: usize, const IY: usize, const ZX: usize, const IX
                     for (j, d) in d.iter_mut().enumerate().take(columns) {
                         *d = S::load(half.0.as_ptr().add((i * 8 + j) * LANES));
                     }
-                    let d = transform::input::<S, P, ZX, IX>(&d);
+                    let d = transform::input::<S, PX, ZX, IX>(&d);
                     for (j, &d) in d.iter().enumerate().take(columns) {
                         S::store(v.add(points.get_unchecked(i * columns + j) + t * LANES), d);
                     }

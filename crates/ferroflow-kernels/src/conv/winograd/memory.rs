@@ -51,11 +51,11 @@ impl Memory {
         panel: usize,
         blocking: Blocking,
     ) -> Self {
-        let side = scheme.points.len();
-        let mut at_point = vec![Vec::new(); side * side];
+        let (points, side) = (scheme.count(), scheme.points[1].len());
+        let mut at_point = vec![Vec::new(); points];
         for (i, phase) in scheme.inputs.iter().enumerate() {
             let [rows, columns] = phase.points;
-            let (y0, x0) = (rows.first_in(scheme.points), columns.first_in(scheme.points));
+            let (y0, x0) = (rows.first_in(scheme.points[0]), columns.first_in(scheme.points[1]));
             for y in 0..rows.len() {
                 for x in 0..columns.len() {
                     at_point[(y0 + y) * side + x0 + x].push(i);
@@ -78,11 +78,11 @@ impl Memory {
             .chunks(blocking.blocks)
             .map(|chunk| {
                 let (start, lanes) = (u_len, chunk.iter().map(|c| c.1).sum::<usize>());
-                u_len += (lanes * vectors * total + side * side * panels.len()) * LANES;
+                u_len += (lanes * vectors * total + points * panels.len()) * LANES;
                 (start, lanes)
             })
             .collect();
-        Self { blocking, points: side * side, channels, panels, vectors, phases, total, inputs, chunks, u_len }
+        Self { blocking, points, channels, panels, vectors, phases, total, inputs, chunks, u_len }
     }
 
     /// Floats of V.

@@ -38,8 +38,9 @@ use crate::{
 
 /// The numbers of points that layers whose longest filter has `taps` may use. F(7, 2) rounds too much; odd numbers serve
 /// only two taps, which leave few to choose from.
-fn sizes(taps: usize) -> &'static [usize] {
-    match taps {
+fn sizes([rows, columns]: [usize; 2]) -> &'static [usize] {
+    match rows.max(columns) {
+        _ if rows != columns => &[6, 8],
         2 => &[3, 4, 5, 6, 7],
         3 => &[4, 6, 8],
         _ => &[6, 8],

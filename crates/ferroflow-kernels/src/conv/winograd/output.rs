@@ -26,8 +26,10 @@ pub struct OutputTransform<'a> {
     pub slope: f32,
 }
 
-/// The transform of the set with `P` pairs, and infinity if `I` is 1, to `M` outputs along each side.
-struct Sized<'a, const P: usize, const I: usize, const M: usize>(OutputTransform<'a>);
+/// The transform along rows and columns of the sets with `P` pairs, and infinity if `I` is 1, to `M` outputs.
+struct Sized<'a, const PY: usize, const IY: usize, const MY: usize, const PX: usize, const IX: usize, const MX: usize>(
+    OutputTransform<'a>,
+);
 
 /// 8 x 8 vectors.
 #[repr(align(64))]
@@ -39,26 +41,43 @@ impl OutputTransform<'_> {
     /// # Safety
     /// `m` is valid for reads of `places.len()` tiles, `bias` of a vector, `output` and `residual` of all of `extent`, and
     /// no other thread touches the outputs of these tiles.
-    pub unsafe fn run(self, isa: Isa, points: Points, m: usize) {
+    pub unsafe fn run(self, isa: Isa, points: [Points; 2], m: [usize; 2]) {
+        let [y, x] = [0, 1].map(|axis| (points[axis].pairs, usize::from(points[axis].infinity), m[axis]));
         macro_rules! pick {
             ($(($p:literal, $i:literal): $($m:literal)*),*) => {
-                match (points.pairs, usize::from(points.infinity), m) {
-                    $($(($p, $i, $m) => simd::run(isa, Sized::<$p, $i, $m>(self)),)*)*
-                    _ => unreachable!("F({m}, ..) of {points:?}"),
+                match (y, x) {
+                    $($((($p, $i, $m), ($p, $i, $m)) => simd::run(isa, Sized::<$p, $i, $m, $p, $i, $m>(self)),)*)*
+                    _ => self.run_line(isa, y, x),
                 }
             };
         }
         // See `super::sizes`.
         pick!((1, 0): 2, (1, 1): 2 3, (2, 0): 4, (2, 1): 3 4 5, (3, 0): 6, (3, 1): 5 6)
     }
+
+    /// The same of kernels of one row or one column; of 2 to 5 taps there are 5 to 2 outputs of 6 points, 7 to 4 of 8.
+    fn run_line(self, isa: Isa, y: (usize, usize, usize), x: (usize, usize, usize)) {
+        macro_rules! pick {
+            ($($p:literal: $($m:literal)*),*) => {
+                match (y, x) {
+                    $($(((0, 0, 1), ($p, 1, $m)) => simd::run(isa, Sized::<0, 0, 1, $p, 1, $m>(self)),)*)*
+                    $($((($p, 1, $m), (0, 0, 1)) => simd::run(isa, Sized::<$p, 1, $m, 0, 0, 1>(self)),)*)*
+                    _ => unreachable!("F of {y:?} and {x:?}"),
+                }
+            };
+        }
+        pick!(2: 2 3 4 5, 3: 4 5 6 7)
+    }
 }
 
-impl<const P: usize, const I: usize, const M: usize> Kernel for Sized<'_, P, I, M> {
+impl<const PY: usize, const IY: usize, const MY: usize, const PX: usize, const IX: usize, const MX: usize> Kernel
+    for Sized<'_, PY, IY, MY, PX, IX, MX>
+{
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self) {
-        let side = 2 * P + 1 + I;
+        let (rows, side) = (2 * PY + 1 + IY, 2 * PX + 1 + IX);
         let OutputTransform {
             m,
             tile_step,
@@ -81,15 +100,15 @@ impl<const P: usize, const I: usize, const M: usize> Kernel for Sized<'_, P, I, 
                 let m = m.add(t * tile_step);
                 for j in 0..side {
                     let mut d = [S::zero(); 8];
-                    for (i, d) in d.iter_mut().enumerate().take(side) {
+                    for (i, d) in d.iter_mut().enumerate().take(rows) {
                         *d = S::load(m.add((i * side + j) * LANES));
                     }
-                    let d = transform::output::<S, P, I, M>(&d);
-                    for (i, &d) in d.iter().enumerate().take(M) {
+                    let d = transform::output::<S, PY, IY, MY>(&d);
+                    for (i, &d) in d.iter().enumerate().take(MY) {
                         S::store(half.0.as_mut_ptr().add((i * 8 + j) * LANES), d);
                     }
                 }
-                for i in 0..M {
+                for i in 0..MY {
                     let row = y + (i * step) as isize;
                     if row < 0 || row as usize >= h {
                         continue;
@@ -99,8 +118,8 @@ impl<const P: usize, const I: usize, const M: usize> Kernel for Sized<'_, P, I, 
                     for (j, d) in d.iter_mut().enumerate().take(side) {
                         *d = S::load(half.0.as_ptr().add((i * 8 + j) * LANES));
                     }
-                    let d = transform::output::<S, P, I, M>(&d);
-                    for (j, &d) in d.iter().enumerate().take(M) {
+                    let d = transform::output::<S, PX, IX, MX>(&d);
+                    for (j, &d) in d.iter().enumerate().take(MX) {
                         let column = x + (j * step) as isize;
                         if column >= 0 && (column as usize) < w {
                             let at = (row + column as usize) * LANES;

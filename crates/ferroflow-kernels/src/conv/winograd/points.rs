@@ -8,7 +8,7 @@
 /// A set of interpolation points, in this order: 0 if there, +p and -p of each pair, infinity if there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Points {
-    /// Pairs +-p: 1, 2 or 3; see [`pairs`].
+    /// Pairs +-p: 1, 2 or 3, see [`pairs`]; none for the single point 0, whose transforms do nothing.
     pub pairs: usize,
     /// Whether 0 is one.
     pub zero: bool,
@@ -26,7 +26,7 @@ pub const fn pairs(count: usize) -> [f64; 3] {
 }
 
 impl Points {
-    /// The set of `n` points (3 to 8) that contains 0.
+    /// The set of `n` points (3 to 8, or 1) that contains 0.
     pub fn new(n: usize) -> Self {
         Self { pairs: (n - 1) / 2, zero: true, infinity: n.is_multiple_of(2) }
     }
@@ -120,9 +120,10 @@ mod tests {
 
     #[test]
     fn the_algorithm_is_a_correlation() {
+        assert_eq!(Points::new(1).filter(1), [[1.0]]);
         for n in 3..=8 {
             for points in [Points::new(n), Points::new(n).reduced()] {
-                for taps in 1..=4.min(points.len() - 1) {
+                for taps in 1..=5.min(points.len() - 1) {
                     let outputs = points.len() + 1 - taps;
                     let d: Vec<f64> = (0..points.len()).map(|i| ((i * i + 3) % 7) as f64 - 3.0).collect();
                     let g: Vec<f64> = (0..taps).map(|i| ((i * 5 + 1) % 4) as f64 - 1.5).collect();

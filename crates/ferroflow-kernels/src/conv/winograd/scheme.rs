@@ -11,6 +11,7 @@
 //!   second tap. With the outputs of a parity counted from where all four read the same window (odd ones of the 4x4 from
 //!   -1), the layer is one F(m, r) with four times the outputs; shorter filters have zeros at their end.
 //! * Transposed of stride 1, the input gradient of a stride-1 layer: the taps in reverse.
+//! * A kernel of one row or one column: along the other axis a tile has one value, one output and the one point 0.
 
 use super::points::Points;
 use crate::{
@@ -47,10 +48,10 @@ pub struct OutputPhase {
 /// A layer in Winograd form.
 #[derive(Clone, Debug)]
 pub struct Scheme {
-    /// Outputs of a tile along each side.
-    pub m: usize,
-    /// All points along each side.
-    pub points: Points,
+    /// Outputs of a tile along rows and columns.
+    pub m: [usize; 2],
+    /// All points along rows and columns.
+    pub points: [Points; 2],
     /// Pixels of the input between neighbouring values of a tile.
     pub input_step: usize,
     /// Pixels of the output between neighbouring outputs of a tile.
@@ -66,25 +67,25 @@ pub struct Scheme {
 }
 
 impl Scheme {
-    /// The longest filter of a layer's phases, if it has a Winograd form.
-    pub fn taps(shape: &ConvShape) -> Option<usize> {
+    /// The longest filter of a layer's phases along rows and columns, if it has a Winograd form.
+    pub fn taps(shape: &ConvShape) -> Option<[usize; 2]> {
         let [rows, columns] = shape.kernel;
-        if rows != columns {
-            return None;
-        }
         match (shape.kind, shape.stride, rows, shape.dilation) {
-            (_, 1, kernel @ 2..=4, _) => Some(kernel),
-            (_, 2, kernel @ 3..=8, 1) => Some(kernel.div_ceil(2)),
+            (_, 1, 1, _) if (2..=5).contains(&columns) => Some(shape.kernel),
+            (_, 1, 2..=5, _) if columns == 1 => Some(shape.kernel),
+            _ if rows != columns => None,
+            (_, 1, 2..=4, _) => Some(shape.kernel),
+            (_, 2, 3..=8, 1) => Some([rows.div_ceil(2); 2]),
             _ => None,
         }
     }
 
-    /// The form of a problem that [`Scheme::taps`] admits, with `n` points (4 to 8; 3 for two taps).
+    /// The form of a problem that [`Scheme::taps`] admits, with `n` points (4 to 8; 3 for two taps) along an axis of several taps.
     pub fn new(problem: &Problem, n: usize) -> Option<Self> {
         let shape = &problem.shape;
         let longest = Self::taps(shape)?;
-        let points = Points::new(n);
-        let m = n + 1 - longest;
+        let points = longest.map(|taps| Points::new(if taps == 1 { 1 } else { n }));
+        let m = [0, 1].map(|axis| points[axis].len() + 1 - longest[axis]);
         let output = problem.output;
         let lanes = problem.lanes.len();
         let [top, left] = [shape.padding[0] as isize, shape.padding[1] as isize];
@@ -94,9 +95,9 @@ impl Scheme {
                 let [(rows, top), (columns, left)] = [0, 1].map(|axis| problem.residues(axis));
                 // The window of a residue whose taps begin further on is that of an earlier point.
                 let begin = |taps: &[(usize, usize)]| taps.first().map_or(0, |t| t.0);
-                let padded = |taps: &[(usize, usize)]| {
+                let padded = |axis: usize, taps: &[(usize, usize)]| {
                     let mut indices: Vec<usize> = taps.iter().map(|t| t.1).collect();
-                    indices.resize(longest, NO_TAP);
+                    indices.resize(longest[axis], NO_TAP);
                     indices
                 };
                 let base = |taps: &[(usize, usize)], residue: usize| residue as isize - (begin(taps) * stride) as isize;
@@ -110,12 +111,12 @@ impl Scheme {
                     input_step: shape.dilation,
                     output_step: stride * shape.dilation,
                     merged: 1,
-                    inputs: vec![InputPhase { base: [top, left], taps: [vec![], vec![]], points: [points; 2] }],
+                    inputs: vec![InputPhase { base: [top, left], taps: [vec![], vec![]], points }],
                     outputs: (0..stride)
                         .flat_map(|y| (0..stride).map(move |x| (y, x)))
                         .map(|(y, x)| OutputPhase {
                             base: [base(&rows[y], y), base(&columns[x], x)],
-                            taps: Some([padded(&rows[y]), padded(&columns[x])]),
+                            taps: Some([padded(0, &rows[y]), padded(1, &columns[x])]),
                         })
                         .collect(),
                     grids: shape.dilation,
@@ -124,8 +125,12 @@ impl Scheme {
             }
             ConvKind::Forward => {
                 let merged = if shape.stride == 2 && 2 * lanes <= LANES { 2 } else { 1 };
-                let one = |parity: usize| (parity..shape.kernel[0]).step_by(shape.stride).collect::<Vec<_>>();
-                let set = |taps: &[usize]| if taps.len() == longest { points } else { points.reduced() };
+                let one = |axis: usize, parity: usize| -> Vec<usize> {
+                    (parity..shape.kernel[axis]).step_by(shape.stride).collect()
+                };
+                let set = |axis: usize, taps: &[usize]| {
+                    if taps.len() == longest[axis] { points[axis] } else { points[axis].reduced() }
+                };
                 Self {
                     m,
                     points,
@@ -136,8 +141,8 @@ impl Scheme {
                         .flat_map(|y| (0..shape.stride).step_by(merged).map(move |x| (y, x)))
                         .map(|(y, x)| InputPhase {
                             base: [y as isize - top, x as isize - left],
-                            points: [set(&one(y)), set(&one(x))],
-                            taps: [one(y), one(x)],
+                            points: [set(0, &one(0, y)), set(1, &one(1, x))],
+                            taps: [one(0, y), one(1, x)],
                         })
                         .collect(),
                     outputs: vec![OutputPhase { base: [0, 0], taps: None }],
@@ -151,7 +156,8 @@ impl Scheme {
 
     /// Its name among algorithms.
     pub fn name(&self) -> String {
-        format!("winograd F({m}x{m})", m = self.m)
+        let [rows, columns] = self.m;
+        format!("winograd F({rows}x{columns})")
     }
 
     /// The input blocks that hold channels: plane, lanes up to the last channel.
@@ -168,7 +174,7 @@ impl Scheme {
 
     /// Rows (`axis` 0) or columns of tiles of sub-grid `grid`.
     pub fn tiles(&self, axis: usize, grid: usize) -> usize {
-        self.size[axis].saturating_sub(grid).div_ceil(self.grids).div_ceil(self.m)
+        self.size[axis].saturating_sub(grid).div_ceil(self.grids).div_ceil(self.m[axis])
     }
 
     /// The filter's rows and columns that take input phase `i` to output phase `o`.
@@ -179,19 +185,25 @@ impl Scheme {
     /// How many products a tile needs per pair of channels, over all input phases, and the mean over the output phases.
     pub fn products(&self) -> usize {
         let all: usize = self.inputs.iter().map(|phase| phase.points[0].len() * phase.points[1].len()).sum();
-        let points = self.points.len() * self.points.len();
+        let points = self.count();
         let vanishing: usize =
             (0..self.outputs.len()).map(|o| (0..points).filter(|&point| self.vanishes(o, point)).count()).sum();
         all - vanishing / self.outputs.len()
     }
 
+    /// Points of a tile.
+    pub fn count(&self) -> usize {
+        self.points[0].len() * self.points[1].len()
+    }
+
     /// Whether output phase `o`'s filters are 0 at a point: at infinity a filter is its last tap, which short ones lack.
     pub fn vanishes(&self, o: usize, point: usize) -> bool {
-        let side = self.points.len();
+        let [rows, columns] = self.points.map(Points::len);
         let short = |axis: usize| {
-            self.outputs[o].taps.as_ref().is_some_and(|taps| taps[axis].last() == Some(&NO_TAP)) && self.points.infinity
+            let taps = self.outputs[o].taps.as_ref();
+            taps.is_some_and(|taps| taps[axis].last() == Some(&NO_TAP)) && self.points[axis].infinity
         };
-        (short(0) && point / side + 1 == side) || (short(1) && point % side + 1 == side)
+        (short(0) && point / columns + 1 == rows) || (short(1) && point % columns + 1 == columns)
     }
 }
 
@@ -211,7 +223,7 @@ pub struct Tiles {
     /// First tile, image, sub-grid's row and column, tiles per row.
     grids: Vec<(usize, usize, [usize; 2], usize)>,
     count: usize,
-    m: usize,
+    m: [usize; 2],
     steps: [usize; 2],
 }
 
@@ -246,7 +258,7 @@ impl Tiles {
                 grid += 1;
             }
             let (start, image, offset, columns) = self.grids[grid];
-            let at = [(tile - start) / columns * self.m, (tile - start) % columns * self.m];
+            let at = [(tile - start) / columns * self.m[0], (tile - start) % columns * self.m[1]];
             let [input, output] = self.steps.map(|step| [0, 1].map(|axis| (at[axis] * step + offset[axis]) as isize));
             *place = Place { image, input, output };
         }

@@ -20,31 +20,36 @@ fn case(random: &mut Random, round: usize) -> Case {
         dilation,
         padding: [0; 4],
     };
-    let mut shape = match round % 5 {
+    let line = |columns: bool, taps, dilation| ConvShape {
+        kernel: if columns { [1, taps] } else { [taps, 1] },
+        ..shape(1, 1, dilation)
+    };
+    let mut shape = match round % 6 {
         0 => shape(3, 1, 1),
         1 => shape(3, 1, [1, 2, 3, 4, 8, 16][random.below(6)]),
         2 => shape(3, 2, 1),
         3 => shape(random.pick(&[4, 5, 6, 7, 8]), 2, 1),
+        4 => line(random.below(2) == 0, random.pick(&[2, 3, 4, 5, 5, 5]), random.pick(&[1, 1, 2])),
         _ => ConvShape { kind: ConvKind::Transposed, padding: [1; 4], ..shape(4, 2, 1) },
     };
     let parts: Vec<usize> = (0..1 + random.below(3)).map(|_| 1 + random.below_any(&[6, 16, 27])).collect();
     shape.in_channels = parts.iter().sum();
-    let reach = shape.dilation * (shape.kernel[0] - 1);
+    let reach = shape.kernel.map(|kernel| shape.dilation * (kernel - 1));
     if shape.kind == ConvKind::Forward {
         // Same size, TensorFlow's uneven kind at stride 2, or anything.
         shape.padding = match random.below(3) {
-            0 => [reach / 2; 4],
-            1 => [0, 0, 1, 1].map(|p| p + (reach - 1) / 2),
-            _ => std::array::from_fn(|_| random.below(reach + 2)),
+            0 => std::array::from_fn(|i| reach[i % 2] / 2),
+            1 => std::array::from_fn(|i| i / 2 + reach[i % 2].saturating_sub(1) / 2),
+            _ => std::array::from_fn(|i| random.below(reach[i % 2] + 2)),
         };
     }
-    let least = |before: usize, after: usize| (reach + 1).saturating_sub(before + after).max(1);
+    let least = |axis: usize, pads: usize| (reach[axis] + 1).saturating_sub(pads).max(1);
     let [top, left, bottom, right] = shape.padding;
     let limit = if shape.dilation > 4 { 40 } else { 20 };
     let input = Extent {
         n: 1 + random.below(3),
-        h: least(top, bottom) + random.below_any(&[1, limit]),
-        w: least(left, right) + random.below_any(&[1, limit]),
+        h: least(0, top + bottom) + random.below_any(&[1, limit]),
+        w: least(1, left + right) + random.below_any(&[1, limit]),
     };
     Case::new(shape, input, parts, random)
 }
@@ -84,7 +89,7 @@ fn plan(case: &Case, n: usize, round: usize, options: Options) -> Option<ConvPla
 #[test]
 fn winograd_matches_the_definition() {
     let mut random = Random(0x9876_5432_1fed_cba9);
-    for round in 0..80 {
+    for round in 0..96 {
         let case = case(&mut random, round);
         let (_, expected) = case.run(Options { algorithm: Some("reference"), ..Options::default() });
         let taps = Scheme::taps(&case.shape).unwrap();
@@ -94,8 +99,8 @@ fn winograd_matches_the_definition() {
         for isa in Isa::available() {
             for &n in sizes(taps) {
                 let options = Options { isa, exact: false, bf16: None, threads: 1 + round % 2, algorithm: None };
-                if let Some(plan) = plan(&case, n, round / 5 + n, options) {
-                    let name = format!("{} on {isa:?}, way {}", plan.algorithm(), (round / 5 + n) % 4);
+                if let Some(plan) = plan(&case, n, round / 6 + n, options) {
+                    let name = format!("{} on {isa:?}, way {}", plan.algorithm(), (round / 6 + n) % 4);
                     case.compare(&expected, &case.run_plan(&plan), &name, rounding);
                 }
             }

@@ -54,7 +54,10 @@ pub fn input<S: Simd, const P: usize, const Z: usize, const I: usize>(x: &[S::V;
     macro_rules! pair {
         ($i:literal, $others:expr) => {
             if const { $i < P } {
-                let (e, o) = (even::<S>(x, Z + 1, &$others[..P - 1]), even::<S>(x, Z, &$others[..P - 1]));
+                let (e, o) = (
+                    even::<S>(x, Z + 1, &$others[..P.saturating_sub(1)]),
+                    even::<S>(x, Z, &$others[..P.saturating_sub(1)]),
+                );
                 if p[$i] == 1.0 {
                     out[Z + 2 * $i] = S::add(e, o);
                     out[Z + 2 * $i + 1] = S::sub(e, o);
@@ -74,7 +77,7 @@ pub fn input<S: Simd, const P: usize, const Z: usize, const I: usize>(x: &[S::V;
     out
 }
 
-/// `A^T x` to the first `M` values, of the set with `P` pairs, 0, and infinity if `I` is 1.
+/// `A^T x` to the first `M` values, of the set with `P` pairs, 0, and infinity if `I` is 1; of 0 alone, `x` itself.
 #[inline(always)]
 pub fn output<S: Simd, const P: usize, const I: usize, const M: usize>(x: &[S::V; 8]) -> [S::V; 8] {
     let mut out = [S::zero(); 8];
@@ -93,7 +96,9 @@ pub fn output<S: Simd, const P: usize, const I: usize, const M: usize>(x: &[S::V
     each!(pair: 0 1 2);
     macro_rules! row {
         ($j:literal) => {
-            if const { $j < M } {
+            if const { P == 0 && $j == 0 } {
+                out[0] = x[0];
+            } else if const { $j < M } {
                 let part = if $j % 2 == 0 { &sum } else { &difference };
                 // p = 1 comes first: no multiplication.
                 let first = if POWERS[P][0][$j] == 1.0 { part[0] } else { S::mul(part[0], S::splat(POWERS[P][0][$j])) };
@@ -197,6 +202,7 @@ mod tests {
     #[test]
     fn straight_line_code_is_the_matrices() {
         for isa in Isa::available() {
+            run(isa, Once::<0, 1, 0, 1>);
             run(isa, Once::<1, 1, 0, 2>);
             run(isa, Once::<1, 1, 1, 3>);
             run(isa, Once::<1, 0, 0, 2>);

@@ -41,10 +41,13 @@ struct Vector<'a> {
 /// Taps of the largest kernel, 8x8.
 const TAPS: usize = 64;
 
-/// One phase's filter transforms along rows and columns, with four taps, the last ones unused.
+/// Taps of the longest filter of a phase.
+const LONGEST: usize = 5;
+
+/// One phase's filter transforms along rows and columns, with as many taps as the longest has, the last ones unused.
 struct Transforms {
-    rows: Vec<[f32; 4]>,
-    columns: Vec<[f32; 4]>,
+    rows: Vec<[f32; LONGEST]>,
+    columns: Vec<[f32; LONGEST]>,
 }
 
 impl Kernel for Vector<'_> {
@@ -56,7 +59,7 @@ impl Kernel for Vector<'_> {
         let (phase, block) = (vector / blocks, vector % blocks);
         let panel = memory.panels.partition_point(|p| p.0 <= vector) - 1;
         let (first, width) = memory.panels[panel];
-        let side = scheme.points.len();
+        let side = scheme.points[1].len();
         let [kernel_rows, kernel] = filter.kernel;
         let transforms: Vec<Transforms> = (0..scheme.inputs.len())
             .map(|i| {
@@ -76,7 +79,7 @@ impl Kernel for Vector<'_> {
             }
             for (i, input) in scheme.inputs.iter().enumerate() {
                 let [rows, columns] = scheme.kernel(i, phase);
-                let [y0, x0] = input.points.map(|p| p.first_in(scheme.points));
+                let [y0, x0] = [0, 1].map(|axis| input.points[axis].first_in(scheme.points[axis]));
                 let mut k = 0;
                 for &(plane, used) in channels {
                     for lane in 0..used {
@@ -99,7 +102,7 @@ impl Kernel for Vector<'_> {
                                     S::write(&mut taps[(first + t) * LANES..], tap);
                                 }
                             }
-                            let mut g = [[S::zero(); 4]; 4];
+                            let mut g = [[S::zero(); LONGEST]; LONGEST];
                             for (&y, row) in rows.iter().zip(&mut g) {
                                 for (&x, tap) in columns.iter().zip(row) {
                                     let x = x + pixel;
@@ -112,10 +115,14 @@ impl Kernel for Vector<'_> {
                                 let point = (y0 + y) * side + x0 + x;
                                 S::store(u.at(next[point] + at), value);
                             };
-                            match rows.len().max(columns.len()) {
-                                ..=2 => filtered::<S, 2>(&transforms[i], &g, put),
-                                3 => filtered::<S, 3>(&transforms[i], &g, put),
-                                _ => filtered::<S, 4>(&transforms[i], &g, put),
+                            match (rows.len(), columns.len()) {
+                                (1, _) if side > 1 && scheme.points[0].len() == 1 => {
+                                    filtered::<S, 1, LONGEST>(&transforms[i], &g, put);
+                                }
+                                (_, 1) if side == 1 => filtered::<S, LONGEST, 1>(&transforms[i], &g, put),
+                                (..=2, ..=2) => filtered::<S, 2, 2>(&transforms[i], &g, put),
+                                (..=3, ..=3) => filtered::<S, 3, 3>(&transforms[i], &g, put),
+                                _ => filtered::<S, 4, 4>(&transforms[i], &g, put),
                             }
                         }
                     }
@@ -130,24 +137,28 @@ impl Kernel for Vector<'_> {
     }
 }
 
-fn padded(matrix: &[Vec<f64>]) -> Vec<[f32; 4]> {
+fn padded(matrix: &[Vec<f64>]) -> Vec<[f32; LONGEST]> {
     matrix.iter().map(|row| std::array::from_fn(|k| row.get(k).map_or(0.0, |&g| g as f32))).collect()
 }
 
-/// `G g G^T` of 16 filters of at most `R` x `R` taps: hands each point's values to `put`.
+/// `G g G^T` of 16 filters of at most `R` x `C` taps: hands each point's values to `put`.
 #[inline(always)]
-fn filtered<S: Simd, const R: usize>(transforms: &Transforms, taps: &[[S::V; 4]; 4], put: impl Fn(usize, usize, S::V)) {
+fn filtered<S: Simd, const R: usize, const C: usize>(
+    transforms: &Transforms,
+    taps: &[[S::V; LONGEST]; LONGEST],
+    put: impl Fn(usize, usize, S::V),
+) {
     for (y, row) in transforms.rows.iter().enumerate() {
-        let mut half = [S::zero(); R];
+        let mut half = [S::zero(); C];
         for k in 0..R {
             let factor = S::splat(row[k]);
-            for x in 0..R {
+            for x in 0..C {
                 half[x] = S::fma(factor, taps[k][x], half[x]);
             }
         }
         for (x, column) in transforms.columns.iter().enumerate() {
             let mut sum = S::mul(half[0], S::splat(column[0]));
-            for k in 1..R {
+            for k in 1..C {
                 sum = S::fma(half[k], S::splat(column[k]), sum);
             }
             put(y, x, sum);
