@@ -4,7 +4,11 @@ use std::borrow::Cow;
 
 use ferroflow_core::Size;
 use ferroflow_data::random::Random;
-use ferroflow_net::{Model, NodeId, PyramidUnit, graph::Shape, training::Values};
+use ferroflow_net::{
+    Model, NodeId, PyramidUnit,
+    graph::{Shape, Sizes},
+    training::Values,
+};
 
 use super::{
     Cut, Scene, TeacherAndStudent, TeacherImages, Terms, UnsupervisedError, UnsupervisedOptions, self_supervision,
@@ -47,13 +51,17 @@ impl Unsupervised {
     ) -> Result<Self, LossError> {
         options.check()?;
         let graph = &model.graph;
-        let (outputs, reads) = match (&supervised, graph.pyramid.is_empty()) {
+        // Levels that hold more than a flow (SEA-RAFT's) are for losses that read it.
+        let Size { height, width } = model.min_size;
+        let shapes = graph.shapes(&Sizes::new(1, height, width)).unwrap_or_default();
+        let is_flow = |id: &NodeId| shapes.get(id.0 as usize).is_some_and(|shape| shape[1] == 2);
+        let (outputs, reads) = match (&supervised, graph.pyramid.iter().all(is_flow) && !graph.pyramid.is_empty()) {
             (Some(loss), _) => (loss.outputs(graph)?, loss.reads),
-            (None, true) => (vec![graph.flow.ok_or(LossError::NoOutput { what: "flow" })?], Reads::Flow),
-            (None, false) if options.sequence_decay > 0.0 => {
+            (None, false) => (vec![graph.flow.ok_or(LossError::NoOutput { what: "flow" })?], Reads::Flow),
+            (None, true) if options.sequence_decay > 0.0 => {
                 (graph.pyramid.iter().rev().copied().collect(), Reads::Pyramid)
             }
-            (None, false) => (graph.pyramid.last().copied().into_iter().collect(), Reads::Pyramid),
+            (None, true) => (graph.pyramid.last().copied().into_iter().collect(), Reads::Pyramid),
         };
         let unit = match reads {
             Reads::Pyramid => model.pyramid_unit,

@@ -235,13 +235,14 @@ fn raft_file(label: &str, model: &Model, wrapper: &str) -> Imported {
     let weights = Weights::formula(model, "s");
     let values: BTreeMap<&str, &[f32]> =
         model.graph.params.iter().map(|p| p.name.as_str()).zip(weights.iter()).collect();
-    let tensors = tables[label].iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")).map(|(name, shape)| {
-        let separable = !label.ends_with("small");
-        let ours = raft::to_princeton(name, separable).or_else(|| raft::first_name(name)).unwrap_or(name.clone());
-        let data = values.get(&ours[..]).unwrap_or_else(|| panic!("{label}: {name}")).to_vec();
-        assert_eq!(data.len(), shape.iter().product::<usize>(), "{label}: {name}");
-        Tensor { name: format!("{wrapper}{name}"), shape: shape.clone(), data }
-    });
+    let tensors =
+        tables[label].iter().filter(|(name, _)| !name.ends_with("num_batches_tracked")).map(|(name, shape)| {
+            let separable = !label.ends_with("small");
+            let ours = raft::to_princeton(name, separable).or_else(|| raft::first_name(name)).unwrap_or(name.clone());
+            let data = values.get(&ours[..]).unwrap_or_else(|| panic!("{label}: {name}")).to_vec();
+            assert_eq!(data.len(), shape.iter().product::<usize>(), "{label}: {name}");
+            Tensor { name: format!("{wrapper}{name}"), shape: shape.clone(), data }
+        });
     file(Format::PytorchZip, tensors.collect())
 }
 
@@ -278,7 +279,9 @@ fn one_of_two_names_is_enough() {
     }
     let mut file = raft_file("SEA-RAFT (S)", &model, "");
     file.contents.tensors.push(Tensor { name: "cnet.layer9.weight".into(), shape: vec![1], data: vec![0.0] });
-    assert!(matches!(recognise(&file, Extra::Refuse), Err(MatchError::Unknown { closest, .. }) if closest == "sea-raft-s"));
+    assert!(
+        matches!(recognise(&file, Extra::Refuse), Err(MatchError::Unknown { closest, .. }) if closest == "sea-raft-s")
+    );
 }
 
 /// Whole files as the projects save them, through the readers: `torch.save`'s archive, and safetensors.
@@ -300,4 +303,20 @@ fn files_of_raft_are_read() {
     assert_eq!((stored.stored.model.name, stored.as_named), ("raft-small", Some(false)));
     assert_eq!(stored.stored.weights, Weights::formula(&model, "s"));
     assert_eq!(stored.stored.provenance.license, None, "nobody published this file");
+}
+
+/// torchvision's names say how the SHA-256 of a file begins: what is known of such a file is stored with its weights.
+#[test]
+fn published_files_have_their_licence() {
+    let model = Model::named("raft").unwrap();
+    let mut file = raft_file("torchvision raft_large", &model, "");
+    file.source = "raft_large_C_T_SKHT_V2-ff5fadd5.pth".into();
+    for (sha256, as_named, licence) in
+        [("ff5fadd5".repeat(8), true, Some("BSD-3-Clause")), ("0".repeat(64), false, None)]
+    {
+        let converted = crate::weights::convert(Imported { sha256, ..file.clone() }, None, Extra::Refuse).unwrap();
+        assert_eq!((converted.as_named, converted.stored.model.name), (Some(as_named), "raft"));
+        assert_eq!(converted.stored.provenance.license.as_deref(), licence);
+        assert_eq!(converted.stored.provenance.training_data.is_some(), licence.is_some());
+    }
 }
