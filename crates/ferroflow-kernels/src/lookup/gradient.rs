@@ -165,7 +165,7 @@ impl Kernel for First<'_, '_> {
         let Self { of, levels, update, rows, range, work } = self;
         let (lookup, blocks) = (of.lookup, of.features[0].planes.len());
         let Extent { h, w, .. } = lookup.extent;
-        let (values, spread) = work.split_at_mut(lookup.values_len());
+        let (values, spread) = work[..lookup.values_len() + lookup.spread_len()].split_at_mut(lookup.values_len());
         values.fill(0.0);
         for row in range {
             // SAFETY: each row belongs to one task.
@@ -240,6 +240,7 @@ impl Kernel for SpreadRows<'_> {
         let Self { of, shared, range, values } = self;
         let (lookup, w) = (of.lookup, of.lookup.extent.w);
         let of_pixel = lookup.levels * lookup.spread_len();
+        let values = &mut values[..lookup.values_len()];
         values.fill(0.0);
         for at in range.start * w..range.end * w {
             of.load::<S>(at, values);
@@ -337,7 +338,7 @@ impl Kernel for Place<'_, '_> {
         let Self { of, levels, update, rows, range, work } = self;
         let lookup = of.lookup;
         let (side, wide, Extent { h, w, .. }) = (lookup.side(), lookup.side() + 1, lookup.extent);
-        let (values, products) = work.split_at_mut(lookup.values_len());
+        let (values, products) = work[..lookup.values_len() + lookup.products_len()].split_at_mut(lookup.values_len());
         values.fill(0.0);
         products.fill(0.0);
         let mut products = Products::new(lookup, products);

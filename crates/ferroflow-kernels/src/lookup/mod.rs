@@ -160,12 +160,14 @@ impl Lookup {
             let (from, to) = (first.clamp(0, size as isize), (first + wide).clamp(0, size as isize));
             (from - first).clamp(0, wide) as usize..(to - first).clamp(0, wide) as usize
         };
+        let (columns, rows) = (inside(first[0], w), inside(first[1], h));
+        let nothing = columns.is_empty() || rows.is_empty();
         Window {
             image: at / (self.extent.h * self.extent.w) * h * w,
             width: w,
             first,
-            columns: inside(first[0], w),
-            rows: inside(first[1], h),
+            columns: if nothing { 0..0 } else { columns },
+            rows: if nothing { 0..0 } else { rows },
             fraction: place.map(|v| v - v.floor()),
         }
     }
@@ -179,7 +181,7 @@ struct Window {
     width: usize,
     /// Column and row of the first neighbour, which may lie outside.
     first: [isize; 2],
-    /// The window's columns and rows that lie inside the level.
+    /// The window's columns and rows that lie inside the level; both are empty where no neighbour does.
     columns: Range<usize>,
     rows: Range<usize>,
     /// How far behind a neighbour each offset lies, along x and y.
@@ -319,7 +321,8 @@ impl Kernel for Look<'_, '_> {
         let Self { lookup, first, flow, levels, rows, range, work } = self;
         let (side, Extent { h, w, .. }) = (lookup.side(), lookup.extent);
         let wide = side + 1;
-        let (products, values) = work.split_at_mut(lookup.products_len());
+        let (products, values) =
+            work[..lookup.products_len() + lookup.values_len()].split_at_mut(lookup.products_len());
         // What no product is written to takes part in vectors whose lanes there are not used.
         products.fill(0.0);
         let mut products = Products::new(lookup, products);
