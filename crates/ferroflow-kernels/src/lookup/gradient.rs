@@ -403,8 +403,6 @@ mod tests {
                     let scratch = Scratch::new();
                     let features = [maps[0].blocks(), maps[1].blocks()];
                     let of = LookupGradient { lookup: &lookup, features, flow: flow.blocks(), g: g.blocks() };
-                    let run =
-                        |features, out: &mut BlocksMut<'_, '_>| lookup.run(isa, features, flow.blocks(), out, &scratch);
                     let first = both_updates(channels, extent, |update, d| of.first(isa, update, d, &Scratch::new()));
                     let second = both_updates(channels, extent, |update, d| of.second(isa, update, d, &Scratch::new()));
                     // With another map in the place of each: `<g, lookup(other)> = <d, other>`.
@@ -413,7 +411,7 @@ mod tests {
                         let mut out = Value::zeroed(lookup.looked_up(), extent);
                         let features =
                             if which == 0 { [other.blocks(), features[1]] } else { [features[0], other.blocks()] };
-                        out.write(|out| run(features, out));
+                        out.write(|out| lookup.run(isa, features, flow.blocks(), out, &scratch));
                         let (forward, backward) = (out.dot(&g), d.dot(&other));
                         let size = (out.dot(&out) * g.dot(&g)).sqrt().max(1.0);
                         assert!((forward - backward).abs() < 1e-5 * size, "map {which}: {forward} {backward}");
