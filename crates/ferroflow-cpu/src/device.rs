@@ -4,9 +4,10 @@ use std::{fmt, sync::Arc};
 
 use ferroflow_kernels::{Bf16, Isa};
 use ferroflow_net::{
-    Graph, Weights,
+    Graph, ParamId, Weights,
     device::{Device, DeviceError, Executor, Frames, Memory, Profile},
     graph::Sizes,
+    peers::Peers,
     training::{Gradients, Trainer, TrainingOptions, Values},
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -151,8 +152,22 @@ impl Trainer for TrainedOnCpu {
         self.cpu.install(|| plan.backward(gradients, sum))
     }
 
+    fn backward_telling(
+        &mut self,
+        gradients: &[Values],
+        sum: &mut Gradients,
+        done: &mut (dyn FnMut(&Gradients, ParamId) + Send),
+    ) -> Result<(), DeviceError> {
+        let plan = &mut self.plan;
+        self.cpu.install(|| plan.backward_telling(gradients, sum, done))
+    }
+
     fn update_statistics(&self, momentum: f32, weights: &mut Weights) {
         self.plan.update_statistics(momentum, weights);
+    }
+
+    fn synchronise(&mut self, peers: &Arc<dyn Peers>) -> Result<(), DeviceError> {
+        self.plan.synchronise(peers)
     }
 
     fn memory(&self) -> Option<Memory> {

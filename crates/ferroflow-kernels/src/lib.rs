@@ -19,6 +19,7 @@ pub mod correlation;
 pub mod depthwise;
 mod disjoint;
 pub mod elementwise;
+mod everyone;
 pub mod gemm;
 pub mod layout;
 mod machine;
@@ -35,5 +36,6 @@ pub mod warp;
 
 pub use bf16::{Bf16, Bf16Error};
 pub use buffer::{Buffer, Scratch};
+pub use everyone::Everyone;
 pub use layout::{Blocks, BlocksMut, Extent, LANES, LaneMap, Update, lane_map};
 pub use simd::Isa;

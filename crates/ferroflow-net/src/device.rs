@@ -143,6 +143,12 @@ pub enum DeviceError {
     /// The calls came in a wrong order; the text says which must come first.
     #[error("{0}")]
     Order(&'static str),
+    /// Statistics of a batch that lies on several ranks.
+    #[error(
+        "this device takes the statistics of batch norm only of the part of the batch that it has: set sync_batch_norm = false, or \
+         train on the CPU"
+    )]
+    NoPeers,
     /// The device failed.
     #[error("{device} failed: {reason}")]
     Failed {

@@ -7,7 +7,7 @@ use ferroflow_kernels::conv::{
 };
 use ferroflow_kernels::depthwise::training::{SeparableGradients, SeparableTraining, SeparableWeights};
 use ferroflow_kernels::depthwise::{Depthwise, DepthwisePlan};
-use ferroflow_kernels::{Blocks, BlocksMut, Extent, Isa, LANES, Scratch, Update, elementwise, lane_map};
+use ferroflow_kernels::{Blocks, BlocksMut, Everyone, Extent, Isa, LANES, Scratch, Update, elementwise, lane_map};
 use ferroflow_net::graph::{BatchNorm, Conv};
 use ferroflow_net::training::Gradients;
 use ferroflow_net::{ParamId, Weights};
@@ -56,6 +56,7 @@ pub struct Norm {
     pub norm: BatchNorm,
     pub activation: Activation,
     pub statistics: Option<Statistics>,
+    pub everyone: Everyone,
     /// Factor and summand of each lane.
     pub weights: [Vec<f32>; 2],
 }
@@ -143,6 +144,15 @@ impl Layer {
         }
     }
 
+    /// From now on everyone has a part of the batch whose statistics batch norm takes.
+    pub fn share(&mut self, everyone: &Everyone) {
+        match self {
+            Self::Norm(layer) => layer.everyone = everyone.clone(),
+            Self::Separable(block) => block.kernel.share(everyone),
+            Self::Conv(_) | Self::Depthwise(_) | Self::FrozenNorm { .. } => {}
+        }
+    }
+
     pub fn forward(&mut self, isa: Isa, input: Blocks<'_>, out: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
         match self {
             Self::Conv(conv) => conv.kernel.forward(input, conv.activation, out, scratch),
@@ -153,7 +163,8 @@ impl Layer {
             }
             Self::Norm(layer) => {
                 let ([scale, shift], epsilon) = (&layer.weights, layer.norm.epsilon);
-                let statistics = batch_norm::batch_norm(isa, input, scale, shift, epsilon, layer.activation, out);
+                let statistics = Statistics::of(isa, input, epsilon, &layer.everyone);
+                batch_norm::normalise(isa, input, &statistics, scale, shift, layer.activation, out);
                 layer.statistics = Some(statistics);
             }
             Self::FrozenNorm { activation, scale, offset, .. } => {
@@ -242,6 +253,17 @@ impl Layer {
                 let weights = Separable::weights_of(block.frozen, &block.weights);
                 block.kernel.backward(&weights, input, d, d_input, gradients, scratch);
             }
+        }
+    }
+
+    /// The parameters whose gradients it may add to.
+    pub fn params(&self) -> Vec<ParamId> {
+        match self {
+            Self::Conv(conv) => std::iter::once(conv.weight).chain(conv.bias).collect(),
+            Self::Depthwise(layer) => std::iter::once(layer.conv.weight).chain(layer.conv.bias).collect(),
+            Self::Norm(layer) => vec![layer.norm.scale, layer.norm.shift],
+            Self::FrozenNorm { norm, .. } => vec![norm.shift],
+            Self::Separable(block) => block.params().to_vec(),
         }
     }
 

@@ -11,15 +11,17 @@ mod compile;
 mod gradients;
 mod layer;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use ferroflow_core::memory;
 use ferroflow_kernels::pack::Pixels;
-use ferroflow_kernels::{Buffer, Isa, Scratch, team};
+use ferroflow_kernels::{Buffer, Everyone, Isa, Scratch, team};
 use ferroflow_net::device::{DeviceError, LayerProfile, Memory, Profile};
-use ferroflow_net::graph::{Op, Param, Shape, ShapeError, Sizes};
+use ferroflow_net::graph::{MomentsOver, Op, Param, Shape, ShapeError, Sizes};
+use ferroflow_net::peers::Peers;
 use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
-use ferroflow_net::{Graph, NodeId, Weights};
+use ferroflow_net::{Graph, NodeId, ParamId, Weights};
 
 use self::compile::TrainedLayers;
 use self::gradients::ValueGradients;
@@ -238,6 +240,15 @@ impl Trainer for TrainingPlan {
     }
 
     fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
+        self.backward_telling(gradients, sum, &mut |_, _| {})
+    }
+
+    fn backward_telling(
+        &mut self,
+        gradients: &[Values],
+        sum: &mut Gradients,
+        done: &mut (dyn FnMut(&Gradients, ParamId) + Send),
+    ) -> Result<(), DeviceError> {
         if !self.ran {
             return Err(DeviceError::Order("run the network forward before its gradient"));
         }
@@ -253,16 +264,50 @@ impl Trainer for TrainingPlan {
                 }
             }
         }
+        // Steps that a layer has yet to be differentiated for, and layers that have yet to add to a parameter's gradient.
+        let mut steps = vec![0usize; self.layers.len()];
+        let layers_of =
+            self.steps.iter().filter_map(|step| if let Kernel::Layer(i) = step.kernel { Some(i) } else { None });
+        layers_of.for_each(|layer| steps[layer] += 1);
+        let mut layers = vec![0usize; self.graph.params.len()];
+        self.layers.iter().flat_map(Layer::params).for_each(|id| layers[id.0 as usize] += 1);
+        let mut after = |layer: &mut Layer, left: &mut usize, sum: &mut Gradients| {
+            *left -= 1;
+            if *left > 0 {
+                return;
+            }
+            layer.finish(sum);
+            for id in layer.params() {
+                layers[id.0 as usize] -= 1;
+                if layers[id.0 as usize] == 0 {
+                    done(sum, id);
+                }
+            }
+        };
         self.each(1, |plan, step| {
             let Self { pool, layers, scratch, isa, gradients, .. } = plan;
             backward::step(step, &mut backward::Pass { isa: *isa, pool, layers, gradients, sum, scratch });
+            if let Kernel::Layer(i) = step.kernel {
+                after(&mut layers[i], &mut steps[i], sum);
+            }
         });
-        team::together(|| self.layers.iter_mut().for_each(|layer| layer.finish(sum)));
         Ok(())
     }
 
     fn update_statistics(&self, momentum: f32, weights: &mut Weights) {
         self.layers.iter().for_each(|layer| layer.update_statistics(momentum, weights));
+    }
+
+    fn synchronise(&mut self, peers: &Arc<dyn Peers>) -> Result<(), DeviceError> {
+        let over_batch = |op: &Op| matches!(op, Op::Moments(MomentsOver::Batch));
+        if let Some(node) = self.graph.nodes.iter().find(|node| over_batch(&node.op)) {
+            let reason = "it standardises over the batch, which several ranks share: take moments of each pair".into();
+            return Err(DeviceError::Unsupported { node: node.name.clone(), reason });
+        }
+        let peers = peers.clone();
+        let everyone = Everyone::new(move |own| peers.gather(own));
+        self.layers.iter_mut().for_each(|layer| layer.share(&everyone));
+        Ok(())
     }
 }
 

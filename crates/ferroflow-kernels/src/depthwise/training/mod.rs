@@ -19,7 +19,7 @@ mod reference;
 mod tests;
 
 use self::{norm::Norm, product::Side};
-use crate::{Blocks, Buffer, Extent, Isa, LANES, lane_map, layout::check_lanes, simd::Simd};
+use crate::{Blocks, Buffer, Everyone, Extent, Isa, LANES, lane_map, layout::check_lanes, simd::Simd};
 
 /// The block's parameters, in PyTorch's order.
 #[derive(Clone, Copy)]
@@ -105,6 +105,11 @@ impl SeparableTraining {
             sides,
             zeros: Buffer::zeroed((input.w.max(output.w) + 2) * LANES),
         }
+    }
+
+    /// From now on everyone has a part of the batch whose statistics the norms take.
+    pub fn share(&mut self, everyone: &Everyone) {
+        self.norms.iter_mut().for_each(|norm| norm.everyone = everyone.clone());
     }
 
     /// Extent of the output.
