@@ -16,6 +16,8 @@ use serde_json::Value;
 use super::*;
 use crate::log;
 
+mod ranks;
+
 const RECIPE: &str = r#"
 model = "lightflow-0.5"
 data = "synth:chairs@size=72x72,count=7"
