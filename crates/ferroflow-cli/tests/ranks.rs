@@ -113,7 +113,8 @@ cli!(ranks_have_the_losses_of_one_process, |run| {
 
 /// The processes that a process has started.
 fn children(of: u32) -> Vec<u32> {
-    let text = fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+    let threads = fs::read_dir(format!("/proc/{of}/task")).into_iter().flatten().flatten();
+    let text: String = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok()).collect();
     text.split_whitespace().filter_map(|number| number.parse().ok()).collect()
 }
 

@@ -5,6 +5,7 @@ use std::{fmt, thread};
 use mpi::{
     Threading,
     environment::Universe,
+    point_to_point::send_receive_into,
     topology::SimpleCommunicator,
     traits::{Communicator, CommunicatorCollectives},
 };
@@ -18,11 +19,10 @@ const BUCKET: usize = 1 << 20;
 ///
 /// MPI ends them all when one of them dies, or [fails](Self::abort).
 pub struct Mpi {
-    world: SimpleCommunicator,
-    /// For sums: another thread may gather meanwhile, if the library can do that.
-    sums: SimpleCommunicator,
-    sums_beside: bool,
+    rank: usize,
+    size: usize,
     on_this_machine: usize,
+    sums_beside: bool,
     // Ends MPI when it is dropped, which waits for the other ranks.
     _universe: Universe,
 }
@@ -52,19 +52,31 @@ impl Mpi {
             return Err(MpiError::Threads);
         }
         let world = universe.world();
-        let on_this_machine = world.split_shared(world.rank()).size() as usize;
         Ok(Self {
-            sums: world.duplicate(),
+            rank: world.rank() as usize,
+            size: world.size() as usize,
+            on_this_machine: world.split_shared(world.rank()).size() as usize,
             sums_beside: threading == Threading::Multiple,
-            world,
-            on_this_machine,
             _universe: universe,
         })
     }
 
     /// Ends the processes of all ranks at once, with this exit code.
     pub fn abort(&self, code: u8) -> ! {
-        self.world.abort(code.into())
+        SimpleCommunicator::world().abort(code.into())
+    }
+
+    /// Every rank gives each other one a part of what it has, and gets one from it: `parts(rank)` is what goes to a rank, and `received`
+    /// holds a part of each.
+    fn exchange<'a>(&self, parts: impl Fn(usize) -> &'a [f32], received: &mut [f32]) {
+        let world = SimpleCommunicator::world();
+        let len = received.len() / self.size;
+        for distance in 1..self.size {
+            let (to, from) = ((self.rank + distance) % self.size, (self.rank + self.size - distance) % self.size);
+            let [destination, source] = [to, from].map(|rank| world.process_at_rank(rank as i32));
+            send_receive_into(parts(to), &destination, &mut received[from * len..][..len], &source);
+        }
+        received[self.rank * len..][..len].copy_from_slice(parts(self.rank));
     }
 }
 
@@ -79,17 +91,17 @@ impl Drop for Mpi {
 
 impl fmt::Debug for Mpi {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rank {} of {}", self.rank(), self.size())
+        write!(f, "rank {} of {}", self.rank, self.size)
     }
 }
 
 impl Peers for Mpi {
     fn rank(&self) -> usize {
-        self.world.rank() as usize
+        self.rank
     }
 
     fn size(&self) -> usize {
-        self.world.size() as usize
+        self.size
     }
 
     fn on_this_machine(&self) -> usize {
@@ -101,32 +113,32 @@ impl Peers for Mpi {
     }
 
     fn gather(&self, own: &[f64]) -> Vec<f64> {
-        let mut all = vec![0.0; self.size() * own.len()];
+        let mut all = vec![0.0; self.size * own.len()];
         if !own.is_empty() {
-            self.world.all_gather_into(own, &mut all[..]);
+            SimpleCommunicator::world().all_gather_into(own, &mut all[..]);
         }
         all
     }
 
     /// Every rank gets a share of the values of all ranks, adds them in the order of the ranks, and gives the sums to all. So no more is
-    /// sent than in the best algorithms of MPI's own sum, whose order is the library's affair.
+    /// sent than in the best algorithms of MPI's own sum, whose order is the library's affair; and messages, unlike sums, may pass beside
+    /// what another thread gathers.
     fn sum(&self, values: &mut [f32]) {
-        let size = self.size();
-        let longest = values.len().min(BUCKET).div_ceil(size);
-        let (mut sent, mut received) = (vec![0.0; longest * size], vec![0.0; longest * size]);
+        let longest = values.len().min(BUCKET).div_ceil(self.size);
+        let (mut own, mut received) = (vec![0.0; longest * self.size], vec![0.0; longest * self.size]);
         let mut sums = vec![0.0; longest];
         for bucket in values.chunks_mut(BUCKET) {
-            let share = bucket.len().div_ceil(size);
-            let (sent, received, sums) = (&mut sent[..share * size], &mut received[..share * size], &mut sums[..share]);
-            let (own, padding) = sent.split_at_mut(bucket.len());
-            own.copy_from_slice(bucket);
-            padding.fill(0.0);
-            self.sums.all_to_all_into(sent, received);
+            let share = bucket.len().div_ceil(self.size);
+            let (own, received) = (&mut own[..share * self.size], &mut received[..share * self.size]);
+            let sums = &mut sums[..share];
+            own[..bucket.len()].copy_from_slice(bucket);
+            own[bucket.len()..].fill(0.0);
+            self.exchange(|rank| &own[rank * share..][..share], received);
             sums.fill(0.0);
             for of_rank in received.chunks_exact(share) {
                 sums.iter_mut().zip(of_rank).for_each(|(sum, value)| *sum += value);
             }
-            self.sums.all_gather_into(sums, received);
+            self.exchange(|_| sums, received);
             bucket.copy_from_slice(&received[..bucket.len()]);
         }
     }
