@@ -14,7 +14,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::{
     plan::{self, Plan},
-    training::{Settings, TrainingPlan},
+    training::{Settings, TrainingPlan, memory_estimate},
 };
 
 /// How the CPU computes, and with how many threads.
@@ -90,6 +90,10 @@ impl Device for Cpu {
         let settings = Settings { isa: Some(Isa::detect()), exact, profile };
         let plan = self.install(|| TrainingPlan::new(graph, options, settings))?;
         Ok(Box::new(TrainedOnCpu { plan, profiled: profile, cpu: self.clone() }))
+    }
+
+    fn training_memory(&self, graph: &Graph, options: &TrainingOptions) -> Result<Option<u64>, DeviceError> {
+        Ok(Some(memory_estimate(graph, options)? as u64))
     }
 
     fn threads(&self) -> usize {

@@ -203,16 +203,42 @@ fn the_memory_of_a_step_is_known_beforehand() {
     for (name, side) in [("rill", 128), ("lightflow-0.5", 128), ("uflow", 64)] {
         let graph = Model::named(name).unwrap().graph;
         let sizes = Sizes::new(2, side, 2 * side);
-        let options = TrainingOptions::all(&graph, sizes, graph.pyramid.clone());
-        let mut plan = TrainingPlan::new(&graph, options.clone(), Settings::default()).unwrap();
-        step(&mut plan, &graph, &options);
-        let memory = plan.memory();
-        let parameters: usize = graph.params.iter().map(|param| 4 * param.len()).sum();
-        // Weights, their gradients, moments and average lie outside the plan.
-        let said = (memory_estimate(&graph, &sizes).unwrap() - 5 * parameters) as f64;
-        let ratio = said / (memory.activations + memory.weights) as f64;
-        println!("{name}: {ratio:.2}");
-        assert!((0.7..2.0).contains(&ratio), "{name}: {said:.3e} said, {memory:?} taken");
+        for recompute in [false, true] {
+            let options = TrainingOptions { recompute, ..TrainingOptions::all(&graph, sizes, graph.pyramid.clone()) };
+            let mut plan = TrainingPlan::new(&graph, options.clone(), Settings::default()).unwrap();
+            step(&mut plan, &graph, &options);
+            let memory = plan.memory();
+            let parameters: usize = graph.params.iter().map(|param| 4 * param.len()).sum();
+            // Weights, their gradients, moments and average lie outside the plan.
+            let said = (memory_estimate(&graph, &options).unwrap() - 5 * parameters) as f64;
+            let ratio = said / (memory.activations + memory.weights) as f64;
+            println!("{name}, recomputed {recompute}: {ratio:.2}, {memory:?}");
+            assert!((0.7..2.0).contains(&ratio), "{name}: {said:.3e} said, {memory:?} taken");
+        }
+    }
+}
+
+/// Values that are computed again are the same: outputs, gradients and statistics to the last bit, in less memory.
+#[test]
+fn what_is_computed_again_is_the_same() {
+    for name in ["lightflow-0.5", "pwcnet-sm", "rill", "flownet2-s-bn", "uflow"] {
+        let graph = Model::named(name).unwrap().graph;
+        let outputs = graph.pyramid.iter().copied().chain(graph.flow).collect();
+        let keeping = TrainingOptions::all(&graph, Sizes::new(2, 64, 128), outputs);
+        let again = TrainingOptions { recompute: true, ..keeping.clone() };
+        let mut plans = [&keeping, &again].map(|o| TrainingPlan::new(&graph, o.clone(), Settings::default()).unwrap());
+        let [expected, found] = plans.each_mut().map(|plan| {
+            let found = step(plan, &graph, &keeping);
+            // Also after a pass without a gradient.
+            let [first, second] = frames(&keeping.sizes);
+            plan.forward([&second, &first]).unwrap();
+            assert!(step(plan, &graph, &keeping) == found, "{name}: a second step differs");
+            found
+        });
+        assert!(expected == found, "{name}");
+        let [most, least] = plans.each_ref().map(|plan| plan.memory().activations);
+        println!("{name}: {:.2} MB instead of {:.2}", least as f64 / 1e6, most as f64 / 1e6);
+        assert!((least as f64) < 0.75 * most as f64, "{name}: {least} of {most} bytes");
     }
 }
 

@@ -22,13 +22,16 @@ pub struct TrainingOptions {
     /// For each parameter of the graph, whether it is trained. Only gradients that trained parameters need are computed. Running
     /// statistics are never trained.
     pub trained: Vec<bool>,
+    /// Whether to compute parts of the forward pass again for the gradient instead of keeping their values: less memory, more time. A
+    /// device may do without.
+    pub recompute: bool,
 }
 
 impl TrainingOptions {
     /// Options that train every parameter that the network reads.
     pub fn all(graph: &Graph, sizes: Sizes, outputs: Vec<NodeId>) -> Self {
         let trained = graph.params.iter().map(|p| p.used && p.role.is_trained()).collect();
-        Self { sizes, outputs, trained }
+        Self { sizes, outputs, trained, recompute: false }
     }
 }
 

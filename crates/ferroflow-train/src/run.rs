@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ferroflow_core::Size;
+use ferroflow_core::{Size, memory};
 use ferroflow_net::{
     Model, Weights,
     device::{Device, DeviceError},
@@ -280,12 +280,18 @@ impl Run {
         if recipe.sync_batch_norm {
             trainers.synchronise(&peers);
         }
+        trainers.recompute = recipe.recompute;
         let mut gradients = Gradients::zeros(graph, &trained);
 
         // What may fail, on any rank, before there is anything to lose.
         let mut open = || -> Result<_, TrainError> {
             if !recipe.batch.is_multiple_of(ranks) {
                 return Err(TrainError::Ranks { batch: recipe.batch, ranks });
+            }
+            let crop = recipe.crop_at(recipe.start);
+            if let (Some(bytes), here @ 2..) = (trainers.memory(crop)?, peers.on_this_machine()) {
+                // Each looks at what the others are about to take as well.
+                memory::check(bytes * here as u64).map_err(DeviceError::Memory)?;
             }
             let validation = if self.is_first() { Some(Validation::open(recipe, device)?) } else { None };
             self.doubts.iter().for_each(|doubt| watch(Event::Warning(doubt.clone())));
@@ -306,15 +312,18 @@ impl Run {
                 remarks.push(format!("to evaluate on: {remark}"));
             }
         }
-        if ranks > 1 {
-            let local = recipe.batch / ranks;
-            remarks.push(format!(
-                "{ranks} ranks, {} on this machine; of {} pairs in a batch each has {local}",
-                peers.on_this_machine(),
-                recipe.batch
-            ));
-        }
         remarks.iter().for_each(|remark| watch(Event::Note(remark)));
+        if let Some(bytes) = trainers.memory(crop)? {
+            let each = if ranks > 1 { " on each rank" } else { "" };
+            watch(Event::Note(&format!("a step takes about {:.0} MB of memory{each}", bytes as f64 / 1e6)));
+        }
+        if ranks > 1 {
+            let (local, threads) = (recipe.batch / ranks, rayon::current_num_threads());
+            let here = peers.on_this_machine();
+            watch(Event::Note(&format!(
+                "{ranks} ranks, {here} on this machine; each has {local} pairs of a batch; {threads} threads"
+            )));
+        }
         if self.resumed && self.is_first() {
             // Not before its changes have proved possible.
             self.folder.write_recipe(recipe)?;

@@ -34,6 +34,8 @@ pub(crate) struct Trainers<'a> {
     trained: &'a [bool],
     /// Who has the other parts of the batch, where statistics of the batch are taken over all of it.
     peers: Option<Arc<dyn Peers>>,
+    /// As [`TrainingOptions::recompute`].
+    pub recompute: bool,
     ready: Vec<Ready>,
 }
 
@@ -57,8 +59,8 @@ impl<'a> Trainers<'a> {
     ) -> Self {
         let outputs = criterion.outputs().to_vec();
         let new = |graph, outputs, directions| {
-            let (peers, ready) = (None, Vec::new());
-            Self { device, graph, outputs, directions, batch, trained, peers, ready }
+            let (peers, recompute, ready) = (None, false, Vec::new());
+            Self { device, graph, outputs, directions, batch, trained, peers, recompute, ready }
         };
         if !criterion.both_directions() {
             return new(graph.clone(), outputs, Directions::One);
@@ -84,14 +86,30 @@ impl<'a> Trainers<'a> {
         self.ready.clear();
     }
 
+    fn options(&self, size: Size) -> TrainingOptions {
+        let batch = if self.directions == Directions::Doubled { 2 * self.batch } else { self.batch };
+        TrainingOptions {
+            sizes: Sizes::new(batch, size.height, size.width),
+            outputs: self.outputs.clone(),
+            trained: self.trained.to_vec(),
+            recompute: self.recompute,
+        }
+    }
+
+    /// About how many bytes a step with frames of this size will take, if the device knows.
+    ///
+    /// # Errors
+    /// If the network does not take that size.
+    pub fn memory(&self, size: Size) -> Result<Option<u64>, DeviceError> {
+        self.device.training_memory(&self.graph, &self.options(size))
+    }
+
     fn of(&mut self, size: Size) -> Result<&mut Ready, DeviceError> {
         let known = self.ready.iter().position(|ready| ready.size == size);
         let index = match known {
             Some(index) => index,
             None => {
-                let batch = if self.directions == Directions::Doubled { 2 * self.batch } else { self.batch };
-                let sizes = Sizes::new(batch, size.height, size.width);
-                let options = TrainingOptions { sizes, outputs: self.outputs.clone(), trained: self.trained.to_vec() };
+                let options = self.options(size);
                 let mut trainer = self.device.trainer(&self.graph, options)?;
                 if let Some(peers) = &self.peers {
                     trainer.synchronise(peers)?;

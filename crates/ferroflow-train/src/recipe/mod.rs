@@ -117,6 +117,9 @@ pub struct Recipe {
     /// Forward passes whose gradients are averaged to one step.
     #[serde(default = "one_pass")]
     pub accumulate: usize,
+    /// Whether parts of the network are computed again for the gradient instead of keeping all values: less memory, more time (CPU).
+    #[serde(default)]
+    pub recompute: bool,
     /// Whether ranks that share a batch normalise it as one (batch norm); else each its part of it.
     #[serde(default = "yes")]
     pub sync_batch_norm: bool,

@@ -7,7 +7,9 @@ use ferroflow_kernels::conv::{
 };
 use ferroflow_kernels::depthwise::training::{SeparableGradients, SeparableTraining, SeparableWeights};
 use ferroflow_kernels::depthwise::{Depthwise, DepthwisePlan};
-use ferroflow_kernels::{Blocks, BlocksMut, Everyone, Extent, Isa, LANES, Scratch, Update, elementwise, lane_map};
+use ferroflow_kernels::{
+    Blocks, BlocksMut, Buffer, Everyone, Extent, Isa, LANES, Scratch, Update, elementwise, lane_map,
+};
 use ferroflow_net::graph::{BatchNorm, Conv};
 use ferroflow_net::training::Gradients;
 use ferroflow_net::{ParamId, Weights};
@@ -314,6 +316,14 @@ impl Layer {
             Self::Separable(block) => block.weights.iter().map(|w| 4 * w.len()).sum(),
             // As many as the parameters, nine to a channel.
             Self::Depthwise(_) | Self::Norm(_) | Self::FrozenNorm { .. } => 0,
+        }
+    }
+
+    /// What is kept from the forward to the backward pass beside the values, if anything is.
+    pub fn saved_mut(&mut self) -> Option<[&mut Buffer; 2]> {
+        match self {
+            Self::Separable(block) => Some(block.kernel.saved_mut()),
+            Self::Conv(_) | Self::Depthwise(_) | Self::Norm(_) | Self::FrozenNorm { .. } => None,
         }
     }
 

@@ -127,6 +127,11 @@ impl SeparableTraining {
         self.saved.iter().map(|planes| 4 * planes.buffer.len()).sum()
     }
 
+    /// What is kept from `forward` to `backward`, to be exchanged for other memory of at least as many floats meanwhile.
+    pub fn saved_mut(&mut self) -> [&mut Buffer; 2] {
+        self.saved.each_mut().map(|planes| &mut planes.buffer)
+    }
+
     /// Mean and unbiased variance of the batch at both norms after `forward`, per channel, to move the running
     /// statistics; `None` for a norm whose statistics were given. The variance of a single value is 0.
     pub fn statistics(&self) -> [Option<[&[f32]; 2]>; 2] {
@@ -156,7 +161,9 @@ impl SeparableTraining {
 
 /// Blocks of the same length in one buffer.
 struct Planes {
+    /// At least as long as they are.
     buffer: Buffer,
+    blocks: usize,
     /// Floats of a block, and from block to block.
     len: usize,
     pitch: usize,
@@ -165,7 +172,7 @@ struct Planes {
 impl Planes {
     fn new(blocks: usize, len: usize) -> Self {
         let pitch = pitch(len);
-        Self { buffer: Buffer::zeroed(blocks * pitch), len, pitch }
+        Self { buffer: Buffer::zeroed(blocks * pitch), blocks, len, pitch }
     }
 
     fn block(&self, block: usize) -> &[f32] {
