@@ -226,7 +226,8 @@ impl TrainingPlan {
 
     /// The parts of the forward pass.
     fn parts(&self) -> Vec<Range<usize>> {
-        self.recomputed.as_ref().map_or_else(|| vec![0..self.steps.len()], |recomputed| recomputed.parts.steps.clone())
+        let whole = || std::iter::once(0..self.steps.len()).collect();
+        self.recomputed.as_ref().map_or_else(whole, |recomputed| recomputed.parts.steps.clone())
     }
 
     /// Gives a part its inner values, and takes those of another. Whether it had them already.
