@@ -1,6 +1,7 @@
 //! Several ranks against one process. Here ranks are threads; `ferroflow-cli/tests/ranks.rs` has processes.
 
 use ferroflow_cpu::CpuOptions;
+use ferroflow_net::graph::ParamRole;
 
 use super::*;
 use crate::peers::Threads;
@@ -119,12 +120,19 @@ fn any_number_of_ranks_has_the_losses_of_one_process() {
             let path = folder.path().join(format!("{name}-{ranks}/weights/last.safetensors"));
             store::read(&path).unwrap().weights
         };
-        // Running statistics too.
+        // Where a gradient is nothing but rounding, Adam moves a weight by it all the same: so all weights together, and the running
+        // statistics one by one.
         let (one, three) = (last(1), last(3));
+        let length = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
+        let pairs = || one.iter().flatten().zip(three.iter().flatten()).map(|(a, b)| (f64::from(*a), f64::from(*b)));
+        let apart = length(&mut pairs().map(|(a, b)| a - b)) / length(&mut pairs().map(|(a, _)| a));
+        assert!(apart < 2e-3, "{name}: {apart:.2e}");
         for ((param, one), three) in recipe.model().unwrap().graph.params.iter().zip(one.iter()).zip(three.iter()) {
-            let largest = one.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
-            let apart = one.iter().zip(three).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(apart < 0.02 * largest, "{name} {}: {apart} of {largest}", param.name);
+            if matches!(param.role, ParamRole::NormMean | ParamRole::NormVariance) {
+                let largest = one.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
+                let apart = one.iter().zip(three).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(apart < 1e-2 * largest, "{name} {}: {apart} of {largest}", param.name);
+            }
         }
     }
 }
@@ -177,7 +185,8 @@ fn a_step_that_is_no_number_on_one_rank_is_skipped_on_all() {
     assert_eq!(seen.warnings.len(), 2, "{:?}", seen.warnings);
     assert!(seen.warnings[0].contains("step 2") && seen.warnings[1].contains("step 4"));
     let skipped: Vec<Value> = told(&out).into_iter().filter(|line| line.get("skipped").is_some()).collect();
-    assert_eq!(skipped[0]["samples"], serde_json::json!(["chairs/0000002", "chairs/0000003"]), "{skipped:?}");
+    let samples = skipped[0]["samples"].as_array().unwrap();
+    assert!(samples.len() == 2 && samples[0] != samples[1], "those of both ranks: {skipped:?}");
     assert!(
         store::read(&out.join("weights/last.safetensors")).unwrap().weights.iter().flatten().all(|v| v.is_finite())
     );
