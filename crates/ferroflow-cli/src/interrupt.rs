@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ferroflow::train::peers::Peers;
+
 use crate::session::note;
 
 /// A run was stopped by a signal, after saving.
@@ -36,8 +38,10 @@ pub struct Interrupt {
 
 impl Interrupt {
     /// The error with which the program ends after a run was stopped early.
-    pub fn stopped(&self) -> Stopped {
-        Stopped { signal: self.signal.load(Ordering::Relaxed) }
+    /// Of several ranks not all may have heard a signal.
+    pub fn stopped(&self, peers: &dyn Peers) -> Stopped {
+        let heard = peers.gather(&[self.signal.load(Ordering::Relaxed).into()]);
+        Stopped { signal: heard.into_iter().fold(0.0, f64::max) as u8 }
     }
 
     /// The first signal asks the run to save and stop; another one a second or more later ends the program. `timeout` and job
@@ -63,6 +67,8 @@ impl Interrupt {
         let mut signals = SigSet::empty();
         signals.add(Signal::SIGINT);
         signals.add(Signal::SIGTERM);
+        // What `mpirun` passes on to its processes, and schedulers send before time is up.
+        signals.add(Signal::SIGUSR1);
         // Under `nohup` a closed terminal is not to stop anything.
         if !crate::machine::ignores_hangup() {
             signals.add(Signal::SIGHUP);

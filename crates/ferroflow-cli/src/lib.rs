@@ -11,6 +11,7 @@ mod method;
 mod offline;
 mod output;
 mod progress;
+mod ranks;
 mod session;
 mod style;
 mod usage;

@@ -4,16 +4,17 @@ use std::{fmt, sync::Arc};
 
 use ferroflow_kernels::{Bf16, Isa};
 use ferroflow_net::{
-    Graph, Weights,
+    Graph, ParamId, Weights,
     device::{Device, DeviceError, Executor, Frames, Memory, Profile},
     graph::Sizes,
+    peers::Peers,
     training::{Gradients, Trainer, TrainingOptions, Values},
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::{
     plan::{self, Plan},
-    training::{Settings, TrainingPlan},
+    training::{Settings, TrainingPlan, memory_estimate},
 };
 
 /// How the CPU computes, and with how many threads.
@@ -91,6 +92,10 @@ impl Device for Cpu {
         Ok(Box::new(TrainedOnCpu { plan, profiled: profile, cpu: self.clone() }))
     }
 
+    fn training_memory(&self, graph: &Graph, options: &TrainingOptions) -> Result<Option<u64>, DeviceError> {
+        Ok(Some(memory_estimate(graph, options)? as u64))
+    }
+
     fn threads(&self) -> usize {
         self.pool.as_ref().map_or_else(rayon::current_num_threads, |pool| pool.current_num_threads())
     }
@@ -151,8 +156,22 @@ impl Trainer for TrainedOnCpu {
         self.cpu.install(|| plan.backward(gradients, sum))
     }
 
+    fn backward_telling(
+        &mut self,
+        gradients: &[Values],
+        sum: &mut Gradients,
+        done: &mut (dyn FnMut(&Gradients, ParamId) + Send),
+    ) -> Result<(), DeviceError> {
+        let plan = &mut self.plan;
+        self.cpu.install(|| plan.backward_telling(gradients, sum, done))
+    }
+
     fn update_statistics(&self, momentum: f32, weights: &mut Weights) {
         self.plan.update_statistics(momentum, weights);
+    }
+
+    fn synchronise(&mut self, peers: &Arc<dyn Peers>) -> Result<(), DeviceError> {
+        self.plan.synchronise(peers)
     }
 
     fn memory(&self) -> Option<Memory> {

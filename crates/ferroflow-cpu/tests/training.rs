@@ -3,6 +3,7 @@
 use ferroflow_cpu::reference::Training;
 use ferroflow_cpu::training::{Settings, TrainingPlan, memory_estimate};
 use ferroflow_net::graph::{Graph, ParamRole, Sizes};
+use ferroflow_net::peers::Threads;
 use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::weights::formula::Stream;
 use ferroflow_net::{Model, ParamId, Weights};
@@ -202,16 +203,42 @@ fn the_memory_of_a_step_is_known_beforehand() {
     for (name, side) in [("rill", 128), ("lightflow-0.5", 128), ("uflow", 64)] {
         let graph = Model::named(name).unwrap().graph;
         let sizes = Sizes::new(2, side, 2 * side);
-        let options = TrainingOptions::all(&graph, sizes, graph.pyramid.clone());
-        let mut plan = TrainingPlan::new(&graph, options.clone(), Settings::default()).unwrap();
-        step(&mut plan, &graph, &options);
-        let memory = plan.memory();
-        let parameters: usize = graph.params.iter().map(|param| 4 * param.len()).sum();
-        // Weights, their gradients, moments and average lie outside the plan.
-        let said = (memory_estimate(&graph, &sizes).unwrap() - 5 * parameters) as f64;
-        let ratio = said / (memory.activations + memory.weights) as f64;
-        println!("{name}: {ratio:.2}");
-        assert!((0.7..2.0).contains(&ratio), "{name}: {said:.3e} said, {memory:?} taken");
+        for recompute in [false, true] {
+            let options = TrainingOptions { recompute, ..TrainingOptions::all(&graph, sizes, graph.pyramid.clone()) };
+            let mut plan = TrainingPlan::new(&graph, options.clone(), Settings::default()).unwrap();
+            step(&mut plan, &graph, &options);
+            let memory = plan.memory();
+            let parameters: usize = graph.params.iter().map(|param| 4 * param.len()).sum();
+            // Weights, their gradients, moments and average lie outside the plan.
+            let said = (memory_estimate(&graph, &options).unwrap() - 5 * parameters) as f64;
+            let ratio = said / (memory.activations + memory.weights) as f64;
+            println!("{name}, recomputed {recompute}: {ratio:.2}, {memory:?}");
+            assert!((0.7..2.0).contains(&ratio), "{name}: {said:.3e} said, {memory:?} taken");
+        }
+    }
+}
+
+/// Values that are computed again are the same: outputs, gradients and statistics to the last bit, in less memory.
+#[test]
+fn what_is_computed_again_is_the_same() {
+    for name in ["lightflow-0.5", "pwcnet-sm", "rill", "flownet2-s-bn", "uflow"] {
+        let graph = Model::named(name).unwrap().graph;
+        let outputs = graph.pyramid.iter().copied().chain(graph.flow).collect();
+        let keeping = TrainingOptions::all(&graph, Sizes::new(2, 64, 128), outputs);
+        let again = TrainingOptions { recompute: true, ..keeping.clone() };
+        let mut plans = [&keeping, &again].map(|o| TrainingPlan::new(&graph, o.clone(), Settings::default()).unwrap());
+        let [expected, found] = plans.each_mut().map(|plan| {
+            let found = step(plan, &graph, &keeping);
+            // Also after a pass without a gradient.
+            let [first, second] = frames(&keeping.sizes);
+            plan.forward([&second, &first]).unwrap();
+            assert!(step(plan, &graph, &keeping) == found, "{name}: a second step differs");
+            found
+        });
+        assert!(expected == found, "{name}");
+        let [most, least] = plans.each_ref().map(|plan| plan.memory().activations);
+        println!("{name}: {:.2} MB instead of {:.2}", least as f64 / 1e6, most as f64 / 1e6);
+        assert!((least as f64) < 0.75 * most as f64, "{name}: {least} of {most} bytes");
     }
 }
 
@@ -230,5 +257,59 @@ fn threads_change_nothing() {
         };
         let (one, three) = (run(1), run(3));
         assert!(one == three, "{name}");
+    }
+}
+
+/// Ranks that share a batch normalise it as one, forward and backward: outputs and the summed gradients are those of the whole.
+#[test]
+fn ranks_that_share_a_batch_take_its_statistics_together() {
+    for name in ["lightflow-0.5", "flownet2-s-bn"] {
+        let graph = Model::named(name).unwrap().graph;
+        let outputs: Vec<_> = graph.pyramid.iter().copied().chain(graph.flow).collect();
+        let of = |batch: usize| TrainingOptions::all(&graph, Sizes::new(batch, 64, 96), outputs.clone());
+        let whole = of(6);
+        let [first, second] = frames(&whole.sizes);
+        let slopes = |shapes: &[Values]| -> Vec<Values> {
+            let slope =
+                |(i, o): (usize, &Values)| Values { shape: o.shape, data: noise(&format!("d{i}"), o.data.len(), 1.0) };
+            shapes.iter().enumerate().map(slope).collect()
+        };
+        let mut plan = TrainingPlan::new(&graph, whole.clone(), Settings::default()).unwrap();
+        let expected = step(&mut plan, &graph, &whole);
+        let d = slopes(&expected.0);
+        for ranks in [2, 3] {
+            let part = |values: &[f32], rank: usize| {
+                let len = values.len() / ranks;
+                values[rank * len..][..len].to_vec()
+            };
+            let found = Threads::run(ranks, |peers| {
+                let (rank, options) = (peers.rank(), of(6 / ranks));
+                let mut plan = TrainingPlan::new(&graph, options.clone(), Settings::default()).unwrap();
+                plan.synchronise(&peers).unwrap();
+                let mut weights = weights(&graph);
+                plan.load(&weights).unwrap();
+                let outputs = plan.forward([&part(&first, rank), &part(&second, rank)]).unwrap();
+                let d = outputs.iter().zip(&d);
+                let d: Vec<Values> = d.map(|(o, d)| Values { shape: o.shape, data: part(&d.data, rank) }).collect();
+                let mut gradients = Gradients::zeros(&graph, &options.trained);
+                plan.backward(&d, &mut gradients).unwrap();
+                plan.update_statistics(0.1, &mut weights);
+                peers.sum(gradients.values_mut());
+                (outputs, gradients, weights)
+            });
+            for (i, theirs) in expected.0.iter().enumerate() {
+                let ours: Vec<f32> = found.iter().flat_map(|(outputs, ..)| outputs[i].data.clone()).collect();
+                assert!(off(&ours, &theirs.data) < 1e-4, "{name} output {i}: {:.2e}", off(&ours, &theirs.data));
+            }
+            for (_, gradients, moved) in &found {
+                let off_by = off(gradients.values(), expected.1.values());
+                assert!(off_by < 1e-3, "{name} on {ranks} ranks: gradient off by {off_by:.2e}");
+                for (ours, theirs) in moved.iter().zip(expected.2.iter()) {
+                    assert!(off(ours, theirs) < 1e-4, "{name}: statistics off by {:.2e}", off(ours, theirs));
+                }
+                // To the last bit.
+                assert!(gradients == &found[0].1 && moved.iter().eq(found[0].2.iter()));
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! Factors and summands have one entry per lane (`16 * blocks` of each), 0 in padding lanes.
 
 use crate::{
-    Blocks, BlocksMut, Isa, LANES,
+    Blocks, BlocksMut, Everyone, Isa, LANES,
     conv::Activation,
     norm::{RUN, Shifted, Sums, add_lanes, in_pieces, products},
     rows::for_pixels,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What the batch says of each lane.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Statistics {
     /// Mean over images and pixels.
     pub mean: Vec<f32>,
@@ -20,6 +20,9 @@ pub struct Statistics {
     pub inverse_deviation: Vec<f32>,
     /// Sum of squares over the count less one, for running averages (over the count where that is 1).
     pub unbiased_variance: Vec<f32>,
+    /// Number of values of a lane, those of all processes.
+    count: usize,
+    everyone: Everyone,
 }
 
 /// The layer's numbers of one block.
@@ -33,9 +36,9 @@ struct Lanes {
 }
 
 impl Statistics {
-    /// Of a value.
-    pub fn of(isa: Isa, x: Blocks<'_>, epsilon: f32) -> Self {
-        let count = (x.extent.n * x.extent.h * x.extent.w) as f64;
+    /// Of a value, of which everyone has a part.
+    pub fn of(isa: Isa, x: Blocks<'_>, epsilon: f32, everyone: &Everyone) -> Self {
+        let own = x.extent.n * x.extent.h * x.extent.w;
         let len = x.extent.len();
         let shifted = x.planes.iter().map(|plane| {
             // Less the first pixel: a mean far from 0 costs no digits of the variance.
@@ -44,18 +47,22 @@ impl Statistics {
             [Shifted { values: &plane[..len], by }; 2]
         });
         let shifted: Vec<_> = shifted.collect();
-        let moments = |([x, _], [sum, squares]): (&[Shifted<'_>; 2], Sums)| -> [(f64, f64); LANES] {
+        let moments = |([x, _], [sum, squares]): (&[Shifted<'_>; 2], Sums)| -> [[f64; 2]; LANES] {
             std::array::from_fn(|lane| {
-                let mean = sum[lane] / count;
-                (f64::from(x.by[lane]) + mean, (squares[lane] / count - mean * mean).max(0.0))
+                let mean = sum[lane] / own as f64;
+                [f64::from(x.by[lane]) + mean, (squares[lane] - mean * sum[lane]).max(0.0)]
             })
         };
-        let lanes: Vec<_> = shifted.iter().zip(products(isa, &shifted)).map(moments).collect();
-        let each = |f: &dyn Fn(f64, f64) -> f64| lanes.iter().flatten().map(|&(m, v)| f(m, v) as f32).collect();
+        let lanes = shifted.iter().zip(products(isa, &shifted)).flat_map(moments).collect();
+        let (all, lanes) = everyone.join(own, lanes);
+        let count = all as f64;
+        let each = |f: &dyn Fn(f64, f64) -> f64| lanes.iter().map(|&[m, squares]| f(m, squares) as f32).collect();
         Self {
             mean: each(&|mean, _| mean),
-            inverse_deviation: each(&|_, variance| 1.0 / (variance + f64::from(epsilon)).sqrt()),
-            unbiased_variance: each(&|_, variance| variance * count / (count - 1.0).max(1.0)),
+            inverse_deviation: each(&|_, squares| 1.0 / (squares / count + f64::from(epsilon)).sqrt()),
+            unbiased_variance: each(&|_, squares| squares / (count - 1.0).max(1.0)),
+            count: all,
+            everyone: everyone.clone(),
         }
     }
 
@@ -77,14 +84,27 @@ pub fn batch_norm(
     activation: Activation,
     out: &mut BlocksMut<'_, '_>,
 ) -> Statistics {
+    let statistics = Statistics::of(isa, x, epsilon, &Everyone::default());
+    normalise(isa, x, &statistics, scale, shift, activation, out);
+    statistics
+}
+
+/// Normalises with these statistics.
+pub fn normalise(
+    isa: Isa,
+    x: Blocks<'_>,
+    statistics: &Statistics,
+    scale: &[f32],
+    shift: &[f32],
+    activation: Activation,
+    out: &mut BlocksMut<'_, '_>,
+) {
     assert_eq!((x.extent, x.planes.len()), (out.extent, out.planes.len()), "extent");
-    let statistics = Statistics::of(isa, x, epsilon);
     let image = x.extent.h * x.extent.w * LANES;
     for_pixels(out, |block, n, first, out| {
         let x = &x.planes[block][n * image + first * LANES..][..out.len()];
         simd::run(isa, Forward { x, lanes: statistics.lanes(block, scale, shift, activation), out });
     });
-    statistics
 }
 
 struct Forward<'a> {
@@ -153,12 +173,13 @@ pub struct BatchNormGradient<'a> {
 }
 
 impl BatchNormGradient<'_> {
-    /// `d` holds the gradient of the result and receives that of `x`; `d_scale` and `d_shift` are written.
+    /// `d` holds the gradient of the result and receives that of `x`; `d_scale` and `d_shift` are written: what this process's part
+    /// of the batch adds to them.
     pub fn run(self, isa: Isa, d: &mut BlocksMut<'_, '_>, d_scale: &mut [f32], d_shift: &mut [f32]) {
         let Self { x, statistics, scale, shift, activation } = self;
         assert_eq!((x.extent, x.planes.len()), (d.extent, d.planes.len()), "extent");
         let lanes: Vec<Lanes> = (0..x.planes.len()).map(|b| statistics.lanes(b, scale, shift, activation)).collect();
-        let (len, count) = (x.extent.len(), (x.extent.len() / LANES) as f64);
+        let (len, count) = (x.extent.len(), statistics.count as f64);
         // Sums of g and of g * (x - mean).
         let gradients = &*d.planes;
         let sums = in_pieces(lanes.len(), len, |block, range| {
@@ -172,10 +193,11 @@ impl BatchNormGradient<'_> {
                 d_scale[i] = (products[lane] * f64::from(statistics.inverse_deviation[i])) as f32;
             }
         }
+        let sums = statistics.everyone.total(sums.iter().flatten().flatten().copied().collect());
         let image = x.extent.h * x.extent.w * LANES;
         for_pixels(d, |block, n, first, d| {
             let x = &x.planes[block][n * image + first * LANES..][..d.len()];
-            let [of_g, products] = &sums[block];
+            let (of_g, products) = sums[2 * block * LANES..][..2 * LANES].split_at(LANES);
             let mean_g = std::array::from_fn(|lane| (of_g[lane] / count) as f32);
             let slope = std::array::from_fn(|lane| {
                 let inverse = f64::from(statistics.inverse_deviation[block * LANES + lane]);

@@ -20,6 +20,7 @@ pub mod correlation;
 pub mod depthwise;
 mod disjoint;
 pub mod elementwise;
+mod everyone;
 pub mod gemm;
 pub mod layout;
 pub mod lookup;
@@ -38,5 +39,6 @@ pub mod warp;
 
 pub use bf16::{Bf16, Bf16Error};
 pub use buffer::{Buffer, Scratch};
+pub use everyone::Everyone;
 pub use layout::{Blocks, BlocksMut, Extent, LANES, LaneMap, Update, lane_map};
 pub use simd::Isa;

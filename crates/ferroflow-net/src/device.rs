@@ -36,6 +36,14 @@ pub trait Device: fmt::Debug + Send + Sync {
     /// As [`executor`](Self::executor), and if there is not enough memory.
     fn trainer(&self, graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Trainer>, DeviceError>;
 
+    /// About how many bytes a step of training will take, known before anything is prepared; `None` where the device does not know.
+    ///
+    /// # Errors
+    /// If the sizes do not suit the network.
+    fn training_memory(&self, _graph: &Graph, _options: &TrainingOptions) -> Result<Option<u64>, DeviceError> {
+        Ok(None)
+    }
+
     /// Number of threads that work for it on the host.
     fn threads(&self) -> usize;
 
@@ -138,11 +146,19 @@ pub enum DeviceError {
         got: usize,
     },
     /// It takes more memory than is available.
-    #[error("a training step of this batch and crop: {0}; make batch smaller (accumulate makes up for it), or crop")]
+    #[error(
+        "a training step of this batch and crop: {0}; make batch smaller (accumulate makes up for it), or crop; recompute = true takes less"
+    )]
     Memory(Shortage),
     /// The calls came in a wrong order; the text says which must come first.
     #[error("{0}")]
     Order(&'static str),
+    /// Statistics of a batch that lies on several ranks.
+    #[error(
+        "this device takes the statistics of batch norm only of the part of the batch that it has: set sync_batch_norm = false, or \
+         train on the CPU"
+    )]
+    NoPeers,
     /// The device failed.
     #[error("{device} failed: {reason}")]
     Failed {

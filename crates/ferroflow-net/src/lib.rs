@@ -7,6 +7,7 @@ pub mod graph;
 pub mod graphdef;
 mod model;
 pub mod onnx;
+pub mod peers;
 mod settings;
 pub mod svg;
 pub mod training;

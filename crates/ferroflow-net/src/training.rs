@@ -5,9 +5,11 @@
 //! of [`Trainer::forward`]; [`Trainer::backward`] carries that gradient to the parameters.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::device::{DeviceError, Memory, Profile};
 use crate::graph::{Graph, NodeId, ParamId, Shape, Sizes};
+use crate::peers::Peers;
 use crate::weights::Weights;
 
 /// The sizes, outputs and parameters that a [`Trainer`] is built for.
@@ -20,13 +22,16 @@ pub struct TrainingOptions {
     /// For each parameter of the graph, whether it is trained. Only gradients that trained parameters need are computed. Running
     /// statistics are never trained.
     pub trained: Vec<bool>,
+    /// Whether to compute parts of the forward pass again for the gradient instead of keeping their values: less memory, more time. A
+    /// device may do without.
+    pub recompute: bool,
 }
 
 impl TrainingOptions {
     /// Options that train every parameter that the network reads.
     pub fn all(graph: &Graph, sizes: Sizes, outputs: Vec<NodeId>) -> Self {
         let trained = graph.params.iter().map(|p| p.used && p.role.is_trained()).collect();
-        Self { sizes, outputs, trained }
+        Self { sizes, outputs, trained, recompute: false }
     }
 }
 
@@ -145,9 +150,33 @@ pub trait Trainer: Send {
     /// outputs of the last forward pass are given.
     fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError>;
 
+    /// As [`backward`](Self::backward), and calls `done` with a parameter as soon as nothing more is added to its gradient, so that it
+    /// can be sent somewhere meanwhile. It need not be called for all; the order is the same each time.
+    ///
+    /// # Errors
+    /// As [`backward`](Self::backward).
+    fn backward_telling(
+        &mut self,
+        gradients: &[Values],
+        sum: &mut Gradients,
+        _done: &mut (dyn FnMut(&Gradients, ParamId) + Send),
+    ) -> Result<(), DeviceError> {
+        self.backward(gradients, sum)
+    }
+
     /// Moves the running statistics of batch norm towards those of the last forward pass:
     /// `(1 - momentum) * running + momentum * batch`, the variance unbiased (PyTorch; momentum 0.1).
     fn update_statistics(&self, momentum: f32, weights: &mut Weights);
+
+    /// From now on the batch is one part of a larger one, whose other parts its peers have: whatever takes statistics of the batch
+    /// takes them of the whole, forward and backward. All make the same passes in the same order. The gradients of parameters stay
+    /// those of the part.
+    ///
+    /// # Errors
+    /// If the device cannot do that.
+    fn synchronise(&mut self, _peers: &Arc<dyn Peers>) -> Result<(), DeviceError> {
+        Err(DeviceError::NoPeers)
+    }
 
     /// Bytes that the device holds for the network; `None` if it does not know.
     fn memory(&self) -> Option<Memory> {

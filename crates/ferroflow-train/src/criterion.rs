@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use ferroflow_core::Size;
-use ferroflow_net::{Model, NodeId, PyramidUnit, graph::Shape, training::Values};
+use ferroflow_net::{Model, NodeId, PyramidUnit, graph::Shape, peers::Peers, training::Values};
 
 use crate::{
     data::Batch,
@@ -83,8 +83,10 @@ pub struct Grading<'a> {
     pub batch: &'a Batch,
     /// The outputs of the passes run so far.
     pub passes: &'a [Vec<Values>],
-    /// [Tallies](Criterion::tally) of all batches of the step together; `None` where this is the only one.
+    /// [Tallies](Criterion::tally) of all batches of the step together, those of the peers too; `None` where this is the only one.
     pub whole: Option<&'a [Tally]>,
+    /// The ranks that grade the other parts of the same batch, at the same time.
+    pub peers: &'a dyn Peers,
 }
 
 /// A forward pass of the network.

@@ -3,7 +3,7 @@
 //! Threads of the loader read, augment and convert; the loop only copies. Which sample comes when, and what is drawn for
 //! it, follows from the seed and its position alone.
 
-use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use ferroflow_core::{Frame, Mask, Size};
 use ferroflow_data::{
@@ -11,7 +11,7 @@ use ferroflow_data::{
     augment::{self, Augment, Beside},
     random::Random,
 };
-use ferroflow_net::training::Values;
+use ferroflow_net::{peers::Peers, training::Values};
 
 use crate::{
     Recipe,
@@ -86,11 +86,10 @@ pub struct Surround {
     pub at: [(usize, usize); 2],
 }
 
-/// An endless supply of batches.
+/// An endless supply of batches: one rank's part of each.
 pub struct Batches {
     loader: Loader<Result<Example, FeedError>>,
     remarks: Vec<String>,
-    size: usize,
     visits: Arc<Visits>,
 }
 
@@ -107,8 +106,9 @@ struct Example {
 }
 
 impl Batches {
-    /// Opens a recipe's data; the first sample is the one at `position`.
-    pub fn open(recipe: &Recipe, needs: Needs, position: u64) -> Result<Self, FeedError> {
+    /// Opens a recipe's data; the first batch begins with the sample at `position`. Of each batch the peers take parts that are equally
+    /// large, rank after rank.
+    pub fn open(recipe: &Recipe, needs: Needs, position: u64, peers: &dyn Peers) -> Result<Self, FeedError> {
         let per_step = (recipe.batch * recipe.accumulate) as u64;
         let own = (&recipe.data, u64::MAX, recipe.crop, recipe.skip_occluded);
         let before = recipe.pretrain.iter().map(|stage| {
@@ -125,14 +125,19 @@ impl Batches {
             stages.push(Stage { source, order, augment, crop, skip_occluded, samples });
         }
         let remarks = stages.iter().flat_map(|stage| stage.source.remarks()).collect();
-        let visits = Arc::new(Visits { stages, per_step });
-        let cores = thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let workers = if recipe.workers == 0 { cores.div_ceil(2) } else { recipe.workers };
+        let part = Part {
+            position,
+            batch: recipe.batch as u64,
+            rank: peers.rank() as u64,
+            size: (recipe.batch / peers.size()) as u64,
+        };
+        let visits = Arc::new(Visits { stages, per_step, part });
+        let workers = if recipe.workers == 0 { rayon::current_num_threads().div_ceil(2) } else { recipe.workers };
         let some = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
-        let capacity = Capacity { workers: some(workers), ahead: some(workers + 2 * recipe.batch) };
-        let endless = Order::new(None, recipe.seed).start_at(position);
+        let capacity = Capacity { workers: some(workers), ahead: some(workers + 2 * part.size as usize) };
+        let endless = Order::new(None, recipe.seed);
         let loader = Loader::new(visits.clone(), endless, capacity, move |visit, _| Ok(Example::of(visit, needs)));
-        Ok(Self { loader, remarks, size: recipe.batch, visits })
+        Ok(Self { loader, remarks, visits })
     }
 
     /// What a user should know of how the data were read.
@@ -143,7 +148,7 @@ impl Batches {
     /// The next batch.
     pub fn take(&mut self) -> Result<Batch, FeedError> {
         let crop = self.visits.stage(self.position()).0.crop;
-        let [n, h, w] = [self.size, crop.height, crop.width];
+        let [n, h, w] = [self.visits.part.size as usize, crop.height, crop.width];
         let mut examples = Vec::with_capacity(n);
         for example in self.loader.by_ref().take(n) {
             let example = example??;
@@ -171,9 +176,9 @@ impl Batches {
         })
     }
 
-    /// Samples given out since position 0.
+    /// Samples given out since position 0, to all ranks.
     pub fn position(&self) -> u64 {
-        self.loader.position()
+        self.visits.part.position_of(self.loader.position())
     }
 
     /// Time spent waiting for data since this was opened.
@@ -237,11 +242,36 @@ pub(crate) fn planes(frame: &Frame) -> Vec<f32> {
     (0..3).flat_map(channel).collect()
 }
 
-/// The source as the run sees it: sample `i` is the visit at position `i`, augmented.
+/// The source as a rank of the run sees it: its samples are the visits at its positions, augmented.
 struct Visits {
     /// One after the other; the last never ends.
     stages: Vec<Stage>,
     per_step: u64,
+    part: Part,
+}
+
+/// A rank's part of every batch.
+#[derive(Clone, Copy)]
+struct Part {
+    /// Where the first batch begins.
+    position: u64,
+    /// Samples of a batch.
+    batch: u64,
+    rank: u64,
+    /// Samples of the part.
+    size: u64,
+}
+
+impl Part {
+    /// Position in the run of the rank's own sample `index`.
+    fn of(self, index: u64) -> u64 {
+        self.position + index / self.size * self.batch + self.rank * self.size + index % self.size
+    }
+
+    /// Where the batch begins that holds the rank's own sample `index`.
+    fn position_of(self, index: u64) -> u64 {
+        self.position + index / self.size * self.batch
+    }
 }
 
 /// A part of the run with data and a size of its own.
@@ -278,11 +308,12 @@ impl Source for Visits {
         None
     }
 
-    fn get(&self, position: usize) -> Result<Sample, DataError> {
-        let (stage, within) = self.stage(position as u64);
+    fn get(&self, index: usize) -> Result<Sample, DataError> {
+        let position = self.part.of(index as u64);
+        let (stage, within) = self.stage(position);
         let visit = stage.order.at(within);
         let sample = stage.source.get(visit.index)?;
-        let sample = stage.augment.apply(sample, &mut Random::new(visit.seed, &[]), position as u64 / self.per_step)?;
+        let sample = stage.augment.apply(sample, &mut Random::new(visit.seed, &[]), position / self.per_step)?;
         if stage.skip_occluded { without_occluded(sample) } else { Ok(sample) }
     }
 }
@@ -398,6 +429,8 @@ impl Source for Remembered {
 
 #[cfg(test)]
 mod tests {
+    use ferroflow_net::peers::{Alone, Threads};
+
     use super::*;
 
     const NEEDS: Needs = Needs { truth: true, original: false, surround: false, occlusion: false };
@@ -417,10 +450,10 @@ mod tests {
     #[test]
     fn batches_from_any_position_are_those_of_the_whole_run() {
         let recipe = recipe(&[]);
-        let mut whole = Batches::open(&recipe, NEEDS, 0).unwrap();
+        let mut whole = Batches::open(&recipe, NEEDS, 0, &Alone).unwrap();
         let batches: Vec<Batch> = (0..4).map(|_| whole.take().unwrap()).collect();
         assert_eq!(whole.position(), 8);
-        let mut rest = Batches::open(&recipe, NEEDS, 4).unwrap();
+        let mut rest = Batches::open(&recipe, NEEDS, 4, &Alone).unwrap();
         for expected in &batches[2..] {
             let batch = rest.take().unwrap();
             assert_eq!((&batch.ids, &batch.frames, &batch.truth), (&expected.ids, &expected.frames, &expected.truth));
@@ -430,11 +463,29 @@ mod tests {
     }
 
     #[test]
+    fn ranks_share_out_the_samples_of_every_batch() {
+        let recipe = recipe(&["batch=6"]);
+        let mut whole = Batches::open(&recipe, NEEDS, 6, &Alone).unwrap();
+        let batches: Vec<Batch> = (0..3).map(|_| whole.take().unwrap()).collect();
+        for size in [2, 3] {
+            let mut ranks: Vec<Batches> =
+                Threads::new(size).iter().map(|rank| Batches::open(&recipe, NEEDS, 6, rank).unwrap()).collect();
+            for (number, expected) in batches.iter().enumerate() {
+                let parts: Vec<Batch> = ranks.iter_mut().map(|rank| rank.take().unwrap()).collect();
+                let ids: Vec<String> = parts.iter().flat_map(|part| part.ids.clone()).collect();
+                let first: Vec<f32> = parts.iter().flat_map(|part| part.frames[0].clone()).collect();
+                assert!(ids == expected.ids && first == expected.frames[0], "{ids:?} for {:?}", expected.ids);
+                assert!(ranks.iter().all(|rank| rank.position() == 6 * (number as u64 + 2)));
+            }
+        }
+    }
+
+    #[test]
     fn the_first_steps_may_see_other_data_and_another_crop() {
         let stages = "pretrain=[{ data='synth:sdhom@size=80x72', steps=1 }, \
                       { data='synth:auto@size=64x128', steps=1, crop='64x128' }]";
         let recipe = recipe(&[stages, "augment=crop"]);
-        let mut whole = Batches::open(&recipe, NEEDS, 0).unwrap();
+        let mut whole = Batches::open(&recipe, NEEDS, 0, &Alone).unwrap();
         for (step, (preset, width)) in [("sdhom", 64), ("auto", 128), ("chairs", 64), ("chairs", 64)].iter().enumerate()
         {
             let batch = whole.take().unwrap();
@@ -442,7 +493,10 @@ mod tests {
             assert_eq!(batch.ids, [first, first + 1].map(|i| format!("{preset}/{i:07}")));
             assert_eq!(batch.truth().unwrap().flow.shape, [2, 2, 64, *width]);
             assert_eq!(recipe.crop_at(step as u64).width, *width);
-            assert_eq!(Batches::open(&recipe, NEEDS, 2 * step as u64).unwrap().take().unwrap().frames, batch.frames);
+            assert_eq!(
+                Batches::open(&recipe, NEEDS, 2 * step as u64, &Alone).unwrap().take().unwrap().frames,
+                batch.frames
+            );
         }
     }
 
@@ -454,7 +508,7 @@ mod tests {
         assert!(occluded.contains(&true) && occluded.contains(&false));
         let known = |changes: &[&str]| {
             let changes = [&["augment=none", "data=synth:things@size=64x64"], changes].concat();
-            Batches::open(&recipe(&changes), NEEDS, 0).unwrap().take().unwrap().truth.unwrap().known
+            Batches::open(&recipe(&changes), NEEDS, 0, &Alone).unwrap().take().unwrap().truth.unwrap().known
         };
         assert!(known(&[]).iter().all(|known| *known));
         let skipped: Vec<bool> = occluded.iter().map(|occluded| !occluded).collect();
@@ -482,7 +536,8 @@ mod tests {
 
     #[test]
     fn pairs_of_another_size_say_what_to_do() {
-        let error = Batches::open(&recipe(&["augment=none"]), NEEDS, 0).unwrap().take().unwrap_err().to_string();
+        let error =
+            Batches::open(&recipe(&["augment=none"]), NEEDS, 0, &Alone).unwrap().take().unwrap_err().to_string();
         assert!(error.contains("72x80") && error.contains("augment"), "{error}");
     }
 

@@ -46,6 +46,32 @@ pub enum TrainError {
     /// The checkpoint is of another network or optimiser.
     #[error("the checkpoint does not fit the recipe: {0}; start again with --out")]
     Resume(String),
+    /// The ranks cannot share the batch out.
+    #[error(
+        "batch is {batch}, which {ranks} ranks cannot share out evenly: it is the batch of all ranks together; choose a multiple of \
+         {ranks} (--set batch={}), or start another number of processes", .batch.next_multiple_of(*.ranks)
+    )]
+    Ranks {
+        /// Pairs of a batch.
+        batch: usize,
+        /// Number of ranks.
+        ranks: usize,
+    },
+    /// Another rank failed, and says why itself.
+    #[error("rank {rank} failed; its message says why")]
+    Peer {
+        /// The rank.
+        rank: usize,
+    },
+    /// Ranks have not read the same.
+    #[error(
+        "rank {rank} begins with other weights, or at another step, than rank 0: the run's folder and the files of `init` must be \
+         the same on all machines, as on a file system that they share"
+    )]
+    Apart {
+        /// The first that differs.
+        rank: usize,
+    },
     /// Several steps in a row could not be taken.
     #[error(
         "{count} steps in a row could not be taken, the last one at step {step} with {}: {reason}; lower lr, clip the \

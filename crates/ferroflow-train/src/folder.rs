@@ -111,6 +111,11 @@ impl Folder {
         written.map(|()| folder)
     }
 
+    /// The folder that another rank has opened.
+    pub(crate) fn of_peer(root: &Path) -> Self {
+        Self { root: root.into(), made: Vec::new() }
+    }
+
     /// Opens the folder of an earlier run, and reads its recipe with changes.
     pub fn open<S: AsRef<str>>(root: &Path, changes: &[S]) -> Result<(Self, Recipe), FolderError> {
         let folder = Self { root: root.into(), made: Vec::new() };

@@ -15,6 +15,7 @@ mod lock;
 pub mod log;
 pub mod loss;
 pub mod optimiser;
+pub mod peers;
 pub mod pictures;
 pub mod plot;
 pub mod recipe;

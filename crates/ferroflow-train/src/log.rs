@@ -70,7 +70,8 @@ pub struct Times {
 
 /// A log to which lines are appended.
 pub struct Log {
-    file: File,
+    /// `None`: nobody reads it.
+    file: Option<File>,
     path: PathBuf,
 }
 
@@ -108,15 +109,21 @@ impl Log {
             }
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(io)?;
-        Ok(Self { file, path: path.into() })
+        Ok(Self { file: Some(file), path: path.into() })
+    }
+
+    /// A log that is written nowhere: that of a rank but the first.
+    pub fn none() -> Self {
+        Self { file: None, path: PathBuf::new() }
     }
 
     /// Adds a line.
     pub fn line(&mut self, line: &impl Serialize) -> Result<(), LogError> {
+        let Some(file) = &mut self.file else { return Ok(()) };
         let io = |source| LogError::Io { path: self.path.clone(), source };
         let mut text = serde_json::to_string(line).map_err(|e| io(e.into()))?;
         text.push('\n');
-        self.file.write_all(text.as_bytes()).map_err(io)
+        file.write_all(text.as_bytes()).map_err(io)
     }
 }
 
@@ -139,7 +146,7 @@ mod tests {
         let mut log = Log::open(&path, 0).unwrap();
         log.line(&json!({"start": true})).unwrap();
         (1..=4).for_each(|step| log.line(&json!({"step": step})).unwrap());
-        log.file.write_all(b"{\"step\": 5, \"lo").unwrap();
+        log.file.as_mut().unwrap().write_all(b"{\"step\": 5, \"lo").unwrap();
         let mut log = Log::open(&path, 3).unwrap();
         log.line(&json!({"step": 4, "again": true})).unwrap();
         let lines = read(&path).unwrap();

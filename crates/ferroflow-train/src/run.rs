@@ -1,19 +1,21 @@
 //! The loop.
 
 use std::{
-    path::Path,
+    collections::BTreeMap,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::{Duration, Instant},
 };
 
-use ferroflow_core::Size;
+use ferroflow_core::{Size, memory};
 use ferroflow_net::{
     Model, Weights,
     device::{Device, DeviceError},
     graph::{Shape, Sizes},
-    training::Gradients,
+    training::{Gradients, Values},
     weights::{
         Provenance,
         store::{self, Precision},
@@ -33,6 +35,7 @@ use crate::{
     log::{Log, Report, Times},
     loss::{Graded, Tally, add_term},
     optimiser::norm,
+    peers::{Alone, Metered, Peers, Spent, agree, backward_and_sum, compare},
     pictures::{Picture, png},
     recipe::Recipe,
     state::State,
@@ -125,6 +128,7 @@ pub struct Run {
     resumed: bool,
     /// What is to be told when it starts.
     doubts: Vec<String>,
+    peers: Arc<dyn Peers>,
 }
 
 impl Run {
@@ -138,13 +142,14 @@ impl Run {
     pub fn new(recipe: Recipe, out: &Path) -> Result<Self, TrainError> {
         let (mut recipe, doubts) = init::settle(recipe)?;
         keep_back(&mut recipe)?;
-        Ok(Self { folder: Folder::create(out, &recipe)?, recipe, resumed: false, doubts })
+        let folder = Folder::create(out, &recipe)?;
+        Ok(Self { folder, recipe, resumed: false, doubts, peers: Arc::new(Alone) })
     }
 
     /// An earlier run, with `key=value` changes of its recipe.
     pub fn resume<S: AsRef<str>>(root: &Path, changes: &[S]) -> Result<Self, TrainError> {
         let (folder, recipe) = Folder::open(root, changes)?;
-        Ok(Self { folder, recipe, resumed: true, doubts: Vec::new() })
+        Ok(Self { folder, recipe, resumed: true, doubts: Vec::new(), peers: Arc::new(Alone) })
     }
 
     /// A run of its own that goes on from the newest checkpoint of another and ends: its rate falls along a straight line
@@ -189,7 +194,28 @@ impl Run {
             folder.remove();
             return Err(error);
         }
-        Ok(Self { folder, recipe, resumed: true, doubts: Vec::new() })
+        Ok(Self { folder, recipe, resumed: true, doubts: Vec::new(), peers: Arc::new(Alone) })
+    }
+
+    /// The run that rank 0 opens, to be trained by all ranks together; `open` is called on that one only. They share every batch.
+    ///
+    /// # Errors
+    /// If rank 0 cannot open it; on the others that is [`TrainError::Peer`].
+    pub fn among(peers: Arc<dyn Peers>, open: impl FnOnce() -> Result<Self, TrainError>) -> Result<Self, TrainError> {
+        let opened = (peers.rank() == 0).then(open);
+        let told = match &opened {
+            Some(Ok(run)) => json!([run.folder.root(), run.recipe.to_toml(), run.resumed]).to_string(),
+            _ => String::new(),
+        };
+        let told = peers.texts(&told).swap_remove(0);
+        if let Some(run) = opened {
+            return run.map(|run| Self { peers, ..run });
+        }
+        let Ok((root, text, resumed)) = serde_json::from_str::<(PathBuf, String, bool)>(&told) else {
+            return Err(TrainError::Peer { rank: 0 });
+        };
+        let recipe = Recipe::parse("rank 0", &text, &[""; 0])?;
+        Ok(Self { folder: Folder::of_peer(&root), recipe, resumed, doubts: Vec::new(), peers })
     }
 
     /// What it follows.
@@ -200,27 +226,39 @@ impl Run {
     /// Trains until the recipe's last step, or until `stop` is set; either way everything is saved at the end. A new run that
     /// fails before its first step leaves no folder behind.
     ///
+    /// Of several ranks all train, and the first also watches, evaluates and writes; one that is asked to stop stops all.
+    ///
     /// # Errors
-    /// Also if another process trains in the folder.
+    /// Also if another process trains in the folder. A rank that fails after the first step leaves the others waiting: its process
+    /// has to end theirs.
     pub fn train(
         &self,
         device: &Arc<dyn Device>,
         stop: &AtomicBool,
         watch: &mut dyn FnMut(Event),
     ) -> Result<Outcome, TrainError> {
-        let _lock = self.folder.lock()?;
-        if self.resumed {
+        let first = self.is_first();
+        let lock = if first { self.folder.lock().map(Some) } else { Ok(None) };
+        let _lock = agree(&*self.peers, lock.map_err(TrainError::from))?;
+        if self.resumed && first {
             self.folder.sweep();
         }
         let mut begun = self.resumed;
         let outcome = self.follow(device, stop, &mut |event| {
             begun |= matches!(event, Event::Step { .. });
-            watch(event);
+            if first {
+                watch(event);
+            }
         });
-        if outcome.is_err() && !begun {
+        if outcome.is_err() && !begun && first {
             self.folder.remove();
         }
         outcome
+    }
+
+    /// Whether this rank watches, evaluates and writes.
+    fn is_first(&self) -> bool {
+        self.peers.rank() == 0
     }
 
     fn follow(
@@ -230,43 +268,79 @@ impl Run {
         watch: &mut dyn FnMut(Event),
     ) -> Result<Outcome, TrainError> {
         let recipe = &self.recipe;
+        let metered = Arc::new(Metered::new(self.peers.clone()));
+        let peers: Arc<dyn Peers> = metered.clone();
+        let ranks = peers.size();
+        let beside = recipe.sum_beside.unwrap_or(peers.on_this_machine() < ranks) && peers.sums_beside() && ranks > 1;
         let model = recipe.model()?;
         let graph = &model.graph;
         let criterion = recipe.criterion(&model)?;
         let trained = recipe.trained(&model);
-        let mut trainers = Trainers::new(device, graph, &*criterion, recipe.batch, &trained);
+        let mut trainers = Trainers::new(device, graph, &*criterion, recipe.batch / ranks, &trained);
+        if recipe.sync_batch_norm {
+            trainers.synchronise(&peers);
+        }
+        trainers.recompute = recipe.recompute;
         let mut gradients = Gradients::zeros(graph, &trained);
-        let mut validation = Validation::open(recipe, device)?;
 
-        self.doubts.iter().for_each(|doubt| watch(Event::Warning(doubt.clone())));
-        let mut state = self.state(&model, &trained, watch)?;
-        let teacher = if criterion.has_teacher() { Some(self.teacher(&model, &state)?) } else { None };
+        // What may fail, on any rank, before there is anything to lose.
+        let mut open = || -> Result<_, TrainError> {
+            if !recipe.batch.is_multiple_of(ranks) {
+                return Err(TrainError::Ranks { batch: recipe.batch, ranks });
+            }
+            let crop = recipe.crop_at(recipe.start);
+            if let (Some(bytes), here @ 2..) = (trainers.memory(crop)?, peers.on_this_machine()) {
+                // Each looks at what the others are about to take as well.
+                memory::check(bytes * here as u64).map_err(DeviceError::Memory)?;
+            }
+            let validation = if self.is_first() { Some(Validation::open(recipe, device)?) } else { None };
+            self.doubts.iter().for_each(|doubt| watch(Event::Warning(doubt.clone())));
+            let state = self.state(&model, &trained, watch)?;
+            let teacher = if criterion.has_teacher() { Some(self.teacher(&model, &state)?) } else { None };
+            trainers.prepare(recipe.crop_at(state.progress.step))?;
+            let batches = Batches::open(recipe, criterion.needs(), state.progress.position, &*peers)?;
+            Ok((validation, state, teacher, batches))
+        };
+        let opened = open();
+        let (mut validation, mut state, teacher, mut batches) = agree(&*peers, opened)?;
+        compare(&*peers, &state.fingerprint())?;
         let mut crop = recipe.crop_at(state.progress.step);
-        trainers.prepare(crop)?;
-        let mut batches = Batches::open(recipe, criterion.needs(), state.progress.position)?;
         let mut remarks = batches.remarks().to_vec();
-        for remark in validation.remarks() {
+        for remark in validation.iter().flat_map(Validation::remarks) {
             // Both parts of a split have the same to say.
             if !remarks.contains(remark) {
                 remarks.push(format!("to evaluate on: {remark}"));
             }
         }
         remarks.iter().for_each(|remark| watch(Event::Note(remark)));
-        if self.resumed {
+        if let Some(bytes) = trainers.memory(crop)? {
+            let each = if ranks > 1 { " on each rank" } else { "" };
+            watch(Event::Note(&format!("a step takes about {:.0} MB of memory{each}", bytes as f64 / 1e6)));
+        }
+        if ranks > 1 {
+            let (local, threads) = (recipe.batch / ranks, rayon::current_num_threads());
+            let here = peers.on_this_machine();
+            watch(Event::Note(&format!(
+                "{ranks} ranks, {here} on this machine; each has {local} pairs of a batch; {threads} threads"
+            )));
+        }
+        if self.resumed && self.is_first() {
             // Not before its changes have proved possible.
             self.folder.write_recipe(recipe)?;
         }
-        let mut log = Log::open(&self.folder.log(), state.progress.step)?;
-        let mut events = Events::create(&self.folder.events(), state.progress.step).map_err(TrainError::Events)?;
+        let (mut log, mut events) = self.records(state.progress.step)?;
         let mut clock = Clock::start(&batches);
+        let mut shared = Sharing::start(&metered);
         log.line(&self.opening(&model, state.progress.step, &remarks))?;
         let mut evaluated: Option<(u64, Vec<Score>)> = None;
-        if validation.compares() && state.progress.step == recipe.start {
+        if let Some(validation) =
+            validation.as_mut().filter(|data| data.compares() && state.progress.step == recipe.start)
+        {
             let found = validation.run(&model, state.best_guess())?;
             self.validated(&mut state, &model, found, 0.0, &mut log, &mut events, watch)?;
         }
 
-        'steps: while state.progress.step < recipe.steps && !stop.load(Ordering::Relaxed) {
+        'steps: while state.progress.step < recipe.steps && !peers.any(stop.load(Ordering::Relaxed)) {
             let rate = recipe.rate(state.progress.step);
             let scale = f64::from(state.progress.scale.factor);
             let statistics = state.statistics(graph);
@@ -279,20 +353,23 @@ impl Run {
             gradients.clear();
             trainers.forget_student();
             let parts = (0..recipe.accumulate).map(|_| batches.take()).collect::<Result<Vec<_>, _>>()?;
-            let whole = match &parts[..] {
+            let mut whole = match &parts[..] {
                 [_] => None,
-                _ => Some(tally(&*criterion, &model, crop, &mut trainers, &state.weights, &parts)?),
+                _ => Some(of_all(&*peers, tally(&*criterion, &model, crop, &mut trainers, &state.weights, &parts)?)),
             };
             let mut sums = Sums::default();
+            let mut summed = false;
             for (part, batch) in parts.iter().enumerate() {
-                if part > 0 && stop.load(Ordering::Relaxed) {
+                if part > 0 && peers.any(stop.load(Ordering::Relaxed)) {
                     // As if the step had not begun: going on does it again.
                     state.restore(&statistics, |_| true);
                     break 'steps;
                 }
                 let step = state.progress.step;
                 let mut seen = Vec::new();
-                for (number, pass) in criterion.passes(step).into_iter().enumerate() {
+                let passes = criterion.passes(step);
+                let last = passes.iter().rposition(|pass| pass.differentiated).filter(|_| part + 1 == parts.len());
+                for (number, pass) in passes.into_iter().enumerate() {
                     let size = criterion.size(&pass, crop);
                     let dropped = match pass.differentiated {
                         true => {
@@ -311,19 +388,35 @@ impl Run {
                     if !pass.differentiated {
                         continue;
                     }
-                    let mut graded =
-                        criterion.grade(Grading { step, batch, passes: &seen, whole: whole.as_deref() })?;
+                    if whole.is_none() && ranks > 1 {
+                        // The whole is this batch, of which the other ranks have seen their parts too.
+                        let outputs = seen.last().map_or(&[][..], |outputs| outputs);
+                        whole = Some(of_all(&*peers, tally_pass(&*criterion, outputs, batch)?));
+                    }
+                    let (passes, whole) = (&seen[..], whole.as_deref());
+                    let mut graded = criterion.grade(Grading { step, batch, passes, whole, peers: &*peers })?;
                     sums.add(&graded);
                     if scale != 1.0 {
                         graded.gradients.iter_mut().flat_map(|g| &mut g.data).for_each(|g| *g *= scale as f32);
                     }
-                    let kept = Kept::of(&gradients, &dropped);
-                    trainer.backward(graded.gradients, &mut gradients)?;
-                    kept.put_back(&mut gradients);
+                    if beside && last == Some(number) && dropped.is_empty() {
+                        backward_and_sum(trainer, graded.gradients, &mut gradients, &metered)?;
+                        summed = true;
+                    } else {
+                        let kept = Kept::of(&gradients, &dropped);
+                        trainer.backward(graded.gradients, &mut gradients)?;
+                        kept.put_back(&mut gradients);
+                    }
                     trainer.update_statistics(STATISTICS, &mut state.weights);
                 }
             }
-            let Sums { mut value, mut terms, epe } = sums;
+            if !summed {
+                metered.wait(|| metered.sum(gradients.values_mut()));
+            }
+            if ranks > 1 && !recipe.sync_batch_norm {
+                state.follow_first(graph, &*peers);
+            }
+            let Sums { mut value, mut terms, epe } = sums.of_all(&*peers);
             if recipe.regulariser_in_loss {
                 let regulariser = state.optimiser.regulariser(&state.weights);
                 value += regulariser;
@@ -352,6 +445,11 @@ impl Run {
             } else {
                 // Skipped as if it had not been, but for the data: the same pairs would do the same again.
                 state.restore(&statistics, |_| true);
+                let samples: Vec<String> = peers
+                    .texts(&samples.join("\n"))
+                    .iter()
+                    .flat_map(|of_rank| of_rank.lines().map(str::to_string))
+                    .collect();
                 let reason = if value.is_finite() { "a gradient is not finite" } else { "the loss is not finite" };
                 log.line(&json!({ "step": step, "skipped": reason, "samples": samples }))?;
                 watch(Event::Warning(format!("step {step} skipped, {reason}: {}", samples.join(", "))));
@@ -369,6 +467,9 @@ impl Run {
             if (step.is_multiple_of(recipe.log_every) || last) && state.progress.window.steps > 0 {
                 let report = state.progress.window.report(step, rate, scale as f32, clock.lap(&batches));
                 log.line(&report)?;
+                if ranks > 1 {
+                    log.line(&shared.lap(step, &metered, &batches))?;
+                }
                 watch(Event::Logged(&report));
                 if let Some(epe) = report.epe.filter(|&epe| epe > sensible(crop)) {
                     watch(Event::Warning(diverged(&format!("steps up to {step}"), epe)));
@@ -387,7 +488,7 @@ impl Run {
                 watch(Event::Epoch { epoch, loss, lr: rate, seconds_per_step });
                 state.progress.epoch = Default::default();
             }
-            if recipe.validates(step) || last {
+            if let Some(validation) = validation.as_mut().filter(|_| recipe.validates(step) || last) {
                 match validation.run(&model, state.best_guess()) {
                     Ok(found) => {
                         let seconds = clock.total(&batches).seconds;
@@ -442,12 +543,23 @@ impl Run {
         let path = self.folder.teacher();
         if state.progress.step == self.recipe.start {
             let provenance = Provenance::default();
-            store::write(&path, model, &state.weights, &provenance, Precision::F32)?;
+            if self.is_first() {
+                store::write(&path, model, &state.weights, &provenance, Precision::F32)?;
+            }
             return Ok(state.weights.clone());
         }
         let stored = store::read(&path).map_err(|source| TrainError::Teacher { path, source })?;
         stored.weights.check(&model.graph).map_err(DeviceError::from)?;
         Ok(stored.weights)
+    }
+
+    /// The log and TensorBoard's events after a step, which the first rank writes.
+    fn records(&self, step: u64) -> Result<(Log, Events), TrainError> {
+        if !self.is_first() {
+            return Ok((Log::none(), Events::none()));
+        }
+        let log = Log::open(&self.folder.log(), step)?;
+        Ok((log, Events::create(&self.folder.events(), step).map_err(TrainError::Events)?))
     }
 
     /// The first line that a program writes to the log.
@@ -536,6 +648,9 @@ impl Run {
         evaluated: &Option<(u64, Vec<Score>)>,
         watch: &mut dyn FnMut(Event),
     ) -> Result<(), TrainError> {
+        if !self.is_first() {
+            return Ok(());
+        }
         // Only what was measured on these very weights is written into their file.
         let scores = match evaluated {
             Some((step, scores)) if *step == state.progress.step => &scores[..],
@@ -590,6 +705,35 @@ impl Sums {
             add_term(&mut self.terms, name, value);
         }
     }
+
+    /// Those of all ranks together, which have the same terms.
+    fn of_all(self, peers: &dyn Peers) -> Self {
+        let epe = [f64::from(u8::from(self.epe.is_some())), self.epe.unwrap_or(0.0)];
+        let terms = self.terms.iter().map(|(_, value)| *value);
+        let own: Vec<f64> = [self.value].into_iter().chain(epe).chain(terms).collect();
+        let all = peers.total(&own);
+        Self {
+            value: all[0],
+            epe: (all[1] > 0.0).then_some(all[2]),
+            terms: self.terms.iter().zip(&all[3..]).map(|((name, _), value)| (*name, *value)).collect(),
+        }
+    }
+}
+
+/// The tallies of all ranks together.
+fn of_all(peers: &dyn Peers, own: Vec<Tally>) -> Vec<Tally> {
+    let values: Vec<f64> = own.iter().flat_map(|t| [t.pairs as f64, t.known as f64, t.penalty]).collect();
+    let tally = |t: &[f64]| Tally { pairs: t[0] as usize, known: t[1] as usize, penalty: t[2] };
+    peers.total(&values).chunks_exact(3).map(tally).collect()
+}
+
+/// What a batch adds to the tallies, by the outputs of a pass over it.
+fn tally_pass(criterion: &dyn Criterion, outputs: &[Values], batch: &Batch) -> Result<Vec<Tally>, TrainError> {
+    let pairs = batch.ids.len();
+    // (Where both directions were seen, the first half is forward.)
+    let shapes: Vec<Shape> =
+        outputs.iter().map(|output| [pairs, output.shape[1], output.shape[2], output.shape[3]]).collect();
+    Ok(criterion.tally(&shapes, criterion.tallies_values().then_some(outputs), batch)?)
 }
 
 /// What all batches of a step hold together, for each output of the network.
@@ -628,6 +772,34 @@ fn diverged(on: &str, epe: f64) -> String {
         "the flow is {epe:.3e} px off on average ({on}), beyond any sense: the run has diverged; lower lr, clip the gradients \
          (clip), or begin with a warmup"
     )
+}
+
+/// How much of its time each rank spends on the others, for the log.
+struct Sharing {
+    at: Instant,
+    waited: Duration,
+    spent: Spent,
+}
+
+impl Sharing {
+    fn start(metered: &Metered) -> Self {
+        Self { at: Instant::now(), waited: Duration::ZERO, spent: metered.spent() }
+    }
+
+    /// What each rank has spent since the last line, in seconds.
+    fn lap(&mut self, step: u64, metered: &Metered, batches: &Batches) -> serde_json::Value {
+        let now = Self { at: Instant::now(), waited: batches.waited(), spent: metered.spent() };
+        let Spent { summing, waiting, summed_bytes, gathering } = now.spent - self.spent;
+        let seconds = (now.at - self.at).as_secs_f64();
+        let data = now.waited.saturating_sub(self.waited).as_secs_f64();
+        let compute = seconds - data - waiting - gathering;
+        *self = now;
+        let own = [seconds, compute, data, gathering, waiting, summing, summed_bytes as f64];
+        const NAMES: [&str; 7] = ["seconds", "compute", "data", "gathering", "waiting", "summing", "summed_bytes"];
+        let of_rank = |of: &[f64]| NAMES.iter().copied().zip(of.iter().copied()).collect::<BTreeMap<_, _>>();
+        let ranks: Vec<_> = metered.gather(&own).chunks_exact(own.len()).map(of_rank).collect();
+        json!({ "step": step, "time": { "ranks": ranks } })
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use ferroflow_net::{
     Graph, Model, Weights,
     graph::{ParamId, ParamRole},
+    peers::Peers,
 };
 
 use crate::{
@@ -84,6 +85,25 @@ impl State {
         ids.filter(|&id| matches!(graph.param(id).role, ParamRole::NormMean | ParamRole::NormVariance))
             .map(|id| (id, self.weights.get(id).to_vec()))
             .collect()
+    }
+
+    /// Takes the running statistics of batch norm of rank 0, where each rank has its own (as PyTorch does).
+    pub fn follow_first(&mut self, graph: &Graph, peers: &dyn Peers) {
+        let own = self.statistics(graph);
+        let mut values: Vec<f32> = own.iter().flat_map(|(_, values)| values).copied().collect();
+        peers.follow_first(&mut values);
+        let mut rest = &values[..];
+        for (id, values) in own {
+            let (first, others) = rest.split_at(values.len());
+            self.weights.get_mut(id).copy_from_slice(first);
+            rest = others;
+        }
+    }
+
+    /// Numbers that are other ones where the state is another.
+    pub fn fingerprint(&self) -> [f64; 4] {
+        let sum = |power: i32| self.weights.iter().flatten().map(|&w| f64::from(w).powi(power)).sum();
+        [self.progress.step as f64, self.progress.position as f64, sum(1), sum(2)]
     }
 
     /// Puts back those running statistics that are not to move.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use ferroflow_core::Size;
 use ferroflow_net::{
-    Graph, NodeId, Weights,
+    Graph, NodeId, Op, ParamId, Weights,
     device::{Device, DeviceError},
-    graph::{BothDirections, Sizes},
+    graph::{BothDirections, MomentsOver, Sizes},
+    peers::Peers,
     training::{Gradients, Trainer, TrainingOptions, Values},
 };
 
@@ -31,6 +32,10 @@ pub(crate) struct Trainers<'a> {
     directions: Directions,
     batch: usize,
     trained: &'a [bool],
+    /// Who has the other parts of the batch, where statistics of the batch are taken over all of it.
+    peers: Option<Arc<dyn Peers>>,
+    /// As [`TrainingOptions::recompute`].
+    pub recompute: bool,
     ready: Vec<Ready>,
 }
 
@@ -53,8 +58,10 @@ impl<'a> Trainers<'a> {
         trained: &'a [bool],
     ) -> Self {
         let outputs = criterion.outputs().to_vec();
-        let new =
-            |graph, outputs, directions| Self { device, graph, outputs, directions, batch, trained, ready: Vec::new() };
+        let new = |graph, outputs, directions| {
+            let (peers, recompute, ready) = (None, false, Vec::new());
+            Self { device, graph, outputs, directions, batch, trained, peers, recompute, ready }
+        };
         if !criterion.both_directions() {
             return new(graph.clone(), outputs, Directions::One);
         }
@@ -67,15 +74,46 @@ impl<'a> Trainers<'a> {
         new(both.graph, [outputs, back].concat(), Directions::Shared)
     }
 
+    /// From now on the batch is a part of a larger one, whose statistics are taken as a whole.
+    pub fn synchronise(&mut self, peers: &Arc<dyn Peers>) {
+        let takes_statistics = |op: &Op| match op {
+            Op::BatchNorm(norm) => self.trained[norm.scale.0 as usize],
+            Op::Moments(over) => *over == MomentsOver::Batch,
+            _ => false,
+        };
+        let needed = peers.size() > 1 && self.graph.nodes.iter().any(|node| takes_statistics(&node.op));
+        self.peers = needed.then(|| peers.clone());
+        self.ready.clear();
+    }
+
+    fn options(&self, size: Size) -> TrainingOptions {
+        let batch = if self.directions == Directions::Doubled { 2 * self.batch } else { self.batch };
+        TrainingOptions {
+            sizes: Sizes::new(batch, size.height, size.width),
+            outputs: self.outputs.clone(),
+            trained: self.trained.to_vec(),
+            recompute: self.recompute,
+        }
+    }
+
+    /// About how many bytes a step with frames of this size will take, if the device knows.
+    ///
+    /// # Errors
+    /// If the network does not take that size.
+    pub fn memory(&self, size: Size) -> Result<Option<u64>, DeviceError> {
+        self.device.training_memory(&self.graph, &self.options(size))
+    }
+
     fn of(&mut self, size: Size) -> Result<&mut Ready, DeviceError> {
         let known = self.ready.iter().position(|ready| ready.size == size);
         let index = match known {
             Some(index) => index,
             None => {
-                let batch = if self.directions == Directions::Doubled { 2 * self.batch } else { self.batch };
-                let sizes = Sizes::new(batch, size.height, size.width);
-                let options = TrainingOptions { sizes, outputs: self.outputs.clone(), trained: self.trained.to_vec() };
-                let trainer = self.device.trainer(&self.graph, options)?;
+                let options = self.options(size);
+                let mut trainer = self.device.trainer(&self.graph, options)?;
+                if let Some(peers) = &self.peers {
+                    trainer.synchronise(peers)?;
+                }
                 self.ready.push(Ready { size, trainer, directions: self.directions, holds: None });
                 self.ready.len() - 1
             }
@@ -153,7 +191,25 @@ impl Ready {
     ///
     /// # Errors
     /// As [`Trainer::backward`].
-    pub fn backward(&mut self, mut gradients: Vec<Values>, sum: &mut Gradients) -> Result<(), DeviceError> {
+    pub fn backward(&mut self, gradients: Vec<Values>, sum: &mut Gradients) -> Result<(), DeviceError> {
+        self.trainer.backward(&self.by_direction(gradients), sum)
+    }
+
+    /// The same, calling `done` as [`Trainer::backward_telling`] does.
+    ///
+    /// # Errors
+    /// As [`Trainer::backward_telling`].
+    pub fn backward_telling(
+        &mut self,
+        gradients: Vec<Values>,
+        sum: &mut Gradients,
+        done: &mut (dyn FnMut(&Gradients, ParamId) + Send),
+    ) -> Result<(), DeviceError> {
+        self.trainer.backward_telling(&self.by_direction(gradients), sum, done)
+    }
+
+    /// Gradients as the outputs of the trainer are.
+    fn by_direction(&self, mut gradients: Vec<Values>) -> Vec<Values> {
         if self.directions == Directions::Shared {
             let backward = |d: &mut Values| {
                 let half = d.data.split_off(d.data.len() / 2);
@@ -163,7 +219,7 @@ impl Ready {
             let backward: Vec<Values> = gradients.iter_mut().map(backward).collect();
             gradients.extend(backward);
         }
-        self.trainer.backward(&gradients, sum)
+        gradients
     }
 
     /// As [`Trainer::update_statistics`].

@@ -23,6 +23,7 @@
 //! # Features
 //!
 //! * `rill` (on by default): the weights for [`Estimator::builtin`], 1.4 MB.
+//! * `mpi`: `train::peers::Mpi`, the processes that MPI starts, which train together; needs an MPI library and libclang.
 //! * `onnx`: `onnx_run` runs exported ONNX files in another runtime (rten), `onnx_check` compares their flow with ours.
 
 pub use ferroflow_core as core;

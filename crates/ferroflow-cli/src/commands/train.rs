@@ -3,6 +3,7 @@
 use std::{
     io::{IsTerminal, Write},
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,7 +11,7 @@ use anyhow::Context;
 use clap::builder::PossibleValuesParser;
 use ferroflow::CpuOptions;
 use ferroflow::train::{
-    Event, InitError, Recipe, RecipeError, Run, TrainError, folder::FolderError, plot, recipe::SHIPPED,
+    Event, InitError, Recipe, RecipeError, Run, TrainError, folder::FolderError, peers::Peers, plot, recipe::SHIPPED,
 };
 use indicatif::ProgressBar;
 use serde::Serialize;
@@ -19,6 +20,7 @@ use crate::{
     device,
     interrupt::Interrupt,
     progress,
+    ranks::Ranks,
     session::{Session, note},
     usage::{UsageError, usage},
 };
@@ -35,6 +37,10 @@ use crate::{
 ///   ferroflow train --resume runs/first --set steps=8000
 ///   ferroflow train --branch runs/first --out runs/first-end
 ///   ferroflow train --plot runs/first
+///
+/// Several processes train together, each on its part of every batch, where the program was built with MPI:
+///
+///   mpirun -n 4 ferroflow train pwcnet-chairs --set data=chairs:/data/FlyingChairs_release@train --out runs/pwc
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
@@ -95,32 +101,40 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         return draw(root, args.json, session);
     }
     let interrupt = Interrupt::listen()?;
-    let (run, root) = match (&args.resume, &args.branch, &args.recipe, &args.out) {
-        (Some(root), ..) => (Run::resume(root, &args.set).map_err(wrong_usage)?, root),
-        (None, Some(trunk), _, Some(out)) => (Run::branch(trunk, out, args.over, &args.set).map_err(wrong_usage)?, out),
-        (None, None, Some(recipe), Some(out)) => {
-            let recipe = Recipe::open(recipe, &args.set).map_err(|e| wrong_usage(e.into()))?;
-            (Run::new(recipe, out).map_err(wrong_usage)?, out)
-        }
-        _ => usage!("say what to train and where: ferroflow train RECIPE --out RUN"),
+    let ranks = Ranks::join()?;
+    let trained = train(&args, session, &interrupt, &ranks.peers);
+    ranks.end(trained)
+}
+
+fn train(args: &Args, session: &mut Session, interrupt: &Interrupt, peers: &Arc<dyn Peers>) -> anyhow::Result<()> {
+    let (Some(root), set) = (args.resume.as_ref().or(args.out.as_ref()), &args.set) else {
+        usage!("say what to train and where: ferroflow train RECIPE --out RUN");
     };
+    let open = || match (&args.resume, &args.branch, &args.recipe) {
+        (Some(_), ..) => Run::resume(root, set),
+        (None, Some(trunk), _) => Run::branch(trunk, root, args.over, set),
+        (None, None, recipe) => Run::new(Recipe::open(recipe.as_deref().unwrap_or_default(), set)?, root),
+    };
+    let run = Run::among(peers.clone(), open).map_err(wrong_usage)?;
     let mut watch = Watch::new(run.recipe(), args.json);
     let device = device::open(&args.device, CpuOptions::default())?;
     let outcome = run.train(&device, &interrupt.stop, &mut |event| watch.event(&event));
     watch.bar.finish_and_clear();
     let outcome = outcome.with_context(|| format!("{} stopped", root.display()))?;
-    let finished = outcome.finished;
+    let ended = if outcome.finished { Ok(()) } else { Err(interrupt.stopped(&**peers).into()) };
+    if peers.rank() > 0 {
+        return ended;
+    }
     if args.json {
         writeln!(session.out, "{}", serde_json::to_string(&Output { run: root.display().to_string(), outcome })?)?;
-        return if finished { Ok(()) } else { Err(interrupt.stopped().into()) };
+        return ended;
     }
-    let what = if finished { "done" } else { "stopped" };
+    let what = if outcome.finished { "done" } else { "stopped" };
     writeln!(session.out, "{what} after step {}; weights are in {}", outcome.step, root.join("weights").display())?;
-    if !finished {
+    if !outcome.finished {
         writeln!(session.out, "go on with: ferroflow train --resume {}", root.display())?;
-        return Err(interrupt.stopped().into());
     }
-    Ok(())
+    ended
 }
 
 /// Recipes and folders that are wrong are wrong usage; everything else is a failure of the run.

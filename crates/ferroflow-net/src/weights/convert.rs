@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::import::{ImportError, Imported};
-use super::names::{self, Extra, MatchError};
 use super::known;
+use super::names::{self, Extra, MatchError};
 use super::store::Stored;
 use super::{Provenance, Weights, WeightsError};
 use crate::model::Model;

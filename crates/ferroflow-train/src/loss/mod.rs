@@ -89,7 +89,9 @@ pub enum LossError {
         weights: usize,
     },
     /// The network does not say how far off its flow may be.
-    #[error("the network has no prediction of its errors, which the loss reads: choose another one, such as `sequence-l1`")]
+    #[error(
+        "the network has no prediction of its errors, which the loss reads: choose another one, such as `sequence-l1`"
+    )]
     NoMixture,
     /// A loss without truth cannot be computed for this network or batch.
     #[error(transparent)]

@@ -356,7 +356,8 @@ fn a_sequence_weighs_its_last_iteration_most() {
         }
         value_agrees("sequence", graded.value, expected);
     }
-    let steeper = LossConfig { name: "sequence-l1".into(), gamma: Some(0.5), longest: Some(1e9), ..LossConfig::default() };
+    let steeper =
+        LossConfig { name: "sequence-l1".into(), gamma: Some(0.5), longest: Some(1e9), ..LossConfig::default() };
     assert_eq!(steeper.build().unwrap().weights[..3], [1.0, 0.5, 0.25]);
     let misplaced = LossConfig { name: "l1".into(), gamma: Some(0.5), ..LossConfig::default() };
     assert!(misplaced.build().unwrap_err().contains("sequence"));

@@ -56,7 +56,7 @@ pub struct Recipe {
     /// Steps that are taken to be done when the run begins: where its schedules enter.
     #[serde(default)]
     pub start: u64,
-    /// Pairs in a forward pass.
+    /// Pairs in a forward pass, those of all ranks together.
     pub batch: usize,
     /// Size that frames are cut to.
     pub crop: Size,
@@ -117,6 +117,16 @@ pub struct Recipe {
     /// Forward passes whose gradients are averaged to one step.
     #[serde(default = "one_pass")]
     pub accumulate: usize,
+    /// Whether parts of the network are computed again for the gradient instead of keeping all values: less memory, more time (CPU).
+    #[serde(default)]
+    pub recompute: bool,
+    /// Whether ranks that share a batch normalise it as one (batch norm); else each its part of it.
+    #[serde(default = "yes")]
+    pub sync_batch_norm: bool,
+    /// Whether the gradients of the ranks are added while the backward pass computes others, by a thread of its own. Where not given:
+    /// if ranks are on several machines, for on one there is nothing to wait for meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sum_beside: Option<bool>,
     /// The learning rate rises from 0 over so many steps.
     #[serde(default)]
     pub warmup: u64,
@@ -221,6 +231,10 @@ pub struct Pretrain {
 
 fn one() -> u64 {
     1
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one_pass() -> usize {

@@ -16,6 +16,8 @@ use serde_json::Value;
 use super::*;
 use crate::log;
 
+mod ranks;
+
 const RECIPE: &str = r#"
 model = "lightflow-0.5"
 data = "synth:chairs@size=72x72,count=7"
@@ -582,7 +584,10 @@ fn a_part_of_a_video_is_kept_back_and_judged_before_and_after() {
         }
     });
     let scores = outcome.unwrap().scores;
-    assert!(remarks.len() == 2 && remarks[0].contains("24 frames"), "{remarks:?}");
+    assert!(
+        remarks.len() == 3 && remarks[2].contains("MB of memory") && remarks[0].contains("24 frames"),
+        "{remarks:?}"
+    );
     assert!(remarks[1].starts_with("to evaluate on: 2 pairs"), "{remarks:?}");
     assert!(scores[0].epe.is_none() && scores[0].census.unwrap() > 0.0, "{scores:?}");
     let root = run.folder.root();

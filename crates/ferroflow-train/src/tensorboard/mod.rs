@@ -17,7 +17,8 @@ use proto::{Event, Image, SessionLog, Summary, Value};
 
 /// An event file being written.
 pub struct Events {
-    file: BufWriter<File>,
+    /// `None`: nobody reads it.
+    file: Option<BufWriter<File>>,
     path: PathBuf,
 }
 
@@ -35,10 +36,15 @@ impl Events {
             name += 1;
         };
         let file = File::create(&path).map_err(|e| named(&path, e))?;
-        let mut events = Self { file: BufWriter::new(file), path };
+        let mut events = Self { file: Some(BufWriter::new(file)), path };
         events.write(Event { file_version: Some("brain.Event:2".into()), ..Event::at(0) })?;
         events.write(Event { session_log: Some(SessionLog { status: SessionLog::START }), ..Event::at(step + 1) })?;
         Ok(events)
+    }
+
+    /// Events that are written nowhere: those of a rank but the first.
+    pub fn none() -> Self {
+        Self { file: None, path: PathBuf::new() }
     }
 
     /// Writes numbers by tag.
@@ -59,7 +65,8 @@ impl Events {
     }
 
     fn write(&mut self, event: Event) -> io::Result<()> {
-        let written = record::write(&mut self.file, &event.encode_to_vec()).and_then(|()| self.file.flush());
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let written = record::write(file, &event.encode_to_vec()).and_then(|()| file.flush());
         written.map_err(|e| named(&self.path, e))
     }
 }

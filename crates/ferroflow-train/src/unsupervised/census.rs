@@ -32,7 +32,7 @@ pub(super) fn census(view: &Direction, patch: usize, distance: Distance, weight:
         .enumerate()
         .map(|(y, mask)| if rows.contains(&(y % view.size.height)) { sum(&mask[columns.clone()]) } else { 0.0 })
         .collect();
-    let counted = lines.iter().sum::<f64>() + 1e-6 * view.mask.len() as f64;
+    let counted = view.of_all_ranks(lines.iter().sum::<f64>() + 1e-6 * view.mask.len() as f64);
     let scale = weight * SHARE / counted;
     let mut total = 0.0;
     for n in 0..view.pairs() {

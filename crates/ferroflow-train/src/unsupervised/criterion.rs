@@ -7,6 +7,7 @@ use ferroflow_data::random::Random;
 use ferroflow_net::{
     Model, NodeId, PyramidUnit,
     graph::{Shape, Sizes},
+    peers::Peers,
     training::Values,
 };
 
@@ -117,13 +118,15 @@ impl Unsupervised {
         outputs.iter().map(first).collect()
     }
 
-    /// What the frames say about the flows of a pass over whole frames.
-    fn judge(&self, step: u64, batch: &Batch, outputs: &[Values]) -> Result<Terms, LossError> {
+    /// What the frames say about the flows of a pass over whole frames: the part that one's own pairs have in that of all peers.
+    fn judge(&self, step: u64, batch: &Batch, outputs: &[Values], peers: &dyn Peers) -> Result<Terms, LossError> {
         if self.options.use_supervision {
             let truth = batch.truth()?;
-            return Ok(supervised(&self.options, 1.0, outputs, self.unit, batch.size, truth)?);
+            let known = truth.known.iter().filter(|known| **known).count() as f64;
+            let weight = (known + 1e-16) / (peers.total(&[known])[0] + 1e-16);
+            return Ok(supervised(&self.options, weight, outputs, self.unit, batch.size, truth)?);
         }
-        let mut scene = Scene::new(&self.options, batch.size, Self::original(batch))?;
+        let mut scene = Scene::new(&self.options, batch.size, Self::original(batch))?.among(peers);
         if let Some(surrounds) = &batch.surrounds {
             scene = scene.within(surrounds)?;
         }
@@ -151,6 +154,11 @@ impl Unsupervised {
     /// Adds what the truth says about the flows forward, where it is known.
     fn teach(&self, graded: &mut Graded, grading: &Grading<'_>, outputs: &[Values]) -> Result<(), LossError> {
         let Some(truth) = grading.batch.truth.as_ref().filter(|truth| truth.known.contains(&true)) else {
+            // Other parts of the batch may have one: all have the same terms.
+            let elsewhere = grading.whole.is_some_and(|whole| whole.iter().any(|tally| tally.known > 0));
+            if elsewhere && self.supervised.is_some() {
+                graded.terms.push(("supervised", 0.0));
+            }
             return Ok(());
         };
         let forward = self.forward(outputs, grading.batch.ids.len());
@@ -272,8 +280,8 @@ impl Criterion for Unsupervised {
         };
         let share = Self::share(&grading);
         if pass.view != View::Transformed {
-            let mut terms = self.judge(step, batch, outputs)?;
-            terms.scale(share);
+            let mut terms = self.judge(step, batch, outputs, grading.peers)?;
+            terms.scale(share * grading.peers.size() as f64);
             let mut graded = terms.into();
             self.teach(&mut graded, &grading, outputs)?;
             return Ok(graded);

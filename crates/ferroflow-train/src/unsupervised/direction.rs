@@ -4,6 +4,7 @@ use ferroflow_core::{
     Size,
     sampling::{Outside, Window, sample_gradient_within, sample_within},
 };
+use ferroflow_net::peers::{Alone, Peers};
 use rayon::prelude::*;
 
 /// Every loss is a mean over the two directions, also where only one counts.
@@ -56,6 +57,8 @@ pub(super) struct Direction<'a> {
     pub warped: Vec<f32>,
     /// How much a pixel counts, `[N, H, W]`.
     pub mask: Vec<f32>,
+    /// The ranks that have the other pairs of the batch.
+    pub peers: &'a dyn Peers,
 }
 
 /// Of the loss with respect to what it read.
@@ -74,7 +77,7 @@ impl<'a> Direction<'a> {
         (warped.par_chunks_exact_mut(3 * pixels), targets, flow.par_chunks_exact(2 * pixels))
             .into_par_iter()
             .for_each(|(warped, to, flow)| sample_within(to.planes, to.size, flow, to.window, Outside::Zero, warped));
-        Self { size, frames, targets, flow, warped, mask }
+        Self { size, frames, targets, flow, warped, mask, peers: &Alone }
     }
 
     pub fn pixels(&self) -> usize {
@@ -112,10 +115,15 @@ impl<'a> Direction<'a> {
             });
     }
 
-    /// The sum of the mask.
+    /// The sum of the mask, over the pairs of all ranks.
     pub fn mask_sum(&self) -> f64 {
         let rows: Vec<f64> = self.mask.par_chunks(self.size.width).map(sum).collect();
-        rows.iter().sum()
+        self.of_all_ranks(rows.iter().sum())
+    }
+
+    /// The sum over all ranks.
+    pub fn of_all_ranks(&self, own: f64) -> f64 {
+        self.peers.total(&[own])[0]
     }
 }
 

@@ -3,7 +3,11 @@
 use std::ops::Range;
 
 use ferroflow_core::{Size, sampling::Window};
-use ferroflow_net::{PyramidUnit, training::Values};
+use ferroflow_net::{
+    PyramidUnit,
+    peers::{Alone, Peers},
+    training::Values,
+};
 use rayon::prelude::*;
 
 use super::{
@@ -33,6 +37,7 @@ pub struct Scene<'a> {
     /// What the frames of each pair were cut out of, where flow may leave them.
     surrounds: Vec<Surround>,
     occlusion: Option<&'a [f32]>,
+    peers: &'a dyn Peers,
 }
 
 impl<'a> Scene<'a> {
@@ -53,7 +58,13 @@ impl<'a> Scene<'a> {
             let sizes: Vec<Size> = (1..=options.smoothness_at_level).map(|level| level_size(size, level)).collect();
             small = frames.each_ref().map(|frames| frames_at(frames, size, &sizes, options.resize_grid.into()));
         }
-        Ok(Self { options, size, pairs, frames, small, surrounds: Vec::new(), occlusion: None })
+        Ok(Self { options, size, pairs, frames, small, surrounds: Vec::new(), occlusion: None, peers: &Alone })
+    }
+
+    /// As a part of a batch, whose other parts the peers have: what the losses are means over is counted over all of them, so that the
+    /// losses of all parts add up to that of the batch. All parts have equally many pairs.
+    pub fn among(self, peers: &'a dyn Peers) -> Self {
+        Self { peers, ..self }
     }
 
     /// With what the frames of each pair were cut out of, for `full_size_warp`.
@@ -121,7 +132,7 @@ impl<'a> Scene<'a> {
         let small = self.small.each_ref().map(|frames| &frames[..]);
         for (order, name, weight) in [(1, "smooth1", options.weight_smooth1), (2, "smooth2", options.weight_smooth2)] {
             if on(weight) {
-                let items = directions * self.pairs;
+                let (items, weight) = (directions * self.pairs, weight / self.peers.size() as f64);
                 add_term(&mut terms, name, smoothness(order, small, levels.level_mut(at), items, weight, options));
             }
         }
@@ -206,7 +217,8 @@ impl<'a> Scene<'a> {
                 }
             });
 
-        let view = Direction::new(size, &self.frames[direction], &targets, flow, mask);
+        let mut view = Direction::new(size, &self.frames[direction], &targets, flow, mask);
+        view.peers = self.peers;
         let estimated = truly_occluded.is_none() && occlusion.estimation != OcclusionEstimation::None;
         let mut slopes = view.slopes(estimated && !options.stop_gradient_mask);
         if UnsupervisedOptions::on(options.weight_photo) {

@@ -39,7 +39,8 @@ pub(super) fn photometric(view: &Direction, distance: Distance, weight: f64, slo
         })
         .collect();
     let total: f64 = sums.iter().sum();
-    let mean = total / counted;
+    // (Whether slopes of the mask are wanted is the same on all ranks.)
+    let mean = if slopes.mask.is_empty() { 0.0 } else { view.of_all_ranks(total) / counted };
     for (d, cost) in slopes.mask.iter_mut().zip(costs) {
         *d += (scale * (f64::from(cost) - mean)) as f32;
     }

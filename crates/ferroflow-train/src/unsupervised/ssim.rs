@@ -21,7 +21,7 @@ pub(super) fn ssim(view: &Direction, weight: f64, slopes: &mut Slopes) -> f64 {
     }
     let windows = Size { height: size.height + 1 - SIDE, width: size.width + 1 - SIDE };
     let shares: Vec<Vec<f32>> = (0..view.pairs()).map(|n| mean3(view.item(&view.mask, n), size, windows)).collect();
-    let counted = shares.iter().map(|share| sum(share)).sum::<f64>() + 1e-16;
+    let counted = view.of_all_ranks(shares.iter().map(|share| sum(share)).sum()) + 1e-16;
     let scale = weight * SHARE / counted;
     let mut total = 0.0;
     let mut errors = Vec::new();
@@ -41,7 +41,7 @@ pub(super) fn ssim(view: &Direction, weight: f64, slopes: &mut Slopes) -> f64 {
         errors.push(found.errors);
     }
     // The mask also decides how much each window counts.
-    let mean = total / counted;
+    let mean = if slopes.mask.is_empty() { 0.0 } else { view.of_all_ranks(total) / counted };
     for (d_mask, errors) in slopes.mask.chunks_exact_mut(pixels).zip(errors) {
         for (y, errors) in errors.chunks_exact(windows.width).enumerate() {
             for (x, error) in errors.iter().enumerate() {

@@ -1,6 +1,7 @@
 //! Compiles the layers of the training plan.
 
 use ferroflow_kernels::{
+    Everyone,
     conv::{self, training::ConvTraining},
     depthwise::training::SeparableTraining,
 };
@@ -130,7 +131,8 @@ impl Compiler<'_, TrainedLayers<'_>> {
                 let layer = if self.layers.is_trained(norm.scale) {
                     let weights = [Vec::new(), Vec::new()];
                     let (norm, activation) = (norm.clone(), chain.activation);
-                    Layer::Norm(Box::new(Norm { norm, activation, statistics: None, weights }))
+                    let everyone = Everyone::default();
+                    Layer::Norm(Box::new(Norm { norm, activation, statistics: None, everyone, weights }))
                 } else {
                     Layer::FrozenNorm {
                         norm: norm.clone(),

@@ -28,6 +28,11 @@ impl ValueGradients {
         4 * (held + self.free.iter().map(|(_, b)| b.len()).sum::<usize>())
     }
 
+    /// Frees the buffers that nobody uses at the moment.
+    pub fn free_unused(&mut self) {
+        self.free.clear();
+    }
+
     /// Whether any part of a value wants its gradient.
     pub fn wants(&self, value: &Value) -> bool {
         value.planes.iter().any(|plane| self.wanted[plane.buffer])

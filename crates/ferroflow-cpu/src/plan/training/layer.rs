@@ -8,7 +8,9 @@ use ferroflow_kernels::conv::{
 use ferroflow_kernels::depthwise::training::{SeparableGradients, SeparableTraining, SeparableWeights};
 use ferroflow_kernels::depthwise::{Depthwise, DepthwisePlan, LargeDepthwise, LargeDepthwisePlan};
 use ferroflow_kernels::norm::{LayerNorm, LayerNormGradient, product_sums};
-use ferroflow_kernels::{Blocks, BlocksMut, Extent, Isa, LANES, Scratch, Update, elementwise, lane_map};
+use ferroflow_kernels::{
+    Blocks, BlocksMut, Buffer, Everyone, Extent, Isa, LANES, Scratch, Update, elementwise, lane_map,
+};
 use ferroflow_net::graph::{self, BatchNorm, Conv};
 use ferroflow_net::training::Gradients;
 use ferroflow_net::{ParamId, Weights};
@@ -113,6 +115,7 @@ pub struct Norm {
     pub norm: BatchNorm,
     pub activation: Activation,
     pub statistics: Option<Statistics>,
+    pub everyone: Everyone,
     /// Factor and summand of each lane.
     pub weights: [Vec<f32>; 2],
 }
@@ -191,6 +194,15 @@ impl Layer {
         }
     }
 
+    /// From now on everyone has a part of the batch whose statistics batch norm takes.
+    pub fn share(&mut self, everyone: &Everyone) {
+        match self {
+            Self::Norm(layer) => layer.everyone = everyone.clone(),
+            Self::Separable(block) => block.kernel.share(everyone),
+            Self::Conv(_) | Self::Depthwise(_) | Self::FrozenNorm { .. } => {}
+        }
+    }
+
     pub fn forward(&mut self, isa: Isa, input: Blocks<'_>, out: &mut BlocksMut<'_, '_>, scratch: &Scratch) {
         match self {
             Self::Conv(conv) => conv.kernel.forward(input, conv.activation, out, scratch),
@@ -201,7 +213,8 @@ impl Layer {
             },
             Self::Norm(layer) => {
                 let ([scale, shift], epsilon) = (&layer.weights, layer.norm.epsilon);
-                let statistics = batch_norm::batch_norm(isa, input, scale, shift, epsilon, layer.activation, out);
+                let statistics = Statistics::of(isa, input, epsilon, &layer.everyone);
+                batch_norm::normalise(isa, input, &statistics, scale, shift, layer.activation, out);
                 layer.statistics = Some(statistics);
             }
             Self::FrozenNorm { activation, scale, offset, .. } => {
@@ -327,6 +340,17 @@ impl Layer {
         }
     }
 
+    /// The parameters whose gradients it may add to.
+    pub fn params(&self) -> Vec<ParamId> {
+        match self {
+            Self::Conv(conv) => std::iter::once(conv.weight).chain(conv.bias).collect(),
+            Self::Depthwise(layer) => std::iter::once(layer.conv.weight).chain(layer.conv.bias).collect(),
+            Self::Norm(layer) => vec![layer.norm.scale, layer.norm.shift],
+            Self::FrozenNorm { norm, .. } => vec![norm.shift],
+            Self::Separable(block) => block.params().to_vec(),
+        }
+    }
+
     /// After the backward passes of all its steps: adds to `sum` what was kept back to be taken to the weights at once.
     pub fn finish(&mut self, sum: &mut Gradients) {
         if let Self::Conv(conv) = self {
@@ -376,6 +400,14 @@ impl Layer {
             Self::Separable(block) => block.weights.iter().map(|w| 4 * w.len()).sum(),
             // As many as the parameters, nine to a channel.
             Self::Depthwise(_) | Self::Norm(_) | Self::FrozenNorm { .. } | Self::LayerNorm(_) | Self::Scale { .. } => 0,
+        }
+    }
+
+    /// What is kept from the forward to the backward pass beside the values, if anything is.
+    pub fn saved_mut(&mut self) -> Option<[&mut Buffer; 2]> {
+        match self {
+            Self::Separable(block) => Some(block.kernel.saved_mut()),
+            Self::Conv(_) | Self::Depthwise(_) | Self::Norm(_) | Self::FrozenNorm { .. } => None,
         }
     }
 

@@ -85,7 +85,7 @@ impl SeparableTraining {
         let rows = STRIP.div_ceil(extent.w).min(extent.h);
         let len = saved.len;
         let mut strips = Vec::new();
-        for (block, plane) in saved.buffer.chunks_mut(saved.pitch).enumerate() {
+        for (block, plane) in saved.buffer.chunks_mut(saved.pitch).take(saved.blocks).enumerate() {
             for (n, image) in plane[..len].chunks_mut(extent.h * row).enumerate() {
                 let rows = image.chunks_mut(rows * row).zip((0..).step_by(rows));
                 strips.extend(rows.map(|(to, first)| Strip { filters, input, n, block, first, to }));

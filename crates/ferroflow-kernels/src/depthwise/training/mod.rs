@@ -19,7 +19,7 @@ mod reference;
 mod tests;
 
 use self::{norm::Norm, product::Side};
-use crate::{Blocks, Buffer, Extent, Isa, LANES, lane_map, layout::check_lanes, simd::Simd};
+use crate::{Blocks, Buffer, Everyone, Extent, Isa, LANES, lane_map, layout::check_lanes, simd::Simd};
 
 /// The block's parameters, in PyTorch's order.
 #[derive(Clone, Copy)]
@@ -107,6 +107,11 @@ impl SeparableTraining {
         }
     }
 
+    /// From now on everyone has a part of the batch whose statistics the norms take.
+    pub fn share(&mut self, everyone: &Everyone) {
+        self.norms.iter_mut().for_each(|norm| norm.everyone = everyone.clone());
+    }
+
     /// Extent of the output.
     pub fn output(&self) -> Extent {
         self.output
@@ -120,6 +125,11 @@ impl SeparableTraining {
     /// Bytes kept from `forward` to `backward`, beside the caller's input.
     pub fn saved_bytes(&self) -> usize {
         self.saved.iter().map(|planes| 4 * planes.buffer.len()).sum()
+    }
+
+    /// What is kept from `forward` to `backward`, to be exchanged for other memory of at least as many floats meanwhile.
+    pub fn saved_mut(&mut self) -> [&mut Buffer; 2] {
+        self.saved.each_mut().map(|planes| &mut planes.buffer)
     }
 
     /// Mean and unbiased variance of the batch at both norms after `forward`, per channel, to move the running
@@ -151,7 +161,9 @@ impl SeparableTraining {
 
 /// Blocks of the same length in one buffer.
 struct Planes {
+    /// At least as long as they are.
     buffer: Buffer,
+    blocks: usize,
     /// Floats of a block, and from block to block.
     len: usize,
     pitch: usize,
@@ -160,7 +172,7 @@ struct Planes {
 impl Planes {
     fn new(blocks: usize, len: usize) -> Self {
         let pitch = pitch(len);
-        Self { buffer: Buffer::zeroed(blocks * pitch), len, pitch }
+        Self { buffer: Buffer::zeroed(blocks * pitch), blocks, len, pitch }
     }
 
     fn block(&self, block: usize) -> &[f32] {

@@ -6,7 +6,7 @@
 
 use super::{aligned, put};
 use crate::{
-    Buffer, LANES, LaneMap,
+    Buffer, Everyone, LANES, LaneMap,
     simd::{Kernel, Simd},
 };
 
@@ -92,6 +92,8 @@ pub struct Norm {
     pub constants: Buffer,
     /// Per channel: mean, unbiased variance of the batch.
     statistics: [Vec<f32>; 2],
+    /// Who has a part of the batch.
+    pub everyone: Everyone,
 }
 
 impl Norm {
@@ -105,6 +107,7 @@ impl Norm {
             inverse: vec![0.0; lanes.len()],
             constants: Buffer::zeroed(lanes.len() * CONSTANTS),
             statistics: [vec![0.0; channels], vec![0.0; channels]],
+            everyone: Everyone::default(),
             lanes,
         }
     }
@@ -136,8 +139,8 @@ impl Norm {
         shift: &[f32],
         pieces: impl Fn(usize) -> P,
     ) {
-        for at in 0..self.lanes.len() {
-            let Some(channel) = self.lanes[at].map(|c| c as usize) else { continue };
+        let mut own = 0.0f64;
+        let joined = |at: usize| {
             let (block, lane) = (at / LANES, at % LANES);
             let (mut count, mut mean, mut squares) = (0.0, 0.0, 0.0);
             for piece in pieces(block).filter(|piece| piece.count > 0) {
@@ -150,8 +153,15 @@ impl Norm {
                 mean += distance * n / (count + n);
                 count += n;
             }
-            let squares = squares.max(0.0);
-            self.count = count as usize;
+            own = count;
+            [mean, squares.max(0.0)]
+        };
+        let lanes = (0..self.lanes.len()).map(joined).collect();
+        let (all, lanes) = self.everyone.join(own as usize, lanes);
+        let count = all as f64;
+        self.count = all;
+        for (at, [mean, squares]) in lanes.into_iter().enumerate() {
+            let Some(channel) = self.lanes[at].map(|c| c as usize) else { continue };
             self.statistics[0][channel] = mean as f32;
             self.statistics[1][channel] = (squares / (count - 1.0).max(1.0)) as f32;
             self.set(at, [mean, squares / count.max(1.0)], scale[channel], shift[channel]);
@@ -179,28 +189,30 @@ impl Norm {
         pieces: impl Fn(usize) -> P,
     ) {
         // Given statistics do not depend on `x`.
-        let share = if self.count > 0 { 1.0 / self.count as f64 } else { 0.0 };
-        for (block, lanes) in self.lanes.chunks(LANES).enumerate() {
-            let constants = &mut self.constants[block * CONSTANTS * LANES..][..CONSTANTS * LANES];
-            for (lane, channel) in lanes.iter().enumerate() {
-                let Some(channel) = channel.map(|c| c as usize) else { continue };
-                let (mut dz, mut dz_x) = (0.0, 0.0);
-                for piece in pieces(block) {
-                    dz += piece.sum[lane];
-                    dz_x += piece.squares[lane];
-                }
-                let (rest, inverse) = (self.rest[block * LANES + lane], self.inverse[block * LANES + lane]);
-                let scale = f64::from(constants[LANES + lane]);
-                let dz_x = dz_x - rest * dz;
-                let by_x = -scale * inverse * inverse * dz_x * share;
-                for (sum, value) in [(&mut *d_shift, dz), (&mut *d_scale, dz_x * inverse)] {
-                    if let Some(sum) = sum.get_mut(channel) {
-                        *sum += value as f32;
-                    }
-                }
-                constants[3 * LANES + lane] = by_x as f32;
-                constants[4 * LANES + lane] = (-scale * dz * share - by_x * rest) as f32;
+        let given = self.count == 0;
+        let share = if given { 0.0 } else { 1.0 / self.count as f64 };
+        let mut sums = vec![0.0; 2 * self.lanes.len()];
+        for (at, sums) in sums.chunks_exact_mut(2).enumerate() {
+            let Some(channel) = self.lanes[at].map(|c| c as usize) else { continue };
+            for piece in pieces(at / LANES) {
+                sums[0] += piece.sum[at % LANES];
+                sums[1] += piece.squares[at % LANES];
             }
+            sums[1] -= self.rest[at] * sums[0];
+            for (sum, value) in [(&mut *d_shift, sums[0]), (&mut *d_scale, sums[1] * self.inverse[at])] {
+                if let Some(sum) = sum.get_mut(channel) {
+                    *sum += value as f32;
+                }
+            }
+        }
+        let sums = if given { sums } else { self.everyone.total(sums) };
+        for (at, sums) in sums.chunks_exact(2).enumerate() {
+            let (lane, rest, inverse) = (at % LANES, self.rest[at], self.inverse[at]);
+            let constants = &mut self.constants[at / LANES * CONSTANTS * LANES..][..CONSTANTS * LANES];
+            let scale = f64::from(constants[LANES + lane]);
+            let by_x = -scale * inverse * inverse * sums[1] * share;
+            constants[3 * LANES + lane] = by_x as f32;
+            constants[4 * LANES + lane] = (-scale * sums[0] * share - by_x * rest) as f32;
         }
     }
 }

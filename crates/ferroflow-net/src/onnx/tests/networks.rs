@@ -86,7 +86,9 @@ fn narrow_indices_give_the_same_flow() {
                     assert_ne!(made_by(read(0)).map(|n| n.op_type.as_str()), Some("Slice"), "{name}: {}", node.name);
                     assert!((1..5).all(|i| kind_of(read(i)) == Some(proto::kind::INT32)), "{name}: {}", node.name);
                 }
-                "Gather" | "GatherElements" => assert_ne!(kind_of(read(1)), Some(proto::kind::INT64), "{name}: {}", node.name),
+                "Gather" | "GatherElements" => {
+                    assert_ne!(kind_of(read(1)), Some(proto::kind::INT64), "{name}: {}", node.name)
+                }
                 "Cast" => {
                     assert!(
                         node.attribute.iter().all(|a| a.i != Some(proto::kind::INT64.into())),

@@ -1,0 +1,107 @@
+//! How much of its time a rank spends on the others.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
+
+use serde::Serialize;
+
+use super::Peers;
+
+/// Peers that measure what is done through them.
+#[derive(Debug)]
+pub(crate) struct Metered {
+    peers: Arc<dyn Peers>,
+    /// Nanoseconds and floats of sums, nanoseconds of gathering.
+    summing: AtomicU64,
+    summed: AtomicU64,
+    gathering: AtomicU64,
+    /// Nanoseconds for which the loop had nothing to do but wait for sums.
+    waiting: AtomicU64,
+}
+
+/// What a rank spent so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub(crate) struct Spent {
+    /// Seconds in sums of gradients.
+    pub summing: f64,
+    /// Seconds for which sums kept the loop waiting: less, where they are taken beside the backward pass.
+    pub waiting: f64,
+    /// Bytes that it had to add to those of the others.
+    pub summed_bytes: u64,
+    /// Seconds in small exchanges, mostly waiting for slower ranks: statistics of batch norm, normalisers of losses.
+    pub gathering: f64,
+}
+
+impl Metered {
+    pub fn new(peers: Arc<dyn Peers>) -> Self {
+        let [summing, summed, gathering, waiting] = Default::default();
+        Self { peers, summing, summed, gathering, waiting }
+    }
+
+    /// Does what the loop waits for.
+    pub fn wait<R>(&self, work: impl FnOnce() -> R) -> R {
+        timed(&self.waiting, work)
+    }
+
+    pub fn spent(&self) -> Spent {
+        let seconds = |nanos: &AtomicU64| nanos.load(Ordering::Relaxed) as f64 * 1e-9;
+        Spent {
+            summing: seconds(&self.summing),
+            summed_bytes: 4 * self.summed.load(Ordering::Relaxed),
+            gathering: seconds(&self.gathering),
+            waiting: seconds(&self.waiting),
+        }
+    }
+}
+
+impl std::ops::Sub for Spent {
+    type Output = Self;
+
+    fn sub(self, before: Self) -> Self {
+        Self {
+            summing: self.summing - before.summing,
+            summed_bytes: self.summed_bytes - before.summed_bytes,
+            gathering: self.gathering - before.gathering,
+            waiting: self.waiting - before.waiting,
+        }
+    }
+}
+
+fn timed<R>(nanos: &AtomicU64, work: impl FnOnce() -> R) -> R {
+    let start = Instant::now();
+    let result = work();
+    nanos.fetch_add(start.elapsed().as_nanos() as u64, Ordering::Relaxed);
+    result
+}
+
+impl Peers for Metered {
+    fn rank(&self) -> usize {
+        self.peers.rank()
+    }
+
+    fn size(&self) -> usize {
+        self.peers.size()
+    }
+
+    fn on_this_machine(&self) -> usize {
+        self.peers.on_this_machine()
+    }
+
+    fn sums_beside(&self) -> bool {
+        self.peers.sums_beside()
+    }
+
+    fn gather(&self, own: &[f64]) -> Vec<f64> {
+        timed(&self.gathering, || self.peers.gather(own))
+    }
+
+    fn sum(&self, values: &mut [f32]) {
+        self.summed.fetch_add(values.len() as u64, Ordering::Relaxed);
+        timed(&self.summing, || self.peers.sum(values));
+    }
+}
