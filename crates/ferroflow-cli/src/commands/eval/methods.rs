@@ -64,8 +64,11 @@ pub fn methods(args: &Args) -> anyhow::Result<Vec<Named>> {
     let weights = args.method.all_weights();
     if weights.len() > 1 {
         let device = args.method.device(false)?;
+        let stems: HashSet<_> = weights.iter().map(|path| path.file_stem()).collect();
         for path in weights {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            // `best.safetensors` of two runs is told apart by its folders.
+            let stem = path.file_stem().filter(|_| stems.len() == weights.len());
+            let name = stem.unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
             add(&mut named, name, args.method.estimator_from(path, device.clone())?, Role::Estimator);
         }
     } else if args.flows.is_empty() || !weights.is_empty() || args.method.model().is_some() {

@@ -80,6 +80,7 @@ function layers() {
   [under.alt, over.alt] = [title(right), title(left)];
   under.width = over.width = state.scene.width;
   under.height = over.height = state.scene.height;
+  $("view").style.setProperty("--ratio", state.scene.width / state.scene.height);
   move();
 }
 
@@ -92,7 +93,7 @@ function move() {
 }
 
 function fit() {
-  stage.classList.toggle("fit", $("fit").checked);
+  $("view").classList.toggle("fit", $("fit").checked);
   move();
 }
 
