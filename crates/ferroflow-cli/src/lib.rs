@@ -51,7 +51,8 @@ fn command_line() -> clap::Command {
 /// Runs the command line `args`, whose first element is the program's name, and returns its exit code: 0 if all went well, 1 if the
 /// work failed, 2 for wrong usage, and 128 + N if signal N stopped a training run, which is saved first.
 pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> u8 {
-    let cli = match Cli::try_parse_from(args) {
+    let args: Vec<OsString> = args.into_iter().map(Into::into).collect();
+    let cli = match Cli::try_parse_from(&args) {
         Ok(cli) => cli,
         // Wrong usage, or the help that was asked for.
         Err(answer) => {
@@ -62,7 +63,7 @@ pub fn main(args: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> u8 {
         }
     };
     set_quiet(cli.quiet);
-    let mut session = Session::new(cli.no_clobber);
+    let mut session = Session::new(cli.no_clobber, &args);
     let done = usage::environment().and_then(|()| cli.command.run(&mut session));
     let printed = session.out.finish();
     match done.and_then(|()| Ok(printed?)) {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::builder::PossibleValuesParser;
+use clap::{ArgAction, builder::PossibleValuesParser};
 use ferroflow::core::{Size, geometry::Fit};
 use ferroflow::infer::{Estimator, NetworkOptions, OpenError, dis, open};
 use ferroflow::kernels::Bf16;
@@ -32,8 +32,8 @@ pub struct MethodArgs {
     model: Option<String>,
     /// Weights: a .safetensors file of this program, or another project's checkpoint (`ferroflow weights import` converts one
     /// once and for all). Default: the built-in weights, which only rill has
-    #[arg(short, long, value_name = "FILE")]
-    weights: Option<PathBuf>,
+    #[arg(short, long, value_name = "FILE", action = ArgAction::Set)]
+    weights: Vec<PathBuf>,
     /// Set an option of the network (`ferroflow models NAME` lists them); may be repeated
     #[arg(long = "option", value_name = "KEY=VALUE")]
     options: Vec<String>,
@@ -140,7 +140,12 @@ impl MethodArgs {
 
     /// The weight file, if one was given.
     pub fn weights(&self) -> Option<&Path> {
-        self.weights.as_deref()
+        self.weights.first().map(PathBuf::as_path)
+    }
+
+    /// All weight files, where a command takes several.
+    pub fn all_weights(&self) -> &[PathBuf] {
+        &self.weights
     }
 
     /// The network's options, `key=value`.
@@ -170,7 +175,7 @@ impl MethodArgs {
             if self.network_size.is_some() {
                 usage!("dis sees frames in their own size: --size belongs to networks (--model)");
             }
-            if self.weights.is_some() {
+            if !self.weights.is_empty() {
                 usage!("dis takes no weights: leave out --weights, or name the network they are for");
             }
             let ComputeArgs { exact, precision, .. } = self.compute;
@@ -222,7 +227,7 @@ impl MethodArgs {
 
     /// The network, its weights, and where they come from.
     fn network(&self, which: WhichWeights) -> anyhow::Result<(Stored, String)> {
-        if let Some(path) = &self.weights {
+        if let Some(path) = self.weights() {
             return self.stored(path);
         }
         if let Some(stored) = builtin_weights(self.model.as_deref(), &self.options())? {

@@ -1,11 +1,14 @@
 //! Writes estimates as flow files, pictures and masks.
 
 use std::{
-    fmt, io as stdio,
+    borrow::Cow,
+    fmt,
+    io::{self as stdio, Write},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
+use anyhow::Context;
 use ferroflow::core::{
     FlowField, Frame,
     consistency::Sundaram,
@@ -27,11 +30,12 @@ use crate::{
 #[derive(clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct SinkArgs {
-    /// Flow file to write (.flo, .pfm, .png for KITTI, .npy, .npz); a folder for sequences
+    /// Flow file to write (.flo, .pfm, .png for KITTI, .npy, .npz, .exr with the channels of compositors); a folder for sequences; or -
+    /// to stream flow to standard output, one whole .flo file (or .npy with --format npy) after the other
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
-    /// Format of the flow files of a sequence
-    #[arg(long, default_value = "flo", value_parser = ["flo", "pfm", "kitti", "npy", "npz"])]
+    /// Format of the flow files of a sequence, or of a stream
+    #[arg(long, default_value = "flo", value_parser = ["flo", "pfm", "kitti", "npy", "npz", "exr"])]
     format: String,
     /// Cut vectors to what the flow files' format holds (KITTI: 512 px) instead of refusing
     #[arg(long)]
@@ -88,6 +92,10 @@ pub enum Names {
 /// Writes the estimates of one command.
 pub struct FlowSink {
     flow: Option<Target>,
+    /// The format of a stream of flow.
+    stream: Option<io::FlowFormat>,
+    /// Whether nobody reads the stream any more.
+    unread: bool,
     viz: Option<Target>,
     video: Option<Video>,
     layout: Layout,
@@ -171,11 +179,15 @@ impl FlowSink {
             "kitti" => "png",
             "npy" => "npy",
             "npz" => "npz",
+            "exr" => "exr",
             _ => "flo",
         };
+        let stream =
+            (args.output.as_deref() == Some(Path::new("-"))).then(|| stream(args, bidirectional)).transpose()?;
+        let output = args.output.clone().filter(|_| stream.is_none());
         if single {
             let formats = [
-                args.output.as_ref().map(|path| (path, io::FlowFormat::of_path(path).map(drop))),
+                output.as_ref().map(|path| (path, io::FlowFormat::of_path(path).map(drop))),
                 args.viz.as_ref().map(|path| (path, io::check_frame_name(path))),
             ];
             for (path, format) in formats.into_iter().flatten() {
@@ -203,7 +215,9 @@ impl FlowSink {
             path.clone().map(|path| if single { Target::File(path) } else { Target::Folder(path, extension) })
         };
         Ok(Self {
-            flow: target(&args.output, extension),
+            flow: target(&output, extension),
+            stream,
+            unread: false,
             viz: if video.is_some() { None } else { target(&args.viz, "png") },
             video,
             layout,
@@ -260,9 +274,17 @@ impl FlowSink {
         self.video.is_some()
     }
 
-    /// Whether standard output is taken by a video.
-    pub fn is_stream(&self) -> bool {
-        self.video.as_ref().is_some_and(Video::is_stream)
+    /// What takes standard output, if something does.
+    pub fn stream(&self) -> Option<&'static str> {
+        match &self.video {
+            Some(video) if video.is_stream() => Some("--viz -"),
+            _ => self.stream.map(|_| "-o -"),
+        }
+    }
+
+    /// Whether whoever read the stream of flow has gone, so that nothing more is wanted.
+    pub fn is_unread(&self) -> bool {
+        self.unread
     }
 
     /// Whether flows are to be looked at before the first is painted.
@@ -343,6 +365,11 @@ impl FlowSink {
         if let Some(path) = &files.flow {
             clipped += io::write_flow_within(path, flow, self.clip)?;
         }
+        if let Some(format) = self.stream {
+            let (within, cut) = if self.clip { format.clip(flow) } else { (Cow::Borrowed(flow), 0) };
+            clipped += cut;
+            self.push(&format.encode(&within)?)?;
+        }
         if let Some(path) = &files.viz {
             io::write_frame(path, &self.picture(flow, &pair.first)?)?;
         }
@@ -390,6 +417,16 @@ impl FlowSink {
         })
     }
 
+    /// Writes to standard output. A reader that stops early (`... | head`) is no failure.
+    fn push(&mut self, bytes: &[u8]) -> anyhow::Result<()> {
+        let mut out = stdio::stdout().lock();
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == stdio::ErrorKind::BrokenPipe => self.unread = true,
+            written => written.context("cannot write to standard output")?,
+        }
+        Ok(())
+    }
+
     /// Where results were written, for the last line of the output.
     pub fn destination(&self) -> String {
         let targets = [&self.flow, &self.viz].into_iter().flatten().map(Target::base);
@@ -399,10 +436,25 @@ impl FlowSink {
     }
 }
 
+/// The format of a stream of flow: one whose files say where they end.
+fn stream(args: &SinkArgs, bidirectional: bool) -> anyhow::Result<io::FlowFormat> {
+    if args.viz.as_deref() == Some(Path::new("-")) {
+        usage!("-o - and --viz - both take standard output: write one of them to a file");
+    }
+    if bidirectional {
+        usage!("-o - streams the flow from frame 1 to frame 2 alone: leave out --bidirectional, or write to a folder");
+    }
+    match args.format.as_str() {
+        "flo" => Ok(io::FlowFormat::Flo),
+        "npy" => Ok(io::FlowFormat::Npy),
+        other => usage!("-o - streams .flo or .npy files: --format {other} needs files of its own"),
+    }
+}
+
 /// Checks that what the results of a sequence are written to is no name of a file, which would become a folder.
 fn folders(args: &SinkArgs, is_video: bool) -> anyhow::Result<()> {
     let named = |path: &&PathBuf| !path.is_dir();
-    if let Some(path) = args.output.as_ref().filter(named) {
+    if let Some(path) = args.output.as_ref().filter(named).filter(|path| *path != Path::new("-")) {
         if is_video_name(path) {
             usage!("{} names a video, which holds pictures: --viz {}", path.display(), path.display());
         }

@@ -1,6 +1,7 @@
 //! The session that every command gets: the files that it plans, and standard output.
 
 use std::{
+    ffi::OsString,
     fmt::Display,
     io::{self, Write},
     sync::atomic::{AtomicBool, Ordering},
@@ -15,12 +16,16 @@ pub struct Session {
     pub files: Outputs,
     /// Where results are printed.
     pub out: Printer,
+    /// The command line as a shell takes it, for pages that say how they were made.
+    pub command: String,
 }
 
 impl Session {
-    /// With `keep`, no file of an earlier run is replaced.
-    pub fn new(keep: bool) -> Self {
-        Self { files: Outputs::new(keep), out: Printer::default() }
+    /// With `keep`, no file of an earlier run is replaced. `args` are those of the program, its name first.
+    pub fn new(keep: bool, args: &[OsString]) -> Self {
+        let words = args.iter().skip(1).map(|word| quoted(&word.to_string_lossy()));
+        let command = std::iter::once("ferroflow".into()).chain(words).collect::<Vec<String>>().join(" ");
+        Self { files: Outputs::new(keep), out: Printer::default(), command }
     }
 
     /// Says what was written: as a line of JSON, or else as a line of text, which `--quiet` leaves out.
@@ -35,6 +40,15 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_@%+=:,./-".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.into();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
 }
 
 /// Standard output that fails at the end, not in the middle of the work: the files that were asked for are written all the
@@ -107,3 +121,14 @@ macro_rules! complain {
     }};
 }
 pub(crate) use complain;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_can_be_typed_again() {
+        let args = ["/opt/ferroflow", "eval", "pairs:a b.tsv", "--csv", "it's.csv", ""].map(OsString::from);
+        assert_eq!(Session::new(false, &args).command, r"ferroflow eval 'pairs:a b.tsv' --csv 'it'\''s.csv' ''");
+    }
+}

@@ -48,7 +48,10 @@ cli!(occlusion_is_measured_by_the_flows_both_ways, |run| {
     assert_eq!(lines.clone().count(), 2);
     assert!(lines.all(|line| !line.ends_with(',')), "{csv}");
     let text = run.ok(&["eval", DATA, "-m", "dis", "--occlusion", "fb-abs", "--baseline", "zero"]);
-    assert!(text.contains("occlusion: F1 0.") && text.contains("baseline occlusion: F1 0.0000"), "{text}");
+    assert!(
+        text.contains("occlusion told by dis: F1 0.") && text.contains("occlusion told by zero: F1 0.0000"),
+        "{text}"
+    );
 
     // Data that do not know it.
     run.write_frame("a.png", 64, 64, 0);
@@ -154,4 +157,91 @@ cli!(a_split_is_told_with_its_hash_and_written_as_a_list, |run| {
     assert_eq!((ids(split), ids(split).len()), (ids(listed), 3));
     assert!(run.fails(2, &["data", "split", &format!("{listed},val"), "-o", "list.txt"]).contains("list.txt"));
     assert!(run.fails(2, &["data", "split", "synth:chairs@count=3", "-o", "x.txt"]).contains("holdout"));
+});
+
+cli!(several_methods_are_one_table_with_the_numbers_of_separate_runs, |run| {
+    for (file, seed) in [("first.safetensors", "1"), ("second.safetensors", "2")] {
+        run.ok(&["weights", "random", "lightflow-0.5", "--seed", seed, "-o", file]);
+    }
+    run.ok(&["eval", DATA, "-m", "dis-fast", "--save", "flows"]);
+    let all = [
+        &["-w", "first.safetensors", "-w", "second.safetensors", "--flows", "other=flows", "--baseline", "dis"][..],
+        &["--csv", "all.csv", "--report", "page.html"],
+    ]
+    .concat();
+    let report = json(&run, &all);
+    let alone = |more: &[&str]| json(&run, more)["results"][0]["pairs"].clone();
+    // Everything but the time.
+    let same = |together: &Value, alone: &Value| {
+        let pairs = together["pairs"].as_array().unwrap();
+        assert_eq!(pairs.len(), 2);
+        for (a, b) in pairs.iter().zip(alone.as_array().unwrap()) {
+            let without = |pair: &Value| {
+                let mut pair = pair.as_object().unwrap().clone();
+                pair.remove("seconds");
+                pair
+            };
+            assert_eq!(without(a), without(b));
+        }
+    };
+    same(&report["results"][0], &alone(&["-w", "first.safetensors"]));
+    same(&report["others"][0]["results"][0], &alone(&["-w", "second.safetensors"]));
+    same(&report["others"][1]["results"][0], &alone(&["-m", "dis-fast"]));
+    same(&report["baseline"][0], &alone(&["-m", "dis"]));
+    assert!(report["others"][1]["results"][0]["pairs"][0].get("seconds").is_none(), "nobody timed a file");
+
+    let comparison = &report["comparisons"][0];
+    assert_eq!(comparison["methods"], serde_json::json!(["first", "second", "other", "dis"]));
+    let difference = &comparison["differences"][4];
+    assert_eq!((&difference["method"], &difference["metric"]), (&"dis".into(), &"epe".into()));
+    let epe = |results: &Value| results["over_images"]["epe"].as_f64().unwrap();
+    let expected = epe(&report["baseline"][0]) - epe(&report["results"][0]);
+    assert!((difference["mean"].as_f64().unwrap() - expected).abs() < 1e-9, "{difference}");
+    assert_eq!(json(&run, &all)["comparisons"], report["comparisons"], "the seed is fixed");
+
+    let csv = fs::read_to_string(run.path("all.csv")).unwrap();
+    assert!(csv.starts_with("method,data,id,") && csv.lines().count() == 1 + 4 * 2, "{csv}");
+    let page = fs::read_to_string(run.path("page.html")).unwrap();
+    assert!(page.contains("ferroflow eval synth:chairs@size=70x100,count=2") && page.contains("flow of other"));
+    let text = run.ok(&[&["eval", DATA], &all[..]].concat());
+    assert!(text.contains("dis - first") && text.contains("over images\n"), "{text}");
+
+    // Only the folder: no network is run.
+    let flows = json(&run, &["--flows", "other=flows"]);
+    assert_eq!(flows["method"], "flows of flows");
+    assert!(run.fails(2, &["eval", DATA, "--flows", "flows"]).contains("NAME=DIR"));
+    assert!(run.fails(2, &["eval", DATA, "--flows", "x=nowhere"]).contains("no such folder"));
+    run.fails(2, &["estimate", "a.png", "b.png", "-w", "first.safetensors", "-w", "second.safetensors"]);
+    fs::create_dir(run.path("empty")).unwrap();
+    let error = run.fails(1, &["eval", DATA, "--flows", "x=empty", "--csv", "none.csv"]);
+    assert!(error.contains("empty holds no flow of it") && !run.path("none.csv").exists(), "{error}");
+    // Those of several networks are kept apart.
+    run.ok(&["eval", DATA, "-w", "first.safetensors", "-w", "second.safetensors", "--save", "both"]);
+    let saved = run.files("both");
+    assert_eq!(saved.len(), 4);
+    assert!(saved[0].starts_with("first/") && saved[3].starts_with("second/"), "{saved:?}");
+});
+
+cli!(confidence_is_measured_against_the_true_error, |run| {
+    let report = json(&run, &["-m", "dis", "--confidence"]);
+    let found = &report["results"][0]["confidence"];
+    let bins = found["bins"].as_array().unwrap();
+    let share: f64 = bins.iter().map(|bin| bin["share"].as_f64().unwrap()).sum();
+    assert!((share - 100.0).abs() < 1e-6, "{found}");
+    let calibrated: Vec<f64> = bins.iter().map(|bin| bin["calibrated"].as_f64().unwrap()).collect();
+    assert!(calibrated.windows(2).all(|pair| pair[0] <= pair[1]), "{found}");
+    // Sure pixels are right more often than unsure ones, and the ranking is far better than none.
+    let right = |bin: &Value| bin["right"].as_f64().unwrap();
+    assert!(right(&bins[bins.len() - 1]) > right(&bins[0]), "{found}");
+    assert!((0.0..0.6).contains(&found["ause"].as_f64().unwrap()), "{found}");
+    assert!(run.ok(&["eval", DATA, "-m", "dis", "--confidence"]).contains("confidence of dis: calibration error"));
+    run.fails(2, &["eval", DATA, "--flows", "a=b", "--confidence"]);
+});
+
+cli!(the_help_explains_every_figure, |run| {
+    let help = run.ok(&["eval", "--help"]);
+    for metric in ferroflow::core::metrics::METRICS {
+        assert!(help.contains(metric.name), "{}", metric.name);
+    }
+    assert!(help.contains("nearest occlusion boundary") && help.contains("over images"));
 });

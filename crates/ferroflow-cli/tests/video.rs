@@ -9,7 +9,7 @@ use std::{
 };
 
 use common::{Run, cli};
-use ferroflow::core::Frame;
+use ferroflow::core::{Frame, io};
 use ferroflow::data::{
     sequence::{Reading, video},
     video::{Rate, rate_of},
@@ -182,4 +182,78 @@ cli!(videos_of_other_kinds_are_written_by_ffmpeg, |run| {
         assert_eq!(read(&run.path(name)).len(), 9, "{name}");
     }
     assert!(run.files("").iter().all(|name| !name.starts_with('.')));
+});
+
+cli!(flow_streams_to_another_program, |run| {
+    write_video(&run, "in.y4m", 5);
+    run.ok(&["estimate", "in.y4m", "-m", "dis", "-o", "flows"]);
+    let flow = |index: usize| fs::read(run.path(&format!("flows/{index:06}.flo"))).unwrap();
+    let streamed = run.output(&["estimate", "in.y4m", "-m", "dis", "-o", "-"]);
+    assert!(streamed.status.success());
+    assert_eq!(streamed.stdout, (0..4).flat_map(flow).collect::<Vec<u8>>());
+    assert!(String::from_utf8(streamed.stderr).unwrap().contains("pairs a second"));
+    let arrays = run.output(&["estimate", "in.y4m", "-m", "dis", "-o", "-", "--format", "npy", "-q"]);
+    let one = arrays.stdout.len() / 4;
+    for (index, bytes) in arrays.stdout.chunks(one).enumerate() {
+        assert_eq!(io::npy::decode(bytes).unwrap(), io::flo::decode(&flow(index)).unwrap());
+    }
+    assert!(arrays.stderr.is_empty());
+    // A single pair too, and pictures beside it.
+    run.write_frame("a.png", 64, 48, 0);
+    run.write_frame("b.png", 64, 48, 2);
+    let pair = run.output(&["estimate", "a.png", "b.png", "-m", "dis", "-o", "-", "--viz", "flow.png"]);
+    assert_eq!(io::flo::decode(&pair.stdout).unwrap().width(), 64);
+    assert!(run.path("flow.png").exists());
+    for wrong in [["--json"].as_slice(), &["--viz", "-"], &["--bidirectional"], &["--format", "kitti"]] {
+        run.fails(2, &[&["estimate", "in.y4m", "-m", "dis", "-o", "-"], wrong].concat());
+    }
+    assert!(!run.path("-").exists());
+    // Whoever has seen enough leaves: that is no failure.
+    let mut child =
+        run.command(&["estimate", "in.y4m", "-m", "dis", "-o", "-"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+});
+
+/// What GUIDE tells readers in Python to do.
+cli!(python_reads_a_stream_of_flow, |run| {
+    let python =
+        |code: &str| Command::new("python3").args(["-c", code]).output().is_ok_and(|said| said.status.success());
+    if !python("import numpy") {
+        println!("skipped: no python3 with numpy");
+        return;
+    }
+    write_video(&run, "in.y4m", 4);
+    let guide = include_str!("../../../GUIDE.md");
+    let begin = guide.find("    import struct, sys, numpy").unwrap();
+    let code: String =
+        guide[begin..].lines().take_while(|line| line.starts_with("    ")).map(|l| l[4..].to_string() + "\n").collect();
+    let flows = run.output(&["estimate", "in.y4m", "-m", "dis", "-o", "-"]).stdout;
+    fs::write(run.path("flows"), flows).unwrap();
+    let input = fs::File::open(run.path("flows")).unwrap();
+    let said = Command::new("python3").args(["-c", &code]).stdin(input).output().unwrap();
+    assert_eq!(String::from_utf8(said.stdout).unwrap().lines().count(), 3, "{}", String::from_utf8_lossy(&said.stderr));
+});
+
+cli!(a_rotated_video_is_shown_upright, |run| {
+    if !has_ffmpeg() {
+        return;
+    }
+    write_video(&run, "in.y4m", 6);
+    let ffmpeg = |args: &[&str]| {
+        let run = Command::new("ffmpeg").args(["-v", "error", "-y"]).args(args).current_dir(run.path("")).status();
+        run.is_ok_and(|status| status.success())
+    };
+    assert!(ffmpeg(&["-i", "in.y4m", "-vf", "crop=96:64", "-pix_fmt", "yuv420p", "flat.mp4"]));
+    if !ffmpeg(&["-display_rotation", "90", "-i", "flat.mp4", "-c", "copy", "turned.mp4"]) {
+        println!("skipped: this ffmpeg writes no rotation");
+        return;
+    }
+    run.ok(&["estimate", "turned.mp4", "-m", "dis", "--viz", "out.mp4"]);
+    let (source, pictures) = (read(&run.path("turned.mp4")), read(&run.path("out.mp4")));
+    assert_eq!((source[0].width(), source[0].height()), (64, 96), "frames are upright");
+    assert_eq!((pictures.len(), pictures[0].width(), pictures[0].height()), (6, 64, 96));
+    // Upright pixels need no turning: the rotation must not be there twice.
+    let told = Command::new("ffmpeg").args(["-hide_banner", "-i"]).arg(run.path("out.mp4")).output().unwrap();
+    assert!(!String::from_utf8_lossy(&told.stderr).contains("rotation"));
 });

@@ -41,6 +41,10 @@ impl Source for Cropped {
         self.source.remarks()
     }
 
+    fn known_by(&self, index: usize) -> Vec<PathBuf> {
+        self.source.known_by(index)
+    }
+
     fn get(&self, index: usize) -> Result<Sample, DataError> {
         let sample = self.source.get(index)?;
         let Size { height, width } = sample.first.size();

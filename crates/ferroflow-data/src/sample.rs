@@ -59,6 +59,21 @@ pub trait Source: Send + Sync {
         Vec::new()
     }
 
+    /// The files that sample `index` could be known by in other programs: its first frame and its true flow.
+    fn known_by(&self, index: usize) -> Vec<PathBuf> {
+        let _ = index;
+        Vec::new()
+    }
+
+    /// Pixels of frame 1 of sample `index` that belong to moving objects, where the data set says so.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    fn foreground(&self, index: usize) -> Result<Option<Mask>, DataError> {
+        let _ = index;
+        Ok(None)
+    }
+
     /// Sample `index`, below [`Source::len`]. A pure function: the same index gives the same sample.
     fn get(&self, index: usize) -> Result<Sample, DataError>;
 }

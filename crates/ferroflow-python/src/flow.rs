@@ -7,7 +7,7 @@ use ferroflow::{
     core::{
         consistency::Sundaram,
         io,
-        metrics::{Metrics, Tally, Truth},
+        metrics::{Bands, Metrics, Tally, Truth},
         viz::{self, Colours, Normalisation, Scaler, Zero},
     },
 };
@@ -20,7 +20,7 @@ use crate::{
     process::computed,
 };
 
-/// The flow of a file, by its content: ``.flo``, ``.pfm``, KITTI's ``.png``, ``.npy``, ``.npz``, Spring's ``.flo5``.
+/// The flow of a file, by its content: ``.flo``, ``.pfm``, KITTI's ``.png``, ``.npy``, ``.npz``, OpenEXR, Spring's ``.flo5``.
 ///
 /// Returns:
 ///     float32 ``[H, W, 2]``, pixels; NaN where it is unknown.
@@ -29,7 +29,7 @@ pub fn read_flow(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyArray3<f
     flow_array(py, computed(py, || io::read_flow(path))?.map_err(raise)?)
 }
 
-/// Writes a flow in the format of the extension: ``.flo``, ``.pfm``, ``.png`` (KITTI), ``.npy``, ``.npz``.
+/// Writes a flow in the format of the extension: ``.flo``, ``.pfm``, ``.png`` (KITTI), ``.npy``, ``.npz``, ``.exr``.
 ///
 /// Args:
 ///     path: The file.
@@ -104,13 +104,14 @@ pub fn warp<'py>(
 }
 
 /// How wrong a flow is: ``epe`` (px), ``px1``, ``px3``, ``px5`` and ``fl`` (% of pixels), ``aae`` (degrees), ``wauc``, ``s0_10``,
-/// ``s10_40``, ``s40_plus``, ``matched`` and ``unmatched`` (px), ``density`` (%) and ``unanswered`` (pixels). A figure is None where no
-/// pixel contributes.
+/// ``s10_40``, ``s40_plus``, ``matched``, ``unmatched``, ``d0_10``, ``d10_60`` and ``d60_140`` (px), ``density`` (%) and ``unanswered``
+/// (pixels); ``fl_bg`` and ``fl_fg`` are for data with object maps. A figure is None where no pixel contributes.
 ///
 /// Args:
 ///     estimate, truth: float ``[H, W, 2]``, pixels; not finite where unknown.
 ///     valid: Score only where this mask ``[H, W]`` is true.
-///     occluded: Pixels that are not visible in the second frame, ``[H, W]``, for ``matched`` and ``unmatched``.
+///     occluded: Pixels that are not visible in the second frame, ``[H, W]``, for ``matched``, ``unmatched`` and the bands of distance to their
+///         boundaries.
 #[pyfunction]
 #[pyo3(signature = (estimate, truth, *, valid=None, occluded=None))]
 pub fn metrics<'py>(
@@ -126,8 +127,9 @@ pub fn metrics<'py>(
     if let Some(valid) = &valid {
         truth = truth.only(valid);
     }
-    if let Some(occluded) = &occluded {
-        truth = truth.occluded(occluded);
+    let bands = occluded.as_ref().map(Bands::around);
+    if let (Some(occluded), Some(bands)) = (&occluded, &bands) {
+        truth = truth.occluded(occluded).bands(bands);
     }
     let tally = computed(py, || Tally::of(&estimate, &truth).and_then(Tally::scorable))?.map_err(raise)?;
     let figures = PyDict::new(py);

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{session::Session, usage::usage};
 
-/// Change the format of a flow file: .flo, .pfm, KITTI 16-bit .png, .npy, .npz.
+/// Change the format of a flow file: .flo, .pfm, KITTI 16-bit .png, .npy, .npz, OpenEXR.
 ///
 /// The input is recognised by its content, the output by its name:
 ///

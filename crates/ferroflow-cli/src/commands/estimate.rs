@@ -13,7 +13,7 @@ use ferroflow::core::{
 };
 use ferroflow::data::{
     sequence::{self, FramePair, PairPaths, Reading, SequenceError},
-    video::{Rate, rate_of, rate_of_y4m},
+    video::{Rate, frames_of, rate_of, rate_of_y4m},
 };
 use ferroflow::infer::Upsampling;
 use indicatif::ProgressBar;
@@ -36,6 +36,7 @@ use crate::{
 ///   ferroflow estimate frames/ -o flows/ --format kitti
 ///   ferroflow estimate clip.mp4 --viz flow.mp4 --side-by-side
 ///   ffmpeg -v error -i in.mp4 -f yuv4mpegpipe - | ferroflow estimate - --viz pictures/
+///   ferroflow estimate clip.mp4 -o - --format npy | python3 reads_flow.py
 ///   ferroflow estimate pairs/ -w lightflow.pth.tar --names lightflow --bidirectional --format npy -o out --viz out
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -87,8 +88,8 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     let mut sink = FlowSink::new(&args.sink, single, args.bidirectional, of_frames_size)?;
     let limit = args.limit.unwrap_or(usize::MAX);
     session.files.reads_all(args.method.weights());
-    if sink.is_stream() && args.json {
-        usage!("--viz - takes standard output: leave out --json, or write the video to a file");
+    if let (Some(taken), true) = (sink.stream(), args.json) {
+        usage!("{taken} takes standard output: leave out --json, or write to a file");
     }
     input.plan(&sink, &mut session.files, limit)?;
     sink.plan_video(&mut session.files)?;
@@ -110,6 +111,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     if !args.json {
         note!("{}", estimator.describe());
     }
+    let total = input.pairs(limit);
     let video = input.file().filter(|_| sink.is_video()).map(Path::to_path_buf);
     let again = (sink.wants_scale() && input.lasts()).then(|| input.clone());
     let (pairs, stated) = input.open(&reading)?;
@@ -129,8 +131,13 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         }
         bar.finish_and_clear();
     }
-    let bar = if single || args.json { ProgressBar::hidden() } else { progress::counter("pairs") };
+    let bar = match total {
+        _ if single || args.json => ProgressBar::hidden(),
+        Some(total) => progress::bar(total as u64, "pairs"),
+        None => progress::counter("pairs"),
+    };
     let mut done = 0;
+    let begun = std::time::Instant::now();
     loop {
         let batch: Vec<(PathBuf, FramePair)> = pairs.by_ref().take(args.batch).collect::<Result<_, _>>()?;
         if batch.is_empty() {
@@ -152,22 +159,27 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
                 sink.check(&mut session.files, name)?;
             }
             let report = sink.write(name, pair, flow, back.as_ref(), seconds)?;
-            if args.json || single {
+            if (args.json || single) && sink.stream().is_none() {
                 session.wrote(args.json, &report, &report)?;
             }
         }
         done += batch.len();
         bar.inc(batch.len() as u64);
+        if sink.is_unread() {
+            break;
+        }
     }
     bar.finish_and_clear();
     sink.finish_video()?;
     if done == 0 {
         usage!("{} holds fewer than two frames: there is no pair", args.inputs[0].display());
     }
-    if sink.is_stream() {
-        note!("{done} pairs estimated, {} pictures written", done + 1);
+    let pace = format!("{:.1} pairs a second", done as f64 / begun.elapsed().as_secs_f64().max(1e-9));
+    if let Some(stream) = sink.stream() {
+        let pictures = if stream == "--viz -" { format!(", {} pictures written", done + 1) } else { String::new() };
+        note!("{done} pairs estimated{pictures}; {pace}");
     } else if !single && !args.json && !is_quiet() {
-        writeln!(session.out, "{done} pairs estimated{}", sink.destination())?;
+        writeln!(session.out, "{done} pairs estimated{}; {pace}", sink.destination())?;
     }
     Ok(())
 }
@@ -282,6 +294,17 @@ impl Input {
             }
         }
         Ok(())
+    }
+
+    /// How many pairs there are, as far as that can be known before they are read.
+    fn pairs(&self, limit: usize) -> Option<usize> {
+        let all = match self {
+            Self::Pair(_) => 1,
+            Self::Pairs(pairs, _) => pairs.len(),
+            Self::Folder(_, files) => files.len().saturating_sub(1),
+            Self::Stream(path) => frames_of(path)?.saturating_sub(1),
+        };
+        Some(all.min(limit))
     }
 
     /// Whether it can be read twice.

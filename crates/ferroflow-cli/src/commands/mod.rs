@@ -16,6 +16,7 @@ mod run;
 mod score;
 mod synth;
 mod train;
+mod view;
 mod viz;
 mod weights;
 
@@ -32,6 +33,8 @@ pub enum Command {
     Train(train::Args),
     #[command(about = "Draw a flow file as a picture")]
     Viz(viz::Args),
+    #[command(about = "Look at frames, flow, errors and occlusion in a browser")]
+    View(view::Args),
     #[command(about = "Change the format of a flow file")]
     Convert(convert::Args),
     #[command(about = "Compare two flow files: metrics and an error map")]
@@ -70,6 +73,7 @@ impl Command {
             Command::Eval(args) => eval::run(args, session),
             Command::Train(args) => train::run(args, session),
             Command::Viz(args) => viz::run(args, session),
+            Command::View(args) => view::run(args, session),
             Command::Convert(args) => convert::run(args, session),
             Command::Compare(args) => compare::run(args, session),
             Command::Models(args) => models::run(args, session),

@@ -2,6 +2,7 @@
 //! function `decode` on bytes, and `encode` if it is written.
 
 mod error;
+pub mod exr;
 mod file;
 pub mod flo;
 pub mod flo5;
@@ -37,13 +38,15 @@ pub enum FlowFormat {
     Npy,
     /// NumPy archive.
     Npz,
+    /// OpenEXR motion vectors.
+    Exr,
     /// Spring's ground truth: HDF5 of twice the resolution of the frames. Read, never written.
     Flo5,
 }
 
 impl FlowFormat {
     /// Every format that is written.
-    pub const WRITTEN: [Self; 5] = [Self::Flo, Self::Pfm, Self::Kitti, Self::Npy, Self::Npz];
+    pub const WRITTEN: [Self; 6] = [Self::Flo, Self::Pfm, Self::Kitti, Self::Npy, Self::Npz, Self::Exr];
 
     /// The file extension, without the dot.
     pub fn extension(self) -> &'static str {
@@ -53,6 +56,7 @@ impl FlowFormat {
             Self::Kitti => "png",
             Self::Npy => "npy",
             Self::Npz => "npz",
+            Self::Exr => "exr",
             Self::Flo5 => "flo5",
         }
     }
@@ -61,14 +65,15 @@ impl FlowFormat {
     pub fn of_path(path: impl AsRef<Path>) -> Result<Self, FormatError> {
         let extension = extension(path.as_ref());
         Self::WRITTEN.into_iter().find(|f| f.extension() == extension).ok_or_else(|| {
-            let what = format!("'.{extension}' is no flow format; use .flo, .pfm, .png (KITTI, 16 bits), .npy or .npz");
+            let what =
+                format!("'.{extension}' is no flow format; use .flo, .pfm, .png (KITTI, 16 bits), .npy, .npz or .exr");
             FormatError::unsupported("flow", what)
         })
     }
 
     /// The format that a file's first bytes show.
     pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
-        const FIRST: [(&[u8], FlowFormat); 8] = [
+        const FIRST: [(&[u8], FlowFormat); 9] = [
             (flo::MAGIC, FlowFormat::Flo),
             (b"PF", FlowFormat::Pfm),
             (b"Pf", FlowFormat::Pfm),
@@ -76,6 +81,7 @@ impl FlowFormat {
             (npy::MAGIC, FlowFormat::Npy),
             (b"PK\x03\x04", FlowFormat::Npz),
             (b"PK\x05\x06", FlowFormat::Npz),
+            (exr::MAGIC, FlowFormat::Exr),
             (flo5::MAGIC, FlowFormat::Flo5),
         ];
         FIRST.into_iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, format)| format)
@@ -89,6 +95,7 @@ impl FlowFormat {
             Self::Kitti => kitti::decode(bytes),
             Self::Npy => npy::decode(bytes),
             Self::Npz => npz::decode(bytes),
+            Self::Exr => exr::decode(bytes),
             Self::Flo5 => flo5::decode(bytes),
         }
     }
@@ -100,7 +107,7 @@ impl FlowFormat {
                 let (clipped, count) = kitti::clip(flow);
                 (Cow::Owned(clipped), count)
             }
-            Self::Flo | Self::Pfm | Self::Npy | Self::Npz | Self::Flo5 => (Cow::Borrowed(flow), 0),
+            Self::Flo | Self::Pfm | Self::Npy | Self::Npz | Self::Exr | Self::Flo5 => (Cow::Borrowed(flow), 0),
         }
     }
 
@@ -119,6 +126,7 @@ impl FlowFormat {
             Self::Kitti => kitti::encode(flow),
             Self::Npy => Ok(npy::encode(flow)),
             Self::Npz => npz::encode(flow),
+            Self::Exr => exr::encode(flow),
             Self::Flo5 => Err(FormatError::unsupported(flo5::FORMAT, "it is read, not written: write .flo or .npy")),
         }
     }
@@ -128,7 +136,7 @@ impl FlowFormat {
 pub fn decode_flow(bytes: &[u8]) -> Result<FlowField, FormatError> {
     let format = FlowFormat::of_bytes(bytes).ok_or_else(|| {
         let what = what_it_is(bytes).map_or(String::new(), |what| format!("; it is {what}"));
-        let read = "not a flow file that is read here: .flo, .pfm, KITTI 16-bit .png, .npy, .npz, .flo5";
+        let read = "not a flow file that is read here: .flo, .pfm, KITTI 16-bit .png, .npy, .npz, .exr, .flo5";
         FormatError::unsupported("flow", format!("{read}{what}"))
     })?;
     format.decode(bytes)
@@ -140,7 +148,7 @@ pub fn read_flow(path: impl AsRef<Path>) -> Result<FlowField, IoError> {
     decode_flow(&read_bytes(path)?).map_err(|cause| IoError::Format { path: path.into(), cause })
 }
 
-/// Writes a flow in the format of the extension: flo, pfm, png (KITTI), npy, npz.
+/// Writes a flow in the format of the extension: flo, pfm, png (KITTI), npy, npz, exr.
 pub fn write_flow(path: impl AsRef<Path>, flow: &FlowField) -> Result<(), IoError> {
     let path = path.as_ref();
     let encoded = FlowFormat::of_path(path).and_then(|format| format.encode(flow));

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub px3: Option<f64>,
     pub px5: Option<f64>,
     pub fl: Option<f64>,
+    pub fl_bg: Option<f64>,
+    pub fl_fg: Option<f64>,
     pub aae: Option<f64>,
     pub wauc: Option<f64>,
     pub s0_10: Option<f64>,
@@ -34,9 +36,128 @@ pub struct Metrics {
     pub s40_plus: Option<f64>,
     pub matched: Option<f64>,
     pub unmatched: Option<f64>,
+    pub d0_10: Option<f64>,
+    pub d10_60: Option<f64>,
+    pub d60_140: Option<f64>,
     pub density: Option<f64>,
     pub unanswered: u64,
 }
+
+/// A figure of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name in tables and in JSON.
+    pub name: &'static str,
+    /// Its unit, empty if it has none.
+    pub unit: &'static str,
+    /// What it is, in words.
+    pub definition: &'static str,
+    /// The figure.
+    pub of: fn(&Metrics) -> Option<f64>,
+}
+
+/// Every figure, in the order of reports.
+pub const METRICS: [Metric; 19] = [
+    Metric {
+        name: "epe",
+        unit: "px",
+        of: |m| m.epe,
+        definition: "mean end-point error: the distance between the estimated and the true vector",
+    },
+    Metric { name: "px1", unit: "%", of: |m| m.px1, definition: "share of pixels with an error above 1 px" },
+    Metric { name: "px3", unit: "%", of: |m| m.px3, definition: "share of pixels with an error above 3 px" },
+    Metric { name: "px5", unit: "%", of: |m| m.px5, definition: "share of pixels with an error above 5 px" },
+    Metric {
+        name: "fl",
+        unit: "%",
+        of: |m| m.fl,
+        definition: "outliers as KITTI 2015 counts them: an error above 3 px and above 5 % of the true length",
+    },
+    Metric {
+        name: "fl_bg",
+        unit: "%",
+        of: |m| m.fl_bg,
+        definition: "outliers among the pixels of the background, where the data have object maps (KITTI)",
+    },
+    Metric {
+        name: "fl_fg",
+        unit: "%",
+        of: |m| m.fl_fg,
+        definition: "outliers among the pixels of objects, where the data have object maps (KITTI)",
+    },
+    Metric {
+        name: "aae",
+        unit: "degrees",
+        of: |m| m.aae,
+        definition: "mean angle between (u, v, 1) of estimate and truth (Middlebury)",
+    },
+    Metric {
+        name: "wauc",
+        unit: "",
+        of: |m| m.wauc,
+        definition: "0 to 100, higher is better: the share of pixels below each threshold up to 5 px, small ones weighing more (Spring)",
+    },
+    Metric {
+        name: "s0_10",
+        unit: "px",
+        of: |m| m.s0_10,
+        definition: "end-point error where the true motion is below 10 px (Sintel)",
+    },
+    Metric {
+        name: "s10_40",
+        unit: "px",
+        of: |m| m.s10_40,
+        definition: "end-point error where the true motion is from 10 to 40 px (Sintel)",
+    },
+    Metric {
+        name: "s40_plus",
+        unit: "px",
+        of: |m| m.s40_plus,
+        definition: "end-point error where the true motion is above 40 px (Sintel)",
+    },
+    Metric {
+        name: "matched",
+        unit: "px",
+        of: |m| m.matched,
+        definition: "end-point error of pixels that frame 2 shows too, where the data have masks of occlusions",
+    },
+    Metric {
+        name: "unmatched",
+        unit: "px",
+        of: |m| m.unmatched,
+        definition: "end-point error of occluded pixels, which frame 2 does not show",
+    },
+    Metric {
+        name: "d0_10",
+        unit: "px",
+        of: |m| m.d0_10,
+        definition: "end-point error less than 10 px away from the nearest occlusion boundary (Sintel; dense truth only)",
+    },
+    Metric {
+        name: "d10_60",
+        unit: "px",
+        of: |m| m.d10_60,
+        definition: "end-point error from 10 to 60 px away from the nearest occlusion boundary",
+    },
+    Metric {
+        name: "d60_140",
+        unit: "px",
+        of: |m| m.d60_140,
+        definition: "end-point error from 60 to 140 px away from the nearest occlusion boundary",
+    },
+    Metric {
+        name: "density",
+        unit: "%",
+        of: |m| m.density,
+        definition: "share of all pixels that are scored: those of known truth that have an estimate",
+    },
+    Metric {
+        name: "unanswered",
+        unit: "pixels",
+        of: |m| Some(m.unanswered as f64),
+        definition: "pixels of known truth where the estimate is unknown, not finite, or 1e9 px or more; they are in no other figure",
+    },
+];
 
 impl Metrics {
     /// The figures over the pixels of a tally.
@@ -49,6 +170,8 @@ impl Metrics {
             px3: percent(tally.beyond[1]),
             px5: percent(tally.beyond[2]),
             fl: percent(tally.outliers),
+            fl_bg: tally.outliers_of[0].mean().map(|share| 100.0 * share),
+            fl_fg: tally.outliers_of[1].mean().map(|share| 100.0 * share),
             aae: tally.angle.mean(),
             wauc: tally.wauc(),
             s0_10: tally.speed[0].mean(),
@@ -56,29 +179,17 @@ impl Metrics {
             s40_plus: tally.speed[2].mean(),
             matched: tally.matched.mean(),
             unmatched: tally.unmatched.mean(),
+            d0_10: tally.bands[0].mean(),
+            d10_60: tally.bands[1].mean(),
+            d60_140: tally.bands[2].mean(),
             density: (tally.pixels > 0).then(|| 100.0 * scored / tally.pixels as f64),
             unanswered: tally.unanswered,
         }
     }
 
-    /// Every figure with its name and unit, in the order of reports. [`Metrics::written`] formats a figure as tables show it.
-    pub fn rows(&self) -> [(&'static str, &'static str, Option<f64>); 14] {
-        [
-            ("epe", "px", self.epe),
-            ("px1", "%", self.px1),
-            ("px3", "%", self.px3),
-            ("px5", "%", self.px5),
-            ("fl", "%", self.fl),
-            ("aae", "degrees", self.aae),
-            ("wauc", "", self.wauc),
-            ("s0_10", "px", self.s0_10),
-            ("s10_40", "px", self.s10_40),
-            ("s40_plus", "px", self.s40_plus),
-            ("matched", "px", self.matched),
-            ("unmatched", "px", self.unmatched),
-            ("density", "%", self.density),
-            ("unanswered", "pixels", Some(self.unanswered as f64)),
-        ]
+    /// Every figure with its name and unit, in the order of [`METRICS`]. [`Metrics::written`] formats a figure as tables show it.
+    pub fn rows(&self) -> [(&'static str, &'static str, Option<f64>); METRICS.len()] {
+        METRICS.map(|metric| (metric.name, metric.unit, (metric.of)(self)))
     }
 
     /// A figure of the given unit as text: counts of pixels have no decimals, everything else has four.
@@ -99,6 +210,8 @@ impl Metrics {
             px3: mean(|m| m.px3),
             px5: mean(|m| m.px5),
             fl: mean(|m| m.fl),
+            fl_bg: mean(|m| m.fl_bg),
+            fl_fg: mean(|m| m.fl_fg),
             aae: mean(|m| m.aae),
             wauc: mean(|m| m.wauc),
             s0_10: mean(|m| m.s0_10),
@@ -106,6 +219,9 @@ impl Metrics {
             s40_plus: mean(|m| m.s40_plus),
             matched: mean(|m| m.matched),
             unmatched: mean(|m| m.unmatched),
+            d0_10: mean(|m| m.d0_10),
+            d10_60: mean(|m| m.d10_60),
+            d60_140: mean(|m| m.d60_140),
             density: mean(|m| m.density),
             unanswered: all.iter().map(|m| m.unanswered).sum(),
         }

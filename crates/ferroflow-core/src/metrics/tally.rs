@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use super::Bands;
 use crate::{FlowField, Mask, Size};
 
 /// Why a pair cannot be scored.
@@ -42,12 +43,14 @@ pub struct Truth<'a> {
     flow: &'a FlowField,
     only: Option<&'a Mask>,
     occluded: Option<&'a Mask>,
+    bands: Option<&'a Bands>,
+    foreground: Option<&'a Mask>,
 }
 
 impl<'a> Truth<'a> {
     /// The true flow; pixels at which it is unknown, not finite, or 1e9 px or more are not scored.
     pub fn new(flow: &'a FlowField) -> Self {
-        Self { flow, only: None, occluded: None }
+        Self { flow, only: None, occluded: None, bands: None, foreground: None }
     }
 
     /// Scores only pixels where this mask is true.
@@ -58,6 +61,16 @@ impl<'a> Truth<'a> {
     /// Separates matched pixels, where this mask is false, from unmatched ones.
     pub fn occluded(self, mask: &'a Mask) -> Self {
         Self { occluded: Some(mask), ..self }
+    }
+
+    /// Separates pixels by their distance to the nearest occlusion boundary.
+    pub fn bands(self, bands: &'a Bands) -> Self {
+        Self { bands: Some(bands), ..self }
+    }
+
+    /// Separates the outliers of objects, where this mask is true, from those of the background.
+    pub fn foreground(self, mask: &'a Mask) -> Self {
+        Self { foreground: Some(mask), ..self }
     }
 }
 
@@ -105,6 +118,10 @@ pub struct Tally {
     pub(super) speed: [Part; 3],
     pub(super) matched: Part,
     pub(super) unmatched: Part,
+    /// By the distance to the nearest occlusion boundary.
+    pub(super) bands: [Part; 3],
+    /// Outliers, of the background and of objects; the sum counts them.
+    pub(super) outliers_of: [Part; 2],
 }
 
 impl Default for Tally {
@@ -120,6 +137,8 @@ impl Default for Tally {
             speed: [Part::default(); 3],
             matched: Part::default(),
             unmatched: Part::default(),
+            bands: [Part::default(); 3],
+            outliers_of: [Part::default(); 2],
         }
     }
 }
@@ -132,8 +151,13 @@ impl Tally {
             if found == expected { Ok(()) } else { Err(MetricError::Size { what, expected, found }) }
         };
         check("the estimate", estimate.size())?;
-        for (what, mask) in [("the mask of scored pixels", truth.only), ("the occlusion mask", truth.occluded)] {
-            mask.map_or(Ok(()), |m| check(what, m.size()))?;
+        for (what, size) in [
+            ("the mask of scored pixels", truth.only.map(Mask::size)),
+            ("the occlusion mask", truth.occluded.map(Mask::size)),
+            ("the map of distances to occlusion boundaries", truth.bands.map(Bands::size)),
+            ("the map of objects", truth.foreground.map(Mask::size)),
+        ] {
+            size.map_or(Ok(()), |size| check(what, size))?;
         }
         let rows: Vec<Self> = (0..expected.height).into_par_iter().map(|y| row(estimate, truth, y)).collect();
         let mut total = Self::default();
@@ -164,6 +188,8 @@ impl Tally {
         self.speed.iter_mut().zip(other.speed).for_each(|(a, b)| a.merge(b));
         self.matched.merge(other.matched);
         self.unmatched.merge(other.unmatched);
+        self.bands.iter_mut().zip(other.bands).for_each(|(a, b)| a.merge(b));
+        self.outliers_of.iter_mut().zip(other.outliers_of).for_each(|(a, b)| a.merge(b));
     }
 
     /// Number of scored pixels.
@@ -171,7 +197,7 @@ impl Tally {
         self.error.pixels
     }
 
-    fn add(&mut self, (u, v): (f64, f64), (true_u, true_v): (f64, f64), occluded: Option<bool>) {
+    fn add(&mut self, (u, v): (f64, f64), (true_u, true_v): (f64, f64), place: Place) {
         let error = (u - true_u).hypot(v - true_v);
         let speed = true_u.hypot(true_v);
         self.error.add(error);
@@ -181,7 +207,11 @@ impl Tally {
         for (count, limit) in self.beyond.iter_mut().zip([1.0, 3.0, 5.0]) {
             *count += u64::from(error > limit);
         }
-        self.outliers += u64::from(error > 3.0 && error > 0.05 * speed);
+        let outlier = error > 3.0 && error > 0.05 * speed;
+        self.outliers += u64::from(outlier);
+        if let Some(foreground) = place.foreground {
+            self.outliers_of[usize::from(foreground)].add(f64::from(u8::from(outlier)));
+        }
         if let Some(step) = wauc_step(error) {
             self.histogram[step] += 1;
         }
@@ -193,7 +223,10 @@ impl Tally {
             2
         }]
         .add(error);
-        match occluded {
+        if let Some(band) = place.band {
+            self.bands[band].add(error);
+        }
+        match place.occluded {
             Some(false) => self.matched.add(error),
             Some(true) => self.unmatched.add(error),
             None => {}
@@ -219,6 +252,14 @@ fn wauc_step(error: f64) -> Option<usize> {
     (guess.saturating_sub(1)..guess + 2).find(|&i| error <= (i + 1) as f64 / 20.0).filter(|&i| i < WAUC_STEPS)
 }
 
+/// What the masks say of a pixel.
+#[derive(Clone, Copy)]
+struct Place {
+    occluded: Option<bool>,
+    band: Option<usize>,
+    foreground: Option<bool>,
+}
+
 /// The sums of one row.
 fn row(estimate: &FlowField, truth: &Truth, y: usize) -> Tally {
     let mut tally = Tally { pixels: truth.flow.width() as u64, ..Tally::default() };
@@ -227,8 +268,12 @@ fn row(estimate: &FlowField, truth: &Truth, y: usize) -> Tally {
         let Some((true_u, true_v)) = known else { continue };
         match estimate.motion(x, y) {
             Some((u, v)) => {
-                let occluded = truth.occluded.map(|m| m.get(x, y));
-                tally.add((u.into(), v.into()), (true_u.into(), true_v.into()), occluded);
+                let place = Place {
+                    occluded: truth.occluded.map(|m| m.get(x, y)),
+                    band: truth.bands.and_then(|bands| bands.get(x, y)),
+                    foreground: truth.foreground.map(|m| m.get(x, y)),
+                };
+                tally.add((u.into(), v.into()), (true_u.into(), true_v.into()), place);
             }
             None => tally.unanswered += 1,
         }
@@ -312,6 +357,25 @@ mod tests {
         assert_eq!((tally.matched.sum, tally.unmatched.sum), (2.0, 3.0));
         let last = Mask::from_fn(Size::new(1, 4), |x, _| x == 3);
         assert_eq!(Tally::of(&estimate, &Truth::new(&truth).only(&last)).unwrap().error.sum, 3.0);
+    }
+
+    /// Errors of 0, 1, 2, ... px; the last pixels are an object, and of them one is no outlier.
+    #[test]
+    fn objects_and_bands_have_figures_of_their_own() {
+        let truth = FlowField::zeros(Size::new(1, 200));
+        let estimate = FlowField::from_fn(Size::new(1, 200), |x, _| (x as f32, 0.0));
+        let foreground = Mask::from_fn(Size::new(1, 200), |x, _| x == 3 || x >= 196);
+        let occluded = Mask::from_fn(Size::new(1, 200), |x, _| x == 0);
+        let bands = Bands::around(&occluded);
+        let tally = Tally::of(&estimate, &Truth::new(&truth).bands(&bands).foreground(&foreground)).unwrap();
+        // Boundaries are pixels 0 and 1: pixel 10 is the last within 10 px, 140 px end with pixel 141.
+        assert_eq!(tally.bands.map(|part| part.pixels), [11, 50, 81]);
+        assert_eq!(tally.bands[0].sum, 55.0);
+        let metrics = crate::metrics::Metrics::of(&tally);
+        assert_eq!((metrics.fl_fg, metrics.fl_bg), (Some(80.0), Some(100.0 * 192.0 / 195.0)));
+        assert_eq!((metrics.d0_10, metrics.matched), (Some(5.0), None));
+        let small = Mask::filled(Size::new(1, 3), true);
+        assert!(Tally::of(&estimate, &Truth::new(&truth).foreground(&small)).is_err());
     }
 
     #[test]

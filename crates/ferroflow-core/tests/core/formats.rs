@@ -85,7 +85,7 @@ fn every_flow_format_cut_at_every_length_is_refused() {
         // Readers of PFM that go line by line never saw what follows the values, so such files exist.
         if format == FlowFormat::Pfm {
             assert_eq!(format.decode(&longer).unwrap(), format.decode(&whole).unwrap());
-        } else if !matches!(format, FlowFormat::Kitti | FlowFormat::Npz) {
+        } else if !matches!(format, FlowFormat::Kitti | FlowFormat::Npz | FlowFormat::Exr) {
             assert!(format.decode(&longer).is_err(), "{format:?} with a byte too many");
         }
     }

@@ -47,13 +47,27 @@ impl Source for FilePairs {
     fn files(&self) -> Vec<PathBuf> {
         let pairs = self.listing.pairs.iter();
         let files = pairs.flat_map(|p| {
-            [&p.truth, &p.occlusion, &p.visible, &p.invalid].into_iter().flatten().chain([&p.first, &p.second])
+            [&p.truth, &p.occlusion, &p.visible, &p.invalid, &p.objects]
+                .into_iter()
+                .flatten()
+                .chain([&p.first, &p.second])
         });
         files.chain(&self.listing.lists).cloned().collect()
     }
 
     fn remarks(&self) -> Vec<String> {
         self.listing.split.clone()
+    }
+
+    fn known_by(&self, index: usize) -> Vec<PathBuf> {
+        let pair = self.listing.pairs.get(index);
+        pair.map_or_else(Vec::new, |pair| std::iter::once(&pair.first).chain(&pair.truth).cloned().collect())
+    }
+
+    fn foreground(&self, index: usize) -> Result<Option<Mask>, DataError> {
+        let Some(path) = self.listing.pairs.get(index).and_then(|pair| pair.objects.as_ref()) else { return Ok(None) };
+        let map = read_frame(path)?;
+        Ok(Some(Mask::from_fn(map.size(), |x, y| map.pixel(x, y) != [0; 3])))
     }
 
     fn get(&self, index: usize) -> Result<Sample, DataError> {

@@ -1,6 +1,6 @@
 //! KITTI 2012 (Geiger et al., CVPR 2012) and 2015 (Menze and Geiger, CVPR 2015): `{training,testing}/IMAGES/NNNNNN_10.png`
 //! and `_11.png`, with `flow_occ` (every pixel measured) or `flow_noc` (those seen in both frames) beside them. What only the first of
-//! them knows is occluded.
+//! them knows is occluded. `obj_map`, if it is there, tells objects from the background.
 
 use std::path::PathBuf;
 
@@ -56,15 +56,18 @@ fn list(request: &Request) -> Result<Listing, DataError> {
     let flows = Folder::read_or_empty(base.join(truth))?;
     let visible =
         Folder::read_or_empty(if train && truth == "flow_occ" { base.join("flow_noc") } else { PathBuf::new() })?;
+    let objects = Folder::read_or_empty(if train { base.join("obj_map") } else { PathBuf::new() })?;
     // Multi-view archives hold frames 00 to 20 of each scene; the benchmark is 10 and 11.
     for scene in images.stems(&["_10.png"]) {
         let [first, second] = [10, 11].map(|frame| images.find(&format!("{scene}_{frame}.png")));
         let flow = format!("{scene}_10.png");
         let truth = train.then(|| flows.find(&flow));
-        if let (Some(pair), Found::There(path)) =
-            (listing.add(scene.into(), [first, second], truth, [None, None]), visible.find(&flow))
-        {
-            pair.visible = Some(path);
+        if let Some(pair) = listing.add(scene.into(), [first, second], truth, [None, None]) {
+            let there = |folder: &Folder| match folder.find(&flow) {
+                Found::There(path) => Some(path),
+                Found::Missing(_) => None,
+            };
+            (pair.visible, pair.objects) = (there(&visible), there(&objects));
         }
     }
     Ok(listing)

@@ -21,6 +21,8 @@ pub struct PairFiles {
     pub visible: Option<PathBuf>,
     /// Mask of the pixels whose ground truth must not be used.
     pub invalid: Option<PathBuf>,
+    /// Map of the moving objects of frame 1: 0 is the background, every other value an object.
+    pub objects: Option<PathBuf>,
 }
 
 /// The files of a data set that were found.
@@ -74,7 +76,7 @@ impl Listing {
         if self.missing.len() > before {
             return None;
         }
-        self.pairs.push(PairFiles { id, first, second, truth, occlusion, visible: None, invalid });
+        self.pairs.push(PairFiles { id, first, second, truth, occlusion, visible: None, invalid, objects: None });
         self.pairs.last_mut()
     }
 }

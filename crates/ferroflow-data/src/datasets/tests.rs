@@ -226,6 +226,11 @@ fn kitti_reads_sparse_truth_of_both_kinds() {
     assert_eq!([occluded("kitti15-noc:{root}"), occluded("kitti15:{root}@test")], [None, None]);
     tree.remove("training/flow_noc/000000_10.png");
     assert_eq!(occluded("kitti12:{root}"), None);
+    tree.frame("training/obj_map/000001_10.png", 3);
+    let objects = |text: &str, index| tree.open(text).unwrap().foreground(index).unwrap();
+    assert_eq!(objects("kitti15:{root}", 0), None);
+    assert_eq!(objects("kitti15:{root}", 1), Some(Mask::filled(Size::new(4, 6), true)));
+    assert_eq!(objects("kitti15:{root}@test", 1), None);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ferroflow_core::io::read_text;
+use ferroflow_core::{Mask, io::read_text};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -342,6 +342,14 @@ impl Source for Chosen {
 
     fn remarks(&self) -> Vec<String> {
         self.remarks.clone()
+    }
+
+    fn known_by(&self, index: usize) -> Vec<PathBuf> {
+        self.indices.get(index).map_or_else(Vec::new, |&at| self.source.known_by(at))
+    }
+
+    fn foreground(&self, index: usize) -> Result<Option<Mask>, DataError> {
+        self.indices.get(index).map_or(Ok(None), |&at| self.source.foreground(at))
     }
 
     fn get(&self, index: usize) -> Result<Sample, DataError> {

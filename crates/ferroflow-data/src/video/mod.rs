@@ -20,7 +20,7 @@ use ferroflow_core::{
 use self::encoder::Encoder;
 pub use self::{
     format::{EXTENSIONS, is_video_name},
-    rate::{Rate, rate_of, rate_of_y4m},
+    rate::{Rate, frames_of, rate_of, rate_of_y4m},
 };
 
 /// Why a video cannot be written.

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     fs::File,
-    io::{BufRead, BufReader, Read},
+    io::Read,
     path::Path,
     process::{Command, Stdio},
     str::FromStr,
@@ -69,15 +69,38 @@ pub fn rate_of(path: &Path) -> Option<Rate> {
     if head.starts_with(b"YUV4MPEG2") {
         return rate_of_y4m(&head);
     }
+    rate_said(&told(path)?)
+}
+
+/// About how many frames a video has, by its length and its rate; `None` where it does not say both, or cannot be asked.
+pub fn frames_of(path: &Path) -> Option<usize> {
+    let said = told(path)?;
+    let Rate { count, seconds } = rate_said(&said)?;
+    let length = said.split("Duration: ").nth(1)?.split(',').next()?;
+    let mut total = 0.0;
+    for part in length.trim().split(':') {
+        total = 60.0 * total + part.parse::<f64>().ok()?;
+    }
+    Some((total * f64::from(count) / f64::from(seconds)).round() as usize)
+}
+
+/// What ffmpeg says of a file.
+fn told(path: &Path) -> Option<String> {
+    // Only files: what comes from a pipe could be read once.
+    if !path.is_file() {
+        return None;
+    }
     let child = Command::new("ffmpeg")
         .args(["-hide_banner", "-nostdin", "-i"])
         .arg(file_argument(path))
         .stdin(Stdio::null())
         .output();
     // It complains of having nothing to do, after saying what the file is.
-    let said = child.ok()?.stderr;
-    let lines = BufReader::new(&said[..]).lines().map_while(Result::ok);
-    let line = { lines }.find(|line| line.contains("Video:") && !line.contains("(attached pic)"))?;
+    Some(String::from_utf8_lossy(&child.ok()?.stderr).into_owned())
+}
+
+fn rate_said(said: &str) -> Option<Rate> {
+    let line = said.lines().find(|line| line.contains("Video:") && !line.contains("(attached pic)"))?;
     line.split(',').find_map(|part| part.trim().strip_suffix(" fps")?.parse().ok())
 }
 

@@ -134,6 +134,9 @@ fn every_kind_has_all_pictures_their_size_and_rate() {
             if extension != "webp" {
                 assert_eq!(rate_of(&path), Some("20".parse().unwrap()), "{extension}");
             }
+            if extension == "mp4" {
+                assert_eq!(frames_of(&path), Some(7));
+            }
         }
     }
     assert_eq!(

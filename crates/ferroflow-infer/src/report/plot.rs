@@ -9,9 +9,10 @@ const HEIGHT: f64 = 260.0;
 /// Space for the axes, left and below.
 const LEFT: f64 = 50.0;
 const BELOW: f64 = 40.0;
-const COLOURS: [&str; 2] = ["#b7410e", "#3b6ea5"];
+/// One for each method; they come round again.
+const COLOURS: [&str; 6] = ["#b7410e", "#3b6ea5", "#4a7f3f", "#7a4a9e", "#8a6d1d", "#1d8a86"];
 
-/// Which share of the pairs has an error below each value, for up to two methods.
+/// Which share of the pairs has an error below each value, for each method.
 pub(super) fn distribution(curves: &[(&str, Vec<f64>)]) -> String {
     let largest = curves.iter().flat_map(|(_, errors)| errors).copied().fold(0.0, f64::max);
     if !(largest > 0.0 && largest.is_finite()) {
@@ -46,7 +47,7 @@ pub(super) fn distribution(curves: &[(&str, Vec<f64>)]) -> String {
         (WIDTH + LEFT) / 2.0,
         HEIGHT - 6.0
     );
-    for (i, ((name, errors), colour)) in curves.iter().zip(COLOURS).enumerate() {
+    for (i, ((name, errors), colour)) in curves.iter().zip(COLOURS.iter().cycle()).enumerate() {
         let mut sorted = errors.clone();
         sorted.sort_by(f64::total_cmp);
         let mut path = format!("M{:.1} {:.1}", x(0.0), y(0.0));
@@ -59,7 +60,7 @@ pub(super) fn distribution(curves: &[(&str, Vec<f64>)]) -> String {
              <text x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\" fill=\"{colour}\">{}</text>",
             WIDTH - 10.0,
             WIDTH - 16.0,
-            y(0.0) - 10.0 - 16.0 * i as f64,
+            y(0.0) - 10.0 - 16.0 * (curves.len() - 1 - i) as f64,
             escaped(name)
         );
     }

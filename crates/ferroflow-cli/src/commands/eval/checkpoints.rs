@@ -19,7 +19,7 @@ use ferroflow::net::weights::{Provenance, store::Stored};
 use ferroflow::train::{Recipe, checkpoint};
 use serde::Serialize;
 
-use super::{Args, measure};
+use super::{Args, measure, table::aligned};
 use crate::{
     machine,
     session::{Session, note},
@@ -70,7 +70,7 @@ struct Output {
 
 impl Figures {
     fn new(result: DataResult) -> Self {
-        let seconds = result.pairs.iter().map(|pair| pair.seconds).sum();
+        let seconds = result.pairs.iter().filter_map(|pair| pair.seconds).sum();
         let DataResult { data, summary, over_batches, occlusion, .. } = result;
         Self { data, summary, over_batches, occlusion, seconds, best: false }
     }
@@ -178,7 +178,9 @@ fn evaluated(
     device: &Arc<dyn Device>,
 ) -> anyhow::Result<Vec<Figures>> {
     let estimator = estimator(path, args, device.clone())?;
-    sources.iter().map(|source| Ok(Figures::new(measure(source.as_ref(), &estimator, args, None, None)?))).collect()
+    let measured = |source: &Box<dyn Source>| measure(source.as_ref(), &[&estimator], args, |_, _, _| Ok(()));
+    let results = sources.iter().map(measured).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(results.into_iter().flatten().map(Figures::new).collect())
 }
 
 /// The network of a file: a checkpoint of a run of ours, which lies two folders below the run's recipe, or a weight file.
@@ -237,19 +239,14 @@ fn table(rows: &[Row], index: usize) -> String {
         cells
     };
     let lines: Vec<Vec<String>> = std::iter::once(headings).chain(rows.iter().map(line)).collect();
-    let width = |column: usize| lines.iter().map(|cells| cells[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..lines[0].len()).map(width).collect();
-    let mut text =
-        format!("{}: {} pairs, {} pixels scored\n", first.data, first.summary.pairs, first.summary.scored_pixels);
-    for cells in &lines {
-        let aligned = cells.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
-            let is_word = column == 0 || column + 1 == cells.len();
-            if is_word { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-        });
-        text.push_str(aligned.collect::<Vec<_>>().join("  ").trim_end());
-        text.push('\n');
-    }
-    text
+    let last = lines[0].len() - 1;
+    format!(
+        "{}: {} pairs, {} pixels scored\n{}",
+        first.data,
+        first.summary.pairs,
+        first.summary.scored_pixels,
+        aligned(&lines, |column| column == 0 || column == last)
+    )
 }
 
 #[cfg(test)]

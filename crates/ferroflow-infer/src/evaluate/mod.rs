@@ -1,14 +1,24 @@
-//! Evaluates a method on a data set: the figures of the whole set and of every pair.
+//! Evaluates methods on a data set: the figures of the whole set and of every pair.
 
-use std::{fmt, sync::Arc, time::Instant};
+mod compare;
+mod flows;
 
+use std::{fmt, path::PathBuf, sync::Arc, time::Instant};
+
+pub use compare::{Comparison, Difference, SequenceRow};
 use ferroflow_core::{
     FlowField, Frame, Mask, Size,
+    consistency::Sundaram,
     geometry::{Grid, resize::resize},
-    metrics::{Average, Evaluation, MetricError, Metrics, OcclusionCurve, OcclusionScore, Summary, Tally, Truth},
+    io::IoError,
+    metrics::{
+        Average, Bands, ConfidenceTally, Evaluation, MetricError, Metrics, OcclusionCurve, OcclusionScore, Reliability,
+        Summary, Tally, Truth,
+    },
 };
 use ferroflow_data::{Cropped, DataError, Sample, Source};
 use ferroflow_net::{Model, ModelError};
+pub use flows::FlowFolder;
 use serde::Serialize;
 
 use crate::{Estimator, estimator::EstimateError};
@@ -63,6 +73,39 @@ pub enum EvaluateError {
         /// The pair.
         pair: String,
     },
+    /// A folder of flows has none for a pair.
+    #[error(
+        "{pair}: {} holds no flow of it; looked for {} with the endings of flow files", folder.display(), names.join(", ")
+    )]
+    NoFlow {
+        /// The pair.
+        pair: String,
+        /// The folder.
+        folder: PathBuf,
+        /// The names that were looked for, without endings.
+        names: Vec<String>,
+    },
+    /// A file of a folder of flows is the only one that two pairs could mean.
+    #[error(
+        "{} would be the flow of {first} and of {second}: give flows names that tell pairs apart, such as DATA/ID.flo, as eval \
+         --save writes them, or the folders of the data set", path.display()
+    )]
+    OneFlowForTwo {
+        /// The file.
+        path: PathBuf,
+        /// A pair that it was taken for.
+        first: String,
+        /// Another one.
+        second: String,
+    },
+    /// A flow that another program has written cannot be read.
+    #[error(transparent)]
+    Flow(#[from] IoError),
+    /// What is asked for takes an estimator.
+    #[error(
+        "occlusion and confidence take the flows both ways: they are measured of methods that estimate, not of folders of flows"
+    )]
+    NoEstimator,
     /// There is no pair to estimate.
     #[error("{data}: no pairs to evaluate")]
     NoPairs {
@@ -84,8 +127,9 @@ pub struct PairResult {
     pub id: String,
     /// Size of the frames.
     pub size: Size,
-    /// Seconds from decoded frames to flow.
-    pub seconds: f64,
+    /// Seconds from decoded frames to flow; `None` if the flow was read from a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
     /// The metrics over its scored pixels.
     #[serde(flatten)]
     pub metrics: Metrics,
@@ -108,25 +152,58 @@ pub struct DataResult {
     /// How well occlusion was told over the pixels of all pairs, if it was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub occlusion: Option<OcclusionScore>,
-    /// Mean seconds for a pair, from decoded frames to flow.
-    pub seconds_per_pair: f64,
+    /// Whether confidence means something, over the pixels of all pairs, if it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Reliability>,
+    /// Mean seconds for a pair, from decoded frames to flow; `None` if flows were read from files.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seconds_per_pair: Option<f64>,
     /// The figures of every pair, in order.
     pub pairs: Vec<PairResult>,
 }
 
+/// A method with its results.
+#[derive(Clone, Debug, Serialize)]
+pub struct Measured {
+    /// A short name, for headings.
+    pub name: String,
+    /// The method in a line, as [`Estimator::describe`] gives it.
+    pub method: String,
+    /// One result for each data set.
+    pub results: Vec<DataResult>,
+}
+
 impl DataResult {
-    /// Headings and figures for a table, with those of another method on the same data beside them if there is one.
-    pub fn columns<'a>(&'a self, compared: Option<(&str, &'a Self)>) -> Vec<(String, &'a Metrics)> {
-        let mut columns = vec![
-            ("over pixels".to_string(), &self.summary.over_pixels),
-            ("over images".to_string(), &self.summary.over_images),
-        ];
-        columns.extend(self.over_batches.as_ref().map(|batches| ("over batches".to_string(), batches)));
-        if let Some((name, compared)) = compared {
-            columns.push((format!("{name} over pixels"), &compared.summary.over_pixels));
-            columns.push((format!("{name} over images"), &compared.summary.over_images));
-        }
-        columns
+    /// The averages with their names.
+    pub fn averages(&self) -> Vec<(&'static str, &Metrics)> {
+        let mut averages = vec![("over pixels", &self.summary.over_pixels), ("over images", &self.summary.over_images)];
+        averages.extend(self.over_batches.as_ref().map(|batches| ("over batches", batches)));
+        averages
+    }
+}
+
+/// What gives the flow of a pair: an [`Estimator`], or the files of another program ([`FlowFolder`]).
+pub trait Method {
+    /// The flow of pair `index` of `source`.
+    ///
+    /// # Errors
+    /// If the method has none.
+    fn flow(&self, source: &dyn Source, index: usize, sample: &Sample) -> Result<FlowField, EvaluateError>;
+
+    /// The estimator, if it is one: only then is it timed, and asked for flows both ways.
+    fn estimator(&self) -> Option<&Estimator> {
+        None
+    }
+}
+
+impl Method for Estimator {
+    fn flow(&self, _: &dyn Source, _: usize, sample: &Sample) -> Result<FlowField, EvaluateError> {
+        let failed = |source| EvaluateError::Estimate { pair: sample.id.clone(), source };
+        self.estimate(&sample.first, &sample.second).map_err(failed)
+    }
+
+    fn estimator(&self) -> Option<&Estimator> {
+        Some(self)
     }
 }
 
@@ -149,6 +226,8 @@ pub struct Protocol<'a> {
     /// Also measure how well this tells occlusion, from flows both ways at a quarter of the size that the network sees, as UFlow's
     /// evaluation does.
     pub occlusion: Option<&'a dyn SoftOcclusion>,
+    /// Also measure whether the confidence of the forward-backward check ([`Sundaram`]) means something.
+    pub confidence: bool,
 }
 
 /// A project whose way of measuring errors can be followed. Its protocol is part of the definition of its network.
@@ -208,18 +287,115 @@ impl Project {
     }
 }
 
-/// Estimates every pair of `source` and scores it against the truth, in order.
+/// From this share of pixels of known truth on, distances to occlusion boundaries are taken: masks of sparse truth (KITTI's laser
+/// points) have no boundaries of their own. No data set lies near it.
+const DENSE: f64 = 0.8;
+
+/// One method at work on a data set.
+struct Running<'a> {
+    method: &'a dyn Method,
+    evaluation: Evaluation,
+    occlusion: OcclusionCurve,
+    confidence: ConfidenceTally,
+    pairs: Vec<PairResult>,
+}
+
+/// A pair with what is known of it.
+struct Known<'a> {
+    source: &'a dyn Source,
+    index: usize,
+    sample: &'a Sample,
+    flow: &'a FlowField,
+    truth: Truth<'a>,
+}
+
+impl<'a> Running<'a> {
+    fn new(method: &'a dyn Method) -> Self {
+        let (evaluation, occlusion, confidence) = Default::default();
+        Self { method, evaluation, occlusion, confidence, pairs: Vec::new() }
+    }
+
+    /// Scores the method on a pair, and gives its flow.
+    fn score(&mut self, known: &Known<'_>, protocol: Protocol<'_>) -> Result<FlowField, EvaluateError> {
+        let Known { source, index, sample, flow: truth, truth: scored } = known;
+        let pair = || sample.id.clone();
+        let start = Instant::now();
+        let estimate = self.method.flow(*source, *index, sample)?;
+        let seconds = self.method.estimator().map(|_| start.elapsed().as_secs_f64());
+        let wrong = |source| EvaluateError::Metric { pair: pair(), source };
+        let failed = |source| EvaluateError::Estimate { pair: pair(), source };
+        let tally = Tally::of(&estimate, scored).map_err(wrong)?;
+        let estimator = || self.method.estimator().ok_or(EvaluateError::NoEstimator);
+        let mut told = None;
+        if let Some(estimated) = protocol.occlusion {
+            let Some(mask) = &sample.occlusion else {
+                return Err(EvaluateError::NoOcclusion { data: source.name(), pair: pair() });
+            };
+            let map = occlusion_map(estimator()?, estimated, &sample.first, &sample.second).map_err(failed)?;
+            let mut curve = OcclusionCurve::default();
+            add_known(&mut curve, map, mask, truth).map_err(wrong)?;
+            self.occlusion.merge(&curve);
+            told = Some(curve.best());
+        }
+        if protocol.confidence {
+            let back = estimator()?.estimate(&sample.second, &sample.first).map_err(failed)?;
+            let checked = Sundaram::default().check(&estimate, &back).map_err(|error| failed(error.into()))?;
+            self.confidence.add(&checked.confidence, &estimate, truth).map_err(wrong)?;
+        }
+        let metrics = Metrics::of(&tally);
+        self.pairs.push(PairResult { id: pair(), size: truth.size(), seconds, metrics, occlusion: told });
+        self.evaluation.add(tally);
+        Ok(estimate)
+    }
+
+    fn result(self, data: String, protocol: Protocol<'_>) -> Result<DataResult, EvaluateError> {
+        let summary = self.evaluation.summary();
+        if summary.scored_pixels == 0 {
+            let source = MetricError::NothingScored { unanswered: summary.unanswered_pixels };
+            return Err(EvaluateError::Nothing { data, source });
+        }
+        let seconds: Option<f64> = self.pairs.iter().map(|pair| pair.seconds).sum();
+        Ok(DataResult {
+            data,
+            summary,
+            over_batches: protocol.batch.map(|size| self.evaluation.average(Average::Batches(size))),
+            occlusion: protocol.occlusion.map(|_| self.occlusion.best()),
+            confidence: if protocol.confidence { self.confidence.reliability() } else { None },
+            seconds_per_pair: seconds.map(|seconds| seconds / self.pairs.len() as f64),
+            pairs: self.pairs,
+        })
+    }
+}
+
+/// Takes the flow of every pair of `source` and scores it against the truth, in order.
 ///
-/// `watch` is called for every pair, with its estimate and its figures.
+/// `watch` is called for every pair, with the flow and its figures.
 ///
 /// # Errors
 /// At the first pair that cannot be read, estimated or compared with its truth, and if no pixel of any pair could be scored.
 pub fn evaluate(
     source: &dyn Source,
-    estimator: &Estimator,
+    method: &dyn Method,
     protocol: Protocol<'_>,
     mut watch: impl FnMut(&Sample, &FlowField, &PairResult),
 ) -> Result<DataResult, EvaluateError> {
+    let mut results = evaluate_all(source, &[method], protocol, |sample, flows, figures| {
+        watch(sample, &flows[0], figures[0]);
+    })?;
+    Ok(results.remove(0))
+}
+
+/// As [`evaluate`], for several methods, each of which sees a pair before the next pair is read: one result for each, the same as each
+/// has alone. `watch` gets their flows and figures in the order of the methods.
+///
+/// # Errors
+/// As those of [`evaluate`], of any method.
+pub fn evaluate_all(
+    source: &dyn Source,
+    methods: &[&dyn Method],
+    protocol: Protocol<'_>,
+    mut watch: impl FnMut(&Sample, &[FlowField], &[&PairResult]),
+) -> Result<Vec<DataResult>, EvaluateError> {
     let data = source.name();
     let count = match (source.len(), protocol.limit) {
         (Some(len), limit) => len.min(limit.unwrap_or(len)),
@@ -229,51 +405,33 @@ pub fn evaluate(
     if count == 0 {
         return Err(EvaluateError::NoPairs { data });
     }
-    let mut evaluation = Evaluation::default();
-    let mut occlusion = OcclusionCurve::default();
-    let mut pairs = Vec::with_capacity(count);
+    let mut running: Vec<Running<'_>> = methods.iter().map(|method| Running::new(*method)).collect();
     for index in 0..count {
         let sample = source.get(index)?;
-        let pair = || sample.id.clone();
-        let Some(truth) = &sample.flow else { return Err(EvaluateError::NoTruth { data, pair: pair() }) };
-        let start = Instant::now();
-        let failed = |source| EvaluateError::Estimate { pair: pair(), source };
-        let estimate = estimator.estimate(&sample.first, &sample.second).map_err(failed)?;
-        let seconds = start.elapsed().as_secs_f64();
-        let mut scored = Truth::new(truth);
+        let foreground = source.foreground(index)?;
+        let Some(flow) = &sample.flow else { return Err(EvaluateError::NoTruth { data, pair: sample.id }) };
+        let bands = sample.occlusion.as_ref().filter(|_| is_dense(flow)).map(Bands::around);
+        let mut truth = Truth::new(flow);
         if let Some(mask) = &sample.occlusion {
-            scored = scored.occluded(mask);
+            truth = truth.occluded(mask);
         }
-        let wrong = |source| EvaluateError::Metric { pair: pair(), source };
-        let tally = Tally::of(&estimate, &scored).map_err(wrong)?;
-        let mut told = None;
-        if let Some(estimated) = protocol.occlusion {
-            let Some(mask) = &sample.occlusion else { return Err(EvaluateError::NoOcclusion { data, pair: pair() }) };
-            let map = occlusion_map(estimator, estimated, &sample.first, &sample.second).map_err(failed)?;
-            let mut curve = OcclusionCurve::default();
-            add_known(&mut curve, map, mask, truth).map_err(wrong)?;
-            occlusion.merge(&curve);
-            told = Some(curve.best());
+        if let Some(bands) = &bands {
+            truth = truth.bands(bands);
         }
-        let (id, metrics) = (sample.id.clone(), Metrics::of(&tally));
-        let result = PairResult { id, size: truth.size(), seconds, metrics, occlusion: told };
-        watch(&sample, &estimate, &result);
-        evaluation.add(tally);
-        pairs.push(result);
+        if let Some(mask) = &foreground {
+            truth = truth.foreground(mask);
+        }
+        let known = Known { source, index, sample: &sample, flow, truth };
+        let flows = running.iter_mut().map(|method| method.score(&known, protocol)).collect::<Result<Vec<_>, _>>()?;
+        let figures: Vec<&PairResult> = running.iter().filter_map(|method| method.pairs.last()).collect();
+        watch(&sample, &flows, &figures);
     }
-    let summary = evaluation.summary();
-    if summary.scored_pixels == 0 {
-        let source = MetricError::NothingScored { unanswered: summary.unanswered_pixels };
-        return Err(EvaluateError::Nothing { data, source });
-    }
-    Ok(DataResult {
-        data,
-        summary,
-        over_batches: protocol.batch.map(|size| evaluation.average(Average::Batches(size))),
-        occlusion: protocol.occlusion.map(|_| occlusion.best()),
-        seconds_per_pair: pairs.iter().map(|p| p.seconds).sum::<f64>() / pairs.len() as f64,
-        pairs,
-    })
+    running.into_iter().map(|method| method.result(data.clone(), protocol)).collect()
+}
+
+/// Whether the truth is known nearly everywhere.
+fn is_dense(truth: &FlowField) -> bool {
+    truth.validity().is_none_or(|known| known.count() as f64 >= DENSE * known.data().len() as f64)
 }
 
 /// How occluded each pixel of `first` is, `[height, width]`.
