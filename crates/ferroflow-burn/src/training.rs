@@ -6,6 +6,7 @@ use ferroflow_net::graph::{BatchNorm, Graph, Shape, ShapeError};
 use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::weights::Weights;
 
+use crate::device::{Precision, caught};
 use crate::interpret::{BatchStatistics, Interpreter, Normalisation, Parameters};
 
 /// A network differentiated by Burn. Batch norm normalises by the statistics of the batch, by its running ones where its
@@ -14,6 +15,7 @@ pub struct Training {
     graph: Graph,
     options: TrainingOptions,
     device: Device,
+    precision: Precision,
     shapes: Vec<Shape>,
     /// Where they are trained.
     parameters: Option<Parameters>,
@@ -51,6 +53,7 @@ impl Training {
             graph: graph.clone(),
             options,
             device: device.autodiff(),
+            precision: Precision::F32,
             shapes,
             parameters: None,
             pass: None,
@@ -58,17 +61,21 @@ impl Training {
         })
     }
 
+    /// With convolutions in this precision, which the device must have.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
     fn upload<const D: usize>(&self, values: &[f32], shape: [usize; D]) -> Tensor<D> {
         Tensor::from_data(TensorData::new(values.to_vec(), shape), &self.device)
     }
 
-    /// All at once: each transfer waits for the device.
     fn read_statistics(&self, statistics: Vec<BatchStatistics>) -> Result<Vec<Statistics>, DeviceError> {
         if statistics.is_empty() {
             return Ok(Vec::new());
         }
         let tensors = statistics.iter().flat_map(|s| [s.mean.clone(), s.variance.clone()]).collect();
-        let mut values = self.download(Tensor::cat(tensors, 0))?.into_iter();
+        let mut values = self.download_all(tensors)?.into_iter();
         let mut take = |tensor: Tensor<1>| values.by_ref().take(tensor.dims()[0]).collect();
         let read = |s: BatchStatistics| Statistics {
             norm: s.norm,
@@ -79,23 +86,21 @@ impl Training {
         Ok(statistics.into_iter().map(read).collect())
     }
 
-    fn download<const D: usize>(&self, tensor: Tensor<D>) -> Result<Vec<f32>, DeviceError> {
-        let failed = |error: burn::tensor::TensorReadError| DeviceError::Failed {
-            device: format!("{:?}", self.device),
-            reason: error.to_string(),
-        };
-        tensor.try_into_vec_as::<f32>().map_err(failed)
+    /// One tensor after the other, in one transfer: each waits for the device.
+    fn download_all(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<f32>, DeviceError> {
+        if tensors.is_empty() {
+            return Ok(Vec::new());
+        }
+        Tensor::cat(tensors, 0).try_into_vec_as::<f32>().map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, reason: impl ToString) -> DeviceError {
+        DeviceError::Failed { device: format!("{:?}", self.device), reason: reason.to_string() }
     }
 }
 
-impl Trainer for Training {
-    fn load(&mut self, weights: &Weights) -> Result<(), DeviceError> {
-        weights.check(&self.graph)?;
-        self.parameters = Some(Parameters::upload(weights, &self.device).track(&self.options.trained));
-        Ok(())
-    }
-
-    fn forward(&mut self, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
+impl Training {
+    fn pass_forward(&mut self, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
         let sizes = &self.options.sizes;
         let shape = [sizes.batch, 3, sizes.input.height, sizes.input.width];
         let expected = shape.iter().product();
@@ -112,18 +117,22 @@ impl Trainer for Training {
             parameters,
             frames: &frames.map(|frame| self.upload(frame, shape)),
             normalisation: Normalisation::Batch { trained: &self.options.trained },
+            precision: self.precision,
         };
         let (outputs, statistics) = interpreter.run(&self.options.outputs);
         self.statistics = self.read_statistics(statistics)?;
-        let values = outputs
-            .iter()
-            .map(|output| Ok(Values { shape: output.dims(), data: self.download(output.clone())? }))
-            .collect::<Result<_, DeviceError>>()?;
+        let flat = outputs.iter().map(|output| output.clone().flatten(0, 3)).collect();
+        let mut data = self.download_all(flat)?.into_iter();
+        let values = outputs.iter().map(|output| {
+            let shape = output.dims();
+            Values { shape, data: data.by_ref().take(shape.iter().product()).collect() }
+        });
+        let values = values.collect();
         self.pass = Some(outputs);
         Ok(values)
     }
 
-    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
+    fn pass_backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
         // Burn consumes what it recorded.
         let (Some(outputs), Some(parameters)) = (self.pass.take(), &self.parameters) else {
             return Err(DeviceError::Order("no forward pass is left to go back through"));
@@ -148,13 +157,30 @@ impl Trainer for Training {
         // Going back starts with a one for each value, as if they were summed.
         let loss = Tensor::cat(losses, 0);
         let mut found = loss.backward();
-        for (parameter, sum) in parameters.iter().zip(sum.iter_mut()) {
-            if let Some(gradient) = parameter.grad_remove(&mut found) {
-                let gradient = self.download(gradient)?;
-                sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
-            }
+        let gradients: Vec<_> = parameters.iter().map(|parameter| parameter.grad_remove(&mut found)).collect();
+        let mut values = self.download_all(gradients.iter().flatten().cloned().collect())?.into_iter();
+        for (_, sum) in gradients.iter().zip(sum.iter_mut()).filter(|(gradient, _)| gradient.is_some()) {
+            sum.iter_mut().zip(values.by_ref()).for_each(|(sum, g)| *sum += g);
         }
         Ok(())
+    }
+
+}
+
+impl Trainer for Training {
+    fn load(&mut self, weights: &Weights) -> Result<(), DeviceError> {
+        weights.check(&self.graph)?;
+        let upload = || Parameters::upload(weights, &self.device).track(&self.options.trained);
+        self.parameters = Some(caught(upload).map_err(|panic| self.failed(panic))?);
+        Ok(())
+    }
+
+    fn forward(&mut self, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
+        caught(|| self.pass_forward(frames)).unwrap_or_else(|panic| Err(self.failed(panic)))
+    }
+
+    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
+        caught(|| self.pass_backward(gradients, sum)).unwrap_or_else(|panic| Err(self.failed(panic)))
     }
 
     fn update_statistics(&self, momentum: f32, weights: &mut Weights) {

@@ -36,6 +36,11 @@ pub trait Device: fmt::Debug + Send + Sync {
     /// As [`executor`](Self::executor), and if there is not enough memory.
     fn trainer(&self, graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Trainer>, DeviceError>;
 
+    /// Bytes of its own memory that this process holds; `None` where it has none or does not say.
+    fn memory_held(&self) -> Option<u64> {
+        None
+    }
+
     /// Number of threads that work for it on the host.
     fn threads(&self) -> usize;
 

@@ -125,6 +125,41 @@ impl Gradients {
     }
 }
 
+/// The constants of one step of Adam, as a device applies them to each value:
+///
+/// ```text
+/// g = factor * gradient + coupled * w
+/// m = beta1 * m + (1 - beta1) * g
+/// v = beta2 * v + (1 - beta2) * g * g
+/// w = keep * w - rate * m / (sqrt(v) * root + epsilon)
+/// ```
+///
+/// The corrections of the moments for the first steps are part of `rate` and `root`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamStep {
+    /// The corrected learning rate.
+    pub rate: f32,
+    /// Correction of the root.
+    pub root: f32,
+    /// Decay of the mean of the gradient.
+    pub beta1: f32,
+    /// Decay of the mean of its square.
+    pub beta2: f32,
+    /// Number that is added to the root.
+    pub epsilon: f32,
+    /// The learning rate by which weight decay apart from the gradient is multiplied; 0 if it is part of the gradient.
+    pub apart: f32,
+    /// Factor of the gradients: clipping, and the inverse of the loss scale.
+    pub factor: f32,
+}
+
+impl AdamStep {
+    /// `coupled` and `keep` for a parameter with this weight decay.
+    pub fn decays(&self, decay: f32) -> (f32, f32) {
+        if self.apart == 0.0 { (decay, 1.0) } else { (0.0, 1.0 - self.apart * decay) }
+    }
+}
+
 /// A network on a device, ready to be trained. Batch norm normalises with the statistics of the batch where its scale is
 /// trained, and with its running statistics, which then stay as they are, where it is frozen.
 pub trait Trainer: Send {

@@ -11,6 +11,7 @@ use burn::backend::{
 };
 use burn::tensor::Tensor;
 use ferroflow_net::graph::Correlation;
+use ferroflow_net::training::AdamStep;
 
 /// `x` where positive, `slope * x` elsewhere. Keeps its output alone, and its derivative at 0 is `slope` as in PyTorch.
 pub(crate) fn leaky(x: Tensor<4>, slope: f32) -> Tensor<4> {
@@ -22,7 +23,14 @@ pub(crate) fn correlation(f1: Tensor<4>, f2: Tensor<4>, c: Correlation) -> Tenso
     Tensor::from_dispatch(Dispatch::correlation(f1.into_dispatch(), f2.into_dispatch(), c))
 }
 
-#[backend_extension(Flex, Cube: cfg(any(feature = "vulkan", feature = "wgpu")), Autodiff)]
+/// Moves a parameter and its moments by one step of Adam; not differentiated. `decay` is the parameter's own.
+pub(crate) fn adam(state: [Tensor<1>; 3], gradient: Tensor<1>, step: AdamStep, decay: f32) -> [Tensor<1>; 3] {
+    let [weights, first, second] = state.map(Tensor::into_dispatch);
+    let (weights, first, second) = Dispatch::adam(weights, gradient.into_dispatch(), first, second, step, decay);
+    [weights, first, second].map(Tensor::from_dispatch)
+}
+
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub trait FlowOps: Backend {
     fn leaky(x: FloatTensor<Self>, slope: f32) -> FloatTensor<Self> {
         Self::leaky_relu(x, slope.into())
@@ -47,12 +55,64 @@ pub trait FlowOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         super::correlation::backward::<Self>(f1, f2, gradient, c)
     }
+
+    fn adam(
+        weights: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: AdamStep,
+        decay: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let AdamStep { rate, root, beta1, beta2, epsilon, factor, .. } = step;
+        let scaled = |x, by: f32| Self::float_mul_scalar(x, by.into());
+        let (coupled, keep) = step.decays(decay);
+        let gradient = Self::float_add(scaled(gradient, factor), scaled(weights.clone(), coupled));
+        let first = Self::float_add(scaled(first, beta1), scaled(gradient.clone(), 1.0 - beta1));
+        let square = Self::float_mul(gradient.clone(), gradient);
+        let second = Self::float_add(scaled(second, beta2), scaled(square, 1.0 - beta2));
+        let length = Self::float_add_scalar(scaled(Self::float_sqrt(second.clone()), root), epsilon.into());
+        let change = scaled(Self::float_div(first.clone(), length), rate);
+        (Self::float_sub(scaled(weights, keep), change), first, second)
+    }
 }
 
 impl FlowOps for burn::backend::Flex {}
 
-#[cfg(any(feature = "vulkan", feature = "wgpu"))]
-impl FlowOps for burn::backend::Cube {}
+#[cfg(feature = "cube")]
+impl FlowOps for burn::backend::Cube {
+    fn leaky(x: FloatTensor<Self>, slope: f32) -> FloatTensor<Self> {
+        crate::kernels::leaky(x, slope)
+    }
+
+    fn leaky_backward(output: FloatTensor<Self>, gradient: FloatTensor<Self>, slope: f32) -> FloatTensor<Self> {
+        crate::kernels::leaky_backward(output, gradient, slope)
+    }
+
+    fn correlation(f1: FloatTensor<Self>, f2: FloatTensor<Self>, c: Correlation) -> FloatTensor<Self> {
+        crate::kernels::correlation(f1, f2, c)
+    }
+
+    fn correlation_backward(
+        f1: FloatTensor<Self>,
+        f2: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        c: Correlation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        crate::kernels::correlation_backward(f1, f2, gradient, c)
+    }
+
+    fn adam(
+        weights: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: AdamStep,
+        decay: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        crate::kernels::adam(weights, gradient, [first, second], step, decay)
+    }
+}
 
 /// Backward passes are not differentiated again: their default bodies stay.
 impl<B: FlowOps, C: CheckpointStrategy> FlowOps for Autodiff<B, C> {

@@ -4,14 +4,16 @@ mod convex_upsample;
 mod convolution;
 mod correlation;
 mod extension;
+#[cfg(feature = "cube")]
+mod gpu;
 mod pointwise;
 mod resize;
 mod statistics;
 mod warp;
 
 pub(crate) use convex_upsample::convex_upsample;
-pub(crate) use convolution::{conv, deconv};
-pub(crate) use extension::{correlation, leaky};
+pub(crate) use convolution::{conv, deconv, in_precision};
+pub(crate) use extension::{adam, correlation, leaky};
 pub(crate) use pointwise::{affine, channel_norm, channels};
 pub(crate) use resize::{resize, to_output};
 pub(crate) use statistics::{channel_mean, moments, standardise};
