@@ -26,6 +26,10 @@ impl Parameters {
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Tensor<1>> {
         self.0.iter()
     }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Tensor<1>> {
+        self.0.iter_mut()
+    }
 }
 
 /// By what batch norm normalises.

@@ -80,7 +80,9 @@ impl ComputeArgs {
         }
         let bf16 = match (self.device, self.precision) {
             (DeviceName::Cpu, Precision::Bf16) => Some(Bf16::detect().context("cannot compute with --precision bf16")?),
-            (DeviceName::Cpu, Precision::F16) => usage!("--precision f16 is for GPUs (--device): the processor has f32 and bf16"),
+            (DeviceName::Cpu, Precision::F16) => {
+                usage!("--precision f16 is for GPUs (--device): the processor has f32 and bf16")
+            }
             _ => None,
         };
         let options = CpuOptions { exact: self.exact, bf16, profile, threads: self.threads };

@@ -160,6 +160,43 @@ impl AdamStep {
     }
 }
 
+/// A run that stays on a device between its steps: the weights, the sum of the gradients of a step, and Adam's moments. One number
+/// comes back for each step, the norm; all else where the host asks for it.
+pub trait Resident {
+    /// Takes a run to the device, in place of loaded weights: the moments and the weight decay of each parameter.
+    ///
+    /// # Errors
+    /// If they are another network's.
+    fn take(&mut self, weights: &Weights, moments: [&[Vec<f32>]; 2], decay: &[f32]) -> Result<(), DeviceError>;
+
+    /// As [`Trainer::backward`], but the sum stays on the device.
+    ///
+    /// # Errors
+    /// As there.
+    fn backward(&mut self, gradients: &[Values]) -> Result<(), DeviceError>;
+
+    /// Euclidean norm of the sum; not finite if one of its values is not.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn norm(&self) -> Result<f64, DeviceError>;
+
+    /// Moves the trained weights by the sum, and forgets it.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn step(&mut self, step: AdamStep) -> Result<(), DeviceError>;
+
+    /// Forgets the sum.
+    fn clear(&mut self);
+
+    /// Copies the trained weights and their moments to the host; the run goes on on the device.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn give(&self, weights: &mut Weights, moments: [&mut [Vec<f32>]; 2]) -> Result<(), DeviceError>;
+}
+
 /// A network on a device, ready to be trained. Batch norm normalises with the statistics of the batch where its scale is
 /// trained, and with its running statistics, which then stay as they are, where it is frozen.
 pub trait Trainer: Send {
@@ -183,6 +220,11 @@ pub trait Trainer: Send {
     /// Moves the running statistics of batch norm towards those of the last forward pass:
     /// `(1 - momentum) * running + momentum * batch`, the variance unbiased (PyTorch; momentum 0.1).
     fn update_statistics(&self, momentum: f32, weights: &mut Weights);
+
+    /// The run on the device, where the device can optimise by itself; `None` where the host does.
+    fn resident(&mut self) -> Option<&mut dyn Resident> {
+        None
+    }
 
     /// Bytes that the device holds for the network; `None` if it does not know.
     fn memory(&self) -> Option<Memory> {

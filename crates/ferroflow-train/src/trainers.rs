@@ -7,10 +7,13 @@ use ferroflow_net::{
     Graph, NodeId, Weights,
     device::{Device, DeviceError},
     graph::{BothDirections, Sizes},
-    training::{Gradients, Trainer, TrainingOptions, Values},
+    training::{Gradients, Resident, Trainer, TrainingOptions, Values},
 };
 
-use crate::criterion::{Criterion, Whose};
+use crate::{
+    criterion::{Criterion, Whose},
+    optimiser::Optimiser,
+};
 
 /// How a network comes to see pairs in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub(crate) struct Ready {
     directions: Directions,
     /// Whose weights it holds; `None` if they have changed since.
     holds: Option<Whose>,
+    /// Whether the run stays on the device.
+    resident: bool,
 }
 
 impl<'a> Trainers<'a> {
@@ -76,7 +81,7 @@ impl<'a> Trainers<'a> {
                 let sizes = Sizes::new(batch, size.height, size.width);
                 let options = TrainingOptions { sizes, outputs: self.outputs.clone(), trained: self.trained.to_vec() };
                 let trainer = self.device.trainer(&self.graph, options)?;
-                self.ready.push(Ready { size, trainer, directions: self.directions, holds: None });
+                self.ready.push(Ready { size, trainer, directions: self.directions, holds: None, resident: false });
                 self.ready.len() - 1
             }
         };
@@ -121,6 +126,35 @@ impl<'a> Trainers<'a> {
         self.ready.iter_mut().for_each(|ready| ready.holds = ready.holds.filter(|whose| *whose == Whose::Teacher));
     }
 
+    /// Leaves a run to the device, whose passes all have frames of this size, if it can optimise by itself. Says whether it does.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    pub fn leave(&mut self, size: Size, weights: &Weights, optimiser: &Optimiser) -> Result<bool, DeviceError> {
+        let ready = self.of(size)?;
+        if let (false, Some(run)) = (ready.resident, ready.trainer.resident()) {
+            run.take(weights, optimiser.memory(), optimiser.decay())?;
+            (ready.resident, ready.holds) = (true, Some(Whose::Student));
+        }
+        Ok(ready.resident)
+    }
+
+    /// The run that was left to the device.
+    pub fn resident(&mut self) -> Option<&mut dyn Resident> {
+        self.ready.iter_mut().find(|ready| ready.resident)?.trainer.resident()
+    }
+
+    /// Brings weights and optimiser up to date with a run that was left to the device.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn fetch(&mut self, weights: &mut Weights, optimiser: &mut Optimiser) -> Result<(), DeviceError> {
+        match self.resident() {
+            Some(run) => run.give(weights, optimiser.memory_mut()),
+            None => Ok(()),
+        }
+    }
+
     /// Frees the memory of all networks.
     pub fn clear(&mut self) {
         self.ready.clear();
@@ -149,7 +183,7 @@ impl Ready {
         }
     }
 
-    /// Adds to `sum` the gradient of a loss whose gradients with respect to the last outputs are given.
+    /// Adds to `sum`, or to that on the device, the gradient of a loss whose gradients with respect to the last outputs are given.
     ///
     /// # Errors
     /// As [`Trainer::backward`].
@@ -163,7 +197,10 @@ impl Ready {
             let backward: Vec<Values> = gradients.iter_mut().map(backward).collect();
             gradients.extend(backward);
         }
-        self.trainer.backward(&gradients, sum)
+        match self.trainer.resident() {
+            Some(run) if self.resident => run.backward(&gradients),
+            _ => self.trainer.backward(&gradients, sum),
+        }
     }
 
     /// As [`Trainer::update_statistics`].

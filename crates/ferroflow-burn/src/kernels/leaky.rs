@@ -21,11 +21,12 @@ pub(crate) fn leaky(x: CubeTensor, slope: f32) -> CubeTensor {
 pub(crate) fn leaky_backward(output: CubeTensor, gradient: CubeTensor, slope: f32) -> CubeTensor {
     let dtype = output.dtype;
     let same = output.meta.strides() == gradient.meta.strides();
-    let (output, gradient) = if dtype == DType::F32 && same && output.is_contiguous_buffer() && gradient.is_contiguous_buffer() {
-        (output, gradient)
-    } else {
-        (plain(output), plain(gradient))
-    };
+    let (output, gradient) =
+        if dtype == DType::F32 && same && output.is_contiguous_buffer() && gradient.is_contiguous_buffer() {
+            (output, gradient)
+        } else {
+            (plain(output), plain(gradient))
+        };
     let found = laid_out_as(&gradient);
     let client = found.client.clone();
     let (count, dim) = units(&client, found.meta.num_elements());

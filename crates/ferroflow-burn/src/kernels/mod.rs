@@ -84,7 +84,8 @@ mod tests {
             println!("skipped: there is no Vulkan device");
             return;
         };
-        let upload = |values: Vec<f32>, shape: [usize; 4]| Cube::float_from_data(TensorData::new(values, shape), &device);
+        let upload =
+            |values: Vec<f32>, shape: [usize; 4]| Cube::float_from_data(TensorData::new(values, shape), &device);
         let (n, c, h, w) = (2, 3, 7, 9);
         let image = upload(noise(1, n * c * h * w), [n, c, h, w]);
         let flow = upload(noise(2, n * 2 * h * w).into_iter().map(|v| 4.0 * v).collect(), [n, 2, h, w]);
@@ -100,8 +101,7 @@ mod tests {
         for border in borders {
             let rule = Warp { border, order: FlowOrder::Uv, scale: 1.0, on_pixel: OnPixel::Right };
             let by = |scatter| {
-                let (to_image, to_flow) =
-                    warp_backward(image.clone(), flow.clone(), gradient.clone(), rule, scatter);
+                let (to_image, to_flow) = warp_backward(image.clone(), flow.clone(), gradient.clone(), rule, scatter);
                 (read(to_image), read(to_flow))
             };
             let (planes, to_flow) = by(Scatter::Planes);

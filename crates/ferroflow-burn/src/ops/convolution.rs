@@ -41,5 +41,9 @@ pub(crate) fn conv(x: Tensor<4>, weight: Tensor<1>, bias: Option<Tensor<1>>, c: 
 /// `weight` is `[in, out, 4, 4]`, flat.
 pub(crate) fn deconv(x: Tensor<4>, weight: Tensor<1>, bias: Option<Tensor<1>>, d: &Deconv) -> Tensor<4> {
     let weight = weight.reshape([d.in_channels, d.out_channels, 4, 4]);
-    conv_transpose2d(x, weight, bias, ConvTransposeOptions::new([2, 2], [1, 1], [0, 0], [1, 1], 1))
+    if !x.is_autodiff() && !weight.is_autodiff() {
+        return conv_transpose2d(x, weight, bias, ConvTransposeOptions::new([2, 2], [1, 1], [0, 0], [1, 1], 1));
+    }
+    let sum = super::extension::deconv(x, weight);
+    bias.into_iter().fold(sum, |sum, bias| sum.add(bias.reshape([1, d.out_channels, 1, 1])))
 }

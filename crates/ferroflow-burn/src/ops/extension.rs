@@ -10,6 +10,7 @@ use burn::backend::{
     Autodiff, Backend, Dispatch, TensorMetadata, backend_extension, get_or_init_device_settings, tensor::FloatTensor,
 };
 use burn::tensor::Tensor;
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use ferroflow_net::graph::Correlation;
 use ferroflow_net::training::AdamStep;
 
@@ -21,6 +22,12 @@ pub(crate) fn leaky(x: Tensor<4>, slope: f32) -> Tensor<4> {
 /// `(f1, f2)` -> `[N, D * D, H, W]`: mean over channels of `f1(p) * f2(p + d)`, zero outside; dy outer, dx inner.
 pub(crate) fn correlation(f1: Tensor<4>, f2: Tensor<4>, c: Correlation) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::correlation(f1.into_dispatch(), f2.into_dispatch(), c))
+}
+
+/// Of kernel 4, stride 2 and padding 1, without bias; `weight` is `[in, out, 4, 4]`. Its gradients are a convolution and the weight
+/// gradient of one, for which backends have kernels; Burn's own gradient takes the input as the kernel of a convolution.
+pub(crate) fn deconv(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::deconv(x.into_dispatch(), weight.into_dispatch()))
 }
 
 /// Moves a parameter and its moments by one step of Adam; not differentiated. `decay` is the parameter's own.
@@ -54,6 +61,10 @@ pub trait FlowOps: Backend {
         c: Correlation,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         super::correlation::backward::<Self>(f1, f2, gradient, c)
+    }
+
+    fn deconv(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::conv_transpose2d(x, weight, None, ConvTransposeOptions::new([2, 2], [1, 1], [0, 0], [1, 1], 1))
     }
 
     fn adam(
@@ -137,6 +148,18 @@ impl<B: FlowOps, C: CheckpointStrategy> FlowOps for Autodiff<B, C> {
             OpsKind::UnTracked(prepared) => prepared.finish(B::correlation(f1, f2, c)),
         }
     }
+
+    fn deconv(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node()];
+        let (x, weight) = (x.into_primitive(), weight.into_primitive());
+        match Deconvolution.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let output = B::deconv(x.clone(), weight.clone());
+                prepared.finish((x, weight), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::deconv(x, weight)),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -168,6 +191,27 @@ impl<B: FlowOps> Backward<B, 2> for CostVolume {
             if let Some(parent) = parent {
                 gradients.register::<B>(parent.id, gradient);
             }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Deconvolution;
+
+impl<B: FlowOps> Backward<B, 2> for Deconvolution {
+    type State = (B::FloatTensorPrimitive, B::FloatTensorPrimitive);
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (x, weight) = ops.state;
+        // The convolution whose gradient the deconvolution is, from `out` to `in` channels.
+        let options = || ConvOptions::new([2, 2], [1, 1], [1, 1], 1);
+        let [to_x, to_weight] = ops.parents;
+        if let Some(parent) = to_x {
+            gradients.register::<B>(parent.id, B::conv2d(gradient.clone(), weight.clone(), None, options()));
+        }
+        if let Some(parent) = to_weight {
+            gradients.register::<B>(parent.id, B::conv2d_weight_backward(gradient, weight, x, options()));
         }
     }
 }

@@ -3,7 +3,9 @@
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::{Autodiff, AutodiffBackend, Backend, Cube, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor};
+use burn::backend::{
+    Autodiff, AutodiffBackend, Backend, Cube, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor,
+};
 use burn::tensor::Tensor;
 use ferroflow_net::graph::{Grid, Size, Warp};
 

@@ -65,11 +65,9 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         device::open(name, Precision::F32, CpuOptions::default())?;
     }
     let gpus = (device::names().len() > 1).then(device::list);
-    let chosen = args.device.map(|name| name.to_string());
-    let gpus = gpus.map(|gpus| match &chosen {
-        Some(chosen) => gpus.into_iter().filter(|gpu| gpu.device == *chosen).collect(),
-        None => gpus,
-    });
+    let chosen = args.device.filter(|name| *name != DeviceName::Cpu).map(|name| name.to_string());
+    let is_chosen = |gpu: &Gpu| chosen.as_ref().is_none_or(|chosen| gpu.device == *chosen);
+    let gpus = gpus.map(|gpus| gpus.into_iter().filter(is_chosen).collect());
     let available = memory::available();
     let networks = Model::names()
         .map(|name| {
