@@ -1,6 +1,8 @@
 //! Burn's devices as devices of ours.
 
-use burn::tensor::{Device as BurnDevice, Tensor, TensorData};
+use std::panic::AssertUnwindSafe;
+
+use burn::tensor::{Device as BurnDevice, FloatDType, Tensor, TensorData};
 use ferroflow_net::{
     Graph, Weights,
     device::{Device, DeviceError, Executor, Frames},
@@ -13,17 +15,59 @@ use crate::{
     training::Training,
 };
 
+/// Precision of the numbers that convolutions multiply. Weights, the values between layers and all else are f32.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// 24 significant bits; 11 on the tensor cores of CUDA, which CubeCL uses for it (TF32).
+    #[default]
+    F32,
+    /// 8 significant bits.
+    Bf16,
+    /// 11 significant bits, up to 65504: gradients need a loss scale.
+    F16,
+}
+
+impl Precision {
+    /// The type that convolutions compute in, if it is another than that of the values.
+    pub(crate) fn dtype(self) -> Option<FloatDType> {
+        match self {
+            Self::F32 => None,
+            Self::Bf16 => Some(FloatDType::BF16),
+            Self::F16 => Some(FloatDType::F16),
+        }
+    }
+}
+
 /// A device of Burn's, under the name that a user gives it.
 #[derive(Clone, Debug)]
 pub struct Burn {
     name: String,
     device: BurnDevice,
+    precision: Precision,
 }
 
 impl Burn {
     /// `name` is for messages: `vulkan:0`.
     pub fn new(name: impl Into<String>, device: BurnDevice) -> Self {
-        Self { name: name.into(), device }
+        Self { name: name.into(), device, precision: Precision::F32 }
+    }
+
+    /// Burn's name for it.
+    pub fn device(&self) -> &BurnDevice {
+        &self.device
+    }
+
+    /// With convolutions in this precision.
+    ///
+    /// # Errors
+    /// If the device does not compute in it.
+    pub fn with_precision(self, precision: Precision) -> Result<Self, DeviceError> {
+        match precision.dtype() {
+            Some(dtype) if !self.device.supports_dtype(dtype) => {
+                Err(self.failed(format!("it does not compute in {precision:?}: leave out --precision").to_lowercase()))
+            }
+            _ => Ok(Self { precision, ..self }),
+        }
     }
 
     /// Burn's own backend for processors: what the others are compared with.
@@ -50,18 +94,31 @@ impl Device for Burn {
         self.name.clone()
     }
 
+    fn remarks(&self) -> String {
+        match self.precision {
+            Precision::F32 => String::new(),
+            precision => format!("convolutions in {precision:?}").to_lowercase(),
+        }
+    }
+
     fn executor(&self, graph: &Graph, weights: &Weights, sizes: Sizes) -> Result<Box<dyn Executor>, DeviceError> {
         // What does not fit is said now, not at the first frame.
         graph.shapes(&sizes)?;
         if graph.flow.is_none() {
             return Err(DeviceError::NoFlow);
         }
-        let network = Network::new(graph, weights, &self.device).map_err(|error| self.refused(error))?;
+        let network = caught(|| Network::new(graph, weights, &self.device)).map_err(|panic| self.failed(panic))?;
+        let network = network.map_err(|error| self.refused(error))?;
+        let network = network.with_precision(self.precision);
         Ok(Box::new(OnBurn { network, sizes, burn: self.clone() }))
     }
 
     fn trainer(&self, graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Trainer>, DeviceError> {
-        Ok(Box::new(Training::new(graph, options, self.device.clone())?))
+        Ok(Box::new(Training::new(graph, options, self.device.clone())?.with_precision(self.precision)))
+    }
+
+    fn memory_held(&self) -> Option<u64> {
+        self.device.memory_pool_usage().map(|usage| usage.bytes_reserved)
     }
 
     fn threads(&self) -> usize {
@@ -92,10 +149,22 @@ impl Executor for OnBurn {
             let data = TensorData::new(planes, [batch, 3, input.height, input.width]);
             Ok(Tensor::from_data(data, &self.burn.device))
         };
-        let frames = [upload(first)?, upload(second)?];
-        let found = self.network.forward_to(frames, output).map_err(|error| self.burn.refused(error))?;
-        let values = found.try_into_vec_as::<f32>().map_err(|error| self.burn.failed(error))?;
+        let run = || -> Result<Vec<f32>, DeviceError> {
+            let frames = [upload(first)?, upload(second)?];
+            let found = self.network.forward_to(frames, output).map_err(|error| self.burn.refused(error))?;
+            found.try_into_vec_as::<f32>().map_err(|error| self.burn.failed(error))
+        };
+        let values = caught(run).map_err(|panic| self.burn.failed(panic))??;
         flow.copy_from_slice(&values);
         Ok(())
     }
+}
+
+/// What `work` returns, or the message of its panic: Burn panics where a device fails.
+pub(crate) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    std::panic::catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(|text| text.to_string()))
+            .unwrap_or_else(|| "it panicked".into())
+    })
 }

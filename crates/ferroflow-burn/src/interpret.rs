@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use ferroflow_net::graph::{BatchNorm, Frame, Graph, NodeId, Op, ParamId, Shape, Size, Sizes};
 use ferroflow_net::weights::Weights;
 
+use crate::device::Precision;
 use crate::ops;
 
 /// The parameters of a graph on a device, flat.
@@ -24,6 +25,10 @@ impl Parameters {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Tensor<1>> {
         self.0.iter()
+    }
+
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Tensor<1>> {
+        self.0.iter_mut()
     }
 }
 
@@ -56,6 +61,7 @@ pub(crate) struct Interpreter<'a> {
     /// `[N, 3, H, W]` of these sizes.
     pub(crate) frames: &'a [Tensor<4>; 2],
     pub(crate) normalisation: Normalisation<'a>,
+    pub(crate) precision: Precision,
 }
 
 impl Interpreter<'_> {
@@ -93,8 +99,18 @@ impl Interpreter<'_> {
         match op {
             Op::Frame(Frame::First) => self.frames[0].clone(),
             Op::Frame(Frame::Second) => self.frames[1].clone(),
-            Op::Conv(c) => ops::conv(one(inputs), parameter(c.weight), c.bias.map(parameter), c),
-            Op::Deconv(d) => ops::deconv(one(inputs), parameter(d.weight), d.bias.map(parameter), d),
+            Op::Conv(c) => {
+                let x = one(inputs);
+                ops::in_precision(self.precision, shape, x, parameter(c.weight), c.bias.map(parameter), |x, w, b| {
+                    ops::conv(x, w, b, c)
+                })
+            }
+            Op::Deconv(d) => {
+                let x = one(inputs);
+                ops::in_precision(self.precision, shape, x, parameter(d.weight), d.bias.map(parameter), |x, w, b| {
+                    ops::deconv(x, w, b, d)
+                })
+            }
             Op::BatchNorm(b) => {
                 let x = one(inputs);
                 let (scale, shift, epsilon) = (parameter(b.scale), parameter(b.shift), f64::from(b.epsilon));

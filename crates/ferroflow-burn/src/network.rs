@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor};
 use ferroflow_net::graph::{Graph, NodeId, ShapeError, Size, Sizes};
 use ferroflow_net::weights::{Weights, WeightsError};
 
+use crate::device::Precision;
 use crate::interpret::{Interpreter, Normalisation, Parameters};
 
 /// A network that cannot be built, or frames that it cannot take.
@@ -40,13 +41,20 @@ pub struct Network {
     graph: Graph,
     device: Device,
     parameters: Parameters,
+    precision: Precision,
 }
 
 impl Network {
     /// Copies the weights to the device, in its default type of number.
     pub fn new(graph: &Graph, weights: &Weights, device: &Device) -> Result<Self, NetworkError> {
         weights.check(graph)?;
-        Ok(Self { graph: graph.clone(), device: device.clone(), parameters: Parameters::upload(weights, device) })
+        let (graph, parameters) = (graph.clone(), Parameters::upload(weights, device));
+        Ok(Self { graph, device: device.clone(), parameters, precision: Precision::F32 })
+    }
+
+    /// With convolutions in this precision, which the device must have.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     /// Flow of the frames' own size: two `[N, 3, H, W]`, RGB 0..=255 -> `[N, 2, H, W]`, u then v, pixels.
@@ -89,6 +97,7 @@ impl Network {
             parameters: &self.parameters,
             frames: &frames,
             normalisation: Normalisation::Running,
+            precision: self.precision,
         };
         Ok(interpreter.run(nodes).0)
     }

@@ -3,10 +3,12 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use ferroflow_net::device::DeviceError;
 use ferroflow_net::graph::{BatchNorm, Graph, Shape, ShapeError};
-use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
+use ferroflow_net::training::{AdamStep, Gradients, Resident, Trainer, TrainingOptions, Values};
 use ferroflow_net::weights::Weights;
 
+use crate::device::{Precision, caught};
 use crate::interpret::{BatchStatistics, Interpreter, Normalisation, Parameters};
+use crate::ops;
 
 /// A network differentiated by Burn. Batch norm normalises by the statistics of the batch, by its running ones where its
 /// scale is frozen.
@@ -14,6 +16,7 @@ pub struct Training {
     graph: Graph,
     options: TrainingOptions,
     device: Device,
+    precision: Precision,
     shapes: Vec<Shape>,
     /// Where they are trained.
     parameters: Option<Parameters>,
@@ -21,6 +24,17 @@ pub struct Training {
     pass: Option<Vec<Tensor<4>>>,
     /// What each batch norm saw in the last forward pass.
     statistics: Vec<Statistics>,
+    /// Of a run that stays on the device.
+    run: Vec<Held>,
+}
+
+/// What Adam keeps of a parameter.
+struct Held {
+    /// `None` if it is not trained.
+    moments: Option<[Tensor<1>; 2]>,
+    decay: f32,
+    /// Of the gradients since the last step.
+    sum: Option<Tensor<1>>,
 }
 
 /// [`BatchStatistics`] in main memory.
@@ -51,24 +65,30 @@ impl Training {
             graph: graph.clone(),
             options,
             device: device.autodiff(),
+            precision: Precision::F32,
             shapes,
             parameters: None,
             pass: None,
             statistics: Vec::new(),
+            run: Vec::new(),
         })
+    }
+
+    /// With convolutions in this precision, which the device must have.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     fn upload<const D: usize>(&self, values: &[f32], shape: [usize; D]) -> Tensor<D> {
         Tensor::from_data(TensorData::new(values.to_vec(), shape), &self.device)
     }
 
-    /// All at once: each transfer waits for the device.
     fn read_statistics(&self, statistics: Vec<BatchStatistics>) -> Result<Vec<Statistics>, DeviceError> {
         if statistics.is_empty() {
             return Ok(Vec::new());
         }
         let tensors = statistics.iter().flat_map(|s| [s.mean.clone(), s.variance.clone()]).collect();
-        let mut values = self.download(Tensor::cat(tensors, 0))?.into_iter();
+        let mut values = self.download_all(tensors)?.into_iter();
         let mut take = |tensor: Tensor<1>| values.by_ref().take(tensor.dims()[0]).collect();
         let read = |s: BatchStatistics| Statistics {
             norm: s.norm,
@@ -79,23 +99,21 @@ impl Training {
         Ok(statistics.into_iter().map(read).collect())
     }
 
-    fn download<const D: usize>(&self, tensor: Tensor<D>) -> Result<Vec<f32>, DeviceError> {
-        let failed = |error: burn::tensor::TensorReadError| DeviceError::Failed {
-            device: format!("{:?}", self.device),
-            reason: error.to_string(),
-        };
-        tensor.try_into_vec_as::<f32>().map_err(failed)
+    /// One tensor after the other, in one transfer: each waits for the device.
+    fn download_all(&self, tensors: Vec<Tensor<1>>) -> Result<Vec<f32>, DeviceError> {
+        if tensors.is_empty() {
+            return Ok(Vec::new());
+        }
+        Tensor::cat(tensors, 0).try_into_vec_as::<f32>().map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, reason: impl ToString) -> DeviceError {
+        DeviceError::Failed { device: format!("{:?}", self.device), reason: reason.to_string() }
     }
 }
 
-impl Trainer for Training {
-    fn load(&mut self, weights: &Weights) -> Result<(), DeviceError> {
-        weights.check(&self.graph)?;
-        self.parameters = Some(Parameters::upload(weights, &self.device).track(&self.options.trained));
-        Ok(())
-    }
-
-    fn forward(&mut self, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
+impl Training {
+    fn pass_forward(&mut self, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
         let sizes = &self.options.sizes;
         let shape = [sizes.batch, 3, sizes.input.height, sizes.input.width];
         let expected = shape.iter().product();
@@ -112,18 +130,23 @@ impl Trainer for Training {
             parameters,
             frames: &frames.map(|frame| self.upload(frame, shape)),
             normalisation: Normalisation::Batch { trained: &self.options.trained },
+            precision: self.precision,
         };
         let (outputs, statistics) = interpreter.run(&self.options.outputs);
         self.statistics = self.read_statistics(statistics)?;
-        let values = outputs
-            .iter()
-            .map(|output| Ok(Values { shape: output.dims(), data: self.download(output.clone())? }))
-            .collect::<Result<_, DeviceError>>()?;
+        let flat = outputs.iter().map(|output| output.clone().flatten(0, 3)).collect();
+        let mut data = self.download_all(flat)?.into_iter();
+        let values = outputs.iter().map(|output| {
+            let shape = output.dims();
+            Values { shape, data: data.by_ref().take(shape.iter().product()).collect() }
+        });
+        let values = values.collect();
         self.pass = Some(outputs);
         Ok(values)
     }
 
-    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
+    /// The gradient of each trained parameter that the last forward pass reached, on the device.
+    fn differentiate(&mut self, gradients: &[Values]) -> Result<Vec<Option<Tensor<1>>>, DeviceError> {
         // Burn consumes what it recorded.
         let (Some(outputs), Some(parameters)) = (self.pass.take(), &self.parameters) else {
             return Err(DeviceError::Order("no forward pass is left to go back through"));
@@ -143,18 +166,43 @@ impl Trainer for Training {
         }
         losses.retain(Tensor::is_tracked);
         if losses.is_empty() {
-            return Ok(());
+            return Ok(parameters.iter().map(|_| None).collect());
         }
         // Going back starts with a one for each value, as if they were summed.
         let loss = Tensor::cat(losses, 0);
         let mut found = loss.backward();
-        for (parameter, sum) in parameters.iter().zip(sum.iter_mut()) {
-            if let Some(gradient) = parameter.grad_remove(&mut found) {
-                let gradient = self.download(gradient)?;
-                sum.iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
-            }
+        Ok(parameters.iter().map(|parameter| parameter.grad_remove(&mut found)).collect())
+    }
+
+    fn pass_backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
+        let gradients = self.differentiate(gradients)?;
+        let mut values = self.download_all(gradients.iter().flatten().cloned().collect())?.into_iter();
+        for (_, sum) in gradients.iter().zip(sum.iter_mut()).filter(|(gradient, _)| gradient.is_some()) {
+            sum.iter_mut().zip(values.by_ref()).for_each(|(sum, g)| *sum += g);
         }
         Ok(())
+    }
+}
+
+impl Trainer for Training {
+    fn load(&mut self, weights: &Weights) -> Result<(), DeviceError> {
+        weights.check(&self.graph)?;
+        let upload = || Parameters::upload(weights, &self.device).track(&self.options.trained);
+        self.parameters = Some(caught(upload).map_err(|panic| self.failed(panic))?);
+        self.run.clear();
+        Ok(())
+    }
+
+    fn forward(&mut self, frames: [&[f32]; 2]) -> Result<Vec<Values>, DeviceError> {
+        caught(|| self.pass_forward(frames)).unwrap_or_else(|panic| Err(self.failed(panic)))
+    }
+
+    fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
+        caught(|| self.pass_backward(gradients, sum)).unwrap_or_else(|panic| Err(self.failed(panic)))
+    }
+
+    fn resident(&mut self) -> Option<&mut dyn Resident> {
+        Some(self)
     }
 
     fn update_statistics(&self, momentum: f32, weights: &mut Weights) {
@@ -164,5 +212,90 @@ impl Trainer for Training {
             let variance: Vec<f32> = batch.variance.iter().map(|v| unbiased * v).collect();
             weights.move_statistics(&batch.norm, [&batch.mean, &variance], momentum);
         }
+    }
+}
+
+impl Training {
+    /// All trained parameters with what is held of them, or the error that there is no run.
+    fn held(&self) -> Result<impl Iterator<Item = (&Tensor<1>, &Held, &[Tensor<1>; 2])>, DeviceError> {
+        let (Some(parameters), false) = (&self.parameters, self.run.is_empty()) else {
+            return Err(DeviceError::Order("take a run to the device first"));
+        };
+        Ok(parameters.iter().zip(&self.run).filter_map(|(w, held)| Some((w, held, held.moments.as_ref()?))))
+    }
+
+    fn adam(&mut self, step: AdamStep) {
+        let Some(parameters) = &mut self.parameters else { return };
+        for (parameter, held) in parameters.iter_mut().zip(&mut self.run) {
+            let Some([first, second]) = held.moments.take() else { continue };
+            let sum = held.sum.take().unwrap_or_else(|| first.zeros_like());
+            // Nothing else may hold the weights, or they would be copied instead of changed in place.
+            let weights = std::mem::replace(parameter, sum.clone()).inner();
+            let [weights, first, second] = ops::adam([weights, first, second], sum, step, held.decay);
+            *parameter = weights.autodiff().require_grad();
+            held.moments = Some([first, second]);
+        }
+    }
+}
+
+impl Resident for Training {
+    fn take(&mut self, weights: &Weights, moments: [&[Vec<f32>]; 2], decay: &[f32]) -> Result<(), DeviceError> {
+        let lengths = moments.iter().map(|moments| moments.len()).chain([decay.len()]);
+        let expected = self.graph.params.len();
+        if let Some(got) = lengths.into_iter().find(|&got| got != expected) {
+            return Err(DeviceError::Length { what: "what is kept of the parameters", expected, got });
+        }
+        self.load(weights)?;
+        let device = self.device.clone().inner();
+        let upload = |values: &[f32]| Tensor::from_data(TensorData::new(values.to_vec(), [values.len()]), &device);
+        let held = |i: usize| {
+            let moments = self.options.trained[i].then(|| moments.map(|moments| upload(&moments[i])));
+            Held { moments, decay: decay[i], sum: None }
+        };
+        self.run = caught(|| (0..expected).map(held).collect()).map_err(|panic| self.failed(panic))?;
+        Ok(())
+    }
+
+    fn backward(&mut self, gradients: &[Values]) -> Result<(), DeviceError> {
+        self.held()?;
+        let found = caught(|| self.differentiate(gradients)).unwrap_or_else(|panic| Err(self.failed(panic)))?;
+        for (held, gradient) in self.run.iter_mut().zip(found) {
+            held.sum = match (held.sum.take(), gradient) {
+                (Some(sum), Some(gradient)) => Some(sum.add(gradient)),
+                (sum, gradient) => sum.or(gradient),
+            };
+        }
+        Ok(())
+    }
+
+    fn norm(&self) -> Result<f64, DeviceError> {
+        let sums = self.held()?.filter_map(|(_, held, _)| held.sum.clone());
+        let squares: Vec<Tensor<1>> = sums.map(|sum| sum.clone().mul(sum).sum()).collect();
+        let squares = caught(|| self.download_all(squares)).unwrap_or_else(|panic| Err(self.failed(panic)))?;
+        Ok(squares.into_iter().map(f64::from).sum::<f64>().sqrt())
+    }
+
+    fn step(&mut self, step: AdamStep) -> Result<(), DeviceError> {
+        self.held()?;
+        caught(|| self.adam(step)).map_err(|panic| self.failed(panic))
+    }
+
+    fn clear(&mut self) {
+        self.run.iter_mut().for_each(|held| held.sum = None);
+    }
+
+    fn give(&self, weights: &mut Weights, moments: [&mut [Vec<f32>]; 2]) -> Result<(), DeviceError> {
+        let all = self.held()?.flat_map(|(w, _, [first, second])| [w.clone().inner(), first.clone(), second.clone()]);
+        let all: Vec<Tensor<1>> = all.collect();
+        let values = caught(|| self.download_all(all)).unwrap_or_else(|panic| Err(self.failed(panic)))?;
+        let mut values = values.into_iter();
+        let [first, second] = moments;
+        let each = weights.iter_mut().zip(first).zip(second).zip(&self.options.trained);
+        for (((w, first), second), _) in each.filter(|(_, trained)| **trained) {
+            for to in [w, &mut first[..], &mut second[..]] {
+                to.iter_mut().zip(values.by_ref()).for_each(|(to, value)| *to = value);
+            }
+        }
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::{ArgAction, builder::PossibleValuesParser};
+use clap::ArgAction;
 use ferroflow::core::{Size, geometry::Fit};
 use ferroflow::infer::{Estimator, NetworkOptions, OpenError, dis, open};
 use ferroflow::kernels::Bf16;
@@ -17,7 +17,8 @@ use ferroflow::net::{
 use ferroflow::{CpuOptions, Device};
 
 use crate::{
-    bounds, device,
+    bounds,
+    device::{self, DeviceName, DeviceParser, Precision},
     session::note,
     usage::{UsageError, usage},
 };
@@ -60,14 +61,14 @@ pub struct MethodArgs {
 #[derive(clap::Args)]
 #[command(next_help_heading = "Method")]
 pub struct ComputeArgs {
-    /// Device to compute on
-    #[arg(long, default_value = "cpu", value_parser = PossibleValuesParser::new(device::names()))]
-    device: String,
+    /// Device to compute on; GPUs also by number, as in vulkan:1 (`ferroflow doctor` lists them)
+    #[arg(long, default_value_t, value_name = "DEVICE", value_parser = DeviceParser)]
+    device: DeviceName,
     /// Use no Winograd convolution: slower, and the last digits of the flow differ
     #[arg(long)]
     exact: bool,
-    /// Precision of the numbers that convolutions multiply; sums are f32 in both. bf16 needs a processor with AMX tiles or
-    /// AVX512-BF16 (`ferroflow doctor` says)
+    /// Precision of the numbers that convolutions multiply; sums are f32 in all. On the processor bf16 needs AMX tiles or
+    /// AVX512-BF16 (`ferroflow doctor` says), and there is no f16
     #[arg(long, value_enum, default_value_t)]
     precision: Precision,
     /// Number of threads. Default: all processors
@@ -81,31 +82,15 @@ impl ComputeArgs {
         if self.exact && self.precision == Precision::Bf16 {
             usage!("--exact sums products of the given numbers, --precision bf16 rounds them first: leave out one");
         }
-        let bf16 = match self.precision {
-            Precision::F32 => None,
-            Precision::Bf16 => Some(Bf16::detect().context("cannot compute with --precision bf16")?),
+        let bf16 = match (self.device, self.precision) {
+            (DeviceName::Cpu, Precision::Bf16) => Some(Bf16::detect().context("cannot compute with --precision bf16")?),
+            (DeviceName::Cpu, Precision::F16) => {
+                usage!("--precision f16 is for GPUs (--device): the processor has f32 and bf16")
+            }
+            _ => None,
         };
-        Ok(device::open(&self.device, CpuOptions { exact: self.exact, bf16, profile, threads: self.threads })?)
-    }
-}
-
-/// Precision of the numbers that convolutions multiply.
-#[derive(Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Precision {
-    /// 24 significant bits
-    #[default]
-    F32,
-    /// 8 significant bits
-    Bf16,
-}
-
-impl Precision {
-    /// Its name on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        }
+        let options = CpuOptions { exact: self.exact, bf16, profile, threads: self.threads };
+        device::open(self.device, self.precision, options)
     }
 }
 
@@ -159,6 +144,11 @@ impl MethodArgs {
         self.compute.precision
     }
 
+    /// Whether the processor computes.
+    pub fn on_processor(&self) -> bool {
+        self.compute.device == DeviceName::Cpu
+    }
+
     /// The estimator asked for.
     pub fn estimator(&self) -> anyhow::Result<Estimator> {
         self.estimator_with(WhichWeights::Required, false)
@@ -178,7 +168,10 @@ impl MethodArgs {
             if !self.weights.is_empty() {
                 usage!("dis takes no weights: leave out --weights, or name the network they are for");
             }
-            let ComputeArgs { exact, precision, .. } = self.compute;
+            let ComputeArgs { device, exact, precision, .. } = self.compute;
+            if device != DeviceName::Cpu {
+                usage!("dis computes on the processor: leave out --device {device}");
+            }
             if !self.options().is_empty() || self.fit.is_some() || exact || precision != Precision::F32 {
                 usage!(
                     "dis takes no --option, --iterations, --fit, --exact or --precision: they belong to networks (--model)"

@@ -44,6 +44,11 @@ pub trait Device: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
+    /// Bytes of its own memory that this process holds; `None` where it has none or does not say.
+    fn memory_held(&self) -> Option<u64> {
+        None
+    }
+
     /// Number of threads that work for it on the host.
     fn threads(&self) -> usize;
 

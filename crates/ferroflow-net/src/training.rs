@@ -130,6 +130,78 @@ impl Gradients {
     }
 }
 
+/// The constants of one step of Adam, as a device applies them to each value:
+///
+/// ```text
+/// g = factor * gradient + coupled * w
+/// m = beta1 * m + (1 - beta1) * g
+/// v = beta2 * v + (1 - beta2) * g * g
+/// w = keep * w - rate * m / (sqrt(v) * root + epsilon)
+/// ```
+///
+/// The corrections of the moments for the first steps are part of `rate` and `root`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamStep {
+    /// The corrected learning rate.
+    pub rate: f32,
+    /// Correction of the root.
+    pub root: f32,
+    /// Decay of the mean of the gradient.
+    pub beta1: f32,
+    /// Decay of the mean of its square.
+    pub beta2: f32,
+    /// Number that is added to the root.
+    pub epsilon: f32,
+    /// The learning rate by which weight decay apart from the gradient is multiplied; 0 if it is part of the gradient.
+    pub apart: f32,
+    /// Factor of the gradients: clipping, and the inverse of the loss scale.
+    pub factor: f32,
+}
+
+impl AdamStep {
+    /// `coupled` and `keep` for a parameter with this weight decay.
+    pub fn decays(&self, decay: f32) -> (f32, f32) {
+        if self.apart == 0.0 { (decay, 1.0) } else { (0.0, 1.0 - self.apart * decay) }
+    }
+}
+
+/// A run that stays on a device between its steps: the weights, the sum of the gradients of a step, and Adam's moments. One number
+/// comes back for each step, the norm; all else where the host asks for it.
+pub trait Resident {
+    /// Takes a run to the device, in place of loaded weights: the moments and the weight decay of each parameter.
+    ///
+    /// # Errors
+    /// If they are another network's.
+    fn take(&mut self, weights: &Weights, moments: [&[Vec<f32>]; 2], decay: &[f32]) -> Result<(), DeviceError>;
+
+    /// As [`Trainer::backward`], but the sum stays on the device.
+    ///
+    /// # Errors
+    /// As there.
+    fn backward(&mut self, gradients: &[Values]) -> Result<(), DeviceError>;
+
+    /// Euclidean norm of the sum; not finite if one of its values is not.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn norm(&self) -> Result<f64, DeviceError>;
+
+    /// Moves the trained weights by the sum, and forgets it.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn step(&mut self, step: AdamStep) -> Result<(), DeviceError>;
+
+    /// Forgets the sum.
+    fn clear(&mut self);
+
+    /// Copies the trained weights and their moments to the host; the run goes on on the device.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn give(&self, weights: &mut Weights, moments: [&mut [Vec<f32>]; 2]) -> Result<(), DeviceError>;
+}
+
 /// A network on a device, ready to be trained. Batch norm normalises with the statistics of the batch where its scale is
 /// trained, and with its running statistics, which then stay as they are, where it is frozen.
 pub trait Trainer: Send {
@@ -176,6 +248,11 @@ pub trait Trainer: Send {
     /// If the device cannot do that.
     fn synchronise(&mut self, _peers: &Arc<dyn Peers>) -> Result<(), DeviceError> {
         Err(DeviceError::NoPeers)
+    }
+
+    /// The run on the device, where the device can optimise by itself; `None` where the host does.
+    fn resident(&mut self) -> Option<&mut dyn Resident> {
+        None
     }
 
     /// Bytes that the device holds for the network; `None` if it does not know.

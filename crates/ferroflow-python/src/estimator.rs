@@ -180,7 +180,7 @@ fn from_file(file: &Path, name: Option<&str>, options: &[String]) -> PyResult<Op
 
 /// The device of this name.
 pub fn device(name: &str, options: CpuOptions) -> PyResult<Arc<dyn Device>> {
-    ferroflow_cli::device::open(name, options).map_err(raise)
+    ferroflow_cli::device::open_named(name, options).map_err(raise)
 }
 
 /// A number of threads that a machine may have.

@@ -333,6 +333,7 @@ impl Run {
         let mut shared = Sharing::start(&metered);
         log.line(&self.opening(&model, state.progress.step, &remarks))?;
         let mut evaluated: Option<(u64, Vec<Score>)> = None;
+        let stays = ranks == 1 && self.stays(&*criterion, &state);
         if let Some(validation) =
             validation.as_mut().filter(|data| data.compares() && state.progress.step == recipe.start)
         {
@@ -346,12 +347,15 @@ impl Run {
             let statistics = state.statistics(graph);
             if crop != recipe.crop_at(state.progress.step) {
                 crop = recipe.crop_at(state.progress.step);
+                trainers.fetch(&mut state.weights, &mut state.optimiser)?;
                 trainers.clear();
             }
 
             // Forward and backward, batch after batch: together they are one large batch.
-            gradients.clear();
-            trainers.forget_student();
+            if !(stays && trainers.leave(crop, &state.weights, &state.optimiser)?) {
+                gradients.clear();
+                trainers.forget_student();
+            }
             let parts = (0..recipe.accumulate).map(|_| batches.take()).collect::<Result<Vec<_>, _>>()?;
             let mut whole = match &parts[..] {
                 [_] => None,
@@ -423,7 +427,7 @@ impl Run {
                 add_term(&mut terms, "regulariser", regulariser);
             }
             let samples: Vec<String> = parts.into_iter().flat_map(|batch| batch.ids).collect();
-            let length = norm(&gradients) / scale;
+            let length = trainers.resident().map_or_else(|| Ok(norm(&gradients)), |run| run.norm())? / scale;
             state.progress.step += 1;
             state.progress.position = batches.position();
             let step = state.progress.step;
@@ -432,7 +436,10 @@ impl Run {
             if value.is_finite() && length.is_finite() {
                 let clip = recipe.clip;
                 let factor = if clip > 0.0 && length > clip { clip / length / scale } else { 1.0 / scale };
-                state.optimiser.step(&mut state.weights, &gradients, rate, factor as f32);
+                match trainers.resident() {
+                    Some(run) => state.optimiser.count(rate, factor as f32).map_or(Ok(()), |step| run.step(step))?,
+                    None => state.optimiser.step(&mut state.weights, &gradients, rate, factor as f32),
+                }
                 state.restore(&statistics, |id| recipe.freezes(&graph.param(id).name));
                 if let Some(average) = &mut state.average {
                     average.update(&state.weights, state.progress.updates);
@@ -445,6 +452,9 @@ impl Run {
             } else {
                 // Skipped as if it had not been, but for the data: the same pairs would do the same again.
                 state.restore(&statistics, |_| true);
+                if let Some(run) = trainers.resident() {
+                    run.clear();
+                }
                 let samples: Vec<String> = peers
                     .texts(&samples.join("\n"))
                     .iter()
@@ -488,6 +498,10 @@ impl Run {
                 watch(Event::Epoch { epoch, loss, lr: rate, seconds_per_step });
                 state.progress.epoch = Default::default();
             }
+            let saves = step.is_multiple_of(recipe.checkpoint_every) || last;
+            if saves || recipe.validates(step) {
+                trainers.fetch(&mut state.weights, &mut state.optimiser)?;
+            }
             if let Some(validation) = validation.as_mut().filter(|_| recipe.validates(step) || last) {
                 match validation.run(&model, state.best_guess()) {
                     Ok(found) => {
@@ -503,7 +517,7 @@ impl Run {
                     Err(error) => return Err(error.into()),
                 }
             }
-            if step.is_multiple_of(recipe.checkpoint_every) || last {
+            if saves {
                 self.save(&state, &model, &evaluated, watch)?;
             }
         }
@@ -511,10 +525,28 @@ impl Run {
         let step = state.progress.step;
         let finished = step >= recipe.steps;
         if !finished {
+            trainers.fetch(&mut state.weights, &mut state.optimiser)?;
             self.save(&state, &model, &evaluated, watch)?;
         }
         let scores = evaluated.map(|(_, scores)| scores).unwrap_or_default();
         Ok(Outcome { step, finished, scores, best: state.progress.best.map(|b| b.0) })
+    }
+
+    /// Whether the weights may stay on a device that can optimise by itself: all passes of a step see frames of one size with the
+    /// student's weights, and nothing on the host reads these between two steps.
+    fn stays(&self, criterion: &dyn Criterion, state: &State) -> bool {
+        let recipe = &self.recipe;
+        let of_one_size = |step: u64| {
+            let crop = recipe.crop_at(step);
+            criterion.passes(step).iter().all(|pass| criterion.size(pass, crop) == crop)
+        };
+        state.optimiser.is_adam()
+            && state.average.is_none()
+            && !criterion.has_teacher()
+            && !recipe.regulariser_in_loss
+            && recipe.level_dropout == 0.0
+            && of_one_size(recipe.start)
+            && of_one_size(recipe.steps)
     }
 
     /// Where the run stands: at its beginning, or after its newest checkpoint.

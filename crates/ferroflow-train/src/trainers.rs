@@ -8,10 +8,13 @@ use ferroflow_net::{
     device::{Device, DeviceError},
     graph::{BothDirections, MomentsOver, Sizes},
     peers::Peers,
-    training::{Gradients, Trainer, TrainingOptions, Values},
+    training::{Gradients, Resident, Trainer, TrainingOptions, Values},
 };
 
-use crate::criterion::{Criterion, Whose};
+use crate::{
+    criterion::{Criterion, Whose},
+    optimiser::Optimiser,
+};
 
 /// How a network comes to see pairs in both directions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub(crate) struct Ready {
     directions: Directions,
     /// Whose weights it holds; `None` if they have changed since.
     holds: Option<Whose>,
+    /// Whether the run stays on the device.
+    resident: bool,
 }
 
 impl<'a> Trainers<'a> {
@@ -114,7 +119,7 @@ impl<'a> Trainers<'a> {
                 if let Some(peers) = &self.peers {
                     trainer.synchronise(peers)?;
                 }
-                self.ready.push(Ready { size, trainer, directions: self.directions, holds: None });
+                self.ready.push(Ready { size, trainer, directions: self.directions, holds: None, resident: false });
                 self.ready.len() - 1
             }
         };
@@ -159,6 +164,35 @@ impl<'a> Trainers<'a> {
         self.ready.iter_mut().for_each(|ready| ready.holds = ready.holds.filter(|whose| *whose == Whose::Teacher));
     }
 
+    /// Leaves a run to the device, whose passes all have frames of this size, if it can optimise by itself. Says whether it does.
+    ///
+    /// # Errors
+    /// As [`prepare`](Self::prepare).
+    pub fn leave(&mut self, size: Size, weights: &Weights, optimiser: &Optimiser) -> Result<bool, DeviceError> {
+        let ready = self.of(size)?;
+        if let (false, Some(run)) = (ready.resident, ready.trainer.resident()) {
+            run.take(weights, optimiser.memory(), optimiser.decay())?;
+            (ready.resident, ready.holds) = (true, Some(Whose::Student));
+        }
+        Ok(ready.resident)
+    }
+
+    /// The run that was left to the device.
+    pub fn resident(&mut self) -> Option<&mut dyn Resident> {
+        self.ready.iter_mut().find(|ready| ready.resident)?.trainer.resident()
+    }
+
+    /// Brings weights and optimiser up to date with a run that was left to the device.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn fetch(&mut self, weights: &mut Weights, optimiser: &mut Optimiser) -> Result<(), DeviceError> {
+        match self.resident() {
+            Some(run) => run.give(weights, optimiser.memory_mut()),
+            None => Ok(()),
+        }
+    }
+
     /// Frees the memory of all networks.
     pub fn clear(&mut self) {
         self.ready.clear();
@@ -187,12 +221,16 @@ impl Ready {
         }
     }
 
-    /// Adds to `sum` the gradient of a loss whose gradients with respect to the last outputs are given.
+    /// Adds to `sum`, or to that on the device, the gradient of a loss whose gradients with respect to the last outputs are given.
     ///
     /// # Errors
     /// As [`Trainer::backward`].
     pub fn backward(&mut self, gradients: Vec<Values>, sum: &mut Gradients) -> Result<(), DeviceError> {
-        self.trainer.backward(&self.by_direction(gradients), sum)
+        let gradients = self.by_direction(gradients);
+        match self.trainer.resident() {
+            Some(run) if self.resident => run.backward(&gradients),
+            _ => self.trainer.backward(&gradients, sum),
+        }
     }
 
     /// The same, calling `done` as [`Trainer::backward_telling`] does.

@@ -3,7 +3,33 @@
 use burn::tensor::Tensor;
 use burn::tensor::module::{conv_transpose2d, conv2d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
-use ferroflow_net::graph::{Conv, Deconv};
+use ferroflow_net::graph::{Conv, Deconv, Shape};
+
+use crate::device::Precision;
+
+/// Channels of a flow, or of both directions': a layer that gives no more is never rounded.
+const FLOW: usize = 4;
+
+/// A convolution whose factors are rounded to a precision: result, weights and gradients stay in f32.
+pub(crate) fn in_precision(
+    precision: Precision,
+    output: Shape,
+    x: Tensor<4>,
+    weight: Tensor<1>,
+    bias: Option<Tensor<1>>,
+    convolve: impl FnOnce(Tensor<4>, Tensor<1>, Option<Tensor<1>>) -> Tensor<4>,
+) -> Tensor<4> {
+    match precision.dtype() {
+        Some(dtype) if output[1] > FLOW => {
+            let full = x.dtype();
+            let [_, channels, ..] = output;
+            let product = convolve(x.cast(dtype), weight.cast(dtype), None).cast(full);
+            // The bias is added in f32.
+            bias.into_iter().fold(product, |sum, bias| sum.add(bias.reshape([1, channels, 1, 1])))
+        }
+        _ => convolve(x, weight, bias),
+    }
+}
 
 /// `weight` is `[out, in / groups, kh, kw]`, flat.
 pub(crate) fn conv(x: Tensor<4>, weight: Tensor<1>, bias: Option<Tensor<1>>, c: &Conv) -> Tensor<4> {
@@ -15,5 +41,9 @@ pub(crate) fn conv(x: Tensor<4>, weight: Tensor<1>, bias: Option<Tensor<1>>, c: 
 /// `weight` is `[in, out, 4, 4]`, flat.
 pub(crate) fn deconv(x: Tensor<4>, weight: Tensor<1>, bias: Option<Tensor<1>>, d: &Deconv) -> Tensor<4> {
     let weight = weight.reshape([d.in_channels, d.out_channels, 4, 4]);
-    conv_transpose2d(x, weight, bias, ConvTransposeOptions::new([2, 2], [1, 1], [0, 0], [1, 1], 1))
+    if !x.is_autodiff() && !weight.is_autodiff() {
+        return conv_transpose2d(x, weight, bias, ConvTransposeOptions::new([2, 2], [1, 1], [0, 0], [1, 1], 1));
+    }
+    let sum = super::extension::deconv(x, weight);
+    bias.into_iter().fold(sum, |sum, bias| sum.add(bias.reshape([1, d.out_channels, 1, 1])))
 }

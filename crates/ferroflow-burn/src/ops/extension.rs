@@ -10,7 +10,9 @@ use burn::backend::{
     Autodiff, Backend, Dispatch, TensorMetadata, backend_extension, get_or_init_device_settings, tensor::FloatTensor,
 };
 use burn::tensor::Tensor;
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions};
 use ferroflow_net::graph::Correlation;
+use ferroflow_net::training::AdamStep;
 
 /// `x` where positive, `slope * x` elsewhere. Keeps its output alone, and its derivative at 0 is `slope` as in PyTorch.
 pub(crate) fn leaky(x: Tensor<4>, slope: f32) -> Tensor<4> {
@@ -22,7 +24,20 @@ pub(crate) fn correlation(f1: Tensor<4>, f2: Tensor<4>, c: Correlation) -> Tenso
     Tensor::from_dispatch(Dispatch::correlation(f1.into_dispatch(), f2.into_dispatch(), c))
 }
 
-#[backend_extension(Flex, Cube: cfg(any(feature = "vulkan", feature = "wgpu")), Autodiff)]
+/// Of kernel 4, stride 2 and padding 1, without bias; `weight` is `[in, out, 4, 4]`. Its gradients are a convolution and the weight
+/// gradient of one, for which backends have kernels; Burn's own gradient takes the input as the kernel of a convolution.
+pub(crate) fn deconv(x: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::deconv(x.into_dispatch(), weight.into_dispatch()))
+}
+
+/// Moves a parameter and its moments by one step of Adam; not differentiated. `decay` is the parameter's own.
+pub(crate) fn adam(state: [Tensor<1>; 3], gradient: Tensor<1>, step: AdamStep, decay: f32) -> [Tensor<1>; 3] {
+    let [weights, first, second] = state.map(Tensor::into_dispatch);
+    let (weights, first, second) = Dispatch::adam(weights, gradient.into_dispatch(), first, second, step, decay);
+    [weights, first, second].map(Tensor::from_dispatch)
+}
+
+#[backend_extension(Flex, Cube: cfg(feature = "cube"), Autodiff)]
 pub trait FlowOps: Backend {
     fn leaky(x: FloatTensor<Self>, slope: f32) -> FloatTensor<Self> {
         Self::leaky_relu(x, slope.into())
@@ -47,12 +62,68 @@ pub trait FlowOps: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         super::correlation::backward::<Self>(f1, f2, gradient, c)
     }
+
+    fn deconv(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::conv_transpose2d(x, weight, None, ConvTransposeOptions::new([2, 2], [1, 1], [0, 0], [1, 1], 1))
+    }
+
+    fn adam(
+        weights: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: AdamStep,
+        decay: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let AdamStep { rate, root, beta1, beta2, epsilon, factor, .. } = step;
+        let scaled = |x, by: f32| Self::float_mul_scalar(x, by.into());
+        let (coupled, keep) = step.decays(decay);
+        let gradient = Self::float_add(scaled(gradient, factor), scaled(weights.clone(), coupled));
+        let first = Self::float_add(scaled(first, beta1), scaled(gradient.clone(), 1.0 - beta1));
+        let square = Self::float_mul(gradient.clone(), gradient);
+        let second = Self::float_add(scaled(second, beta2), scaled(square, 1.0 - beta2));
+        let length = Self::float_add_scalar(scaled(Self::float_sqrt(second.clone()), root), epsilon.into());
+        let change = scaled(Self::float_div(first.clone(), length), rate);
+        (Self::float_sub(scaled(weights, keep), change), first, second)
+    }
 }
 
 impl FlowOps for burn::backend::Flex {}
 
-#[cfg(any(feature = "vulkan", feature = "wgpu"))]
-impl FlowOps for burn::backend::Cube {}
+#[cfg(feature = "cube")]
+impl FlowOps for burn::backend::Cube {
+    fn leaky(x: FloatTensor<Self>, slope: f32) -> FloatTensor<Self> {
+        crate::kernels::leaky(x, slope)
+    }
+
+    fn leaky_backward(output: FloatTensor<Self>, gradient: FloatTensor<Self>, slope: f32) -> FloatTensor<Self> {
+        crate::kernels::leaky_backward(output, gradient, slope)
+    }
+
+    fn correlation(f1: FloatTensor<Self>, f2: FloatTensor<Self>, c: Correlation) -> FloatTensor<Self> {
+        crate::kernels::correlation(f1, f2, c)
+    }
+
+    fn correlation_backward(
+        f1: FloatTensor<Self>,
+        f2: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        c: Correlation,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        crate::kernels::correlation_backward(f1, f2, gradient, c)
+    }
+
+    fn adam(
+        weights: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        step: AdamStep,
+        decay: f32,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        crate::kernels::adam(weights, gradient, [first, second], step, decay)
+    }
+}
 
 /// Backward passes are not differentiated again: their default bodies stay.
 impl<B: FlowOps, C: CheckpointStrategy> FlowOps for Autodiff<B, C> {
@@ -75,6 +146,18 @@ impl<B: FlowOps, C: CheckpointStrategy> FlowOps for Autodiff<B, C> {
                 prepared.finish((f1, f2, c), output)
             }
             OpsKind::UnTracked(prepared) => prepared.finish(B::correlation(f1, f2, c)),
+        }
+    }
+
+    fn deconv(x: FloatTensor<Self>, weight: FloatTensor<Self>) -> FloatTensor<Self> {
+        let nodes = [x.node(), weight.node()];
+        let (x, weight) = (x.into_primitive(), weight.into_primitive());
+        match Deconvolution.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let output = B::deconv(x.clone(), weight.clone());
+                prepared.finish((x, weight), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::deconv(x, weight)),
         }
     }
 }
@@ -108,6 +191,27 @@ impl<B: FlowOps> Backward<B, 2> for CostVolume {
             if let Some(parent) = parent {
                 gradients.register::<B>(parent.id, gradient);
             }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Deconvolution;
+
+impl<B: FlowOps> Backward<B, 2> for Deconvolution {
+    type State = (B::FloatTensorPrimitive, B::FloatTensorPrimitive);
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (x, weight) = ops.state;
+        // The convolution whose gradient the deconvolution is, from `out` to `in` channels.
+        let options = || ConvOptions::new([2, 2], [1, 1], [1, 1], 1);
+        let [to_x, to_weight] = ops.parents;
+        if let Some(parent) = to_x {
+            gradients.register::<B>(parent.id, B::conv2d(gradient.clone(), weight.clone(), None, options()));
+        }
+        if let Some(parent) = to_weight {
+            gradients.register::<B>(parent.id, B::conv2d_weight_backward(gradient, weight, x, options()));
         }
     }
 }

@@ -4,6 +4,8 @@ mod convex_upsample;
 mod convolution;
 mod correlation;
 mod extension;
+#[cfg(feature = "cube")]
+mod gpu;
 mod lookup;
 mod pointwise;
 mod pool;
@@ -12,8 +14,8 @@ mod statistics;
 mod warp;
 
 pub(crate) use convex_upsample::convex_upsample;
-pub(crate) use convolution::{conv, deconv};
-pub(crate) use extension::{correlation, leaky};
+pub(crate) use convolution::{conv, deconv, in_precision};
+pub(crate) use extension::{adam, correlation, leaky};
 pub(crate) use lookup::lookup;
 pub(crate) use pointwise::{affine, channel_norm, channel_scale, channels, lerp, smooth};
 pub(crate) use pool::average_pool;

@@ -1,4 +1,4 @@
-//! Resizing: the samples of each axis are picked and mixed.
+//! Resizing: the samples of each axis are picked and mixed, in one kernel on GPUs.
 //!
 //! Burn's own `interpolate` lacks the asymmetric grid, and its bilinear backward pass panics on GPUs.
 
@@ -9,6 +9,11 @@ use super::{affine, along};
 
 /// `[N, C, H, W]` -> `[N, C, to.height, to.width]`; values are not scaled.
 pub(crate) fn resize(x: Tensor<4>, to: Size, filter: Filter, grid: Grid) -> Tensor<4> {
+    #[cfg(feature = "cube")]
+    if filter == Filter::Bilinear && super::gpu::has_kernels(&x) {
+        let [_, _, height, width] = x.dims();
+        return if [height, width] == [to.height, to.width] { x } else { super::gpu::resize(x, to, grid) };
+    }
     let x = resize_axis(x, 2, to.height, filter, grid);
     resize_axis(x, 3, to.width, filter, grid)
 }

@@ -7,6 +7,10 @@ use super::along;
 
 /// `image` sampled at `p + flow(p)`, bilinear; differentiable in both.
 pub(crate) fn warp(image: Tensor<4>, flow: Tensor<4>, warp: Warp) -> Tensor<4> {
+    #[cfg(feature = "cube")]
+    if super::gpu::has_kernels(&image) {
+        return super::gpu::warp(image, flow, warp);
+    }
     let [n, channels, h, w] = image.dims();
     let [x, y] = sampling_points(flow, warp);
     let (x0, a) = neighbours(x.clone(), w, warp);

@@ -123,3 +123,19 @@ pub fn options(graph: &Graph, batch: usize) -> TrainingOptions {
     let outputs: Vec<NodeId> = graph.pyramid.iter().copied().chain(graph.flow).collect();
     TrainingOptions::all(graph, Sizes::new(batch, 64, 64), outputs)
 }
+
+/// The first GPU of every interface. Without any, tests skip what they would do on one, unless FERROFLOW_REQUIRE_GPU is 1.
+#[cfg(feature = "cube")]
+pub fn gpus() -> Vec<ferroflow_burn::Burn> {
+    let open = |interface: ferroflow_burn::Interface| match interface.open(0) {
+        Ok(gpu) => Some(gpu),
+        Err(error) => {
+            println!("skipped: {error}");
+            None
+        }
+    };
+    let gpus: Vec<_> = ferroflow_burn::Interface::ALL.into_iter().filter_map(open).collect();
+    let required = std::env::var_os("FERROFLOW_REQUIRE_GPU").is_some_and(|value| value == "1");
+    assert!(!required || !gpus.is_empty(), "there is no GPU, and FERROFLOW_REQUIRE_GPU=1");
+    gpus
+}

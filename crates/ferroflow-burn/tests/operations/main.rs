@@ -286,6 +286,29 @@ fn burn_gives_the_values_and_the_gradients_of_the_interpreter() {
     });
 }
 
+/// The kernels of GPUs, in single precision.
+#[cfg(feature = "cube")]
+#[test]
+fn gpus_give_the_values_and_the_gradients_of_the_interpreter() {
+    for gpu in common::gpus() {
+        every_row(|row| {
+            let (expected, weights) = (row.expected(), weights(&row.graph));
+            let network = Network::new(&row.graph, &weights, gpu.device()).unwrap();
+            let Sizes { batch, input, output } = row.sizes;
+            let upload = |values: &[f32]| common::upload(values, [batch, 3, input.height, input.width], gpu.device());
+            let nodes: Vec<NodeId> = (0..row.graph.nodes.len()).map(|i| NodeId(i as u32)).collect();
+            let values = network.values(images(&row.sizes).map(|frame| upload(&frame)), output, &nodes).unwrap();
+            for (id, value) in nodes.iter().zip(values) {
+                let found: Vec<f64> = value.try_into_vec_as().unwrap();
+                close(&row.graph.node(*id).name, &found, &expected.get(*id).data, SINGLE)?;
+            }
+            let options = row.training(true);
+            let mut training = gpu.trainer(&row.graph, options.clone()).unwrap();
+            row.same_step("training", &row.step(&mut *training, &options), &row.reference_step(&options), SINGLE)
+        });
+    }
+}
+
 /// Runs an exported file in rten.
 fn rten(file: Vec<u8>, frames: &[Vec<f32>; 2], shape: [usize; 4]) -> Result<Vec<f32>, rten::RunError> {
     let model = rten::Model::load(file).unwrap();

@@ -2,22 +2,31 @@
 
 use std::{io::Write, process::Command};
 
+use ferroflow::CpuOptions;
 use ferroflow::core::{Size, memory};
 use ferroflow::kernels::{Bf16, Isa};
 use ferroflow::net::Model;
 use serde::Serialize;
 
-use crate::{machine, session::Session};
+use crate::{
+    device::{self, DeviceName, DeviceParser, Gpu, Precision},
+    machine,
+    session::Session,
+};
 
-/// Say what this machine has (processor, instruction sets, memory, ffmpeg) and which networks fit at a size.
+/// Say what this machine has (processor, instruction sets, memory, GPUs, ffmpeg) and which networks fit at a size.
 ///
 ///   ferroflow doctor --size 1080x1920
+///   ferroflow doctor --device vulkan
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 pub struct Args {
     /// Size of the frames
     #[arg(long, default_value = "1080x1920", value_name = "HxW")]
     size: Size,
+    /// Open this device, and fail if it cannot be had. Default: list all
+    #[arg(long, value_name = "DEVICE", value_parser = DeviceParser)]
+    device: Option<DeviceName>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -34,6 +43,8 @@ struct Report {
     bf16: Option<&'static str>,
     total_memory_bytes: Option<u64>,
     available_memory_bytes: Option<u64>,
+    /// What `--device` can name beside `cpu`; absent in a build without GPUs.
+    gpus: Option<Vec<Gpu>>,
     ffmpeg: Option<String>,
     height: usize,
     width: usize,
@@ -50,6 +61,13 @@ struct Fits {
 
 /// Runs the command.
 pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
+    if let Some(name) = args.device {
+        device::open(name, Precision::F32, CpuOptions::default())?;
+    }
+    let gpus = (device::names().len() > 1).then(device::list);
+    let chosen = args.device.filter(|name| *name != DeviceName::Cpu).map(|name| name.to_string());
+    let is_chosen = |gpu: &Gpu| chosen.as_ref().is_none_or(|chosen| gpu.device == *chosen);
+    let gpus = gpus.map(|gpus| gpus.into_iter().filter(is_chosen).collect());
     let available = memory::available();
     let networks = Model::names()
         .map(|name| {
@@ -68,6 +86,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         bf16: Bf16::detect().ok().map(Bf16::name),
         total_memory_bytes: machine::total_memory_bytes(),
         available_memory_bytes: available,
+        gpus,
         ffmpeg: ffmpeg_version(),
         height: args.size.height,
         width: args.size.width,
@@ -86,6 +105,21 @@ fn ffmpeg_version() -> Option<String> {
     Some(String::from_utf8_lossy(&output.stdout).lines().next()?.to_string())
 }
 
+impl Report {
+    /// A GPU, and which networks it is too small for.
+    fn describe(&self, gpu: &Gpu) -> String {
+        let Gpu { device, name, memory_bytes, software } = gpu;
+        let on = if *software { ", a driver that computes on the processor" } else { "" };
+        let Some(memory) = memory_bytes else { return format!("{device}: {name}{on}") };
+        let large: Vec<&str> = self.networks.iter().filter(|n| n.memory_bytes > *memory).map(|n| n.name).collect();
+        let fits = match &large[..] {
+            [] => "every network fits".into(),
+            large => format!("too small for {}", large.join(", ")),
+        };
+        format!("{device}: {name}{on}, {:.1} GB: {fits} at {}x{}", *memory as f64 / 1e9, self.height, self.width)
+    }
+}
+
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let gb = |bytes: Option<u64>| bytes.map_or("unknown".into(), |b| format!("{:.1} GB", b as f64 / 1e9));
@@ -102,6 +136,11 @@ impl std::fmt::Display for Report {
             Err(error) => writeln!(f, "bf16        no: {error}")?,
         }
         writeln!(f, "memory      {}, {} free", gb(self.total_memory_bytes), gb(self.available_memory_bytes))?;
+        match &self.gpus {
+            None => writeln!(f, "gpus        this build of the program has none (GUIDE.md, \"GPUs\")")?,
+            Some(gpus) if gpus.is_empty() => writeln!(f, "gpus        none found: is their driver installed?")?,
+            Some(gpus) => gpus.iter().try_for_each(|gpu| writeln!(f, "gpu         {}", self.describe(gpu)))?,
+        }
         match &self.ffmpeg {
             Some(version) => writeln!(f, "video       {version}")?,
             None => writeln!(f, "video       no ffmpeg: .y4m only; install ffmpeg to read other videos")?,

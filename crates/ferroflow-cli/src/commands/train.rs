@@ -8,7 +8,6 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::builder::PossibleValuesParser;
 use ferroflow::CpuOptions;
 use ferroflow::train::{
     Event, InitError, Recipe, RecipeError, Run, TrainError, folder::FolderError, peers::Peers, plot, recipe::SHIPPED,
@@ -17,7 +16,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::{
-    device,
+    device::{self, DeviceName, DeviceParser, Precision},
     interrupt::Interrupt,
     progress,
     ranks::Ranks,
@@ -69,9 +68,13 @@ pub struct Args {
     /// List the built-in recipes; with a name, print that recipe
     #[arg(long, conflicts_with_all = ["out", "set"])]
     list: bool,
-    /// Device to compute on
-    #[arg(long, default_value = "cpu", value_parser = PossibleValuesParser::new(device::names()))]
-    device: String,
+    /// Device to compute on; GPUs also by number, as in vulkan:1 (`ferroflow doctor` lists them)
+    #[arg(long, default_value_t, value_name = "DEVICE", value_parser = DeviceParser)]
+    device: DeviceName,
+    /// Precision of the numbers that convolutions multiply, on GPUs: weights, losses and optimiser are f32 in all. f16 wants
+    /// `loss_scale = "dynamic"` in the recipe
+    #[arg(long, value_enum, default_value_t)]
+    precision: Precision,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -100,13 +103,24 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     if let Some(root) = &args.plot {
         return draw(root, args.json, session);
     }
+    if args.device == DeviceName::Cpu && args.precision != Precision::F32 {
+        usage!("on the processor training computes in f32: leave out --precision");
+    }
     let interrupt = Interrupt::listen()?;
+    // Before a folder is made.
+    let device = device::open(args.device, args.precision, CpuOptions::default())?;
     let ranks = Ranks::join()?;
-    let trained = train(&args, session, &interrupt, &ranks.peers);
+    let trained = train(&args, &device, session, &interrupt, &ranks.peers);
     ranks.end(trained)
 }
 
-fn train(args: &Args, session: &mut Session, interrupt: &Interrupt, peers: &Arc<dyn Peers>) -> anyhow::Result<()> {
+fn train(
+    args: &Args,
+    device: &Arc<dyn Device>,
+    session: &mut Session,
+    interrupt: &Interrupt,
+    peers: &Arc<dyn Peers>,
+) -> anyhow::Result<()> {
     let (Some(root), set) = (args.resume.as_ref().or(args.out.as_ref()), &args.set) else {
         usage!("say what to train and where: ferroflow train RECIPE --out RUN");
     };
@@ -117,7 +131,6 @@ fn train(args: &Args, session: &mut Session, interrupt: &Interrupt, peers: &Arc<
     };
     let run = Run::among(peers.clone(), open).map_err(wrong_usage)?;
     let mut watch = Watch::new(run.recipe(), args.json);
-    let device = device::open(&args.device, CpuOptions::default())?;
     let outcome = run.train(&device, &interrupt.stop, &mut |event| watch.event(&event));
     watch.bar.finish_and_clear();
     let outcome = outcome.with_context(|| format!("{} stopped", root.display()))?;

@@ -12,7 +12,7 @@ mod tests;
 use ferroflow_net::{
     Graph, Weights,
     graph::{Param, ParamRole},
-    training::Gradients,
+    training::{AdamStep, Gradients},
 };
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -173,7 +173,7 @@ impl Optimiser {
     /// inverse of the loss scale and clipping.
     pub fn step(&mut self, weights: &mut Weights, gradients: &Gradients, rate: f64, factor: f32) {
         self.steps += 1;
-        let update = self.config.update(self.steps, rate);
+        let update = self.config.update(self.steps, rate, factor);
         let mut work = Vec::new();
         let params = weights.iter_mut().zip(gradients.iter()).zip(&self.decay).zip(&self.trained);
         let memory = self.first.iter_mut().zip(&mut self.second);
@@ -195,8 +195,31 @@ impl Optimiser {
             }
         }
         work.into_par_iter().for_each(|(weights, gradients, first, second, decay)| {
-            update.apply(weights, gradients, first, second, decay, factor);
+            update.apply(weights, gradients, first, second, decay);
         });
+    }
+
+    /// Whether a device can take the steps (see [`count`](Self::count)).
+    pub fn is_adam(&self) -> bool {
+        self.config.adam(1, 0.0, 1.0).is_some()
+    }
+
+    /// Notes a step that a device takes, at this rate and with gradients multiplied by `factor`: its constants, if the rule is one
+    /// of Adam's.
+    pub fn count(&mut self, rate: f64, factor: f32) -> Option<AdamStep> {
+        let step = self.config.adam(self.steps + 1, rate, factor)?;
+        self.steps += 1;
+        Some(step)
+    }
+
+    /// The weight decay of each parameter.
+    pub fn decay(&self) -> &[f32] {
+        &self.decay
+    }
+
+    /// As [`memory`](Self::memory), for moments that a device has moved.
+    pub fn memory_mut(&mut self) -> [&mut [Vec<f32>]; 2] {
+        [&mut self.first, &mut self.second]
     }
 
     /// The first and the second moments of each parameter, for a checkpoint; empty if the rule has none.
@@ -222,63 +245,52 @@ impl Optimiser {
 /// The constants of one step.
 #[derive(Clone, Copy)]
 enum Update {
-    /// `w -= rate * m / (sqrt(v) * root + epsilon)`
-    Adam {
-        rate: f32,
-        root: f32,
-        beta1: f32,
-        beta2: f32,
-        epsilon: f32,
-        apart: f32,
-    },
-    Sgd {
-        rate: f32,
-        momentum: f32,
-    },
-    Descent {
-        rate: f32,
-    },
+    Adam(AdamStep),
+    Sgd { rate: f32, momentum: f32, factor: f32 },
+    Descent { rate: f32, factor: f32 },
 }
 
 impl OptimiserConfig {
-    fn update(self, step: u64, rate: f64) -> Update {
-        let step = i32::try_from(step).unwrap_or(i32::MAX);
+    fn update(self, step: u64, rate: f64, factor: f32) -> Update {
         match self {
-            Self::Adam { beta1, beta2, epsilon } | Self::Adamw { beta1, beta2, epsilon } => Update::Adam {
-                rate: (rate / (1.0 - beta1.powi(step))) as f32,
-                root: (1.0 / (1.0 - beta2.powi(step)).sqrt()) as f32,
-                beta1: beta1 as f32,
-                beta2: beta2 as f32,
-                epsilon: epsilon as f32,
-                apart: if matches!(self, Self::Adamw { .. }) { rate as f32 } else { 0.0 },
-            },
-            Self::AdamTensorflow { beta1, beta2, epsilon } => Update::Adam {
-                rate: (rate * (1.0 - beta2.powi(step)).sqrt() / (1.0 - beta1.powi(step))) as f32,
-                root: 1.0,
-                beta1: beta1 as f32,
-                beta2: beta2 as f32,
-                epsilon: epsilon as f32,
-                apart: 0.0,
-            },
-            Self::Sgd { momentum } => Update::Sgd { rate: rate as f32, momentum: momentum as f32 },
-            Self::Proximal {} => Update::Descent { rate: rate as f32 },
+            Self::Sgd { momentum } => Update::Sgd { rate: rate as f32, momentum: momentum as f32, factor },
+            Self::Proximal {} => Update::Descent { rate: rate as f32, factor },
+            _ => self.adam(step, rate, factor).map_or(Update::Descent { rate: rate as f32, factor }, Update::Adam),
         }
+    }
+
+    /// `None` if it is no variant of Adam.
+    fn adam(self, step: u64, rate: f64, factor: f32) -> Option<AdamStep> {
+        let (Self::Adam { beta1, beta2, epsilon }
+        | Self::AdamTensorflow { beta1, beta2, epsilon }
+        | Self::Adamw { beta1, beta2, epsilon }) = self
+        else {
+            return None;
+        };
+        let step = i32::try_from(step).unwrap_or(i32::MAX);
+        let (first, second) = (1.0 - beta1.powi(step), (1.0 - beta2.powi(step)).sqrt());
+        let (corrected, root) = match self {
+            Self::AdamTensorflow { .. } => (rate * second / first, 1.0),
+            _ => (rate / first, 1.0 / second),
+        };
+        Some(AdamStep {
+            rate: corrected as f32,
+            root: root as f32,
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            epsilon: epsilon as f32,
+            apart: if matches!(self, Self::Adamw { .. }) { rate as f32 } else { 0.0 },
+            factor,
+        })
     }
 }
 
 impl Update {
-    fn apply(
-        self,
-        weights: &mut [f32],
-        gradients: &[f32],
-        first: &mut [f32],
-        second: &mut [f32],
-        decay: f32,
-        factor: f32,
-    ) {
+    fn apply(self, weights: &mut [f32], gradients: &[f32], first: &mut [f32], second: &mut [f32], decay: f32) {
         match self {
-            Self::Adam { rate, root, beta1, beta2, epsilon, apart } => {
-                let (coupled, keep) = if apart == 0.0 { (decay, 1.0) } else { (0.0, 1.0 - apart * decay) };
+            Self::Adam(step) => {
+                let AdamStep { rate, root, beta1, beta2, epsilon, factor, .. } = step;
+                let (coupled, keep) = step.decays(decay);
                 let moments = first.iter_mut().zip(second);
                 for ((w, &g), (m, v)) in weights.iter_mut().zip(gradients).zip(moments) {
                     let g = g * factor + coupled * *w;
@@ -287,13 +299,13 @@ impl Update {
                     *w = keep * *w - rate * *m / (v.sqrt() * root + epsilon);
                 }
             }
-            Self::Sgd { rate, momentum } => {
+            Self::Sgd { rate, momentum, factor } => {
                 for ((w, &g), b) in weights.iter_mut().zip(gradients).zip(first) {
                     *b = momentum * *b + (g * factor + decay * *w);
                     *w -= rate * *b;
                 }
             }
-            Self::Descent { rate } => {
+            Self::Descent { rate, factor } => {
                 for (w, &g) in weights.iter_mut().zip(gradients) {
                     *w -= rate * (g * factor + decay * *w);
                 }

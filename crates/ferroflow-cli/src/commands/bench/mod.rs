@@ -16,8 +16,10 @@ use ferroflow::infer::{Estimator, Timing};
 use serde::Serialize;
 
 use crate::{
-    bounds, machine,
-    method::{BASELINES, MethodArgs, Precision, WhichWeights},
+    bounds,
+    device::Precision,
+    machine,
+    method::{BASELINES, MethodArgs, WhichWeights},
     session::Session,
     usage::usage,
 };
@@ -31,6 +33,7 @@ use crate::{
 ///   ferroflow bench -m pwcnet --batch 1,4,8
 ///   ferroflow bench -m flownet2-s --profile
 ///   ferroflow bench -m lightflow --train --batch 8 --size 320x448
+///   ferroflow bench -m pwcnet --device vulkan --batch 8
 ///
 /// `--card` measures errors instead, on generated scenes that each show one difficulty and whose flow is known:
 ///
@@ -90,6 +93,9 @@ struct Report {
     /// The first estimate, which also plans for this size.
     first_s: f64,
     peak_memory_bytes: Option<u64>,
+    /// Held on the device afterwards, where it has memory of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_memory_bytes: Option<u64>,
     /// Of one pair.
     gflop: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,8 +108,8 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         return card::run(&args, session);
     }
     if args.train {
-        if args.method.precision() != Precision::F32 {
-            usage!("training computes in f32: leave out --precision");
+        if args.method.precision() != Precision::F32 && args.method.on_processor() {
+            usage!("on the processor training computes in f32: leave out --precision");
         }
         return training::run(&args, session);
     }
@@ -129,6 +135,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
             load_s,
             first_s,
             peak_memory_bytes: machine::peak_memory_bytes(),
+            device_memory_bytes: device.memory_held(),
             gflop: estimator.gflop(args.size),
             layers: profile.as_ref().map(serde_json::to_value).transpose()?,
         };
@@ -202,10 +209,11 @@ fn test_frames(size: Size) -> (Frame, Frame) {
 
 impl Report {
     fn title(&self) -> String {
-        format!(
-            "{}, {}x{}, {} threads, {}, {} ({})",
-            self.model, self.height, self.width, self.threads, self.precision, self.isa, self.processor
-        )
+        let Self { model, height, width, device, threads, precision, isa, processor, .. } = self;
+        match device.as_str() {
+            "cpu" => format!("{model}, {height}x{width}, {threads} threads, {precision}, {isa} ({processor})"),
+            device => format!("{model}, {height}x{width}, {device}, {precision}"),
+        }
     }
 }
 
@@ -219,6 +227,9 @@ impl fmt::Display for Report {
         }
         if let Some(bytes) = self.peak_memory_bytes {
             write!(f, "\npeak memory {:.0} MB", bytes as f64 / 1e6)?;
+        }
+        if let Some(bytes) = self.device_memory_bytes {
+            write!(f, ", on the device {:.0} MB", bytes as f64 / 1e6)?;
         }
         write!(f, "\nload {:.2} s, first estimate {:.2} s", self.load_s, self.first_s)
     }

@@ -24,6 +24,8 @@ struct Report {
     model: String,
     height: usize,
     width: usize,
+    device: String,
+    precision: &'static str,
     isa: &'static str,
     processor: String,
     threads: usize,
@@ -33,6 +35,9 @@ struct Report {
     /// Medians of forward, loss, gradient, optimiser.
     phases_s: [f64; 4],
     peak_memory_bytes: Option<u64>,
+    /// Held on the device afterwards, where it has memory of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device_memory_bytes: Option<u64>,
     plan_bytes: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     layers: Option<serde_json::Value>,
@@ -96,6 +101,8 @@ pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
         model: name.to_string(),
         height: args.size.height,
         width: args.size.width,
+        device: device.name(),
+        precision: args.method.precision().name(),
         isa: ferroflow::kernels::Isa::detect().name(),
         processor: machine::processor(),
         threads: device.threads(),
@@ -103,6 +110,7 @@ pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
         timing,
         phases_s: phases.map(|phase| Timing::of(&phase, batch).median_s),
         peak_memory_bytes: machine::peak_memory_bytes(),
+        device_memory_bytes: device.memory_held(),
         plan_bytes: plan.memory().map_or(0, Memory::total),
         layers: profile.as_ref().map(serde_json::to_value).transpose()?,
     };
@@ -127,11 +135,12 @@ fn noise(seed: u64, len: usize) -> impl Iterator<Item = f32> {
 
 impl std::fmt::Display for Report {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        writeln!(
-            f,
-            "{}, training, batch {} of {}x{}, {} threads, f32, {} ({})",
-            self.model, self.timing.batch, self.height, self.width, self.threads, self.isa, self.processor
-        )?;
+        let Self { model, height, width, device, precision, threads, isa, processor, .. } = self;
+        write!(f, "{model}, training, batch {} of {height}x{width}, ", self.timing.batch)?;
+        match device.as_str() {
+            "cpu" => writeln!(f, "{threads} threads, {precision}, {isa} ({processor})")?,
+            device => writeln!(f, "{device}, {precision}")?,
+        }
         let [forward, loss, gradient, optimiser] = self.phases_s.map(|s| s * 1e3);
         writeln!(
             f,
@@ -144,7 +153,7 @@ impl std::fmt::Display for Report {
         write!(
             f,
             "forward {forward:.1} ms, loss {loss:.1} ms, gradient {gradient:.1} ms, Adam {optimiser:.1} ms; plan {:.0} MB",
-            self.plan_bytes as f64 / 1e6
+            self.device_memory_bytes.map_or(self.plan_bytes as f64, |bytes| bytes as f64) / 1e6
         )?;
         match self.peak_memory_bytes {
             Some(bytes) => write!(f, ", peak memory {:.0} MB", bytes as f64 / 1e6),

@@ -1,0 +1,140 @@
+//! Operations that have kernels of their own on GPUs, with their gradients.
+
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::{
+    Autodiff, AutodiffBackend, Backend, Cube, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor,
+};
+use burn::tensor::Tensor;
+use ferroflow_net::graph::{Grid, Size, Warp};
+
+use crate::kernels::{self, Axis, Scatter};
+
+/// Whether a tensor lies where the kernels run.
+pub(crate) fn has_kernels(x: &Tensor<4>) -> bool {
+    matches!(x.device().inner().as_dispatch(), DispatchDevice::Cube(_))
+}
+
+/// See [`super::warp`].
+pub(crate) fn warp(image: Tensor<4>, flow: Tensor<4>, warp: Warp) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::warp(image.into_dispatch(), flow.into_dispatch(), warp))
+}
+
+/// Bilinear; see [`super::resize`].
+pub(crate) fn resize(x: Tensor<4>, to: Size, grid: Grid) -> Tensor<4> {
+    let [_, _, height, width] = x.dims();
+    let axes = [Axis::new(grid, height, to.height), Axis::new(grid, width, to.width)];
+    Tensor::from_dispatch(Dispatch::resize(x.into_dispatch(), axes))
+}
+
+#[backend_extension(Cube, Autodiff)]
+pub trait GpuOps: Backend {
+    fn warp(image: FloatTensor<Self>, flow: FloatTensor<Self>, warp: Warp) -> FloatTensor<Self>;
+
+    fn warp_backward(
+        image: FloatTensor<Self>,
+        flow: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        warp: Warp,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    fn resize(x: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self>;
+
+    fn resize_backward(gradient: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self>;
+}
+
+impl GpuOps for Cube {
+    fn warp(image: FloatTensor<Self>, flow: FloatTensor<Self>, warp: Warp) -> FloatTensor<Self> {
+        kernels::warp(image, flow, warp)
+    }
+
+    fn warp_backward(
+        image: FloatTensor<Self>,
+        flow: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        warp: Warp,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let scatter = Scatter::of(&image.client);
+        kernels::warp_backward(image, flow, gradient, warp, scatter)
+    }
+
+    fn resize(x: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self> {
+        kernels::resize(x, axes)
+    }
+
+    fn resize_backward(gradient: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self> {
+        kernels::resize_backward(gradient, axes)
+    }
+}
+
+/// A backward pass is not differentiated again; it goes to the backend below.
+impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
+    fn warp(image: FloatTensor<Self>, flow: FloatTensor<Self>, warp: Warp) -> FloatTensor<Self> {
+        let nodes = [image.node(), flow.node()];
+        let (image, flow) = (image.into_primitive(), flow.into_primitive());
+        match Sampled.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let output = B::warp(image.clone(), flow.clone(), warp);
+                prepared.finish((image, flow, warp), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::warp(image, flow, warp)),
+        }
+    }
+
+    fn warp_backward(
+        image: FloatTensor<Self>,
+        flow: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        warp: Warp,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [image, flow, gradient] = [image, flow, gradient].map(|x| x.into_primitive());
+        let (image, flow) = B::warp_backward(image, flow, gradient, warp);
+        (Self::from_inner(image), Self::from_inner(flow))
+    }
+
+    fn resize(x: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self> {
+        let prepared = Resized.prepare::<C>([x.node()]).compute_bound().stateful();
+        let output = B::resize(x.into_primitive(), axes);
+        match prepared {
+            OpsKind::Tracked(prepared) => prepared.finish(axes, output),
+            OpsKind::UnTracked(prepared) => prepared.finish(output),
+        }
+    }
+
+    fn resize_backward(gradient: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self> {
+        Self::from_inner(B::resize_backward(gradient.into_primitive(), axes))
+    }
+}
+
+#[derive(Debug)]
+struct Sampled;
+
+impl<B: GpuOps> Backward<B, 2> for Sampled {
+    type State = (B::FloatTensorPrimitive, B::FloatTensorPrimitive, Warp);
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (image, flow, warp) = ops.state;
+        let (to_image, to_flow) = B::warp_backward(image, flow, gradient, warp);
+        for (parent, gradient) in ops.parents.into_iter().zip([to_image, to_flow]) {
+            if let Some(parent) = parent {
+                gradients.register::<B>(parent.id, gradient);
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Resized;
+
+impl<B: GpuOps> Backward<B, 1> for Resized {
+    type State = [Axis; 2];
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            gradients.register::<B>(parent.id, B::resize_backward(gradient, ops.state));
+        }
+    }
+}
