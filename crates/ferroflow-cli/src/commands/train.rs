@@ -8,10 +8,10 @@ use std::{
 };
 
 use anyhow::Context;
-use ferroflow::CpuOptions;
 use ferroflow::train::{
     Event, InitError, Recipe, RecipeError, Run, TrainError, folder::FolderError, peers::Peers, plot, recipe::SHIPPED,
 };
+use ferroflow::{CpuOptions, Device};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -131,7 +131,7 @@ fn train(
     };
     let run = Run::among(peers.clone(), open).map_err(wrong_usage)?;
     let mut watch = Watch::new(run.recipe(), args.json);
-    let outcome = run.train(&device, &interrupt.stop, &mut |event| watch.event(&event));
+    let outcome = run.train(device, &interrupt.stop, &mut |event| watch.event(&event));
     watch.bar.finish_and_clear();
     let outcome = outcome.with_context(|| format!("{} stopped", root.display()))?;
     let ended = if outcome.finished { Ok(()) } else { Err(interrupt.stopped(&**peers).into()) };

@@ -199,7 +199,7 @@ impl Layer {
         match self {
             Self::Norm(layer) => layer.everyone = everyone.clone(),
             Self::Separable(block) => block.kernel.share(everyone),
-            Self::Conv(_) | Self::Depthwise(_) | Self::FrozenNorm { .. } => {}
+            Self::Conv(_) | Self::Depthwise(_) | Self::FrozenNorm { .. } | Self::LayerNorm(_) | Self::Scale { .. } => {}
         }
     }
 
@@ -347,6 +347,8 @@ impl Layer {
             Self::Depthwise(layer) => std::iter::once(layer.conv.weight).chain(layer.conv.bias).collect(),
             Self::Norm(layer) => vec![layer.norm.scale, layer.norm.shift],
             Self::FrozenNorm { norm, .. } => vec![norm.shift],
+            Self::LayerNorm(layer) => vec![layer.norm.scale, layer.norm.shift],
+            Self::Scale { factor, .. } => vec![*factor],
             Self::Separable(block) => block.params().to_vec(),
         }
     }
@@ -407,7 +409,12 @@ impl Layer {
     pub fn saved_mut(&mut self) -> Option<[&mut Buffer; 2]> {
         match self {
             Self::Separable(block) => Some(block.kernel.saved_mut()),
-            Self::Conv(_) | Self::Depthwise(_) | Self::Norm(_) | Self::FrozenNorm { .. } => None,
+            Self::Conv(_)
+            | Self::Depthwise(_)
+            | Self::Norm(_)
+            | Self::FrozenNorm { .. }
+            | Self::LayerNorm(_)
+            | Self::Scale { .. } => None,
         }
     }
 
