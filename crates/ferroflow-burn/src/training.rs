@@ -257,7 +257,7 @@ impl Resident for Training {
     }
 
     fn backward(&mut self, gradients: &[Values]) -> Result<(), DeviceError> {
-        self.held()?;
+        self.held().map(drop)?;
         let found = caught(|| self.differentiate(gradients)).unwrap_or_else(|panic| Err(self.failed(panic)))?;
         for (held, gradient) in self.run.iter_mut().zip(found) {
             held.sum = match (held.sum.take(), gradient) {
@@ -276,7 +276,7 @@ impl Resident for Training {
     }
 
     fn step(&mut self, step: AdamStep) -> Result<(), DeviceError> {
-        self.held()?;
+        self.held().map(drop)?;
         caught(|| self.adam(step)).map_err(|panic| self.failed(panic))
     }
 

@@ -6,7 +6,7 @@ use common::{images, options, slopes, weights};
 use ferroflow_burn::Burn;
 use ferroflow_net::Model;
 use ferroflow_net::device::Device as _;
-use ferroflow_net::training::{Gradients, Trainer};
+use ferroflow_net::training::Gradients;
 use ferroflow_train::optimiser::{Decay, Optimiser, OptimiserConfig, norm};
 
 /// Steps, with two passes each.

@@ -70,6 +70,12 @@ pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
     };
     let truth = Truth::new(flow, vec![true; pixels]);
 
+    // Where the device can optimise, a run stays there, as in training.
+    let stays = match plan.resident() {
+        Some(run) => run.take(&weights, optimiser.memory(), optimiser.decay()).map(|()| true)?,
+        None => false,
+    };
+    let rate = 1e-4;
     let mut phases: [Vec<f64>; 4] = Default::default();
     for run in 0..args.warmup.max(1) + args.runs.get() {
         if run == args.warmup.max(1) {
@@ -82,16 +88,29 @@ pub(super) fn run(args: &Args, session: &mut Session) -> anyhow::Result<()> {
             phases[phase].push((now - last).as_secs_f64());
             last = now;
         };
-        plan.load(&weights)?;
+        if !stays {
+            plan.load(&weights)?;
+        }
         let outputs = plan.forward([&frames[0], &frames[1]])?;
         lap(0);
         let graded = loss.grade(&outputs, &truth, model.pyramid_unit)?;
         lap(1);
-        gradients.clear();
-        plan.backward(&graded.gradients, &mut gradients)?;
+        match plan.resident() {
+            Some(run) => {
+                run.backward(&graded.gradients)?;
+                run.norm()?;
+            }
+            None => {
+                gradients.clear();
+                plan.backward(&graded.gradients, &mut gradients)?;
+            }
+        }
         plan.update_statistics(0.1, &mut weights);
         lap(2);
-        optimiser.step(&mut weights, &gradients, 1e-4, 1.0);
+        match plan.resident() {
+            Some(run) => optimiser.count(rate, 1.0).map_or(Ok(()), |step| run.step(step))?,
+            None => optimiser.step(&mut weights, &gradients, rate, 1.0),
+        }
         lap(3);
     }
     let steps: Vec<f64> = (0..phases[0].len()).map(|i| phases.iter().map(|p| p[i]).sum()).collect();
