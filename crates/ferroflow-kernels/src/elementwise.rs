@@ -186,6 +186,18 @@ impl Ternary<'_> {
     }
 }
 
+/// Column and row of each pixel in lanes 0 and 1, less what is taken off each.
+pub fn coordinates(less: [f32; 2], out: &mut BlocksMut<'_, '_>) {
+    let width = out.extent.w;
+    for_pixels(out, |_, _, first, out| {
+        out.fill(0.0);
+        for (i, pixel) in (first..).zip(out.chunks_exact_mut(LANES)) {
+            pixel[0] = (i % width) as f32 - less[0];
+            pixel[1] = (i / width) as f32 - less[1];
+        }
+    });
+}
+
 /// Lane `l` of the output is lane `lanes[l]` of the input (`16 * block + lane`), or 0.
 pub fn channels(x: Blocks<'_>, lanes: &[Option<u32>], out: &mut BlocksMut<'_, '_>) {
     assert_eq!((x.extent.n, x.extent.h, x.extent.w), (out.extent.n, out.extent.h, out.extent.w), "extent");

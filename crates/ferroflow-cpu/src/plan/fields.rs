@@ -78,6 +78,8 @@ impl<L: Layers> Compiler<'_, L> {
                     | Op::LayerNorm(_)
                     | Op::ChannelScale { .. }
                     | Op::AveragePool { .. }
+                    | Op::Attention
+                    | Op::Coordinates { .. }
                     | Op::Detach
                     | Op::Zeros { .. } => false,
                 };
@@ -200,6 +202,8 @@ impl<L: Layers> Compiler<'_, L> {
             | Op::LayerNorm(_)
             | Op::ChannelScale { .. }
             | Op::AveragePool { .. }
+            | Op::Attention
+            | Op::Coordinates { .. }
             | Op::Detach
             | Op::Zeros { .. } => unreachable!("`{}` is no field", node.name),
         }

@@ -160,6 +160,8 @@ fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
         | Op::Lerp
         | Op::LayerNorm(_)
         | Op::AveragePool { .. }
+        | Op::Attention
+        | Op::Coordinates { .. }
         | Op::Detach
         | Op::Zeros { .. } => none,
     }
@@ -225,6 +227,8 @@ fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Ab
             | Op::LayerNorm(_)
             | Op::ChannelScale { .. }
             | Op::AveragePool { .. }
+            | Op::Attention
+            | Op::Coordinates { .. }
             | Op::Detach
             | Op::Zeros { .. } => break,
         }
@@ -269,6 +273,8 @@ fn only_depthwise_reads(graph: &Graph, uses: &Uses, id: NodeId) -> bool {
         | Op::LayerNorm(_)
         | Op::ChannelScale { .. }
         | Op::AveragePool { .. }
+        | Op::Attention
+        | Op::Coordinates { .. }
         | Op::Detach
         | Op::Zeros { .. } => false,
     };
@@ -321,6 +327,8 @@ pub(super) fn compose<'w>(
                 | Op::InstanceNorm { .. }
                 | Op::LayerNorm(_)
                 | Op::AveragePool { .. }
+                | Op::Attention
+                | Op::Coordinates { .. }
                 | Op::Detach
                 | Op::Zeros { .. } => (1.0, 0.0),
             };

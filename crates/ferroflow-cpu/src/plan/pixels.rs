@@ -43,6 +43,8 @@ impl<L: Layers> Compiler<'_, L> {
                 | Op::LayerNorm(_)
                 | Op::ChannelScale { .. }
                 | Op::AveragePool { .. }
+                | Op::Attention
+                | Op::Coordinates { .. }
                 | Op::Detach
                 | Op::Zeros { .. } => false,
             };
@@ -116,6 +118,8 @@ impl<L: Layers> Compiler<'_, L> {
             | Op::LayerNorm(_)
             | Op::ChannelScale { .. }
             | Op::AveragePool { .. }
+            | Op::Attention
+            | Op::Coordinates { .. }
             | Op::Detach
             | Op::Zeros { .. } => {
                 unreachable!("`{}` is no function of the frames", node.name)
