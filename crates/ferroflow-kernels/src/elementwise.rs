@@ -427,6 +427,15 @@ mod tests {
     }
 
     #[test]
+    fn coordinates_are_columns_and_rows() {
+        for extent in [Extent { n: 2, h: 5, w: 7 }, Extent { n: 1, h: 70, w: 99 }] {
+            let mut out = Value::zeroed(2, extent);
+            out.write(|out| coordinates([3.5, -1.0], out));
+            out.assert_close(0.0, |c, _, y, x| if c == 0 { x as f32 - 3.5 } else { y as f32 + 1.0 });
+        }
+    }
+
+    #[test]
     fn products_and_mixtures_follow_their_formulas() {
         let mut random = Random::new(4);
         for (count, extent) in [(3, Extent { n: 2, h: 5, w: 7 }), (35, Extent { n: 1, h: 33, w: 41 })] {
