@@ -170,7 +170,7 @@ mod browser {
     impl Browser {
         /// Says so and gives `None` where there is no Chromium.
         fn start() -> Option<Self> {
-            let names = ["chromium", "chromium-browser", "google-chrome"];
+            let names = ["chromium", "google-chrome", "chromium-browser"];
             let there =
                 |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|said| said.status.success());
             let Some(name) = names.iter().find(|name| there(name)) else {
