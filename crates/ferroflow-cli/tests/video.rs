@@ -215,7 +215,7 @@ cli!(flow_streams_to_another_program, |run| {
     assert!(child.wait().unwrap().success());
 });
 
-/// What GUIDE tells readers in Python to do.
+// What GUIDE tells readers in Python to do.
 cli!(python_reads_a_stream_of_flow, |run| {
     let python =
         |code: &str| Command::new("python3").args(["-c", code]).output().is_ok_and(|said| said.status.success());

@@ -8,14 +8,14 @@ use std::{
     process::{Child, Stdio},
 };
 
-use common::Run;
+use common::{Run, cli};
 use ferroflow::core::{FlowField, Size, io};
 use serde_json::Value;
 
 /// `ferroflow view` while it runs.
-pub struct Serving {
+struct Serving {
     child: Child,
-    pub url: String,
+    url: String,
 }
 
 impl Serving {
@@ -72,9 +72,7 @@ fn pair(run: &Run) {
 
 const PAIR: [&str; 5] = ["flow.flo", "a.png", "b.png", "--truth", "truth.flo"];
 
-#[test]
-fn a_pair_is_served_to_this_machine_alone() {
-    let run = Run::new();
+cli!(a_pair_is_served_to_this_machine_alone, |run| {
     pair(&run);
     let serving = Serving::new(&run, &PAIR);
     assert!(serving.url.starts_with("http://127.0.0.1:"), "{}", serving.url);
@@ -102,11 +100,9 @@ fn a_pair_is_served_to_this_machine_alone() {
     // Whoever connects and says nothing keeps nobody waiting.
     let _silent = TcpStream::connect(serving.host()).unwrap();
     assert_eq!(serving.get("/").0, 200);
-}
+});
 
-#[test]
-fn whatever_is_given_is_looked_at() {
-    let run = Run::new();
+cli!(whatever_is_given_is_looked_at, |run| {
     pair(&run);
     let layers = |args: &[&str]| {
         let serving = Serving::new(&run, args);
@@ -133,7 +129,7 @@ fn whatever_is_given_is_looked_at() {
     let busy = Serving::new(&run, &["flow.flo"]);
     let port = busy.host().rsplit(':').next().unwrap();
     assert!(run.fails(2, &["view", "flow.flo", "--port", port, "--no-open"]).contains("--port"));
-}
+});
 
 #[cfg(unix)]
 #[test]
@@ -174,7 +170,7 @@ mod browser {
     impl Browser {
         /// Says so and gives `None` where there is no Chromium.
         fn start() -> Option<Self> {
-            let names = ["chromium", "chromium-browser", "google-chrome"];
+            let names = ["chromium", "google-chrome", "chromium-browser"];
             let there =
                 |name: &&str| Command::new(name).arg("--version").output().is_ok_and(|said| said.status.success());
             let Some(name) = names.iter().find(|name| there(name)) else {

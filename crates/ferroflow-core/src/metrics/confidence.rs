@@ -172,7 +172,7 @@ fn monotone(bins: &[Bin; BINS]) -> [f64; BINS] {
 /// errors, are taken away, as a share of the mean error; `None` without error.
 fn ause(pixels: &mut [(f32, f32)]) -> Option<f64> {
     let whole = pixels.iter().map(|&(_, error)| f64::from(error)).sum::<f64>() / pixels.len() as f64;
-    if !(whole > 0.0) {
+    if whole.is_nan() || whole <= 0.0 {
         return None;
     }
     pixels.sort_by(|a, b| b.0.total_cmp(&a.0));

@@ -178,8 +178,8 @@ fn evaluated(
     device: &Arc<dyn Device>,
 ) -> anyhow::Result<Vec<Figures>> {
     let estimator = estimator(path, args, device.clone())?;
-    let measured = |source: &Box<dyn Source>| measure(source.as_ref(), &[&estimator], args, |_, _, _| Ok(()));
-    let results = sources.iter().map(measured).collect::<anyhow::Result<Vec<_>>>()?;
+    let measured = |source: &dyn Source| measure(source, &[&estimator], args, |_, _, _| Ok(()));
+    let results = sources.iter().map(|source| measured(source.as_ref())).collect::<anyhow::Result<Vec<_>>>()?;
     Ok(results.into_iter().flatten().map(Figures::new).collect())
 }
 

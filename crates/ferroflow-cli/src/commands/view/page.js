@@ -25,7 +25,7 @@ async function start() {
 /** Shows a pair, with the same layers as the one before if it has them. */
 async function show(index) {
   if (index < 0 || index >= state.names.length) return;
-  state.index = index;
+  Object.assign(state, { index, scene: null, numbers: {} });
   $("name").textContent = state.names.length > 1 ? `${index + 1} of ${state.names.length}: ${state.names[index]}` : state.names[index];
   $("message").textContent = "estimating…";
   const answer = await fetch(`/pair/${index}/scene`);
@@ -35,7 +35,6 @@ async function show(index) {
     return;
   }
   const scene = (state.scene = await answer.json());
-  state.numbers = {};
   for (const plane of scene.planes) {
     fetch(`/pair/${index}/${plane}.f32`)
       .then((numbers) => numbers.arrayBuffer())

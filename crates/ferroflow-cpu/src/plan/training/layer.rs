@@ -200,7 +200,7 @@ impl Layer {
         match self {
             Self::Norm(layer) => layer.everyone = everyone.clone(),
             Self::Separable(block) => block.kernel.share(everyone),
-            Self::Conv(_) | Self::Depthwise(_) | Self::FrozenNorm { .. } | Self::LayerNorm(_) | Self::Scale { .. } => {}
+            Self::Conv(_) | Self::Depthwise(_) | Self::FrozenNorm { .. } | Self::PixelNorm(_) | Self::Scale { .. } => {}
         }
     }
 
@@ -348,7 +348,7 @@ impl Layer {
             Self::Depthwise(layer) => std::iter::once(layer.conv.weight).chain(layer.conv.bias).collect(),
             Self::Norm(layer) => vec![layer.norm.scale, layer.norm.shift],
             Self::FrozenNorm { norm, .. } => vec![norm.shift],
-            Self::LayerNorm(layer) => vec![layer.norm.scale, layer.norm.shift],
+            Self::PixelNorm(layer) => vec![layer.norm.scale, layer.norm.shift],
             Self::Scale { factor, .. } => vec![*factor],
             Self::Separable(block) => block.params().to_vec(),
         }
@@ -414,7 +414,7 @@ impl Layer {
             | Self::Depthwise(_)
             | Self::Norm(_)
             | Self::FrozenNorm { .. }
-            | Self::LayerNorm(_)
+            | Self::PixelNorm(_)
             | Self::Scale { .. } => None,
         }
     }
