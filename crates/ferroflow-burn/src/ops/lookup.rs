@@ -6,8 +6,7 @@ use ferroflow_net::graph::Lookup;
 use super::along;
 
 /// `(f1, f2, flow)` -> `[N, levels * side * side, H, W]`; differentiable in all of them.
-pub(crate) fn lookup(inputs: Vec<Tensor<4>>, lookup: Lookup) -> Tensor<4> {
-    let [first, second, flow] = inputs.try_into().unwrap_or_else(|_| panic!("shape inference wants three inputs"));
+pub(crate) fn lookup([first, second]: [Tensor<4>; 2], flow: Tensor<4>, lookup: Lookup) -> Tensor<4> {
     let [n, channels, h, w] = first.dims();
     let pixels = first.div_scalar((channels as f32).sqrt()).reshape([n, channels, h * w]).swap_dims(1, 2);
     let grid = |size: usize| (0..size).map(|i| i as f32).collect::<Vec<f32>>();
