@@ -134,9 +134,9 @@ impl Interpreter<'_> {
             Op::ChannelNorm { floor } => ops::channel_norm(one(inputs), *floor),
             Op::Correlation(c) => on_two(inputs, |f1, f2| ops::correlation(f1, f2, *c)),
             Op::Lookup(l) => {
-                let mut inputs = inputs;
-                let flow = inputs.split_off(2);
-                on_two(inputs, |first, second| ops::lookup([first, second], one(flow), *l))
+                let [first, second, flow] =
+                    inputs.try_into().expect("shape inference refuses a node without its inputs");
+                ops::lookup([first, second], flow, *l)
             }
             Op::Warp(w) => on_two(inputs, |image, flow| ops::warp(image, flow, *w)),
             Op::Resize { filter, grid, .. } => {
