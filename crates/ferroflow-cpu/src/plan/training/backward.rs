@@ -94,6 +94,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
         | Kernel::Output { .. }
         | Kernel::ConvexOutput(_)
         | Kernel::Zeros
+        | Kernel::Initial
         | Kernel::Layer(_) => Activation::Linear,
     };
     elementwise::activation_gradient(isa, y, activation, d);
@@ -164,6 +165,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
             | Kernel::PixelMean(_)
             | Kernel::Zeros
             // Only plans for inference have them.
+            | Kernel::Initial
             | Kernel::Conv(_)
             | Kernel::Depthwise(_)
             | Kernel::LargeDepthwise(_)
