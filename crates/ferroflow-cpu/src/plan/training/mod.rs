@@ -217,7 +217,8 @@ impl Trainer for TrainingPlan {
         }
         self.each(0, |plan, step| {
             let Self { pool, layers, scratch, isa, .. } = plan;
-            let context = Context { isa: *isa, batch: sizes.batch, frames: frames.map(Pixels::Planar), scratch };
+            let frames = frames.map(Pixels::Planar);
+            let context = Context { isa: *isa, batch: sizes.batch, frames, initial: None, scratch };
             match step.kernel {
                 Kernel::Layer(i) => step.with_operands(pool, |inputs, out, _, _| {
                     layers[i].forward(*isa, inputs[0], out, scratch);
