@@ -130,6 +130,11 @@ impl Interpreter<'_> {
             Op::ChannelScale { factor } => ops::channel_scale(one(inputs), parameter(*factor)),
             Op::AveragePool { size } => ops::average_pool(one(inputs), *size),
             Op::Detach => one(inputs).detach(),
+            Op::Attention => {
+                let [q, k, v] = inputs.try_into().expect("shape inference refuses a node without its inputs");
+                ops::attention(q, k, v)
+            }
+            Op::Coordinates { centred } => ops::coordinates(one(inputs), *centred),
             Op::ChannelMean => ops::channel_mean(inputs),
             Op::ChannelNorm { floor } => ops::channel_norm(one(inputs), *floor),
             Op::Correlation(c) => on_two(inputs, |f1, f2| ops::correlation(f1, f2, *c)),

@@ -3,7 +3,7 @@
 use ferroflow_cpu::{Bf16, Options, Pixels, Plan, reference};
 use ferroflow_net::{
     Graph, Model, NodeId,
-    graph::{ParamRole, Sizes},
+    graph::{Builder, Filter, Frame, Grid, Naming, ParamRole, Sizes, k, kr},
     weights::Weights,
 };
 
@@ -122,6 +122,62 @@ fn memory_does_not_grow_after_the_first_run() {
     let shapes = model.graph.shapes(&Sizes::new(1, 128, 192)).unwrap();
     let all: usize = shapes.iter().map(|[n, c, h, w]| 4 * n * c * h * w).sum();
     assert!(later.activations < all / 2, "{} bytes of {all}", later.activations);
+}
+
+/// RAFT's recurrent unit, `iterations` times over a context of `context` channels.
+fn recurrent(iterations: usize, context: usize) -> Graph {
+    let mut net = Builder::new(Naming::Dotted);
+    let frames = [Frame::First, Frame::Second].map(|frame| net.frame(frame));
+    let both = net.concat("frames", &frames);
+    let x = net.affine("unit", both, &[1.0 / 128.0], &[-1.0]);
+    let seen = net.conv_leaky("context", x, k(3).out(context));
+    let mut h = net.conv("state", x, k(3).out(35));
+    let mut flow = net.conv("start", x, k(3).out(2));
+    for i in 0..iterations {
+        let motion = net.conv_leaky((format!("motion{i}"), "motion"), flow, k(7).out(19));
+        let x = net.concat(&format!("x{i}"), &[seen, motion, flow]);
+        let hx = net.concat(&format!("hx{i}"), &[h, x]);
+        let [z, r] = ["z", "r"].map(|name| {
+            let linear = net.conv((format!("{name}{i}.conv"), name), hx, kr(1, 5).out(35));
+            net.sigmoid(&format!("{name}{i}"), linear)
+        });
+        let reset = net.product(&format!("rh{i}"), r, h);
+        let rhx = net.concat(&format!("rhx{i}"), &[reset, x]);
+        let q = net.conv((format!("q{i}.conv"), "q"), rhx, kr(5, 1).out(35));
+        let q = net.tanh(&format!("q{i}"), q);
+        h = net.lerp(&format!("h{i}"), h, q, z);
+        let update = net.conv((format!("update{i}"), "update"), h, k(3).out(2).gain(0.1));
+        flow = net.sum(&format!("flow{i}"), flow, update);
+    }
+    net.finish(flow, Filter::Bilinear, Grid::HalfPixel, &[flow])
+}
+
+#[test]
+fn iterations_share_weights_memory_and_what_does_not_change() {
+    let (sizes, a, b) = (Sizes::new(2, 24, 40), frames(2, 24, 40, 2), frames(2, 24, 40, 3));
+    let of = |iterations, context| {
+        let graph = recurrent(iterations, context);
+        let weights = weights(&graph);
+        let plain = reference::run::<f32>(&graph, &weights, [&a, &b], &sizes).unwrap();
+        let planned = flow(&graph, &weights, sizes, &Options::default(), &a, &b);
+        let d = difference(&planned, &plain.get(graph.flow.unwrap()).data);
+        assert!(d < 1e-4, "{iterations} iterations, {context} channels: off by {d}");
+        let weights: Vec<&[f32]> = weights.iter().collect();
+        let plan = Plan::new(&graph, &weights, sizes, &Options::default()).unwrap();
+        (plan.memory(), plan.profile().gflop)
+    };
+    for context in [48, 70] {
+        let [(few, first), (more, second), (many, third)] = [4, 5, 32].map(|iterations| of(iterations, context));
+        assert_eq!(few.weights, many.weights, "{context} channels");
+        assert!(many.activations <= few.activations + few.activations / 20, "{few:?} grew to {many:?}");
+        assert_eq!(more.weights, many.weights);
+        // Every iteration costs the same, and what it has in common with the others is not in it.
+        assert!((third - second - 27.0 * (second - first)).abs() < 1e-9 * third, "{first}, {second}, {third}");
+        let channels = 35 + 19 + 2 + if context >= 64 { context % 16 } else { context };
+        let recurrent = 2.0 * (2 * 24 * 40) as f64 * (channels * 35 * 5 * 3) as f64 / 1e9;
+        let rest = 2.0 * (2 * 24 * 40) as f64 * (2 * 19 * 49 + 35 * 2 * 9) as f64 / 1e9;
+        assert!((second - first - recurrent - rest).abs() < 1e-6, "{} for {}", second - first, recurrent + rest);
+    }
 }
 
 #[test]

@@ -186,6 +186,18 @@ impl Ternary<'_> {
     }
 }
 
+/// Column and row of each pixel in lanes 0 and 1, less what is taken off each.
+pub fn coordinates(less: [f32; 2], out: &mut BlocksMut<'_, '_>) {
+    let width = out.extent.w;
+    for_pixels(out, |_, _, first, out| {
+        out.fill(0.0);
+        for (i, pixel) in (first..).zip(out.chunks_exact_mut(LANES)) {
+            pixel[0] = (i % width) as f32 - less[0];
+            pixel[1] = (i / width) as f32 - less[1];
+        }
+    });
+}
+
 /// Lane `l` of the output is lane `lanes[l]` of the input (`16 * block + lane`), or 0.
 pub fn channels(x: Blocks<'_>, lanes: &[Option<u32>], out: &mut BlocksMut<'_, '_>) {
     assert_eq!((x.extent.n, x.extent.h, x.extent.w), (out.extent.n, out.extent.h, out.extent.w), "extent");
@@ -411,6 +423,15 @@ mod tests {
                     one.at(c, n, 0, 0) + if n > 0 { pixels.at(c, 2 + n, 0, 0) } else { 0.0 }
                 });
             }
+        }
+    }
+
+    #[test]
+    fn coordinates_are_columns_and_rows() {
+        for extent in [Extent { n: 2, h: 5, w: 7 }, Extent { n: 1, h: 70, w: 99 }] {
+            let mut out = Value::zeroed(2, extent);
+            out.write(|out| coordinates([3.5, -1.0], out));
+            out.assert_close(0.0, |c, _, y, x| if c == 0 { x as f32 - 3.5 } else { y as f32 + 1.0 });
         }
     }
 

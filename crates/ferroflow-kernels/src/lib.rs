@@ -11,6 +11,7 @@
 #![warn(clippy::too_many_arguments)]
 
 pub mod activation;
+pub mod attention;
 pub mod batch_norm;
 pub mod bf16;
 mod buffer;

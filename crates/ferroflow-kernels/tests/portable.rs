@@ -6,6 +6,8 @@
 
 use ferroflow_kernels::{
     Bf16, Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch, Update,
+    activation::{self, Smooth, activate},
+    attention::Attention,
     batch_norm::{BatchNormGradient, batch_norm},
     conv::{
         Activation, ConvKind, ConvPlan, ConvShape, Layer, Options, training::ConvTraining, training::bias_gradient,
@@ -13,7 +15,7 @@ use ferroflow_kernels::{
     convex_upsample::{ConvexUpsample, ConvexUpsampleGradient},
     correlation::{Correlation, CorrelationGradient},
     depthwise::{
-        Depthwise, DepthwisePlan, Pointwise, SeparablePlan,
+        Depthwise, DepthwisePlan, LargeDepthwise, LargeDepthwisePlan, Pointwise, SeparablePlan,
         training::{SeparableGradients, SeparableTraining, SeparableWeights},
     },
     elementwise, lane_map,
@@ -21,6 +23,7 @@ use ferroflow_kernels::{
     lookup::{Lookup, LookupGradient},
     norm,
     pack::{Pixels, Source, pack, pack_narrow},
+    pool::{average_pool, average_pool_gradient},
     resize::{Resize, Sampling},
     warp::{AtInteger, Axes, Border, WarpGradient, warp},
 };
@@ -112,6 +115,84 @@ fn portable_passes() {
             written(2, pixel, |out| norm::channel_mean(isa, &[x, y], out)),
             written(1, EXTENT, |out| norm::channel_norm(isa, x, 0.5, out)),
             written(2, EXTENT, |out| norm::standardise(isa, x, CHANNELS, moments, 1e-3, out)),
+        ]
+        .concat()
+    });
+}
+
+#[test]
+fn portable_recurrences() {
+    let (x, y) = (value(CHANNELS, EXTENT), value(2 * CHANNELS, EXTENT));
+    let (x, y) = (planes(&x), planes(&y[..2]));
+    let (x, y) = (Blocks { extent: EXTENT, planes: &x }, Blocks { extent: EXTENT, planes: &y });
+    let scratch = Scratch::new();
+    for curve in [Smooth::Sigmoid, Smooth::Tanh, Smooth::Gelu] {
+        check("activation", |isa| {
+            let values = written(2, EXTENT, |out| activate(isa, curve, x, CHANNELS, out));
+            let slopes = written(2, EXTENT, |d| activation::gradient(isa, curve, x, y, Update::Overwrite, d));
+            [values, slopes].concat()
+        });
+    }
+    check("product and lerp", |isa| {
+        let gradient =
+            |which| written(2, EXTENT, |d| elementwise::lerp_gradient(isa, [x, y, x], y, which, Update::Overwrite, d));
+        [
+            written(2, EXTENT, |out| elementwise::product(isa, x, y, out)),
+            written(2, EXTENT, |out| elementwise::lerp(isa, [x, y, x], out)),
+            gradient(0),
+            gradient(1),
+            gradient(2),
+        ]
+        .concat()
+    });
+    let mut scale = numbers(2 * LANES);
+    scale[CHANNELS..].fill(0.0);
+    let norm = norm::LayerNorm { channels: CHANNELS, scale: &scale, shift: &scale, epsilon: 1e-3 };
+    check("instance and layer norm", |isa| {
+        let gradient = norm::LayerNormGradient { norm, x, g: y };
+        let [mut d_scale, mut d_shift] = [vec![0.0; CHANNELS], vec![0.0; CHANNELS]];
+        gradient.parameters(isa, &mut d_scale, &mut d_shift);
+        [
+            written(2, EXTENT, |out| norm::instance_norm(isa, x, 1e-3, LEAKY, out)),
+            written(2, EXTENT, |d| norm::instance_norm_gradient(isa, x, 1e-3, y, Update::Overwrite, d)),
+            written(2, EXTENT, |out| norm.run(isa, x, out)),
+            written(2, EXTENT, |d| gradient.input(isa, Update::Overwrite, d)),
+            d_scale,
+            d_shift,
+        ]
+        .concat()
+    });
+    let half = Extent { h: 2, w: 4, ..EXTENT };
+    check("average pool", |isa| {
+        let means = written(2, half, |out| average_pool(isa, x, 2, out));
+        let blocks: Vec<&[f32]> = means.chunks(half.len()).collect();
+        let g = Blocks { extent: half, planes: &blocks };
+        [means.clone(), written(2, EXTENT, |d| average_pool_gradient(isa, g, 2, Update::Overwrite, d))].concat()
+    });
+    check("attention", |isa| {
+        let attention = Attention { channels: CHANNELS, queries: x, keys: y, values: x };
+        let gradient =
+            |which| written(2, EXTENT, |d| attention.gradient(isa, y, which, Update::Overwrite, d, &scratch));
+        [written(2, EXTENT, |out| attention.run(isa, out, &scratch)), gradient(0), gradient(1), gradient(2)].concat()
+    });
+    let (lanes, weight) = (lane_map(&[CHANNELS]), numbers(CHANNELS * 15));
+    let layer = LargeDepthwise {
+        input: EXTENT,
+        lanes: &lanes,
+        kernel: [3, 5],
+        padding: [1, 2, 1, 2],
+        weight: &weight,
+        bias: None,
+        activation: LEAKY,
+    };
+    check("depthwise 3x5", |isa| {
+        let plan = LargeDepthwisePlan::new(&layer, isa);
+        let mut d_weight = vec![0.0; weight.len()];
+        plan.weight_gradient(x, y, &mut d_weight);
+        [
+            written(2, EXTENT, |out| plan.run(x, out)),
+            written(2, EXTENT, |d| plan.input_gradient(y, Update::Overwrite, d)),
+            d_weight,
         ]
         .concat()
     });
@@ -256,6 +337,8 @@ fn layers() -> Vec<ConvShape> {
         shape(3, 20, 3, 2, 1),
         shape(CHANNELS, 6, 3, 1, 2),
         shape(CHANNELS, 20, 1, 1, 1),
+        ConvShape { kernel: [1, 5], padding: [0, 2, 0, 2], ..shape(CHANNELS, 20, 1, 1, 1) },
+        ConvShape { kernel: [5, 1], padding: [2, 0, 2, 0], ..shape(CHANNELS, 20, 1, 1, 1) },
         shape(CHANNELS, 2, 3, 1, 1),
         transposed(CHANNELS, 2),
         transposed(CHANNELS, 17),

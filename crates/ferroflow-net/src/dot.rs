@@ -63,6 +63,8 @@ pub fn describe(node: &Node) -> String {
         Op::ChannelScale { .. } => "layer scale".into(),
         Op::AveragePool { size } => format!("average pool {size}x{size}"),
         Op::Detach => "without gradient".into(),
+        Op::Attention => "attention".into(),
+        Op::Coordinates { .. } => "coordinates".into(),
         Op::ChannelMean => "mean of each channel".into(),
         Op::ChannelNorm { .. } => "norm over channels".into(),
         Op::Correlation(c) => format!("correlation, displacement {}, step {}", c.max_displacement, c.stride),
@@ -82,7 +84,7 @@ pub fn colour(op: &Op) -> &'static str {
     match op {
         Op::Conv(_) | Op::BatchNorm(_) | Op::LayerNorm(_) | Op::ChannelScale { .. } => "#dbe9f6",
         Op::Deconv(_) => "#d9f0e3",
-        Op::Correlation(_) | Op::Lookup(_) | Op::Warp(_) => "#fde3cf",
+        Op::Correlation(_) | Op::Lookup(_) | Op::Warp(_) | Op::Attention => "#fde3cf",
         Op::Resize { .. } | Op::ConvexUpsample { .. } | Op::ToOutput { .. } => "#efe3f7",
         Op::Frame(_) => "#f7f2c8",
         Op::LeakyRelu { .. }
@@ -102,6 +104,7 @@ pub fn colour(op: &Op) -> &'static str {
         | Op::Lerp
         | Op::InstanceNorm { .. }
         | Op::AveragePool { .. }
+        | Op::Coordinates { .. }
         | Op::Detach
         | Op::Zeros { .. } => "#f4f4f4",
     }

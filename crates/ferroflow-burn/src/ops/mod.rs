@@ -1,5 +1,6 @@
 //! One function per operation of the graph, on tensors `[N, C, H, W]`.
 
+mod attention;
 mod convex_upsample;
 mod convolution;
 mod correlation;
@@ -11,6 +12,7 @@ mod resize;
 mod statistics;
 mod warp;
 
+pub(crate) use attention::{attention, coordinates};
 pub(crate) use convex_upsample::convex_upsample;
 pub(crate) use convolution::{conv, deconv};
 pub(crate) use extension::{correlation, leaky};

@@ -38,6 +38,8 @@ variants!(operation, OPERATIONS: Op {
     Op::ChannelScale { .. } => "channel scale",
     Op::AveragePool { .. } => "average pool",
     Op::Detach => "detach",
+    Op::Attention => "attention",
+    Op::Coordinates { .. } => "coordinates",
     Op::ChannelMean => "channel mean",
     Op::ChannelNorm { .. } => "channel norm",
     Op::Correlation(_) => "correlation",
@@ -134,6 +136,8 @@ pub fn settings(op: &Op) -> Vec<&'static str> {
         | Op::LayerNorm(_)
         | Op::ChannelScale { .. }
         | Op::AveragePool { .. }
+        | Op::Attention
+        | Op::Coordinates { .. }
         | Op::Detach
         | Op::Zeros { .. } => Vec::new(),
     }

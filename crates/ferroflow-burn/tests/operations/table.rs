@@ -266,11 +266,11 @@ fn pointwise() -> Vec<Row> {
         let y = net.lerp("y", a, b, a);
         net.lerp("z", y, y, b)
     }));
-    rows.push(row("lerp as a GRU has it, twice with the same weights", |net, s| {
-        let x = net.conv("input", s.x, k(3).out(19));
+    rows.push(row("lerp as a GRU has it, with the same weights and the same context each time", |net, s| {
+        let x = net.conv("input", s.x, k(3).out(70));
         let mut h = net.conv("state", s.x, k(3).out(35));
         h = net.tanh("h", h);
-        for i in 0..2 {
+        for i in 0..3 {
             let hx = net.concat(&format!("hx{i}"), &[h, x]);
             let [z, r] = ["z", "r"].map(|name| {
                 let linear = net.conv((format!("{name}{i}.conv"), name), hx, kr(1, 5).out(35));
@@ -533,6 +533,28 @@ fn statistics() -> Vec<Row> {
 
 fn correlations() -> Vec<Row> {
     let mut rows = Vec::new();
+    for (channels, values) in [(3, 2), (19, 35)] {
+        rows.push(row(format!("attention of {channels} channels to {values}"), |net, s| {
+            let v = net.conv("v", s.x, k(1).out(values));
+            let [queries, keys] = pair(net, s.x, channels);
+            net.attention("y", queries, keys, v)
+        }));
+    }
+    rows.push(row("attention of a value to itself", |net, s| {
+        let a = net.conv("a", s.x, k(3).out(19));
+        net.attention("y", a, a, a)
+    }));
+    rows.push(row("attention to places, as global matching has it", |net, s| {
+        let [a, b] = pair(net, s.x, 19);
+        net.global_matching("y", a, b)
+    }));
+    for centred in [false, true] {
+        rows.push(row(format!("coordinates, centred {centred}"), |net, s| {
+            let a = net.conv("a", s.x, k(3).out(2));
+            let places = net.coordinates("y", a, centred);
+            net.product("product", a, places)
+        }));
+    }
     for (max_displacement, stride) in [(0, 1), (2, 1), (4, 2), (5, 2), (9, 3)] {
         let correlation = Correlation { max_displacement, stride };
         for channels in [3, 19] {

@@ -260,6 +260,20 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 out
             }
             Op::Detach => self.detached(head),
+            Op::Attention => {
+                let values = inputs.iter().map(|&i| self.dense(i)).collect();
+                let out = self.fresh(extent, channels);
+                let [n, of, h, w] = self.shape(inputs[0]);
+                let flop = 2.0 * (n * h * w) as f64 * (h * w) as f64 * (of + channels) as f64;
+                self.push(head, Kernel::Attention { channels: of }, flop, values, &out);
+                out
+            }
+            Op::Coordinates { centred } => {
+                let out = self.fresh(extent, channels);
+                let middle = [extent.w, extent.h].map(|size| if *centred { size as f32 / 2.0 } else { 0.0 });
+                self.push(head, Kernel::Coordinates { less: middle }, 0.0, Vec::new(), &out);
+                out
+            }
             Op::Concat => self.concat(head),
             Op::Stack => {
                 let parts: Vec<Value> = inputs.iter().map(|&i| self.dense(i)).collect();

@@ -79,6 +79,8 @@ impl<L: Layers> Compiler<'_, L> {
                     | Op::LayerNorm(_)
                     | Op::ChannelScale { .. }
                     | Op::AveragePool { .. }
+                    | Op::Attention
+                    | Op::Coordinates { .. }
                     | Op::Detach
                     | Op::Zeros { .. } => false,
                 };
@@ -202,6 +204,8 @@ impl<L: Layers> Compiler<'_, L> {
             | Op::LayerNorm(_)
             | Op::ChannelScale { .. }
             | Op::AveragePool { .. }
+            | Op::Attention
+            | Op::Coordinates { .. }
             | Op::Detach
             | Op::Zeros { .. } => unreachable!("`{}` is no field", node.name),
         }

@@ -9,10 +9,15 @@ use ferroflow_kernels::{
 };
 use ferroflow_net::ParamId;
 
+use super::value::Value;
+
 /// What makes two convolutions the same prepared layer.
 #[derive(PartialEq, Eq, Hash)]
 pub(super) struct LayerKey {
     pub weight: ParamId,
+    pub bias: Option<ParamId>,
+    /// The input channels of the weights that it reads, if not all.
+    pub channels: Vec<u32>,
     /// The bits of the factor and the summand of each output channel, which iterations of a network have in common.
     pub maps: [Vec<u64>; 2],
     pub shape: ConvShape,
@@ -22,18 +27,28 @@ pub(super) struct LayerKey {
     pub activation: (u32, Option<Smooth>),
 }
 
+/// What a layer makes of a part of its input that many iterations have in common.
+pub(super) struct Once {
+    pub weight: ParamId,
+    pub scale: Vec<f64>,
+    pub input: Value,
+    pub output: Value,
+}
+
 /// The weights, and the layers prepared with them.
 pub(super) struct FixedLayers<'a, W> {
     weights: &'a [W],
     /// Prepared layers that several nodes may run.
     pub prepared: HashMap<LayerKey, Arc<ConvPlan>>,
+    /// Partial sums that several nodes begin with.
+    pub once: Vec<Once>,
     /// Bytes of all prepared weights.
     pub bytes: usize,
 }
 
 impl<'a, W: AsRef<[f32]>> FixedLayers<'a, W> {
     pub fn new(weights: &'a [W]) -> Self {
-        Self { weights, prepared: HashMap::new(), bytes: 0 }
+        Self { weights, prepared: HashMap::new(), once: Vec::new(), bytes: 0 }
     }
 
     /// Values of a parameter; `None` if there are no weights for it.

@@ -161,6 +161,8 @@ fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
         | Op::Lerp
         | Op::LayerNorm(_)
         | Op::AveragePool { .. }
+        | Op::Attention
+        | Op::Coordinates { .. }
         | Op::Detach
         | Op::Zeros { .. } => none,
     }
@@ -227,6 +229,8 @@ fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Ab
             | Op::LayerNorm(_)
             | Op::ChannelScale { .. }
             | Op::AveragePool { .. }
+            | Op::Attention
+            | Op::Coordinates { .. }
             | Op::Detach
             | Op::Zeros { .. } => break,
         }
@@ -272,6 +276,8 @@ fn only_depthwise_reads(graph: &Graph, uses: &Uses, id: NodeId) -> bool {
         | Op::LayerNorm(_)
         | Op::ChannelScale { .. }
         | Op::AveragePool { .. }
+        | Op::Attention
+        | Op::Coordinates { .. }
         | Op::Detach
         | Op::Zeros { .. } => false,
     };
@@ -325,6 +331,8 @@ pub(super) fn compose<'w>(
                 | Op::InstanceNorm { .. }
                 | Op::LayerNorm(_)
                 | Op::AveragePool { .. }
+                | Op::Attention
+                | Op::Coordinates { .. }
                 | Op::Detach
                 | Op::Zeros { .. } => (1.0, 0.0),
             };

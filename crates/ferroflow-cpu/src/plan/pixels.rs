@@ -44,6 +44,8 @@ impl<L: Layers> Compiler<'_, L> {
                 | Op::LayerNorm(_)
                 | Op::ChannelScale { .. }
                 | Op::AveragePool { .. }
+                | Op::Attention
+                | Op::Coordinates { .. }
                 | Op::Detach
                 | Op::Zeros { .. } => false,
             };
@@ -118,6 +120,8 @@ impl<L: Layers> Compiler<'_, L> {
             | Op::LayerNorm(_)
             | Op::ChannelScale { .. }
             | Op::AveragePool { .. }
+            | Op::Attention
+            | Op::Coordinates { .. }
             | Op::Detach
             | Op::Zeros { .. } => {
                 unreachable!("`{}` is no function of the frames", node.name)

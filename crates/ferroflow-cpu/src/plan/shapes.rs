@@ -49,6 +49,8 @@ pub(super) fn layer_of(op: &Op) -> Option<(ConvShape, ParamId, Option<ParamId>)>
         | Op::LayerNorm(_)
         | Op::ChannelScale { .. }
         | Op::AveragePool { .. }
+        | Op::Attention
+        | Op::Coordinates { .. }
         | Op::Detach
         | Op::Zeros { .. } => None,
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ferroflow_kernels::{
     Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
     activation::{self, Smooth},
+    attention::Attention,
     conv::{Activation, ConvPlan},
     convex_upsample::ConvexUpsample,
     correlation::Correlation,
@@ -73,6 +74,14 @@ pub(super) enum Kernel {
     AveragePool {
         size: usize,
     },
+    /// Reads queries, keys and values; channels of the first two.
+    Attention {
+        channels: usize,
+    },
+    /// Columns and rows, less these.
+    Coordinates {
+        less: [f32; 2],
+    },
     /// Where each lane comes from.
     Channels(Vec<Option<u32>>),
     /// Images of all inputs in order.
@@ -135,6 +144,8 @@ impl Kernel {
             Kernel::InstanceNorm { .. } => "instance norm".into(),
             Kernel::LayerNorm { .. } => "layer norm".into(),
             Kernel::AveragePool { .. } => "average pool".into(),
+            Kernel::Attention { .. } => "attention".into(),
+            Kernel::Coordinates { .. } => "coordinates".into(),
             Kernel::Channels(_) => "channels".into(),
             Kernel::Stack => "copy".into(),
             Kernel::ChannelNorm { .. } => "norm".into(),
@@ -200,6 +211,8 @@ impl Step {
             | Kernel::InstanceNorm { .. }
             | Kernel::LayerNorm { .. }
             | Kernel::AveragePool { .. }
+            | Kernel::Attention { .. }
+            | Kernel::Coordinates { .. }
             | Kernel::Channels(_)
             | Kernel::Stack
             | Kernel::ChannelMean
@@ -279,6 +292,8 @@ impl Step {
             | Kernel::InstanceNorm { .. }
             | Kernel::LayerNorm { .. }
             | Kernel::AveragePool { .. }
+            | Kernel::Attention { .. }
+            | Kernel::Coordinates { .. }
             | Kernel::Channels(_)
             | Kernel::Stack
             | Kernel::ChannelMean
@@ -354,6 +369,10 @@ impl Step {
             Kernel::LayerNorm { channels, scale, shift, epsilon } => {
                 LayerNorm { channels: *channels, scale, shift, epsilon: *epsilon }.run(isa, inputs[0], out);
             }
+            Kernel::Attention { channels } => {
+                attention(inputs, *channels).run(isa, out, scratch);
+            }
+            Kernel::Coordinates { less } => elementwise::coordinates(*less, out),
             Kernel::AveragePool { size } => pool::average_pool(isa, inputs[0], *size, out),
             Kernel::Channels(lanes) => elementwise::channels(inputs[0], lanes, out),
             Kernel::Stack => {
@@ -409,6 +428,11 @@ fn sources(parts: &[Vec<Pixel>], lanes: usize, batch: usize, pool: &[Buffer]) ->
         }
     }
     sources
+}
+
+/// Of queries, keys and values.
+pub(super) fn attention<'a>(inputs: &[Blocks<'a>], channels: usize) -> Attention<'a> {
+    Attention { channels, queries: inputs[0], keys: inputs[1], values: inputs[2] }
 }
 
 /// The planes of a value.

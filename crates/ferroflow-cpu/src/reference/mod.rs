@@ -2,6 +2,7 @@
 //!
 //! Faster executors are tested against it. It keeps every value of the graph.
 
+mod attention;
 mod conv;
 mod convex_upsample;
 mod correlation;
@@ -141,6 +142,8 @@ pub fn run<T: Real>(
             | Op::LayerNorm(_)
             | Op::ChannelScale { .. }
             | Op::AveragePool { .. }
+            | Op::Attention
+            | Op::Coordinates { .. }
             | Op::Detach
             | Op::Zeros { .. } => evaluate(&node.op, &inputs, weights, sizes, shape),
         };
@@ -197,6 +200,8 @@ fn evaluate<T: Real>(op: &Op, inputs: &[&Tensor<T>], weights: &Weights, sizes: &
         Op::ChannelScale { factor } => pointwise::affine(inputs[0], weights.get(*factor), &[0.0]),
         Op::AveragePool { size } => pool::average_pool(inputs[0], *size, shape),
         Op::Detach => inputs[0].clone(),
+        Op::Attention => attention::attention([inputs[0], inputs[1], inputs[2]]),
+        Op::Coordinates { centred } => attention::coordinates(shape, *centred),
         Op::ChannelMean => statistics::channel_mean(inputs),
         Op::ChannelNorm { floor } => pointwise::channel_norm(inputs[0], *floor),
         Op::Correlation(c) => correlation::correlation(inputs[0], inputs[1], *c),

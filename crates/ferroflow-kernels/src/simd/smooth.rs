@@ -5,9 +5,9 @@ use super::{exp::exp, vector::Simd};
 /// `erfc(x) = t (a1 + t (a2 + ..)) e^(-x^2)` with `t = 1 / (1 + p x)` for `x >= 0`, error below 1.5e-7 (Abramowitz and Stegun,
 /// 7.1.26): p of `x = z / sqrt 2`, and the coefficients, highest power first, halved.
 const ERFC_P: f32 = 0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2;
-const ERFC: [f32; 5] = [0.530_702_7, -0.726_576, 0.710_706_87, -0.142_248_37, 0.127_414_8];
+const ERFC: [f32; 5] = [0.530_702_7, -0.726_576, 0.710_706_9, -0.142_248_37, 0.127_414_8];
 /// `1 / sqrt(2 pi)`
-const DENSITY: f32 = 0.398_942_28;
+const DENSITY: f32 = 0.398_942_3;
 
 /// `1 / (1 + e^-x)`, error below 1e-6.
 #[inline(always)]

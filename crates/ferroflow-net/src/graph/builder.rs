@@ -356,6 +356,24 @@ impl Builder {
         self.same(name, Op::Lerp, &[a, b, t])
     }
 
+    /// At each pixel the mean of `v` over all pixels, weighed by the softmax of how well their keys `k` fit its query `q`.
+    pub fn attention(&mut self, name: &str, q: NodeId, k: NodeId, v: NodeId) -> NodeId {
+        let channels = self.channels_of(v);
+        self.add(name, Op::Attention, &[q, k, v], channels)
+    }
+
+    /// Column and row of each pixel of `like`, from 0, or less half of its width and height.
+    pub fn coordinates(&mut self, name: &str, like: NodeId, centred: bool) -> NodeId {
+        self.add(name, Op::Coordinates { centred }, &[like], 2)
+    }
+
+    /// The flow from `a` to `b` by global matching (GMFlow): where the pixels that fit lie in the mean, less the pixel's own place.
+    pub fn global_matching(&mut self, name: &str, a: NodeId, b: NodeId) -> NodeId {
+        let places = self.coordinates(&format!("{name}.coordinates"), a, false);
+        let matches = self.attention(&format!("{name}.matches"), a, b, places);
+        self.difference(name, matches, places)
+    }
+
     /// Mean per channel over the pixels of all inputs.
     pub fn channel_mean(&mut self, name: &str, inputs: &[NodeId]) -> NodeId {
         self.same(name, Op::ChannelMean, inputs)

@@ -120,6 +120,8 @@ impl Op {
             | Self::LayerNorm(_)
             | Self::ChannelScale { .. }
             | Self::AveragePool { .. }
+            | Self::Attention
+            | Self::Coordinates { .. }
             | Self::Zeros { .. } => false,
         }
     }
@@ -161,6 +163,11 @@ fn flop(op: &Op, inputs: &[Shape], output: Shape) -> f64 {
         Op::InstanceNorm { .. } => 5.0 * written,
         Op::LayerNorm(_) => 7.0 * written,
         Op::AveragePool { .. } => read,
+        // Of each pair of pixels two products of vectors, and an exponential.
+        Op::Attention => {
+            let [n, channels, h, w] = inputs[0];
+            (n * h * w) as f64 * (h * w) as f64 * (2 * (channels + output[1]) + 20) as f64
+        }
         Op::ChannelMean => read,
         Op::ChannelNorm { .. } | Op::Moments(_) => 2.0 * read,
         Op::Frame(_)
@@ -169,6 +176,7 @@ fn flop(op: &Op, inputs: &[Shape], output: Shape) -> f64 {
         | Op::Part { .. }
         | Op::Channels(_)
         | Op::Detach
+        | Op::Coordinates { .. }
         | Op::Zeros { .. }
         | Op::Resize { filter: super::Filter::Nearest, .. }
         | Op::ToOutput { filter: super::Filter::Nearest, .. } => 0.0,

@@ -71,6 +71,14 @@ pub enum Op {
     },
     /// `x`, whose gradient is 0.
     Detach,
+    /// `(q, k, v)`, `[N, C, H, W]` twice and `[N, V, H, W]` -> `[N, V, H, W]`: at each pixel the sum of `v` over all pixels,
+    /// weighed by the softmax over them of `q . k / sqrt(C)` (Vaswani et al. 2017, equation 1), of each image by itself.
+    Attention,
+    /// `[N, 2, H, W]`, with the size of the input: column and row of each pixel, from 0, or less half of width and height.
+    Coordinates {
+        /// Whether 0 is the middle.
+        centred: bool,
+    },
     /// One or more inputs `[N, C, H, W]` -> `[N, C, 1, 1]`: mean over the pixels of all inputs.
     ChannelMean,
     /// `[N, C, H, W]` -> `[N, 1, H, W]`: `sqrt(max(sum_c x^2, floor))`.
@@ -167,6 +175,8 @@ impl Op {
             | Self::Lerp
             | Self::InstanceNorm { .. }
             | Self::AveragePool { .. }
+            | Self::Attention
+            | Self::Coordinates { .. }
             | Self::Detach
             | Self::Zeros { .. } => Vec::new(),
         }

@@ -142,6 +142,17 @@ fn infer(op: &Op, inputs: &[Shape], sizes: &Sizes) -> Result<Shape, String> {
             same(inputs[0], inputs[1])?;
             same(inputs[1], inputs[2]).map_err(|_| "all inputs must have one shape".into())
         }
+        Op::Attention => {
+            need(3)?;
+            let [n, _, h, w] = same(inputs[0], inputs[1])?;
+            let [images, channels, rows, columns] = inputs[2];
+            if [images, rows, columns] == [n, h, w] {
+                Ok([n, channels, h, w])
+            } else {
+                Err("the values must have the size of queries and keys".into())
+            }
+        }
+        Op::Coordinates { .. } => one().map(|[n, _, h, w]| [n, 2, h, w]),
         Op::AveragePool { size } => {
             let [n, c, h, w] = one()?;
             if *size == 0 || h < *size || w < *size {

@@ -147,6 +147,7 @@ impl Lower<'_> {
             }
             Op::ChannelScale { .. } => return unsupported("a factor for each channel that is trained"),
             Op::AveragePool { .. } => return unsupported("average pooling"),
+            Op::Attention | Op::Coordinates { .. } => return unsupported("attention"),
             Op::Detach => return unsupported("a value without gradient"),
         }
         self.emit.rename_last(&node.name);

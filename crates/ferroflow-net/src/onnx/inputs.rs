@@ -47,6 +47,8 @@ pub(super) fn cut(graph: &Graph) -> Result<Cut, OnnxError> {
                 | Op::LayerNorm(_)
                 | Op::ChannelScale { .. }
                 | Op::AveragePool { .. }
+                | Op::Attention
+                | Op::Coordinates { .. }
                 | Op::Detach
                 | Op::Zeros { .. } => false,
             };

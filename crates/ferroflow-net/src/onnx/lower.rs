@@ -425,6 +425,11 @@ impl<'w> Lower<'w> {
                 let square = |name: &str| Attribute::ints(name, &[*size as i64; 2]);
                 self.emit.op("AveragePool", &[&x], vec![square("kernel_shape"), square("strides")]);
             }
+            Op::Attention => {
+                let [q, k, v] = [0, 1, 2].map(|i| self.single(input(i)));
+                self.attention(id, [&q, &k, &v]);
+            }
+            Op::Coordinates { centred } => self.coordinates(input(0), *centred),
             Op::Detach => {
                 half = self.is_half(input(0));
                 let x = self.any(input(0));
@@ -570,6 +575,54 @@ impl<'w> Lower<'w> {
         let safe = emit.add(&variance, &epsilon);
         let deviation = emit.op("Sqrt", &[&safe], vec![]);
         emit.op("Div", &[&centred, &deviation], vec![])
+    }
+
+    /// Attention, as products of matrices of all pixels.
+    fn attention(&mut self, id: NodeId, inputs: [&str; 3]) {
+        let node = self.graph.node(id);
+        let [channels, values] = [0, 2].map(|i| self.shape(node.inputs[i])[1]);
+        // The batch as it is, and as many pixels as there are.
+        let mut flat = |x: &str, channels: usize| {
+            let shape = self.emit.ints(&[0, channels as i64, -1]);
+            self.emit.op("Reshape", &[x, &shape], vec![])
+        };
+        let [q, k] = [inputs[0], inputs[1]].map(|x| flat(x, channels));
+        let v = flat(inputs[2], values);
+        let emit = &mut self.emit;
+        let scale = emit.float((1.0 / (channels as f64).sqrt()) as f32);
+        let scaled = emit.mul(&q, &scale);
+        let rows = emit.transpose(&scaled, &[0, 2, 1]);
+        let products = emit.op("MatMul", &[&rows, &k], vec![]);
+        let weights = emit.op("Softmax", &[&products], vec![Attribute::int("axis", 2)]);
+        let columns = emit.transpose(&weights, &[0, 2, 1]);
+        let sums = emit.op("MatMul", &[&v, &columns], vec![]);
+        let [n, h, w] = [0, 2, 3].map(|axis| self.size(node.inputs[2], axis));
+        let values = self.emit.ints(&[values as i64]);
+        let shape = self.emit.concat(&[&n, &values, &h, &w], 0);
+        self.emit.op("Reshape", &[&sums, &shape], vec![]);
+    }
+
+    /// Column and row of each pixel.
+    fn coordinates(&mut self, like: NodeId, centred: bool) {
+        self.prepare_geometry(like);
+        let [n, h, w] = [0, 2, 3].map(|axis| self.size(like, axis));
+        let one = self.emit.ints(&[1]);
+        let shape = self.emit.concat(&[&n, &one, &h, &w], 0);
+        let zeros = self.emit.op("ConstantOfShape", &[&shape], vec![]);
+        let geometry = &self.geometries[&self.shapes[like.0 as usize]];
+        let emit = &mut self.emit;
+        let planes =
+            [(&geometry.columns, &geometry.last[0]), (&geometry.rows, &geometry.last[1])].map(|(line, last)| {
+                let plane = emit.add(&zeros, line);
+                if !centred {
+                    return plane;
+                }
+                let (one, half) = (emit.float(1.0), emit.float(0.5));
+                let size = emit.add(last, &one);
+                let middle = emit.mul(&size, &half);
+                emit.sub(&plane, &middle)
+            });
+        emit.concat(&[&planes[0], &planes[1]], 1);
     }
 
     /// A parameter of one number per channel, in single precision.

@@ -15,7 +15,7 @@ use ferroflow_net::training::Gradients;
 
 use super::gradients::{Target, ValueGradients};
 use super::layer::{At, Layer};
-use crate::plan::step::{Kernel, Step, slices};
+use crate::plan::step::{Kernel, Step, attention, slices};
 use crate::plan::value::Value;
 
 /// What all steps of a backward pass share.
@@ -81,6 +81,8 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
         | Kernel::Lerp
         | Kernel::LayerNorm { .. }
         | Kernel::AveragePool { .. }
+        | Kernel::Attention { .. }
+        | Kernel::Coordinates { .. }
         | Kernel::Channels(_)
         | Kernel::Stack
         | Kernel::ChannelMean
@@ -130,6 +132,9 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
             Kernel::InstanceNorm { epsilon, .. } => {
                 norm::instance_norm_gradient(isa, inputs[0], *epsilon, d, update, to);
             }
+            Kernel::Attention { channels } => {
+                attention(&inputs, *channels).gradient(isa, d, i, update, to, scratch);
+            }
             Kernel::AveragePool { size } => pool::average_pool_gradient(isa, d, *size, update, to),
             Kernel::Channels(lanes) => elementwise::channels_gradient(d, lanes, update, to),
             Kernel::Stack => {
@@ -164,6 +169,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
             | Kernel::Pixelwise { .. }
             | Kernel::PixelMean(_)
             | Kernel::Zeros
+            | Kernel::Coordinates { .. }
             // Only plans for inference have them.
             | Kernel::Initial
             | Kernel::Conv(_)

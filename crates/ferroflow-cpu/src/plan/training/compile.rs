@@ -146,7 +146,7 @@ impl Compiler<'_, TrainedLayers<'_>> {
                 let x = self.dense(node.inputs[0]);
                 let channels = self.channels(chain.tail);
                 let layer = TrainedLayerNorm { norm: norm.clone(), channels, weights: [Vec::new(), Vec::new()] };
-                let index = self.layers.add(Layer::LayerNorm(Box::new(layer)));
+                let index = self.layers.add(Layer::PixelNorm(Box::new(layer)));
                 Ok(self.push_layer(chain.tail, index, 0.0, x, channels, &[norm.scale, norm.shift]))
             }
             (Op::ChannelScale { factor }, _) => {

@@ -30,7 +30,8 @@ pub enum Layer {
         scale: Vec<f32>,
         offset: Vec<f32>,
     },
-    LayerNorm(Box<TrainedLayerNorm>),
+    /// Layer norm.
+    PixelNorm(Box<TrainedLayerNorm>),
     /// A factor for each channel.
     Scale {
         factor: ParamId,
@@ -176,7 +177,7 @@ impl Layer {
                 *scale = per_lane((0..gamma.len()).map(factor));
                 *offset = per_lane((0..gamma.len()).map(|c| beta[c] - mean[c] * factor(c)));
             }
-            Self::LayerNorm(layer) => {
+            Self::PixelNorm(layer) => {
                 layer.weights =
                     [layer.norm.scale, layer.norm.shift].map(|id| per_lane(weights.get(id).iter().copied()));
             }
@@ -207,7 +208,7 @@ impl Layer {
             Self::FrozenNorm { activation, scale, offset, .. } => {
                 elementwise::affine(isa, input, scale, offset, *activation, out);
             }
-            Self::LayerNorm(layer) => layer.kernel().run(isa, input, out),
+            Self::PixelNorm(layer) => layer.kernel().run(isa, input, out),
             Self::Scale { activation, scale, .. } => {
                 elementwise::affine(isa, input, scale, &vec![0.0; scale.len()], *activation, out);
             }
@@ -245,7 +246,7 @@ impl Layer {
                     sum.get_mut(id).iter_mut().zip(new).for_each(|(sum, new)| *sum += new);
                 }
             }
-            Self::LayerNorm(_) | Self::Separable(_) => {}
+            Self::PixelNorm(_) | Self::Separable(_) => {}
         }
         let planes: Vec<&[f32]> = d.planes.iter().map(|p| &**p).collect();
         let d = Blocks { extent: d.extent, planes: &planes };
@@ -298,7 +299,7 @@ impl Layer {
                     elementwise::affine_gradient(isa, d, scale, update, d_input);
                 }
             }
-            Self::LayerNorm(layer) => {
+            Self::PixelNorm(layer) => {
                 let gradient = LayerNormGradient { norm: layer.kernel(), x: input, g: d };
                 let norm = &layer.norm;
                 if !(sum.get(norm.scale).is_empty() && sum.get(norm.shift).is_empty()) {
@@ -351,7 +352,7 @@ impl Layer {
                     }
                 }
             }
-            Self::Conv(_) | Self::Depthwise(_) | Self::FrozenNorm { .. } | Self::LayerNorm(_) | Self::Scale { .. } => {}
+            Self::Conv(_) | Self::Depthwise(_) | Self::FrozenNorm { .. } | Self::PixelNorm(_) | Self::Scale { .. } => {}
         }
     }
 
@@ -364,7 +365,7 @@ impl Layer {
             }
             Self::Depthwise(_) => "depthwise".into(),
             Self::Norm(_) | Self::FrozenNorm { .. } => "batch norm".into(),
-            Self::LayerNorm(_) => "layer norm".into(),
+            Self::PixelNorm(_) => "layer norm".into(),
             Self::Scale { .. } => "affine".into(),
             Self::Separable(_) => "separable block".into(),
         }
@@ -375,7 +376,7 @@ impl Layer {
             Self::Conv(conv) => conv.kernel.weight_bytes(),
             Self::Separable(block) => block.weights.iter().map(|w| 4 * w.len()).sum(),
             // As many as the parameters, nine to a channel.
-            Self::Depthwise(_) | Self::Norm(_) | Self::FrozenNorm { .. } | Self::LayerNorm(_) | Self::Scale { .. } => 0,
+            Self::Depthwise(_) | Self::Norm(_) | Self::FrozenNorm { .. } | Self::PixelNorm(_) | Self::Scale { .. } => 0,
         }
     }
 
@@ -387,7 +388,7 @@ impl Layer {
             | Self::Depthwise(_)
             | Self::Norm(_)
             | Self::FrozenNorm { .. }
-            | Self::LayerNorm(_)
+            | Self::PixelNorm(_)
             | Self::Scale { .. } => 0,
         }
     }

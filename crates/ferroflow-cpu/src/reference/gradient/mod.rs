@@ -106,6 +106,11 @@ pub(super) fn backward<T: Real>(
             one(&|| super::pointwise::affine(d, weights.get(*factor), &[0.0]))
         }
         Op::AveragePool { size } => one(&|| super::pool::gradient(inputs[0].shape, d, *size)),
+        Op::Attention => {
+            let gradients = super::attention::gradients([inputs[0], inputs[1], inputs[2]], d);
+            gradients.into_iter().zip(wanted).map(|(d, wanted)| wanted.then_some(d)).collect()
+        }
+        Op::Coordinates { .. } => one(&|| Tensor::zeros(inputs[0].shape)),
         Op::Detach => one(&|| Tensor::zeros(inputs[0].shape)),
         Op::ChannelMean => inputs.iter().zip(wanted).map(|(x, w)| w.then(|| statistics::mean(inputs, x, d))).collect(),
         Op::ChannelNorm { floor } => one(&|| pointwise::channel_norm(inputs[0], d, *floor)),

@@ -207,7 +207,7 @@ fn random_case(random: &mut Random, round: usize) -> Case {
         let parts: Vec<usize> = (0..1 + random.below(3)).map(|_| 1 + random.below_any(&[3, 16, 30])).collect();
         let side = |r: &mut Random| r.pick(&[1, 2, 3, 3, 3, 4, 5, 7]);
         let rows = if transposed { 4 } else { side(random) };
-        let square = transposed || round % 3 > 0;
+        let square = transposed || !round.is_multiple_of(3);
         let kernel = [rows, if square { rows } else { side(random) }];
         let stride = if transposed { 2 } else { random.pick(&[1, 1, 2, 2, 3]) };
         let shape = ConvShape {
