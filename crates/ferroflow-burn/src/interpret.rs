@@ -154,7 +154,11 @@ impl Interpreter<'_> {
             Op::ChannelMean => ops::channel_mean(inputs),
             Op::ChannelNorm { floor } => ops::channel_norm(one(inputs), *floor),
             Op::Correlation(c) => on_two(inputs, |f1, f2| ops::correlation(f1, f2, *c)),
-            Op::Lookup(l) => ops::lookup(inputs, *l),
+            Op::Lookup(l) => {
+                let [first, second, flow] =
+                    inputs.try_into().expect("shape inference refuses a node without its inputs");
+                ops::lookup([first, second], flow, *l)
+            }
             Op::Warp(w) => on_two(inputs, |image, flow| ops::warp(image, flow, *w)),
             Op::Resize { filter, grid, .. } => {
                 ops::resize(one(inputs), Size { height: shape[2], width: shape[3] }, *filter, *grid)

@@ -85,6 +85,25 @@ cli!(both_directions_give_masks_and_confidence, |run| {
     }
 });
 
+cli!(a_recurrent_network_starts_from_the_flow_before, |run| {
+    fs::create_dir(run.path("frames")).unwrap();
+    for i in [1, 2, 3] {
+        run.write_frame(&format!("frames/f{i}.png"), 40, 32, 2 * i);
+    }
+    run.ok(&["weights", "random", "raft-small", "-o", "w.safetensors"]);
+    let estimate = ["estimate", "frames", "-w", "w.safetensors", "--iterations", "2", "-o"];
+    run.ok(&[&estimate[..], &["cold"]].concat());
+    run.ok(&[&estimate[..], &["warm", "--warm-start"]].concat());
+    let same = |name: &str| {
+        fs::read(run.path(&format!("cold/{name}"))).unwrap() == fs::read(run.path(&format!("warm/{name}"))).unwrap()
+    };
+    assert!(same("f1.flo") && !same("f2.flo"), "the first pair has none before it");
+    let from = |arguments: &[&str]| run.fails(2, &[&["estimate"], arguments, &["--warm-start", "-o", "x"]].concat());
+    assert!(from(&["frames", "-m", "rill"]).contains("raft"));
+    let pair = ["frames/f1.png", "frames/f2.png", "-w", "w.safetensors"];
+    assert!(from(&pair).contains("a folder or a video"));
+});
+
 cli!(a_folder_gives_a_flow_between_all_neighbours, |run| {
     fs::create_dir(run.path("frames")).unwrap();
     for i in [1, 2, 10] {

@@ -12,6 +12,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod carry;
 pub mod consistency;
 pub mod field;
 pub mod frame;

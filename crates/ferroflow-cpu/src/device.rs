@@ -125,6 +125,10 @@ impl Executor for OnCpu {
         Ok(self.cpu.install(|| plan.run(pixels(first), pixels(second), flow))?)
     }
 
+    fn start_from(&mut self, flow: &[f32]) -> Result<(), DeviceError> {
+        Ok(self.plan.start_from(flow)?)
+    }
+
     fn profile(&self) -> Option<Profile> {
         self.profiled.then(|| self.plan.profile())
     }

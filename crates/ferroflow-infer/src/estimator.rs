@@ -128,6 +128,9 @@ pub enum EstimateError {
     /// A size for a network where there is none.
     #[error("{0} sees frames in their own size: only a network can be given another one")]
     NoNetwork(String),
+    /// A method that starts from no flow.
+    #[error("{0} takes no flow to start from: only a recurrent network such as raft does, without tiles")]
+    NoStart(String),
     /// An upsampling that is not possible.
     #[error("{0}")]
     Upsampling(String),
@@ -305,6 +308,33 @@ impl Estimator {
         self.estimate_batch(&[(first, second)])?.pop().ok_or(EstimateError::Empty)
     }
 
+    /// Whether [`Estimator::estimate_from`] is possible.
+    pub fn takes_start(&self) -> bool {
+        let network = match &self.method {
+            Method::Network(network) => network.model.graph.initial,
+            Method::Zero | Method::Dis(..) => None,
+        };
+        network.is_some() && self.tile.is_none()
+    }
+
+    /// As [`Estimator::estimate`], from a flow that is roughly known already, in pixels of the frames: along a video that of the pair
+    /// before, [carried along](ferroflow_core::carry::carried_along). A recurrent network corrects it, and needs fewer iterations.
+    ///
+    /// # Errors
+    /// As [`Estimator::estimate`], if the flow has another size than the frames, and if the method or the device starts from none.
+    pub fn estimate_from(&self, first: &Frame, second: &Frame, start: &FlowField) -> Result<FlowField, EstimateError> {
+        check_pair(first.size(), second.size())?;
+        check_pair(first.size(), start.size())?;
+        let network = match &self.method {
+            Method::Network(network) if self.takes_start() => network,
+            _ => return Err(EstimateError::NoStart(self.name().to_string())),
+        };
+        self.check_memory(first.size(), 1)?;
+        let mut flows = Ok(Vec::new());
+        self.device.host(&mut || flows = network.estimate(&[(first.into(), second.into())], Some(start)));
+        flows?.pop().ok_or(EstimateError::Empty)
+    }
+
     /// The flows of several pairs. Successive pairs of one size go through a network as one batch; each flow is the same as that
     /// of the pair alone.
     ///
@@ -387,7 +417,7 @@ impl Estimator {
                 let input = network.plan(first.size()).network();
                 let sizes = Sizes { batch: pairs.len(), input, output: part(input) };
                 let mut flows = Ok(Vec::new());
-                self.device.host(&mut || flows = network.run(&views(&pairs), sizes));
+                self.device.host(&mut || flows = network.run(&views(&pairs), sizes, None));
                 flows?
             }
             _ => {
@@ -407,7 +437,7 @@ impl Estimator {
         match &self.method {
             Method::Zero => Ok(pairs.iter().map(|(a, _)| FlowField::zeros(a.size())).collect()),
             Method::Dis(dis, _) => pairs.iter().map(|&(a, b)| Ok(dis.estimate(a, b)?)).collect(),
-            Method::Network(network) => network.estimate(pairs),
+            Method::Network(network) => network.estimate(pairs, None),
         }
     }
 
@@ -539,10 +569,10 @@ impl Network {
         }
     }
 
-    /// Pairs of one size.
-    fn estimate(&self, pairs: &[ViewPair<'_>]) -> Result<Vec<FlowField>, EstimateError> {
+    /// Pairs of one size; a single one may start from a flow.
+    fn estimate(&self, pairs: &[ViewPair<'_>], start: Option<&FlowField>) -> Result<Vec<FlowField>, EstimateError> {
         let size = pairs[0].0.size();
-        let flows = self.run(pairs, self.sizes(pairs.len(), size))?;
+        let flows = self.run(pairs, self.sizes(pairs.len(), size), start)?;
         let fit = self.plan(size);
         if self.upsampling != Upsampling::Reference {
             return Ok(flows.into_iter().map(|flow| self.enlarged(flow, &fit)).collect());
@@ -574,7 +604,12 @@ impl Network {
     }
 
     /// The flows of pairs of one size, in the pixels of `sizes.output`.
-    fn run(&self, pairs: &[ViewPair<'_>], sizes: Sizes) -> Result<Vec<FlowField>, EstimateError> {
+    fn run(
+        &self,
+        pairs: &[ViewPair<'_>],
+        sizes: Sizes,
+        start: Option<&FlowField>,
+    ) -> Result<Vec<FlowField>, EstimateError> {
         let fit = self.plan(pairs[0].0.size());
         let first: Vec<_> = pairs.iter().map(|p| fit.apply_view(p.0)).collect();
         let second: Vec<_> = pairs.iter().map(|p| fit.apply_view(p.1)).collect();
@@ -585,7 +620,16 @@ impl Network {
         let mut executor = self.take_executor(sizes)?;
         let pixels = sizes.output.pixels();
         let mut flow = vec![0.0; 2 * pixels * pairs.len()];
-        let ran = executor.run(Frames::Rgb(&bytes(&first)), Frames::Rgb(&bytes(&second)), &mut flow);
+        let started = match (start, self.model.graph.initial) {
+            (Some(start), Some(node)) => {
+                let [_, _, height, width] =
+                    self.model.graph.shapes(&sizes).map_err(DeviceError::from)?[node.0 as usize];
+                executor.start_from(&fit.coarse(start, Size { height, width }))
+            }
+            _ => Ok(()),
+        };
+        let (first, second) = (bytes(&first), bytes(&second));
+        let ran = started.and_then(|()| executor.run(Frames::Rgb(&first), Frames::Rgb(&second), &mut flow));
         self.keep(executor);
         ran?;
 

@@ -84,9 +84,36 @@ fn flows_both_ways_at_a_quarter_are_those_that_the_network_makes() {
     }
 }
 
+/// A flow of zero is what a network starts from by itself; another one leads to another flow, of frames that are padded and of those
+/// that are resized.
+#[test]
+fn a_recurrent_network_starts_from_a_flow() {
+    let frames = (frame(61, 70, 0), frame(61, 70, 1));
+    for fit in [None, Some(Fit::STRETCH)] {
+        let estimator = network("raft-small", NetworkOptions { fit, ..NetworkOptions::default() });
+        let usual = estimator.estimate(&frames.0, &frames.1).unwrap();
+        let from = |u: f32| {
+            let start = FlowField::from_fn(usual.size(), |_, _| (u, 0.0));
+            estimator.estimate_from(&frames.0, &frames.1, &start).unwrap()
+        };
+        assert_eq!(from(0.0), usual);
+        assert_ne!(from(16.0), usual);
+        assert_eq!(estimator.estimate(&frames.0, &frames.1).unwrap(), usual, "a start serves once");
+        let other = FlowField::zeros(Size::new(61, 70));
+        assert!(matches!(estimator.estimate_from(&frames.0, &frames.1, &other), Err(EstimateError::Sizes { .. })));
+    }
+    let start = FlowField::zeros(frames.0.size());
+    let tiled = network("raft-small", NetworkOptions::default()).with_tile(Some(Size::new(64, 64))).unwrap();
+    for estimator in [network("lightflow-0.5", NetworkOptions::default()), Estimator::dis(Preset::Fast), tiled] {
+        assert!(!estimator.takes_start());
+        let error = estimator.estimate_from(&frames.0, &frames.1, &start).unwrap_err();
+        assert!(matches!(error, EstimateError::NoStart(_)), "{error}");
+    }
+}
+
 #[test]
 fn a_batch_of_two_is_two_batches_of_one() {
-    for name in ["lightflow-0.5", "flownet2-s-bn", "pwcnet", "pwcnet-lg-6-2", "uflow"] {
+    for name in ["lightflow-0.5", "flownet2-s-bn", "pwcnet", "pwcnet-lg-6-2", "uflow", "raft-small"] {
         let estimator = network(name, NetworkOptions::default());
         let frames: Vec<Frame> = (0..4).map(|seed| frame(100, 70, seed)).collect();
         let pairs = [(&frames[0], &frames[1]), (&frames[2], &frames[3])];

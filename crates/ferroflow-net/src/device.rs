@@ -109,6 +109,18 @@ pub trait Executor: Send {
     /// If the frames or the flow have other sizes than it was prepared for, or the device fails.
     fn run(&mut self, first: Frames<'_>, second: Frames<'_>, flow: &mut [f32]) -> Result<(), DeviceError>;
 
+    /// Gives the flow from which the next run starts, planar `[N, 2, h, w]`, in pixels of that size, which is that of
+    /// [`Graph::initial`]. The run after that starts from zero again.
+    ///
+    /// # Errors
+    /// If the network starts from none, the device cannot give it one, or it has another size.
+    fn start_from(&mut self, _flow: &[f32]) -> Result<(), DeviceError> {
+        Err(DeviceError::Unsupported {
+            node: "the first flow".into(),
+            reason: "this network or device always starts from zero".into(),
+        })
+    }
+
     /// Mean times of all layers since the start or the last [`reset_profile`](Self::reset_profile); `None` where the device does not
     /// measure them.
     fn profile(&self) -> Option<Profile> {

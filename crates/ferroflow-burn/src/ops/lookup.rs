@@ -6,8 +6,7 @@ use ferroflow_net::graph::Lookup;
 use super::along;
 
 /// `(f1, f2, flow)` -> `[N, levels * side * side, H, W]`; differentiable in all of them.
-pub(crate) fn lookup(inputs: Vec<Tensor<4>>, lookup: Lookup) -> Tensor<4> {
-    let [first, second, flow] = inputs.try_into().unwrap_or_else(|_| panic!("shape inference wants three inputs"));
+pub(crate) fn lookup([first, second]: [Tensor<4>; 2], flow: Tensor<4>, lookup: Lookup) -> Tensor<4> {
     let [n, channels, h, w] = first.dims();
     let pixels = first.div_scalar((channels as f32).sqrt()).reshape([n, channels, h * w]).swap_dims(1, 2);
     let grid = |size: usize| (0..size).map(|i| i as f32).collect::<Vec<f32>>();
@@ -16,6 +15,10 @@ pub(crate) fn lookup(inputs: Vec<Tensor<4>>, lookup: Lookup) -> Tensor<4> {
     let mut level = second;
     let mut found = Vec::with_capacity(lookup.levels);
     for l in 0..lookup.levels {
+        if lookup.level_size(l, [h, w]).contains(&0) {
+            found.push(Tensor::zeros([n, lookup.side() * lookup.side(), h, w], (&level.device(), level.dtype())));
+            continue;
+        }
         if l > 0 {
             level = halved(level);
         }
@@ -36,9 +39,6 @@ fn halved(x: Tensor<4>) -> Tensor<4> {
 fn window(pixels: &Tensor<3>, level: &Tensor<4>, places: [Tensor<4>; 2], lookup: Lookup) -> Tensor<4> {
     let [n, channels, h, w] = level.dims();
     let (side, wide, count) = (lookup.side(), lookup.side() + 1, pixels.dims()[1]);
-    if h == 0 || w == 0 {
-        return Tensor::zeros([n, side, side, count], (&level.device(), level.dtype()));
-    }
     let products = pixels.clone().matmul(level.clone().reshape([n, channels, h * w]));
     let offsets: Vec<f32> = (0..wide).map(|i| i as f32 - lookup.radius as f32).collect();
     let [(a, columns), (b, rows)] = [(0, 3), (1, 2)].map(|(axis, dim)| {

@@ -9,13 +9,14 @@ use std::{
 use anyhow::Context;
 use ferroflow::core::{
     FlowField, Frame,
+    carry::carried_along,
     io::{Orientation, OutputError, Outputs},
 };
 use ferroflow::data::{
     sequence::{self, FramePair, PairPaths, Reading, SequenceError},
     video::{Rate, frames_of, rate_of, rate_of_y4m},
 };
-use ferroflow::infer::Upsampling;
+use ferroflow::infer::{EstimateError, Upsampling};
 use indicatif::ProgressBar;
 
 use crate::{
@@ -58,6 +59,9 @@ pub struct Args {
     /// Pairs estimated at once (sequences only)
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = bounds::from_one::<{ bounds::BATCH }>)]
     batch: usize,
+    /// Start each pair of a folder or a video from the flow of the pair before, carried along (raft, raft-small)
+    #[arg(long, conflicts_with_all = ["batch", "bidirectional"])]
+    warm_start: bool,
     /// Stop after this many pairs
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
@@ -108,6 +112,12 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         Ok(estimator) => estimator,
         Err(error) => usage!("--upsampling: {error}"),
     };
+    if args.warm_start && !estimator.takes_start() {
+        usage!("--warm-start: {}", EstimateError::NoStart(estimator.name().into()));
+    }
+    if args.warm_start && !input.is_sequence() {
+        usage!("--warm-start is for the frames of a folder or a video, whose pairs follow each other");
+    }
     if !args.json {
         note!("{}", estimator.describe());
     }
@@ -138,6 +148,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     };
     let mut done = 0;
     let begun = std::time::Instant::now();
+    let mut before: Option<FlowField> = None;
     loop {
         let batch: Vec<(PathBuf, FramePair)> = pairs.by_ref().take(args.batch).collect::<Result<_, _>>()?;
         if batch.is_empty() {
@@ -145,7 +156,10 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         }
         let frames: Vec<(&Frame, &Frame)> = batch.iter().map(|(_, p)| (&*p.first, &*p.second)).collect();
         let start = std::time::Instant::now();
-        let forward = estimator.estimate_batch(&frames)?;
+        let forward = match before.take().filter(|flow| flow.size() == frames[0].0.size()) {
+            Some(flow) => vec![estimator.estimate_from(frames[0].0, frames[0].1, &carried_along(&flow))?],
+            None => estimator.estimate_batch(&frames)?,
+        };
         let backward: Vec<Option<FlowField>> = if args.bidirectional {
             let reversed: Vec<_> = frames.iter().map(|&(a, b)| (b, a)).collect();
             estimator.estimate_batch(&reversed)?.into_iter().map(Some).collect()
@@ -163,6 +177,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
                 session.wrote(args.json, &report, &report)?;
             }
         }
+        before = forward.into_iter().next().filter(|_| args.warm_start);
         done += batch.len();
         bar.inc(batch.len() as u64);
         if sink.is_unread() {
@@ -248,6 +263,11 @@ impl Input {
             );
         }
         Ok(Self::Stream(input.clone()))
+    }
+
+    /// Whether each pair begins with the frame that ends the one before.
+    fn is_sequence(&self) -> bool {
+        matches!(self, Self::Folder(..) | Self::Stream(_))
     }
 
     /// The images `NAME1` and `NAME2` of a folder, whatever else is in it.

@@ -161,6 +161,41 @@ impl FitPlan {
         padded
     }
 
+    /// The reverse of [`FitPlan::restore`], coarsely: a flow of the input, in its pixels, as planar `[2, h, w]` in pixels of a size that
+    /// divides the network's. Each value is the mean over what it stands for; padding has the flow of the border.
+    ///
+    /// # Panics
+    /// If the flow does not have the size of the input, or the size does not divide the network's.
+    pub fn coarse(&self, flow: &FlowField, to: Size) -> Vec<f32> {
+        assert_eq!(flow.size(), self.input, "the plan is for another size of flow");
+        let Size { height, width } = self.network;
+        let divides = to.height > 0 && to.width > 0 && height % to.height == 0 && width % to.width == 0;
+        assert!(divides, "{to} does not divide {}", self.network);
+        let (rows, columns) = (height / to.height, width / to.width);
+        let resizes = self.fit.grid().is_some();
+        // The input's pixel of a network's one along an axis.
+        let source = |at: usize, offset: isize, network: usize, input: usize| match resizes {
+            true => (2 * at + 1) * input / (2 * network),
+            false => (at as isize - offset).clamp(0, input as isize - 1) as usize,
+        };
+        let ratio = |network: usize, input: usize| if resizes { network as f32 / input as f32 } else { 1.0 };
+        let scale = [
+            ratio(width, self.input.width) / (rows * columns * columns) as f32,
+            ratio(height, self.input.height) / (rows * columns * rows) as f32,
+        ];
+        let mut coarse = vec![0.0; 2 * to.pixels()];
+        let (u, v) = coarse.split_at_mut(to.pixels());
+        for y in 0..height {
+            let from_y = source(y, self.offset.1, height, self.input.height);
+            for x in 0..width {
+                let (du, dv) = flow.get(source(x, self.offset.0, width, self.input.width), from_y);
+                let at = y / rows * to.width + x / columns;
+                (u[at], v[at]) = (u[at] + scale[0] * du, v[at] + scale[1] * dv);
+            }
+        }
+        coarse
+    }
+
     /// Turns the network's flow, in pixels of the network's frame, into flow of the input, in pixels of the input.
     ///
     /// The flow may be coarser than the network's frame, for example 1/4 of its size. It is taken to cover the whole frame and is
@@ -232,6 +267,25 @@ mod tests {
 
     fn numbered(width: usize, height: usize) -> Frame {
         Frame::from_fn(Size { height, width }, |x, y| [x as u8 + 1, y as u8 + 1, 7])
+    }
+
+    #[test]
+    fn an_even_flow_is_even_in_pixels_of_the_network() {
+        let flow = FlowField::from_fn(Size::new(11, 13), |_, _| (3.0, -2.0));
+        for fit in FITS {
+            let plan = fit.plan(flow.size(), 8, 8);
+            let to = plan.network().map(|side| side / 8);
+            let scale = |network: usize, input: usize| match fit.grid() {
+                Some(_) => network as f32 / input as f32 / 8.0,
+                None => 1.0 / 8.0,
+            };
+            let expected = [3.0 * scale(plan.network().width, 13), -2.0 * scale(plan.network().height, 11)];
+            let coarse = plan.coarse(&flow, to);
+            assert_eq!(coarse.len(), 2 * to.pixels());
+            for (plane, expected) in coarse.chunks_exact(to.pixels()).zip(expected) {
+                assert!(plane.iter().all(|v| (v - expected).abs() < 1e-5), "{fit:?}: {plane:?}, not {expected}");
+            }
+        }
     }
 
     #[test]

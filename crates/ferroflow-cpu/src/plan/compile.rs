@@ -395,7 +395,9 @@ impl<'a, L: Layers> Compiler<'a, L> {
             }
             Op::Zeros { .. } => {
                 let out = self.fresh(extent, channels);
-                self.push(head, Kernel::Zeros, 0.0, Vec::new(), &out);
+                let is_given = L::PURPOSE == Purpose::Inference && self.graph.initial == Some(head);
+                let kernel = if is_given { Kernel::Initial } else { Kernel::Zeros };
+                self.push(head, kernel, 0.0, Vec::new(), &out);
                 out
             }
             Op::Frame(_) => return Err(self.unsupported(head, "a frame that is not pixels")),

@@ -70,6 +70,10 @@ pub struct Plan {
     isa: Isa,
     seconds: Option<Vec<f64>>,
     runs: usize,
+    /// Floats of the flow that a run may start from; 0 if the network starts from none.
+    initial_len: usize,
+    /// What the next run starts from.
+    initial: Option<Vec<f32>>,
 }
 
 impl Plan {
@@ -101,6 +105,8 @@ impl Plan {
             sizes,
             isa: options.isa,
             runs: 0,
+            initial_len: graph.initial.map_or(0, |id| shapes[id.0 as usize].iter().product()),
+            initial: None,
         })
     }
 
@@ -124,7 +130,9 @@ impl Plan {
             }
         }
         check("a flow", batch * 2 * output.height * output.width, flow.len())?;
-        let context = Context { isa: self.isa, batch, frames: [first, second], scratch: &self.scratch };
+        let initial = self.initial.take();
+        let (frames, initial) = ([first, second], initial.as_deref());
+        let context = Context { isa: self.isa, batch, frames, initial, scratch: &self.scratch };
         let (steps, pool, seconds) = (&self.steps, &mut self.pool, &mut self.seconds);
         team::together(|| {
             for (i, step) in steps.iter().enumerate() {
@@ -136,6 +144,16 @@ impl Plan {
             }
         });
         self.runs += 1;
+        Ok(())
+    }
+
+    /// Gives the flow from which the next run starts, planar `[batch, 2, h, w]` of the size of [`Graph::initial`], in its pixels.
+    ///
+    /// # Errors
+    /// If the network starts from none, or it has another size.
+    pub fn start_from(&mut self, flow: &[f32]) -> Result<(), RunError> {
+        check("a flow to start from", self.initial_len, flow.len())?;
+        self.initial = Some(flow.to_vec());
         Ok(())
     }
 

@@ -120,6 +120,8 @@ pub(super) enum Kernel {
     /// The same where it is upsampled to the size of the output.
     ConvexOutput(ConvexUpsample),
     Zeros,
+    /// The flow that the caller gives, or zeros.
+    Initial,
     /// A layer whose weights are trained, by its index: the training plan runs it.
     Layer(usize),
 }
@@ -155,6 +157,7 @@ impl Kernel {
             Kernel::Resize { .. } | Kernel::Output { .. } => "resize".into(),
             Kernel::ConvexUpsample(_) | Kernel::ConvexOutput(_) => "convex upsampling".into(),
             Kernel::Zeros => "zeros".into(),
+            Kernel::Initial => "first flow".into(),
             Kernel::Layer(_) => "trained".into(),
         }
     }
@@ -178,6 +181,8 @@ pub(super) struct Context<'a> {
     pub isa: Isa,
     pub batch: usize,
     pub frames: [Pixels<'a>; 2],
+    /// The flow to start from, planar.
+    pub initial: Option<&'a [f32]>,
     pub scratch: &'a Scratch,
 }
 
@@ -222,6 +227,7 @@ impl Step {
             | Kernel::Output { .. }
             | Kernel::ConvexOutput(_)
             | Kernel::Zeros
+            | Kernel::Initial
             | Kernel::Layer(_) => return,
         };
         pixels.filter_map(|p| p.mean.as_mut()).for_each(|(plane, ..)| f(plane));
@@ -300,6 +306,7 @@ impl Step {
             | Kernel::Resize { .. }
             | Kernel::ConvexUpsample(_)
             | Kernel::Zeros
+            | Kernel::Initial
             | Kernel::Layer(_) => unreachable!("`{}` writes no flow", self.name),
         }
     }
@@ -312,7 +319,7 @@ impl Step {
         pool: &[Buffer],
         context: &Context<'_>,
     ) {
-        let Context { isa, batch, frames, scratch } = *context;
+        let Context { isa, batch, frames, initial, scratch } = *context;
         match &self.kernel {
             Kernel::Conv(plan) => plan.run(inputs[0], inputs.get(1).copied(), out, scratch),
             Kernel::Depthwise(plan) => plan.run(inputs[0], out),
@@ -387,6 +394,15 @@ impl Step {
             Kernel::Resize { resize, scale } => resize.run(isa, inputs[0], scale, out),
             Kernel::ConvexUpsample(upsample) => upsample.run(isa, inputs[0], inputs[1], out, scratch),
             Kernel::Zeros => out.planes.iter_mut().for_each(|p| p.fill(0.0)),
+            Kernel::Initial => {
+                out.planes.iter_mut().for_each(|p| p.fill(0.0));
+                let Extent { n, h, w } = out.extent;
+                let planes = initial.map_or(&[][..], |flow| flow).chunks_exact(h * w);
+                for (i, plane) in planes.enumerate().take(2 * n) {
+                    let pixels = out.planes[0][i / 2 * h * w * LANES..].chunks_exact_mut(LANES);
+                    pixels.zip(plane).for_each(|(pixel, &v)| pixel[i % 2] = v);
+                }
+            }
             Kernel::Output { .. } | Kernel::ConvexOutput(_) | Kernel::Layer(_) => {}
         }
     }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::Path;
 
-use ferroflow_cpu::{Options, Pixels, Plan};
-use ferroflow_net::graph::Sizes;
+use ferroflow_cpu::{Options, Pixels, Plan, reference};
+use ferroflow_net::graph::{Op, Sizes};
 use ferroflow_net::{Model, Weights};
 
 use super::compare::{INTERMEDIATE, Tolerance, compare};
@@ -161,4 +161,41 @@ fn tiny_frames_have_flows() {
             assert!(flow.iter().any(|v| *v != 0.0), "{network} {height} x {width}");
         }
     }
+}
+
+/// As if the flow stood in the graph in place of its zeros; and only once.
+#[test]
+fn the_plan_starts_from_a_flow() {
+    let model = Model::parse("raft-small", ["iterations=2"]).unwrap();
+    let weights = Weights::formula(&model, SEED);
+    let input = Input::set(&["raft0", "raft1"], 64, 72);
+    let ([first, second], sizes) = (&input.frames, Sizes::new(2, 64, 72));
+    // Two of the features are some flow.
+    let (mut graph, node) = (model.graph.clone(), model.graph.initial.unwrap());
+    graph.nodes[node.0 as usize].op = Op::Channels(vec![3, 8]);
+    let values = reference::run::<f32>(&graph, &weights, [first, second], &sizes).unwrap();
+    let (start, expected) = (&values.get(node).data, &values.get(graph.flow.unwrap()).data);
+
+    let weights: Vec<&[f32]> = weights.iter().collect();
+    let mut plan = Plan::new(&model.graph, &weights, sizes, &Options::default()).unwrap();
+    let mut run = |start: Option<&[f32]>| {
+        if let Some(start) = start {
+            plan.start_from(start).unwrap();
+        }
+        let mut flow = vec![f32::NAN; expected.len()];
+        plan.run(Pixels::Planar(first), Pixels::Planar(second), &mut flow).unwrap();
+        flow
+    };
+    let plain = run(None);
+    let started = run(Some(start));
+    compare("started", &started, expected, SINGLE).unwrap();
+    assert!(compare("plain", &plain, expected, SINGLE).is_err(), "the flow makes a difference");
+    assert_eq!(run(None), plain, "the next run starts from zero again");
+    assert!(plan.start_from(&start[1..]).is_err());
+
+    let other = Model::named("lightflow-0.5").unwrap().graph;
+    let weights = Weights::random(&other, 1);
+    let weights: Vec<&[f32]> = weights.iter().collect();
+    let mut plan = Plan::new(&other, &weights, Sizes::new(1, 64, 64), &Options::default()).unwrap();
+    assert!(plan.start_from(&[0.0; 128]).is_err(), "it starts from none");
 }

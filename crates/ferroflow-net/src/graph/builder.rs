@@ -425,6 +425,13 @@ impl Builder {
         (apply(names[1], a), apply(names[2], b))
     }
 
+    /// The flow from which a recurrent network starts, of the size of `like`: zeros, or what the caller gives.
+    pub fn initial_flow(&mut self, name: &str, like: NodeId) -> NodeId {
+        let flow = self.zeros(name, like, 2);
+        self.graph.initial = Some(flow);
+        flow
+    }
+
     /// Zeros of the size of `like`.
     pub fn zeros(&mut self, name: &str, like: NodeId, channels: usize) -> NodeId {
         self.add(name, Op::Zeros { channels }, &[like], channels)

@@ -102,6 +102,9 @@ pub struct Graph {
     pub params: Vec<Param>,
     /// The flow, `[N, 2, Ho, Wo]`, u then v, pixels of the output image. Always an [`Op::ToOutput`].
     pub flow: Option<NodeId>,
+    /// The [`Op::Zeros`] `[N, 2, h, w]` in whose place a caller may give a flow to start from, in pixels of that size
+    /// ([`Executor::start_from`](crate::device::Executor::start_from)).
+    pub initial: Option<NodeId>,
     /// Values that training losses read, by name, coarse to fine (`flow6` .. `flow2`), in the network's own units.
     pub pyramid: Vec<NodeId>,
     /// How first weights are drawn.

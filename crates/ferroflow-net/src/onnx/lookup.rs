@@ -15,10 +15,12 @@ const END: i64 = i32::MAX as i64;
 pub(super) struct Level {
     /// `[N, H W, h w]`; `None` for a level without a pixel.
     products: Option<String>,
-    /// Columns of the level, an `i64` list of one.
+    /// Columns of a row of the products, an `i64` list of one.
     width: String,
     /// The last column and the last row, `f32` scalars.
     last: [String; 2],
+    /// 1, or 0 if the level has no pixel; `None` where that is known.
+    exists: Option<String>,
 }
 
 /// A size along an axis: as a list of one, and as a number where it is known.
@@ -26,6 +28,29 @@ pub(super) struct Level {
 pub(super) struct Side {
     pub name: String,
     pub known: Option<usize>,
+}
+
+/// What is computed of a side of open size, on one level.
+struct OpenSide {
+    /// Of the products: as many as padding makes them, `i64`.
+    stored: String,
+    last: String,
+    exists: String,
+}
+
+impl OpenSide {
+    fn new(emit: &mut Emit<'_>, side: &str, level: usize) -> Self {
+        let (divisor, round_up) = (emit.ints(&[1 << level]), emit.ints(&[(1 << level) - 1]));
+        let size = emit.op("Div", &[side, &divisor], vec![]);
+        let above = emit.add(side, &round_up);
+        let stored = emit.op("Div", &[&above, &divisor], vec![]);
+        let scalar = emit.squeeze(&size, 0);
+        let scalar = emit.cast(&scalar, kind::FLOAT);
+        let (zero, one) = (emit.float(0.0), emit.float(1.0));
+        let last = emit.sub(&scalar, &one);
+        let last = emit.op("Max", &[&last, &zero], vec![]);
+        Self { stored, last, exists: emit.clip(&scalar, &zero, &one) }
+    }
 }
 
 /// The products of all pixels of `first` with those of each level of `second`, of `channels` channels and these sides.
@@ -44,31 +69,34 @@ pub(super) fn levels(
     let mut map = second.to_string();
     let mut levels = Vec::with_capacity(lookup.levels);
     for level in 0..lookup.levels {
-        let mut side = |side: &Side| match side.known {
-            Some(size) => {
-                let size = size >> level;
-                (emit.ints(&[size as i64]), emit.float(size as f32 - 1.0), size == 0)
+        let known = height.known.zip(width.known).map(|(height, width)| lookup.level_size(level, [height, width]));
+        if known.is_some_and(|sides| sides.contains(&0)) {
+            let nothing = emit.float(0.0);
+            levels.push(Level { products: None, width: String::new(), last: [nothing.clone(), nothing], exists: None });
+            continue;
+        }
+        if level > 0 {
+            if known.is_none() {
+                // So that something is there to average where only one row or column is left: it lies outside all the same.
+                let pads = emit.ints(&[0, 0, 0, 0, 0, 0, 1, 1]);
+                map = emit.op("Pad", &[&map, &pads], vec![]);
             }
-            None => {
-                let divisor = emit.ints(&[1 << level]);
-                let size = emit.op("Div", &[&side.name, &divisor], vec![]);
-                let scalar = emit.squeeze(&size, 0);
-                let (scalar, one) = (emit.cast(&scalar, kind::FLOAT), emit.float(1.0));
-                let last = emit.sub(&scalar, &one);
-                (size, last, false)
-            }
-        };
-        let ((_, last_row, no_row), (width, last_column, no_column)) = (side(&height), side(&width));
-        let is_empty = no_row || no_column;
-        if level > 0 && !is_empty {
             let window = |name: &str| Attribute::ints(name, &[2, 2]);
             map = emit.op("AveragePool", &[&map], vec![window("kernel_shape"), window("strides")]);
         }
-        let products = (!is_empty).then(|| {
-            let map = emit.op("Reshape", &[&map, &flat], vec![]);
-            emit.op("MatMul", &[&pixels, &map], vec![])
+        let columns = emit.op("Reshape", &[&map, &flat], vec![]);
+        let products = Some(emit.op("MatMul", &[&pixels, &columns], vec![]));
+        levels.push(match known {
+            Some([height, width]) => {
+                let last = [width, height].map(|side| emit.float(side as f32 - 1.0));
+                Level { products, width: emit.ints(&[width as i64]), last, exists: None }
+            }
+            None => {
+                let [rows, columns] = [&height, &width].map(|side| OpenSide::new(emit, &side.name, level));
+                let exists = emit.mul(&rows.exists, &columns.exists);
+                Level { products, width: columns.stored, last: [columns.last, rows.last], exists: Some(exists) }
+            }
         });
-        levels.push(Level { products, width, last: [last_column, last_row] });
     }
     levels
 }
@@ -123,7 +151,8 @@ pub(super) fn lower(
                 let taken = emit.op("GatherElements", &[products, &index], vec![Attribute::int("axis", 2)]);
                 let taken = emit.op("Reshape", &[&taken, &window], vec![]);
                 let taken = emit.mul(&taken, &columns.1);
-                emit.mul(&taken, &rows.1)
+                let taken = emit.mul(&taken, &rows.1);
+                level.exists.as_ref().map_or(taken.clone(), |exists| emit.mul(&taken, exists))
             }
             // Nothing is inside: zeros of the same shape.
             None => {

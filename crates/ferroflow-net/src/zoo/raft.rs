@@ -65,7 +65,7 @@ impl RaftConfig {
         state = net.tanh("state0", state);
         let context = net.relu("context", context);
 
-        let mut flow = net.zeros("flow0", maps[0], 2);
+        let mut flow = net.initial_flow("flow0", maps[0]);
         let mut flows = Vec::with_capacity(self.iterations);
         for iteration in 1..=self.iterations {
             let mut now = Iteration { net: &mut net, number: iteration };

@@ -96,6 +96,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
         | Kernel::Output { .. }
         | Kernel::ConvexOutput(_)
         | Kernel::Zeros
+        | Kernel::Initial
         | Kernel::Layer(_) => Activation::Linear,
     };
     elementwise::activation_gradient(isa, y, activation, d);
@@ -170,6 +171,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
             | Kernel::Zeros
             | Kernel::Coordinates { .. }
             // Only plans for inference have them.
+            | Kernel::Initial
             | Kernel::Conv(_)
             | Kernel::Depthwise(_)
             | Kernel::LargeDepthwise(_)

@@ -242,7 +242,7 @@ impl TrainingPlan {
         let batch = self.options.sizes.batch;
         self.each(steps, false, pass, |plan, step| {
             let Self { pool, layers, scratch, isa, .. } = plan;
-            let context = Context { isa: *isa, batch, frames: frames.map(Pixels::Planar), scratch };
+            let context = Context { isa: *isa, batch, frames: frames.map(Pixels::Planar), initial: None, scratch };
             match step.kernel {
                 Kernel::Layer(i) => step.with_operands(pool, |inputs, out, _, _| {
                     layers[i].forward(*isa, inputs[0], out, scratch);

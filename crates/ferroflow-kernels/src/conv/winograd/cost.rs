@@ -85,8 +85,12 @@ impl Model<'_> {
         let product = 2.0 * self.tiles as f64 * (products * self.lanes * self.vectors * LANES) as f64;
         let product = product / full * (1.0 + ODD_PANEL * odd);
         let accumulated = (parts - 1.0) * ACCUMULATE * (points * self.vectors) as f64;
-        let transforms =
-            TRANSFORM * self.tiles as f64 * ((products * self.blocks + points * self.vectors) as f64 + accumulated);
+        // Along one axis instead of two.
+        let axes = if self.scheme.m.contains(&1) { 0.5 } else { 1.0 };
+        let transforms = axes
+            * TRANSFORM
+            * self.tiles as f64
+            * ((products * self.blocks + points * self.vectors) as f64 + accumulated);
         let arithmetic = (product + transforms) / self.machine.flops;
 
         // Traffic beyond the second-level cache.

@@ -134,7 +134,19 @@ impl<const PY: usize, const ZY: usize, const IY: usize, const PX: usize, const Z
                     self.0.patch::<S>(image, [y, x], rows, columns, &mut patch);
                     (patch.0.as_ptr(), 8 * LANES, LANES)
                 };
-                for j in 0..columns {
+                // Of a kernel of one row or column, the other transform does nothing.
+                if const { PX == 0 } {
+                    let mut d = [S::zero(); 8];
+                    for (i, d) in d.iter_mut().enumerate().take(rows) {
+                        *d = S::load(source.add(i * row_step));
+                    }
+                    let d = transform::input::<S, PY, ZY, IY>(&d);
+                    for (i, &d) in d.iter().enumerate().take(rows) {
+                        S::store(v.add(points.get_unchecked(i) + t * LANES), d);
+                    }
+                    continue;
+                }
+                for j in (0..columns).take(if const { PY == 0 } { 0 } else { columns }) {
                     let mut d = [S::zero(); 8];
                     for (i, d) in d.iter_mut().enumerate().take(rows) {
                         *d = S::load(source.add(i * row_step + j * column_step));
@@ -144,10 +156,12 @@ impl<const PY: usize, const ZY: usize, const IY: usize, const PX: usize, const Z
                         S::store(half.0.as_mut_ptr().add((i * 8 + j) * LANES), d);
                     }
                 }
+                let (row, row_pitch, pitch) =
+                    if const { PY == 0 } { (source, 0, column_step) } else { (half.0.as_ptr(), 8 * LANES, LANES) };
                 for i in 0..rows {
                     let mut d = [S::zero(); 8];
                     for (j, d) in d.iter_mut().enumerate().take(columns) {
-                        *d = S::load(half.0.as_ptr().add((i * 8 + j) * LANES));
+                        *d = S::load(row.add(i * row_pitch + j * pitch));
                     }
                     let d = transform::input::<S, PX, ZX, IX>(&d);
                     for (j, &d) in d.iter().enumerate().take(columns) {

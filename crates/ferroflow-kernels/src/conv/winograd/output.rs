@@ -98,7 +98,7 @@ impl<const PY: usize, const IY: usize, const MY: usize, const PX: usize, const I
                 let bias = S::load(bias);
                 let slope = S::splat(slope);
                 let m = m.add(t * tile_step);
-                for j in 0..side {
+                for j in (0..side).take(if const { PY == 0 } { 0 } else { side }) {
                     let mut d = [S::zero(); 8];
                     for (i, d) in d.iter_mut().enumerate().take(rows) {
                         *d = S::load(m.add((i * side + j) * LANES));
@@ -108,6 +108,8 @@ impl<const PY: usize, const IY: usize, const MY: usize, const PX: usize, const I
                         S::store(half.0.as_mut_ptr().add((i * 8 + j) * LANES), d);
                     }
                 }
+                // Of a kernel of one row, the transform along rows does nothing.
+                let (first, row_pitch) = if const { PY == 0 } { (m, 0) } else { (half.0.as_ptr(), 8 * LANES) };
                 for i in 0..MY {
                     let row = y + (i * step) as isize;
                     if row < 0 || row as usize >= h {
@@ -116,7 +118,7 @@ impl<const PY: usize, const IY: usize, const MY: usize, const PX: usize, const I
                     let row = (place.image * h + row as usize) * w;
                     let mut d = [S::zero(); 8];
                     for (j, d) in d.iter_mut().enumerate().take(side) {
-                        *d = S::load(half.0.as_ptr().add((i * 8 + j) * LANES));
+                        *d = S::load(first.add(i * row_pitch + j * LANES));
                     }
                     let d = transform::output::<S, PX, IX, MX>(&d);
                     for (j, &d) in d.iter().enumerate().take(MX) {
