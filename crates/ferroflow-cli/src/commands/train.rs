@@ -117,7 +117,10 @@ fn train(args: &Args, session: &mut Session, interrupt: &Interrupt, peers: &Arc<
     };
     let run = Run::among(peers.clone(), open).map_err(wrong_usage)?;
     let mut watch = Watch::new(run.recipe(), args.json);
-    let device = device::open(&args.device, CpuOptions::default())?;
+    // Ranks of one machine take a device of its own each, where there are several and nobody says which.
+    let several = peers.on_this_machine() > 1 && args.device != "cpu" && !args.device.contains(':');
+    let name = if several { format!("{}:{}", args.device, peers.rank_on_this_machine()) } else { args.device.clone() };
+    let device = device::open(&name, CpuOptions::default())?;
     let outcome = run.train(&device, &interrupt.stop, &mut |event| watch.event(&event));
     watch.bar.finish_and_clear();
     let outcome = outcome.with_context(|| format!("{} stopped", root.display()))?;
