@@ -17,8 +17,18 @@ pub enum DeviceName {
     /// The processor.
     #[default]
     Cpu,
-    /// A graphics card, by the interface that reaches it and its number there.
-    Gpu(Interface, usize),
+    /// A graphics card, by the interface that reaches it and its number there; without one, the first.
+    Gpu(Interface, Option<usize>),
+}
+
+impl DeviceName {
+    /// The card of this number, where the name has none.
+    pub fn or_numbered(self, number: usize) -> Self {
+        match self {
+            Self::Gpu(interface, None) => Self::Gpu(interface, Some(number)),
+            numbered => numbered,
+        }
+    }
 }
 
 /// A way to reach graphics cards.
@@ -87,8 +97,8 @@ impl fmt::Display for DeviceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => f.write_str("cpu"),
-            Self::Gpu(interface, 0) => f.write_str(interface.name()),
-            Self::Gpu(interface, index) => write!(f, "{}:{index}", interface.name()),
+            Self::Gpu(interface, None) => f.write_str(interface.name()),
+            Self::Gpu(interface, Some(index)) => write!(f, "{}:{index}", interface.name()),
         }
     }
 }
@@ -100,9 +110,9 @@ impl FromStr for DeviceName {
         if text == "cpu" {
             return Ok(Self::Cpu);
         }
-        let (name, index) = text.split_once(':').map_or((text, Ok(0)), |(name, index)| (name, index.parse()));
+        let (name, index) = text.split_once(':').map_or((text, None), |(name, index)| (name, Some(index)));
         let interface = Interface::ALL.into_iter().find(|interface| interface.name() == name).ok_or(())?;
-        Ok(Self::Gpu(interface, index.map_err(|_| ())?))
+        Ok(Self::Gpu(interface, index.map(str::parse).transpose().map_err(|_| ())?))
     }
 }
 
@@ -165,7 +175,7 @@ pub fn open(name: DeviceName, precision: Precision, options: CpuOptions) -> anyh
         DeviceName::Gpu(..) if options.exact || options.threads.is_some() => {
             usage!("--exact and --threads belong to --device cpu: leave them out")
         }
-        DeviceName::Gpu(interface, index) => gpu::open(interface, index, precision),
+        DeviceName::Gpu(interface, index) => gpu::open(interface, index.unwrap_or(0), precision),
     }
 }
 
@@ -201,7 +211,7 @@ mod gpu {
         let gpus = Interface::ALL.into_iter().flat_map(|interface| {
             let found = ferroflow_burn::Interface::from(interface).gpus();
             found.into_iter().map(move |gpu| super::Gpu {
-                device: super::DeviceName::Gpu(interface, gpu.index).to_string(),
+                device: super::DeviceName::Gpu(interface, Some(gpu.index)).to_string(),
                 name: gpu.name,
                 memory_bytes: gpu.memory_bytes,
                 software: gpu.software,
@@ -220,7 +230,7 @@ mod gpu {
     use super::{DeviceError, DeviceName, Interface, Precision};
 
     pub(super) fn open(interface: Interface, index: usize, _: Precision) -> anyhow::Result<Arc<dyn Device>> {
-        let device = DeviceName::Gpu(interface, index).to_string();
+        let device = DeviceName::Gpu(interface, Some(index)).to_string();
         Err(DeviceError::Failed { device, reason: "this build has no GPUs".into() }.into())
     }
 
@@ -253,11 +263,18 @@ mod tests {
     fn a_device_has_a_name_and_perhaps_a_number() {
         for (text, name) in [
             ("cpu", DeviceName::Cpu),
-            ("vulkan", DeviceName::Gpu(Interface::Vulkan, 0)),
-            ("cuda:3", DeviceName::Gpu(Interface::Cuda, 3)),
+            ("vulkan", DeviceName::Gpu(Interface::Vulkan, None)),
+            ("cuda:3", DeviceName::Gpu(Interface::Cuda, Some(3))),
         ] {
             assert_eq!((text.parse(), name.to_string().as_str()), (Ok(name), text));
         }
+        assert_eq!(
+            [
+                DeviceName::Cpu.or_numbered(2).to_string(),
+                DeviceName::Gpu(Interface::Cuda, None).or_numbered(2).to_string()
+            ],
+            ["cpu", "cuda:2"]
+        );
         for wrong in ["abacus", "cpu:1", "cuda:", "cuda:x", "vulkan:-1", ""] {
             assert_eq!(wrong.parse::<DeviceName>(), Err(()), "{wrong}");
         }

@@ -19,6 +19,9 @@ pub trait Peers: fmt::Debug + Send + Sync {
     /// Number of ranks on this machine, itself included.
     fn on_this_machine(&self) -> usize;
 
+    /// Number of this rank among those of its machine, from 0.
+    fn rank_on_this_machine(&self) -> usize;
+
     /// The values of all ranks, one rank after the other.
     fn gather(&self, own: &[f64]) -> Vec<f64>;
 
@@ -82,6 +85,10 @@ impl Peers for Alone {
 
     fn on_this_machine(&self) -> usize {
         1
+    }
+
+    fn rank_on_this_machine(&self) -> usize {
+        0
     }
 
     fn gather(&self, own: &[f64]) -> Vec<f64> {
@@ -170,6 +177,10 @@ impl Peers for Threads {
 
     fn on_this_machine(&self) -> usize {
         self.size()
+    }
+
+    fn rank_on_this_machine(&self) -> usize {
+        self.rank
     }
 
     fn sums_beside(&self) -> bool {

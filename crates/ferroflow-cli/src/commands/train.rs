@@ -8,10 +8,10 @@ use std::{
 };
 
 use anyhow::Context;
+use ferroflow::CpuOptions;
 use ferroflow::train::{
     Event, InitError, Recipe, RecipeError, Run, TrainError, folder::FolderError, peers::Peers, plot, recipe::SHIPPED,
 };
-use ferroflow::{CpuOptions, Device};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -107,20 +107,12 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         usage!("on the processor training computes in f32: leave out --precision");
     }
     let interrupt = Interrupt::listen()?;
-    // Before a folder is made.
-    let device = device::open(args.device, args.precision, CpuOptions::default())?;
     let ranks = Ranks::join()?;
-    let trained = train(&args, &device, session, &interrupt, &ranks.peers);
+    let trained = train(&args, session, &interrupt, &ranks.peers);
     ranks.end(trained)
 }
 
-fn train(
-    args: &Args,
-    device: &Arc<dyn Device>,
-    session: &mut Session,
-    interrupt: &Interrupt,
-    peers: &Arc<dyn Peers>,
-) -> anyhow::Result<()> {
+fn train(args: &Args, session: &mut Session, interrupt: &Interrupt, peers: &Arc<dyn Peers>) -> anyhow::Result<()> {
     let (Some(root), set) = (args.resume.as_ref().or(args.out.as_ref()), &args.set) else {
         usage!("say what to train and where: ferroflow train RECIPE --out RUN");
     };
@@ -129,9 +121,16 @@ fn train(
         (None, Some(trunk), _) => Run::branch(trunk, root, args.over, set),
         (None, None, recipe) => Run::new(Recipe::open(recipe.as_deref().unwrap_or_default(), set)?, root),
     };
+    // Ranks of one machine take a GPU of their own each, where nobody says which.
+    let name = match peers.on_this_machine() {
+        1 => args.device,
+        _ => args.device.or_numbered(peers.rank_on_this_machine()),
+    };
+    // Before a folder is made.
+    let device = device::open(name, args.precision, CpuOptions::default())?;
     let run = Run::among(peers.clone(), open).map_err(wrong_usage)?;
     let mut watch = Watch::new(run.recipe(), args.json);
-    let outcome = run.train(device, &interrupt.stop, &mut |event| watch.event(&event));
+    let outcome = run.train(&device, &interrupt.stop, &mut |event| watch.event(&event));
     watch.bar.finish_and_clear();
     let outcome = outcome.with_context(|| format!("{} stopped", root.display()))?;
     let ended = if outcome.finished { Ok(()) } else { Err(interrupt.stopped(&**peers).into()) };

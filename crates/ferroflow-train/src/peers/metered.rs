@@ -92,6 +92,10 @@ impl Peers for Metered {
         self.peers.on_this_machine()
     }
 
+    fn rank_on_this_machine(&self) -> usize {
+        self.peers.rank_on_this_machine()
+    }
+
     fn sums_beside(&self) -> bool {
         self.peers.sums_beside()
     }

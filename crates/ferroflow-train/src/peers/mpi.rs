@@ -21,7 +21,8 @@ const BUCKET: usize = 1 << 20;
 pub struct Mpi {
     rank: usize,
     size: usize,
-    on_this_machine: usize,
+    /// Their number, and which of them this is.
+    on_this_machine: [usize; 2],
     sums_beside: bool,
     // Ends MPI when it is dropped, which waits for the other ranks.
     _universe: Universe,
@@ -52,10 +53,11 @@ impl Mpi {
             return Err(MpiError::Threads);
         }
         let world = universe.world();
+        let machine = world.split_shared(world.rank());
         Ok(Self {
             rank: world.rank() as usize,
             size: world.size() as usize,
-            on_this_machine: world.split_shared(world.rank()).size() as usize,
+            on_this_machine: [machine.size(), machine.rank()].map(|number| number as usize),
             sums_beside: threading == Threading::Multiple,
             _universe: universe,
         })
@@ -105,7 +107,11 @@ impl Peers for Mpi {
     }
 
     fn on_this_machine(&self) -> usize {
-        self.on_this_machine
+        self.on_this_machine[0]
+    }
+
+    fn rank_on_this_machine(&self) -> usize {
+        self.on_this_machine[1]
     }
 
     fn sums_beside(&self) -> bool {
