@@ -130,13 +130,13 @@ def define():
     class Decoder(nn.Module):
         """The expanding part of FlowNetS and FlowNetC, from a sixty-fourth to a quarter of the size."""
 
-        def __init__(self, skips):
+        def __init__(self, skips, bias):
             super().__init__()
             outs, i = [512, 256, 128, 64], 1024
             self.deconv, self.flow, self.up = nn.ModuleList(), nn.ModuleList([nn.Conv2d(1024, 2, 3, 1, 1)]), nn.ModuleList()
             for skip, out in zip(skips, outs):
                 self.deconv.append(deconv(i, out))
-                self.up.append(nn.ConvTranspose2d(2, 2, 4, 2, 1))
+                self.up.append(nn.ConvTranspose2d(2, 2, 4, 2, 1, bias=bias))
                 i = skip + out + 2
                 self.flow.append(nn.Conv2d(i, 2, 3, 1, 1))
 
@@ -153,7 +153,7 @@ def define():
             self.c1, self.c2, self.c3 = conv(6, 64, 7, 2), conv(64, 128, 5, 2), nn.Sequential(conv(128, 256, 5, 2), conv(256, 256))
             self.c4, self.c5 = nn.Sequential(conv(256, 512, 3, 2), conv(512, 512)), nn.Sequential(conv(512, 512, 3, 2), conv(512, 512))
             self.c6 = nn.Sequential(conv(512, 1024, 3, 2), conv(1024, 1024))
-            self.decoder = Decoder([512, 512, 256, 128])
+            self.decoder = Decoder([512, 512, 256, 128], bias=False)
 
         def forward(self, first, second):
             height, width = first.shape[-2:]
@@ -171,7 +171,7 @@ def define():
             self.redirect, self.c31 = conv(256, 32, 1), conv(473, 256)
             self.c4, self.c5 = nn.Sequential(conv(256, 512, 3, 2), conv(512, 512)), nn.Sequential(conv(512, 512, 3, 2), conv(512, 512))
             self.c6 = nn.Sequential(conv(512, 1024, 3, 2), conv(1024, 1024))
-            self.decoder = Decoder([512, 512, 256, 128])
+            self.decoder = Decoder([512, 512, 256, 128], bias=True)
 
         def forward(self, first, second):
             height, width = first.shape[-2:]
@@ -199,8 +199,9 @@ def define():
                     i += out
                 self.dense.append(layers)
                 self.flow.append(nn.Conv2d(i, 2, 3, 1, 1))
+                # The last one is part of the checkpoint, though nothing reads it.
+                self.up.append(nn.ConvTranspose2d(2, 2, 4, 2, 1))
                 if channels != 32:
-                    self.up.append(nn.ConvTranspose2d(2, 2, 4, 2, 1))
                     self.up_features.append(nn.ConvTranspose2d(i, 2, 4, 2, 1))
             plan = [(i, 128, 1), (128, 128, 2), (128, 128, 4), (128, 96, 8), (96, 64, 16), (64, 32, 1)]
             self.context = nn.Sequential(*(conv(i, o, 3, 1, d) for i, o, d in plan), nn.Conv2d(32, 2, 3, 1, 1))
