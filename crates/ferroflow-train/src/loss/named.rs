@@ -210,7 +210,7 @@ impl LossConfig {
             return Err(format!("loss.gamma is of the losses of a sequence, and `{}` is none", self.name));
         }
         let gamma = self.gamma.unwrap_or(GAMMA);
-        if !(gamma > 0.0 && gamma <= 1.0) || self.longest.is_some_and(|longest| !(longest > 0.0)) {
+        if !(gamma > 0.0 && gamma <= 1.0) || self.longest.is_some_and(|longest| longest.is_nan() || longest <= 0.0) {
             return Err("loss.gamma must be above 0 and at most 1, and loss.longest above 0".into());
         }
         let mut loss = Loss {
