@@ -261,7 +261,7 @@ cli!(slips_of_the_command_line_say_what_was_meant, |run| {
         (&["estimate", "one", "two", "-o", "x"], "one is a folder"),
         (&["estimate", "a.png", "b.png", "-m", "pwcnett"], "did you mean pwcnet?"),
         (&["estimate", "a.png", "b.png", "-m", "diss"], "did you mean dis?"),
-        (&["estimate", "a.png", "b.png", "-o", "flow.xyz"], ".flo, .pfm, .png (KITTI, 16 bits), .npy or .npz"),
+        (&["estimate", "a.png", "b.png", "-o", "flow.xyz"], ".flo, .pfm, .png (KITTI, 16 bits), .npy, .npz or .exr"),
         (&["estimate", "a.png", "b.png", "--viz", "flow.xyz"], ".png, .jpg"),
         (&["models", "lightfow"], "did you mean lightflow?"),
         (&["eval", "chair:x"], "chairs"),

@@ -8,7 +8,7 @@ use super::along;
 /// `(f1, f2, flow)` -> `[N, levels * side * side, H, W]`; differentiable in all of them.
 pub(crate) fn lookup([first, second]: [Tensor<4>; 2], flow: Tensor<4>, lookup: Lookup) -> Tensor<4> {
     let [n, channels, h, w] = first.dims();
-    let pixels = first.div_scalar((channels as f32).sqrt()).reshape([n, channels, h * w]).swap_dims(1, 2);
+    let pixels = first.div_scalar((channels as f64).sqrt()).reshape([n, channels, h * w]).swap_dims(1, 2);
     let grid = |size: usize| (0..size).map(|i| i as f32).collect::<Vec<f32>>();
     let places = [(3, w), (2, h)].map(|(dim, size)| along(dim, grid(size), &flow));
     let places = [0, 1].map(|c| flow.clone().narrow(1, c, 1).add(places[c].clone()).reshape([n, h * w, 1, 1]));

@@ -87,6 +87,9 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         Names::Frame => Input::of(&args.inputs)?,
         Names::Lightflow => Input::of_pairs(&args.inputs)?,
     };
+    if args.warm_start && !input.is_sequence() {
+        usage!("--warm-start is for the frames of a folder or a video, whose pairs follow each other");
+    }
     let single = matches!(input, Input::Pair(_));
     let of_frames_size = args.upsampling != Some(UpsamplingArg::None);
     let mut sink = FlowSink::new(&args.sink, single, args.bidirectional, of_frames_size)?;
@@ -114,9 +117,6 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
     };
     if args.warm_start && !estimator.takes_start() {
         usage!("--warm-start: {}", EstimateError::NoStart(estimator.name().into()));
-    }
-    if args.warm_start && !input.is_sequence() {
-        usage!("--warm-start is for the frames of a folder or a video, whose pairs follow each other");
     }
     if !args.json {
         note!("{}", estimator.describe());
