@@ -222,7 +222,7 @@ cli!(synthetic_pairs_are_written_checked_packed_and_evaluated, |run| {
     let epe = |report: &serde_json::Value, who: &str| report[who][0]["over_pixels"]["epe"].as_f64().unwrap();
     assert!(epe(&folder, "results") < epe(&folder, "baseline"));
     assert!((epe(&folder, "results") - epe(&shards, "results")).abs() < 1e-9);
-    assert_eq!(fs::read_to_string(run.path("pairs.csv")).unwrap().lines().count(), 4);
+    assert_eq!(fs::read_to_string(run.path("pairs.csv")).unwrap().lines().count(), 1 + 2 * 3);
     run.fails(1, &["data", "check", "chairs:nowhere"]);
     let error = run.fails(2, &["data", "check", "chair:x"]);
     assert!(error.contains("chairs"), "{error}");
