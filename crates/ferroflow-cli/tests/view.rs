@@ -124,6 +124,7 @@ cli!(whatever_is_given_is_looked_at, |run| {
     assert_eq!(data, (3, expected.map(String::from).to_vec()));
     assert_eq!(layers(&["flow.flo"]), (1, vec!["flow".into()]));
     assert!(run.fails(2, &["view", "a.png"]).contains("second"));
+    assert!(run.fails(2, &["view", "flow.flo", "--truth", "nowhere.flo"]).contains("nowhere.flo"));
     std::fs::create_dir(run.path("empty")).unwrap();
     assert!(run.fails(2, &["view", "empty"]).contains("neither"));
     let busy = Serving::new(&run, &["flow.flo"]);
