@@ -47,13 +47,18 @@ pub trait Scenes: Send + Sync {
 
 /// Understands the inputs.
 pub fn open(args: &Args) -> anyhow::Result<Box<dyn Scenes>> {
-    if let [input] = &args.inputs[..] {
-        if let Some(spec) = data_set(input)? {
-            return from_data(spec, args);
-        }
-        if input.is_dir() {
-            return folder(input, args);
-        }
+    if let [input] = &args.inputs[..]
+        && let Some(spec) = data_set(input)?
+    {
+        return from_data(spec, args);
+    }
+    if let Some(missing) = args.inputs.iter().chain(&args.truth).chain(&args.frames).find(|path| !path.exists()) {
+        usage!("{}: there is no such file or folder", missing.display());
+    }
+    if let [input] = &args.inputs[..]
+        && input.is_dir()
+    {
+        return folder(input, args);
     }
     if args.flows.is_some() {
         usage!("--flows belongs to a data set: ferroflow view NAME:PATH --flows DIR");
