@@ -21,7 +21,7 @@ validate = "synth:chairs@seed=2,size=64x64,count=2"
 steps = 6
 batch = 6
 crop = "64x64"
-lr = 1e-3
+lr = 1e-4
 checkpoint_every = 2
 log_every = 1
 workers = 1
