@@ -27,6 +27,7 @@ async function show(index) {
   if (index < 0 || index >= state.names.length) return;
   Object.assign(state, { index, scene: null, numbers: {} });
   $("name").textContent = state.names.length > 1 ? `${index + 1} of ${state.names.length}: ${state.names[index]}` : state.names[index];
+  $("value").textContent = "Move the pointer over the picture to read values.";
   $("message").textContent = "estimating…";
   const answer = await fetch(`/pair/${index}/scene`);
   if (state.index !== index) return;
