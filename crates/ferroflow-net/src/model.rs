@@ -247,6 +247,7 @@ mod tests {
             ("raft-small", 990_162),
             ("sea-raft-s", 8_883_460),
             ("sea-raft-m", 19_663_876),
+            ("neuflow-v2", 9_029_536),
         ] {
             assert_eq!(Model::named(name).unwrap().graph.parameter_count(), count, "{name}");
         }

@@ -85,6 +85,7 @@ fn every_network_can_be_cut_after_normalisation() {
         let names: Vec<&str> = cut.values.iter().map(|&v| graph.node(v).name.as_str()).collect();
         let expected: &[&str] = match name {
             n if n.starts_with("flownet2") || n.starts_with("lightflow") => &["x1", "x2"],
+            n if n.starts_with("neuflow") => &["frame1.unit", "frame2.unit"],
             n if n.contains("raft") => &["frame1.signed", "frame2.signed"],
             n if n.starts_with("uflow") || n.starts_with("rill") => &["frames.signed"],
             _ => &["frames.unit"],

@@ -8,6 +8,7 @@ mod flownet_s;
 mod flownet_sd;
 mod fusion;
 pub mod lightflow;
+pub mod neuflow;
 pub mod pwcnet;
 pub mod raft;
 pub mod rill;
@@ -30,4 +31,5 @@ pub(crate) const NETWORKS: &[&[&dyn Entry]] = &[
     lightflow::NETWORKS,
     raft::NETWORKS,
     sea_raft::NETWORKS,
+    neuflow::NETWORKS,
 ];

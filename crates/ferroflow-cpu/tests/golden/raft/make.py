@@ -1,12 +1,12 @@
-"""Writes the golden files beside it: what the reference implementations of RAFT and SEA-RAFT compute from formula weights.
+"""Writes the golden files beside it: what the references of RAFT, SEA-RAFT and NeuFlow v2 compute from formula weights.
 
     pip install torch torchvision
     pip install --no-deps ptlflow==0.4.2
     python make.py FOLDER
 
 FOLDER holds `formula.py`, the formula of weights and images (Ferroflow's own is `ferroflow_net::weights::formula`). RAFT is
-torchvision's; its parameters have Princeton's names here, so that the table of names is proved too. SEA-RAFT is ptlflow's copy
-of Princeton's code, of which only the network is imported: what else its package asks for is replaced by empty modules.
+torchvision's; its parameters have Princeton's names here, so that the table of names is proved too. SEA-RAFT and NeuFlow are ptlflow's
+copies of their authors' code, of which only the networks are imported: what else its package asks for is replaced by empty modules.
 
 `X@everyK` holds elements 0, K, 2K, ... of the flat array X. `flowI` is the flow after I iterations, in pixels, in double
 precision: ours has only its own rounding to answer for. `grad/NAME` is the gradient of the loss, also in double precision.
@@ -46,6 +46,8 @@ GAINS = {
 
 # Its encoders are deeper, and batch norm with the formula's statistics normalises nothing.
 GAINS["sea-raft-m"] = {**GAINS["sea-raft-s"], "fnet.final_conv.weight": 0.01, "init_conv.weight": 0.005}
+
+GAINS["neuflow-v2"] = {"refine_s16.conv3.weight": 0.3, "refine_s8.conv3.weight": 0.1}
 
 # torchvision's grid of coordinates is of single precision whatever the rest.
 single_grid = torchvision_raft.make_coords_grid
@@ -126,6 +128,11 @@ def signed(frame):
     return frame / 255 * 2 - 1
 
 
+def keep(kept, name, value):
+    """The first value of this name; a hook that returned it would put it in the place of the module's own."""
+    kept.setdefault(name, value)
+
+
 def report(name, single, double):
     """How far single precision leads from double."""
     difference = (single.double() - double).abs()
@@ -149,8 +156,8 @@ def raft(name, build, small):
         torch.set_default_dtype(torch.float64)
         kept = {}
         hooks = [
-            model.feature_encoder.register_forward_hook(lambda m, i, o: kept.setdefault("fmaps", o)),
-            model.context_encoder.register_forward_hook(lambda m, i, o: kept.setdefault("context", o)),
+            model.feature_encoder.register_forward_hook(lambda m, i, o: keep(kept, "fmaps", o)),
+            model.context_encoder.register_forward_hook(lambda m, i, o: keep(kept, "context", o)),
         ]
         looked_up = []
         hooks.append(model.update_block.motion_encoder.register_forward_hook(lambda m, i, o: looked_up.append(i[1])))
@@ -234,10 +241,11 @@ def import_ptlflow():
     import ptlflow.models.base_model.base_model as base
 
     base.FlowMetrics = lambda *_, **__: torch.nn.Identity()
+    from ptlflow.models.neuflow2.neuflow2 import NeuFlow2
     from ptlflow.models.raft.raft import RAFT, RAFTSmall
     from ptlflow.models.sea_raft.sea_raft import SEARAFT_M, SEARAFT_S
 
-    return RAFT, RAFTSmall, SEARAFT_S, SEARAFT_M
+    return RAFT, RAFTSmall, SEARAFT_S, SEARAFT_M, NeuFlow2
 
 
 def sea_raft(name, build):
@@ -250,7 +258,7 @@ def sea_raft(name, build):
             model.iters = iterations
             with torch.no_grad():
                 single[iterations] = model.float()({"images": images.float()})["flows"][:, 0]
-                hook = model.init_conv.register_forward_hook(lambda m, i, o: kept.setdefault("context", o))
+                hook = model.init_conv.register_forward_hook(lambda m, i, o: keep(kept, "context", o))
                 flows[iterations] = model.double()({"images": images})["flows"][:, 0]
                 hook.remove()
             report(f"{name} {label} {iterations}", single[iterations], flows[iterations])
@@ -286,6 +294,43 @@ def laplace_training(name, model):
     write(f"{name}_train", out, implementation="ptlflow 0.4.2, float64", gamma=0.8)
 
 
+def neuflow(build):
+    model = load(build().eval(), GAINS["neuflow-v2"])
+    first_init = model.init_bhwd
+
+    def init(*size):
+        """Its grids are of single precision whatever the rest."""
+        first_init(*size)
+        for owner in [model, *model.modules(), model.matching_s16, model.corr_block_s16, model.corr_block_s8]:
+            for name, value in list(vars(owner).items()):
+                if isinstance(value, torch.Tensor) and value.dtype == torch.float32:
+                    setattr(owner, name, value.to(torch.get_default_dtype()))
+
+    model.init_bhwd = init
+    pairs, height, width = ["neuflow0"], 128, 160
+    one, two, _ = frames(pairs, height, width)
+    images = torch.stack([one, two], 1).flip(2).contiguous() / 255  # ptlflow reads BGR, and so does the network.
+    kept, flows = {}, {}
+    for iterations in (1, 2, 8):
+        model.iters_s8 = iterations
+        with torch.no_grad():
+            torch.set_default_dtype(torch.float32)
+            single = model.float()({"images": images.float()})["flows"][:, 0]
+            torch.set_default_dtype(torch.float64)
+            hooks = [
+                model.cross_attn_s16.register_forward_hook(lambda m, i, o: keep(kept, "attended", o)),
+                model.refine_s16.register_forward_hook(lambda m, i, o: keep(kept, "matched", i[3])),
+                model.merge_s8.register_forward_hook(lambda m, i, o: keep(kept, "merged", o)),
+            ]
+            flows[iterations] = model.double()({"images": images})["flows"][:, 0]
+            [hook.remove() for hook in hooks]
+        report(f"neuflow-v2 {iterations}", single, flows[iterations])
+    out = [sampled(name, value, 500) for name, value in kept.items()]
+    out += [sampled(f"flow{i}", flow, 1500) for i, flow in flows.items()]
+    write("neuflow-v2_a", out, implementation="ptlflow 0.4.2, float64", pairs=" ".join(pairs), height=height, width=width)
+    return model
+
+
 def tables(models):
     """Names and shapes of the files that people download, for the tests of what they are recognised by."""
     rows = {label: [[name, list(value.shape)] for name, value in model.state_dict().items()] for label, model in models.items()}
@@ -300,11 +345,12 @@ def main():
     large = raft("raft", raft_large, False)
     small = raft("raft-small", raft_small, True)
     training("raft-small", small, lambda n: princeton(n, True))
-    princetons_raft, princetons_small, small_sea, medium_sea = import_ptlflow()
+    princetons_raft, princetons_small, small_sea, medium_sea, neuflow2 = import_ptlflow()
     models = {"torchvision raft_large": large, "torchvision raft_small": small}
     models |= {"Princeton raft": princetons_raft(), "Princeton raft-small": princetons_small()}
     models["SEA-RAFT (S)"] = sea_raft("sea-raft-s", small_sea)
     models["SEA-RAFT (M)"] = sea_raft("sea-raft-m", medium_sea)
+    models["NeuFlow v2"] = neuflow(neuflow2)
     tables(models)
     laplace_training("sea-raft-s", models["SEA-RAFT (S)"])
 

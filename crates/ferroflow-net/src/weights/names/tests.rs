@@ -255,6 +255,7 @@ fn files_of_raft_and_its_heirs_are_recognised() {
         ("Princeton raft-small", "raft-small", "module."),
         ("SEA-RAFT (S)", "sea-raft-s", ""),
         ("SEA-RAFT (M)", "sea-raft-m", "module."),
+        ("NeuFlow v2", "neuflow-v2", ""),
     ] {
         let model = Model::named(name).unwrap();
         let file = raft_file(label, &model, wrapper);
