@@ -297,11 +297,15 @@ fn parameter_names(file: &Imported) -> Vec<String> {
     let origin = Origin::of(file);
     let bare = bare_names(file);
     let torchvision = bare.iter().any(|name| raft::is_torchvision(name));
+    // A layer scale is called `gamma` too, by PyTorch's networks.
+    let mindspore = bare.iter().any(|name| name.ends_with(".moving_mean"));
     let separable = bare.iter().any(|name| name.contains(".convgru2."));
     let translate = |name: &str| match origin {
         Origin::Sniklaus => sniklaus::to_nvlabs(name),
         _ if torchvision => raft::to_princeton(name, separable),
-        _ => uflow::canonical(name).or_else(|| batch_norm(name)).or_else(|| raft::first_name(name)),
+        _ => uflow::canonical(name)
+            .or_else(|| batch_norm(name).filter(|_| mindspore))
+            .or_else(|| raft::first_name(name)),
     };
     bare.into_iter().map(|name| translate(&name).unwrap_or(name)).collect()
 }
