@@ -242,7 +242,8 @@ mod tests {
             (3, Extent { n: 2, h: 1, w: 1 }),
             (16, Extent { n: 1, h: 3, w: 5 }),
             (35, Extent { n: 3, h: 5, w: 7 }),
-            (96, Extent { n: 2, h: 41, w: 53 }),
+            (96, Extent { n: 1, h: 3, w: 5 }),
+            (5, Extent { n: 2, h: 41, w: 53 }),
         ];
         for (channels, extent) in cases {
             let (x, g) = (random.value(channels, extent), random.value(channels, extent));
