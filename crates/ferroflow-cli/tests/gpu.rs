@@ -43,7 +43,7 @@ mod vulkan {
     /// Whether there is a device; says so where not.
     fn there(run: &Run) -> bool {
         let report: Value = serde_json::from_str(&run.ok(&["doctor", "--json"])).unwrap();
-        let found = report["gpus"].as_array().unwrap().iter().any(|gpu| gpu["device"] == "vulkan");
+        let found = report["gpus"].as_array().unwrap().iter().any(|gpu| gpu["device"] == "vulkan:0");
         let required = std::env::var_os("FERROFLOW_REQUIRE_GPU").is_some_and(|value| value == "1");
         assert!(found || !required, "there is no GPU, and FERROFLOW_REQUIRE_GPU=1: {report}");
         if !found {
