@@ -74,7 +74,7 @@ mod vulkan {
         if !there(&run) {
             return;
         }
-        assert!(run.ok(&["doctor", "--device", "vulkan", "--size", "64x96"]).contains("gpu         vulkan: "));
+        assert!(run.ok(&["doctor", "--device", "vulkan", "--size", "64x96"]).contains("gpu         vulkan:0: "));
         run.write_frame("a.png", 96, 64, 0);
         run.write_frame("b.png", 96, 64, 3);
         let flow = |device: &str| {

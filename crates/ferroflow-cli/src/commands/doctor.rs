@@ -65,7 +65,7 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         device::open(name, Precision::F32, CpuOptions::default())?;
     }
     let gpus = (device::names().len() > 1).then(device::list);
-    let chosen = args.device.filter(|name| *name != DeviceName::Cpu).map(|name| name.to_string());
+    let chosen = args.device.filter(|name| *name != DeviceName::Cpu).map(|name| name.or_numbered(0).to_string());
     let is_chosen = |gpu: &Gpu| chosen.as_ref().is_none_or(|chosen| gpu.device == *chosen);
     let gpus = gpus.map(|gpus| gpus.into_iter().filter(is_chosen).collect());
     let available = memory::available();

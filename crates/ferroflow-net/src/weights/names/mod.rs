@@ -303,9 +303,9 @@ fn parameter_names(file: &Imported) -> Vec<String> {
     let translate = |name: &str| match origin {
         Origin::Sniklaus => sniklaus::to_nvlabs(name),
         _ if torchvision => raft::to_princeton(name, separable),
-        _ => uflow::canonical(name)
-            .or_else(|| batch_norm(name).filter(|_| mindspore))
-            .or_else(|| raft::first_name(name)),
+        _ => {
+            uflow::canonical(name).or_else(|| batch_norm(name).filter(|_| mindspore)).or_else(|| raft::first_name(name))
+        }
     };
     bare.into_iter().map(|name| translate(&name).unwrap_or(name)).collect()
 }
