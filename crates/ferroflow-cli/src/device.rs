@@ -79,7 +79,7 @@ impl Interface {
     /// How to build a program that has it.
     fn how_to_build(self) -> &'static str {
         match self {
-            Self::Vulkan | Self::Metal => "`cargo build --release --features gpu`",
+            Self::Vulkan | Self::Metal => "`cargo build --release --features gpu,autotune`",
             Self::Cuda => "`cargo build --release` in the folder `cuda` of the sources",
         }
     }
