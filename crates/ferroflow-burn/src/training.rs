@@ -270,7 +270,8 @@ impl Resident for Training {
 
     fn norm(&self) -> Result<f64, DeviceError> {
         let sums = self.held()?.filter_map(|(_, held, _)| held.sum.clone());
-        let squares: Vec<Tensor<1>> = sums.map(|sum| sum.clone().mul(sum).sum()).collect();
+        // (Mesa's driver for processors crashes on the kernel of `sum`.)
+        let squares: Vec<Tensor<1>> = sums.map(|sum| sum.clone().mul(sum).sum_dim(0)).collect();
         let squares = caught(|| self.download_all(squares)).unwrap_or_else(|panic| Err(self.failed(panic)))?;
         Ok(squares.into_iter().map(f64::from).sum::<f64>().sqrt())
     }

@@ -38,7 +38,7 @@ mod vulkan {
     use crate::common::{Run, cli};
 
     const RECIPE: &str = "model = 'pwcnet-sm'\ndata = 'synth:chairs@size=64x64'\nvalidate = 'synth:chairs@seed=2,size=64x64,count=1'\n\
-                          steps = 3\nbatch = 2\ncrop = '64x64'\nlr = 1e-5\ncheckpoint_every = 2\naugment = 'none'\nlog_every = 1\n";
+                          steps = 3\nbatch = 2\ncrop = '64x64'\nlr = 1e-5\ncheckpoint_every = 2\naugment = 'none'\nloss = 'multiscale-epe'\nlog_every = 1\n";
 
     /// Whether there is a device; says so where not.
     fn there(run: &Run) -> bool {

@@ -2,15 +2,15 @@
 
 use burn::tensor::{Tensor, activation::softmax};
 
-use super::along;
+use super::{along, convolution::products};
 
 /// `[N, C, H, W]` twice and `[N, V, H, W]` -> `[N, V, H, W]`.
 pub(crate) fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
     let ([n, channels, h, w], values) = (q.dims(), v.dims()[1]);
     let flat = |x: Tensor<4>, channels: usize| -> Tensor<3> { x.reshape([n, channels, h * w]) };
     let queries = flat(q, channels).mul_scalar(1.0 / (channels as f64).sqrt()).swap_dims(1, 2);
-    let weights = softmax(queries.matmul(flat(k, channels)), 2);
-    flat(v, values).matmul(weights.swap_dims(1, 2)).reshape([n, values, h, w])
+    let weights = softmax(products(queries, flat(k, channels)), 2);
+    products(flat(v, values), weights.swap_dims(1, 2)).reshape([n, values, h, w])
 }
 
 /// Column and row of each pixel, from 0 or from the middle, `[N, 2, H, W]`.

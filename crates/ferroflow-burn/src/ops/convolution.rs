@@ -38,6 +38,18 @@ pub(crate) fn conv(x: Tensor<4>, weight: Tensor<1>, bias: Option<Tensor<1>>, c: 
     conv2d(x, weight, bias, ConvOptions::new_with_padding([c.stride; 2], padding, [c.dilation; 2], c.groups))
 }
 
+/// `[N, P, C]` times `[N, C, Q]`, as 1x1 convolutions: on a card Burn makes matrix products of them, and Mesa's driver for processors
+/// (22.3) crashes on the kernels of its matrix product, not on those of its convolution.
+pub(super) fn products(left: Tensor<3>, right: Tensor<3>) -> Tensor<3> {
+    let ([n, p, channels], q) = (left.dims(), right.dims()[2]);
+    let of_image = |i: usize| {
+        let image = right.clone().narrow(0, i, 1).reshape([1, channels, q, 1]);
+        let weight = left.clone().narrow(0, i, 1).reshape([p, channels, 1, 1]);
+        conv2d(image, weight, None, ConvOptions::new([1, 1], [0, 0], [1, 1], 1)).reshape([1, p, q])
+    };
+    Tensor::cat((0..n).map(of_image).collect(), 0)
+}
+
 /// `weight` is `[in, out, 4, 4]`, flat.
 pub(crate) fn deconv(x: Tensor<4>, weight: Tensor<1>, bias: Option<Tensor<1>>, d: &Deconv) -> Tensor<4> {
     let weight = weight.reshape([d.in_channels, d.out_channels, 4, 4]);

@@ -3,7 +3,7 @@
 use burn::tensor::Tensor;
 use ferroflow_net::graph::Lookup;
 
-use super::along;
+use super::{along, convolution};
 
 /// `(f1, f2, flow)` -> `[N, levels * side * side, H, W]`; differentiable in all of them.
 pub(crate) fn lookup([first, second]: [Tensor<4>; 2], flow: Tensor<4>, lookup: Lookup) -> Tensor<4> {
@@ -39,7 +39,7 @@ fn halved(x: Tensor<4>) -> Tensor<4> {
 fn window(pixels: &Tensor<3>, level: &Tensor<4>, places: [Tensor<4>; 2], lookup: Lookup) -> Tensor<4> {
     let [n, channels, h, w] = level.dims();
     let (side, wide, count) = (lookup.side(), lookup.side() + 1, pixels.dims()[1]);
-    let products = pixels.clone().matmul(level.clone().reshape([n, channels, h * w]));
+    let products = convolution::products(pixels.clone(), level.clone().reshape([n, channels, h * w]));
     let offsets: Vec<f32> = (0..wide).map(|i| i as f32 - lookup.radius as f32).collect();
     let [(a, columns), (b, rows)] = [(0, 3), (1, 2)].map(|(axis, dim)| {
         let place = places[axis].clone();
