@@ -56,10 +56,10 @@ def torch_network(name):
     from ptlflow.models.sea_raft import sea_raft
 
     net = {"sea-raft-s": sea_raft.SEARAFT_S, "sea-raft-m": sea_raft.SEARAFT_M}[name]().eval()
-    return lambda a, b: net({"images": torch.stack([b_to_bgr(a), b_to_bgr(b)], 1) / 255})["flows"]
+    return lambda a, b: net({"images": torch.stack([bgr(a), bgr(b)], 1) / 255})["flows"]
 
 
-def b_to_bgr(x):
+def bgr(x):
     return x.flip(1)
 
 
