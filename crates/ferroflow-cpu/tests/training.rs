@@ -213,7 +213,7 @@ fn the_memory_of_a_step_is_known_beforehand() {
             let said = (memory_estimate(&graph, &options).unwrap() - 5 * parameters) as f64;
             let ratio = said / (memory.activations + memory.weights) as f64;
             println!("{name}, recomputed {recompute}: {ratio:.2}, {memory:?}");
-            assert!((0.7..2.0).contains(&ratio), "{name}: {said:.3e} said, {memory:?} taken");
+            assert!((0.7..2.5).contains(&ratio), "{name}: {said:.3e} said, {memory:?} taken");
         }
     }
 }
@@ -266,7 +266,7 @@ fn ranks_that_share_a_batch_take_its_statistics_together() {
     for name in ["lightflow-0.5", "flownet2-s-bn"] {
         let graph = Model::named(name).unwrap().graph;
         let outputs: Vec<_> = graph.pyramid.iter().copied().chain(graph.flow).collect();
-        let of = |batch: usize| TrainingOptions::all(&graph, Sizes::new(batch, 64, 96), outputs.clone());
+        let of = |batch: usize| TrainingOptions::all(&graph, Sizes::new(batch, 64, 128), outputs.clone());
         let whole = of(6);
         let [first, second] = frames(&whole.sizes);
         let slopes = |shapes: &[Values]| -> Vec<Values> {

@@ -57,20 +57,25 @@ fn losses(ranks: usize, recipe: &Recipe, out: &Path) -> Vec<(f64, Option<f64>)> 
     seen.losses
 }
 
-fn assert_close(name: &str, ours: &[(f64, Option<f64>)], theirs: &[(f64, Option<f64>)], tolerance: f64) {
+/// Losses and errors of the same steps; `first` is how far those of the first may be apart.
+fn assert_close(name: &str, ours: &[(f64, Option<f64>)], theirs: &[(f64, Option<f64>)], first: f64) {
     assert_eq!(ours.len(), theirs.len(), "{name}");
-    let close = |a: f64, b: f64| (a / b - 1.0).abs() < tolerance;
-    for ((loss, epe), (expected, expected_epe)) in ours.iter().zip(theirs) {
+    for (step, ((loss, epe), (expected, expected_epe))) in ours.iter().zip(theirs).enumerate() {
+        let tolerance = if step == 0 { first } else { TOLERANCE };
+        let close = |a: f64, b: f64| (a / b - 1.0).abs() < tolerance;
         assert!(close(*loss, *expected), "{name}: {ours:?} for {theirs:?}");
         assert_eq!(epe.is_some(), expected_epe.is_some(), "{name}");
         assert!(epe.zip(*expected_epe).is_none_or(|(a, b)| close(a, b)), "{name}: {ours:?} for {theirs:?}");
     }
 }
 
-/// The losses of a step add up the same terms in another order, which changes their last digits, 1e-7 of them; what that does to the
-/// weights grows from step to step, the faster the higher the rate: Adam's first steps move a weight by the rate whatever its gradient is. Over
-/// the steps here it stays below 1e-5. A batch norm over a part of the batch, or a mean over another number of pixels, shows at 1e-3.
-const TOLERANCE: f64 = 1e-4;
+/// The losses of a step add up the same terms in another order, which changes their last digits. What that does to the weights grows
+/// from step to step: Adam's first steps move a weight by the rate whatever its gradient is, and batch norm over a few values, as at
+/// LightFlow's coarsest level here, multiplies it. A batch norm over a part of the batch, or a mean over another number of pixels, shows at
+/// 1e-3 in the first step.
+const TOLERANCE: f64 = 2e-3;
+/// Of the first step.
+const FIRST: f64 = 1e-5;
 
 #[test]
 fn any_number_of_ranks_has_the_losses_of_one_process() {
@@ -115,7 +120,7 @@ fn any_number_of_ranks_has_the_losses_of_one_process() {
         let expected = losses(1, &recipe, &folder.path().join(format!("{name}-1")));
         for ranks in [2, 3] {
             let found = losses(ranks, &recipe, &folder.path().join(format!("{name}-{ranks}")));
-            assert_close(name, &found, &expected, TOLERANCE);
+            assert_close(name, &found, &expected, FIRST);
         }
         let last = |ranks: usize| {
             let path = folder.path().join(format!("{name}-{ranks}/weights/last.safetensors"));
@@ -145,7 +150,7 @@ fn ranks_repeat_bit_for_bit_and_go_on_as_another_number() {
     let [one, two, again, parts] = ["one", "two", "again", "parts"].map(|name| folder.path().join(name));
     let expected = losses(1, &recipe, &one);
     let found = losses(2, &recipe, &two);
-    assert_close("two", &found, &expected, TOLERANCE);
+    assert_close("two", &found, &expected, FIRST);
     // Gradients that are summed while others are computed are summed in the same order.
     assert_eq!(losses(2, &Recipe { sum_beside: Some(true), ..recipe.clone() }, &folder.path().join("beside")), found);
     assert_eq!(losses(2, &recipe, &again), found);
