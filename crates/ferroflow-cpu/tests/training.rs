@@ -282,20 +282,24 @@ fn ranks_that_share_a_batch_take_its_statistics_together() {
                 let len = values.len() / ranks;
                 values[rank * len..][..len].to_vec()
             };
+            // A rank that waits for another must not keep that one's threads.
+            let pool = || rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
             let found = Threads::run(ranks, |peers| {
-                let (rank, options) = (peers.rank(), of(6 / ranks));
-                let mut plan = TrainingPlan::new(&graph, options.clone(), Settings::default()).unwrap();
-                plan.synchronise(&peers).unwrap();
-                let mut weights = weights(&graph);
-                plan.load(&weights).unwrap();
-                let outputs = plan.forward([&part(&first, rank), &part(&second, rank)]).unwrap();
-                let d = outputs.iter().zip(&d);
-                let d: Vec<Values> = d.map(|(o, d)| Values { shape: o.shape, data: part(&d.data, rank) }).collect();
-                let mut gradients = Gradients::zeros(&graph, &options.trained);
-                plan.backward(&d, &mut gradients).unwrap();
-                plan.update_statistics(0.1, &mut weights);
-                peers.sum(gradients.values_mut());
-                (outputs, gradients, weights)
+                pool().install(|| {
+                    let (rank, options) = (peers.rank(), of(6 / ranks));
+                    let mut plan = TrainingPlan::new(&graph, options.clone(), Settings::default()).unwrap();
+                    plan.synchronise(&peers).unwrap();
+                    let mut weights = weights(&graph);
+                    plan.load(&weights).unwrap();
+                    let outputs = plan.forward([&part(&first, rank), &part(&second, rank)]).unwrap();
+                    let d = outputs.iter().zip(&d);
+                    let d: Vec<Values> = d.map(|(o, d)| Values { shape: o.shape, data: part(&d.data, rank) }).collect();
+                    let mut gradients = Gradients::zeros(&graph, &options.trained);
+                    plan.backward(&d, &mut gradients).unwrap();
+                    plan.update_statistics(0.1, &mut weights);
+                    peers.sum(gradients.values_mut());
+                    (outputs, gradients, weights)
+                })
             });
             for (i, theirs) in expected.0.iter().enumerate() {
                 let ours: Vec<f32> = found.iter().flat_map(|(outputs, ..)| outputs[i].data.clone()).collect();

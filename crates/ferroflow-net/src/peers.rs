@@ -98,7 +98,8 @@ impl Peers for Alone {
     fn sum(&self, _: &mut [f32]) {}
 }
 
-/// Ranks that are threads of one process, for tests of what ranks do together.
+/// Ranks that are threads of one process, for tests of what ranks do together. Each must compute on threads of its own: one that waits for
+/// another keeps its own from all other work.
 #[derive(Clone, Debug)]
 pub struct Threads {
     rank: usize,
