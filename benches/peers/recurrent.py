@@ -1,17 +1,15 @@
 """RAFT, RAFT-small and SEA-RAFT on a processor: PyTorch, ONNX Runtime, OpenVINO and this program, in turn, in one run.
 
-    pip install torch torchvision onnxruntime openvino numpy
-    pip install --no-deps ptlflow==0.4.2            # SEA-RAFT's PyTorch code
+    pip install torch torchvision onnxruntime openvino numpy ptlflow
     python3 benches/peers/recurrent.py target/release/ferroflow [--size 448x1024] [--rounds 3] [--models raft raft-small sea-raft-s]
 
-PyTorch runs torchvision's RAFT and ptlflow's copy of SEA-RAFT; ONNX Runtime and OpenVINO run the ONNX file that this program exports,
+PyTorch runs torchvision's RAFT and ptlflow's copy of SEA-RAFT (without ptlflow that is left out, and said); ONNX Runtime and OpenVINO run the ONNX file that this program exports,
 OpenVINO in f32. Weights are random: speed does not depend on them. Every measurement is a process of its own, whose peak memory is the
 difference to that of the same process before it loads the network. Rounds go engine by engine; quote the ratios.
 """
 
 import argparse
 import json
-import pathlib
 import resource
 import statistics
 import subprocess
@@ -32,34 +30,14 @@ def torch_network(name):
 
         net = (optical_flow.raft_small if name == "raft-small" else optical_flow.raft_large)().eval()
         return lambda a, b: net(a * (2 / 255) - 1, b * (2 / 255) - 1, num_flow_updates=ITERATIONS[name])[-1]
-    sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "crates/ferroflow-cpu/tests/golden/raft"))
-    import importlib.abc
-    import importlib.machinery
-    import importlib.util
-    from unittest.mock import MagicMock
+    import ptlflow
 
-    class Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-        """Empty modules in the place of what ptlflow's package asks for beside its networks."""
-
-        def find_spec(self, full, path=None, target=None):
-            return None if full.startswith(("torch", "numpy")) else importlib.machinery.ModuleSpec(full, self, is_package=True)
-
-        def create_module(self, spec):
-            module = MagicMock(name=spec.name)
-            module.__path__, module.__spec__ = [], spec
-            return module
-
-        def exec_module(self, module):
-            pass
-
-    sys.meta_path.append(Absent())
-    from ptlflow.models.sea_raft import sea_raft
-
-    net = {"sea-raft-s": sea_raft.SEARAFT_S, "sea-raft-m": sea_raft.SEARAFT_M}[name]().eval()
+    net = ptlflow.get_model(name.replace("-", "_")).eval()
     return lambda a, b: net({"images": torch.stack([bgr(a), bgr(b)], 1) / 255})["flows"]
 
 
 def bgr(x):
+    """ptlflow's order of colours."""
     return x.flip(1)
 
 
@@ -133,7 +111,7 @@ def main():
                     if engine == "ferroflow":
                         report = subprocess.run(ours, check=True, capture_output=True, text=True).stdout
                         report = json.loads(report.strip().splitlines()[-1])
-                        result = report["best_s"], report["peak_rss_bytes"] / 2**20
+                        result = report["min_s"], report["peak_memory_bytes"] / 2**20
                     else:
                         again = [sys.executable, __file__, args.program, "--size", args.size, "--models", name, "--one", engine, onnx]
                         done = subprocess.run(again, capture_output=True, text=True)
