@@ -3,9 +3,10 @@
     pip install torch torchvision onnxruntime openvino numpy ptlflow
     python3 benches/peers/recurrent.py target/release/ferroflow [--size 448x1024] [--rounds 3] [--models raft raft-small sea-raft-s]
 
-PyTorch runs torchvision's RAFT and ptlflow's copy of SEA-RAFT (without ptlflow that is left out, and said); ONNX Runtime and OpenVINO run the ONNX file that this program exports,
-OpenVINO in f32. Weights are random: speed does not depend on them. Every measurement is a process of its own, whose peak memory is the
-difference to that of the same process before it loads the network. Rounds go engine by engine; quote the ratios.
+PyTorch runs torchvision's RAFT and ptlflow's copy of SEA-RAFT (without ptlflow that is left out, and said); ONNX Runtime and OpenVINO
+run the ONNX file that this program exports, OpenVINO in f32. Weights are random: speed does not depend on them. Every measurement is a
+process of its own, whose peak memory is given beside that of the same process before it loads the network; this program's is that of the
+whole process. Rounds go engine by engine; quote the ratios.
 """
 
 import argparse
