@@ -103,7 +103,7 @@ impl FlowField {
     }
 
     /// `(u, v)` of pixel `(x, y)` as far as it says anything: known, finite and below 1e9 px.
-    pub(crate) fn motion(&self, x: usize, y: usize) -> Option<(f32, f32)> {
+    pub fn motion(&self, x: usize, y: usize) -> Option<(f32, f32)> {
         self.known(x, y).filter(|&(u, v)| is_motion(u, v))
     }
 

@@ -1,21 +1,20 @@
 //! The loop.
 
+mod sums;
+
 use std::{
-    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
 };
 
 use ferroflow_core::{Size, memory};
 use ferroflow_net::{
     Model, Weights,
     device::{Device, DeviceError},
-    graph::{Shape, Sizes},
-    training::{Gradients, Values},
+    training::Gradients,
     weights::{
         Provenance,
         store::{self, Precision},
@@ -27,15 +26,15 @@ use crate::{
     checkpoint::{self, CheckpointError, Exact},
     clock::Clock,
     criterion::{Criterion, Grading, Whose},
-    data::{Batch, Batches, keep_back},
+    data::{Batches, keep_back},
     dropout::{self, Kept},
     error::TrainError,
     folder::Folder,
     init::{self, Origin},
     log::{Log, Report, Times},
-    loss::{Graded, Tally, add_term},
+    loss::add_term,
     optimiser::norm,
-    peers::{Alone, Metered, Peers, Spent, agree, backward_and_sum, compare},
+    peers::{Alone, Metered, Peers, Sharing, agree, backward_and_sum, compare},
     pictures::{Picture, png},
     recipe::Recipe,
     state::State,
@@ -43,6 +42,7 @@ use crate::{
     trainers::Trainers,
     validate::{Score, Validation, ValidationError, overall},
 };
+use sums::{Sums, of_all, tally, tally_pass};
 
 /// How long a branch is where nobody says, as a share of the steps before it.
 const BRANCH: f64 = 0.15;
@@ -719,81 +719,6 @@ impl Run {
     }
 }
 
-/// Over the batches and passes of a step.
-#[derive(Default)]
-struct Sums {
-    value: f64,
-    terms: Vec<(&'static str, f64)>,
-    epe: Option<f64>,
-}
-
-impl Sums {
-    fn add(&mut self, graded: &Graded) {
-        self.value += graded.value;
-        if let Some(epe) = graded.epe {
-            *self.epe.get_or_insert_default() += epe;
-        }
-        for &(name, value) in &graded.terms {
-            add_term(&mut self.terms, name, value);
-        }
-    }
-
-    /// Those of all ranks together, which have the same terms.
-    fn of_all(self, peers: &dyn Peers) -> Self {
-        let epe = [f64::from(u8::from(self.epe.is_some())), self.epe.unwrap_or(0.0)];
-        let terms = self.terms.iter().map(|(_, value)| *value);
-        let own: Vec<f64> = [self.value].into_iter().chain(epe).chain(terms).collect();
-        let all = peers.total(&own);
-        Self {
-            value: all[0],
-            epe: (all[1] > 0.0).then_some(all[2]),
-            terms: self.terms.iter().zip(&all[3..]).map(|((name, _), value)| (*name, *value)).collect(),
-        }
-    }
-}
-
-/// The tallies of all ranks together.
-fn of_all(peers: &dyn Peers, own: Vec<Tally>) -> Vec<Tally> {
-    let values: Vec<f64> = own.iter().flat_map(|t| [t.pairs as f64, t.known as f64, t.penalty]).collect();
-    let tally = |t: &[f64]| Tally { pairs: t[0] as usize, known: t[1] as usize, penalty: t[2] };
-    peers.total(&values).chunks_exact(3).map(tally).collect()
-}
-
-/// What a batch adds to the tallies, by the outputs of a pass over it.
-fn tally_pass(criterion: &dyn Criterion, outputs: &[Values], batch: &Batch) -> Result<Vec<Tally>, TrainError> {
-    let pairs = batch.ids.len();
-    // (Where both directions were seen, the first half is forward.)
-    let shapes: Vec<Shape> =
-        outputs.iter().map(|output| [pairs, output.shape[1], output.shape[2], output.shape[3]]).collect();
-    Ok(criterion.tally(&shapes, criterion.tallies_values().then_some(outputs), batch)?)
-}
-
-/// What all batches of a step hold together, for each output of the network.
-fn tally(
-    criterion: &dyn Criterion,
-    model: &Model,
-    crop: Size,
-    trainers: &mut Trainers<'_>,
-    weights: &Weights,
-    parts: &[Batch],
-) -> Result<Vec<Tally>, TrainError> {
-    let mut whole = vec![Tally::default(); criterion.outputs().len()];
-    for batch in parts {
-        let sizes = Sizes::new(batch.ids.len(), crop.height, crop.width);
-        let shapes = model.graph.shapes(&sizes).map_err(DeviceError::from)?;
-        let shapes: Vec<Shape> = criterion.outputs().iter().map(|node| shapes[node.0 as usize]).collect();
-        let values = if criterion.tallies_values() {
-            let trainer = trainers.with(crop, Whose::Student, weights)?;
-            Some(trainer.forward([&batch.frames[0], &batch.frames[1]])?)
-        } else {
-            None
-        };
-        let part = criterion.tally(&shapes, values.as_deref(), batch)?;
-        whole.iter_mut().zip(part).for_each(|(whole, part)| *whole += part);
-    }
-    Ok(whole)
-}
-
 /// No flow between frames of this size is longer on average, pixels: weights that say so have diverged.
 fn sensible(crop: Size) -> f64 {
     10.0 * f64::hypot(crop.height as f64, crop.width as f64)
@@ -804,34 +729,6 @@ fn diverged(on: &str, epe: f64) -> String {
         "the flow is {epe:.3e} px off on average ({on}), beyond any sense: the run has diverged; lower lr, clip the gradients \
          (clip), or begin with a warmup"
     )
-}
-
-/// How much of its time each rank spends on the others, for the log.
-struct Sharing {
-    at: Instant,
-    waited: Duration,
-    spent: Spent,
-}
-
-impl Sharing {
-    fn start(metered: &Metered) -> Self {
-        Self { at: Instant::now(), waited: Duration::ZERO, spent: metered.spent() }
-    }
-
-    /// What each rank has spent since the last line, in seconds.
-    fn lap(&mut self, step: u64, metered: &Metered, batches: &Batches) -> serde_json::Value {
-        let now = Self { at: Instant::now(), waited: batches.waited(), spent: metered.spent() };
-        let Spent { summing, waiting, summed_bytes, gathering } = now.spent - self.spent;
-        let seconds = (now.at - self.at).as_secs_f64();
-        let data = now.waited.saturating_sub(self.waited).as_secs_f64();
-        let compute = seconds - data - waiting - gathering;
-        *self = now;
-        let own = [seconds, compute, data, gathering, waiting, summing, summed_bytes as f64];
-        const NAMES: [&str; 7] = ["seconds", "compute", "data", "gathering", "waiting", "summing", "summed_bytes"];
-        let of_rank = |of: &[f64]| NAMES.iter().copied().zip(of.iter().copied()).collect::<BTreeMap<_, _>>();
-        let ranks: Vec<_> = metered.gather(&own).chunks_exact(own.len()).map(of_rank).collect();
-        json!({ "step": step, "time": { "ranks": ranks } })
-    }
 }
 
 #[cfg(test)]

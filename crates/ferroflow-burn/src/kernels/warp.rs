@@ -68,6 +68,7 @@ pub(crate) fn warp(image: CubeTensor, flow: CubeTensor, warp: Warp) -> CubeTenso
     let client = output.client.clone();
     let (count, dim) = units(&client, output.meta.num_elements());
     let (rules, threshold) = Rules::of(warp);
+    let planes = || PlanesLaunch::new(channels as u32, h as u32, w as u32, warp.scale, threshold);
     forward::launch(
         &client,
         count,
@@ -75,11 +76,7 @@ pub(crate) fn warp(image: CubeTensor, flow: CubeTensor, warp: Warp) -> CubeTenso
         image.into_tensor_arg(),
         flow.into_tensor_arg(),
         output.clone().into_tensor_arg(),
-        channels as u32,
-        h as u32,
-        w as u32,
-        warp.scale,
-        threshold,
+        planes(),
         rules,
     );
     cast_back(output, dtype)
@@ -98,6 +95,7 @@ pub(crate) fn warp_backward(
     let shape @ [n, channels, h, w] = dims(&image);
     let client = image.client.clone();
     let (rules, threshold) = Rules::of(warp);
+    let planes = || PlanesLaunch::new(channels as u32, h as u32, w as u32, warp.scale, threshold);
 
     let to_flow = empty(&flow, [n, 2, h, w]);
     let (count, dim) = units(&client, n * h * w);
@@ -109,11 +107,7 @@ pub(crate) fn warp_backward(
         flow.clone().into_tensor_arg(),
         gradient.clone().into_tensor_arg(),
         to_flow.clone().into_tensor_arg(),
-        channels as u32,
-        h as u32,
-        w as u32,
-        warp.scale,
-        threshold,
+        planes(),
         rules,
     );
 
@@ -133,14 +127,27 @@ pub(crate) fn warp_backward(
         flow.into_tensor_arg(),
         gradient.into_tensor_arg(),
         to_image.clone().into_tensor_arg(),
-        channels as u32,
-        h as u32,
-        w as u32,
-        warp.scale,
-        threshold,
+        planes(),
         rules,
     );
     (cast_back(to_image, dtypes[0]), cast_back(to_flow, dtypes[1]))
+}
+
+/// The planes of an image, and what a warp multiplies and compares with.
+#[derive(CubeLaunch, CubeType)]
+struct Planes {
+    channels: u32,
+    height: u32,
+    width: u32,
+    /// Factor of the flow.
+    scale: f32,
+    /// Of a masked border.
+    threshold: f32,
+}
+
+#[cube]
+fn pixels_of(planes: &Planes) -> usize {
+    planes.height as usize * planes.width as usize
 }
 
 /// Along one axis: the neighbour before a point, how far beyond it the point lies, and the derivative of that.
@@ -202,19 +209,11 @@ fn lies_in(at: f32, last: f32) -> bool {
 }
 
 #[cube]
-fn sample(
-    flow: &Tensor<f32>,
-    image: usize,
-    pixel: usize,
-    height: usize,
-    width: usize,
-    scale: f32,
-    threshold: f32,
-    #[comptime] rules: Rules,
-) -> Sample {
-    let pixels = height * width;
-    let first = flow[image * 2 * pixels + pixel] * scale;
-    let second = flow[(image * 2 + 1) * pixels + pixel] * scale;
+fn sample(flow: &Tensor<f32>, image: usize, pixel: usize, planes: &Planes, #[comptime] rules: Rules) -> Sample {
+    let (height, width) = (planes.height as usize, planes.width as usize);
+    let pixels = pixels_of(planes);
+    let first = flow[image * 2 * pixels + pixel] * planes.scale;
+    let second = flow[(image * 2 + 1) * pixels + pixel] * planes.scale;
     let mut right = first;
     let mut below = second;
     if comptime!(rules.swapped) {
@@ -254,7 +253,7 @@ fn sample(
                 + select(counts_10, share_10, 0.0)
                 + select(counts_01, share_01, 0.0)
                 + select(counts_11, share_11, 0.0);
-            let enough = sum >= threshold;
+            let enough = sum >= planes.threshold;
             counts_00 = counts_00 && enough;
             counts_10 = counts_10 && enough;
             counts_01 = counts_01 && enough;
@@ -294,21 +293,17 @@ fn forward(
     image: &Tensor<f32>,
     flow: &Tensor<f32>,
     output: &mut Tensor<f32>,
-    channels: u32,
-    height: u32,
-    width: u32,
-    scale: f32,
-    threshold: f32,
+    planes: Planes,
     #[comptime] rules: Rules,
 ) {
     if ABSOLUTE_POS >= output.len() {
         terminate!();
     }
-    let (channels, height, width) = (channels as usize, height as usize, width as usize);
-    let pixel = ABSOLUTE_POS % (height * width);
-    let plane = ABSOLUTE_POS / (height * width);
-    let s = sample(flow, plane / channels, pixel, height, width, scale, threshold, rules);
-    let first = plane * height * width;
+    let pixels = pixels_of(&planes);
+    let pixel = ABSOLUTE_POS % pixels;
+    let plane = ABSOLUTE_POS / pixels;
+    let s = sample(flow, plane / planes.channels as usize, pixel, &planes, rules);
+    let first = plane * pixels;
     output[ABSOLUTE_POS] = s.share_00 * image[first + s.at_00]
         + s.share_10 * image[first + s.at_10]
         + s.share_01 * image[first + s.at_01]
@@ -322,21 +317,17 @@ fn flow_gradient(
     flow: &Tensor<f32>,
     gradient: &Tensor<f32>,
     found: &mut Tensor<f32>,
-    channels: u32,
-    height: u32,
-    width: u32,
-    scale: f32,
-    threshold: f32,
+    planes: Planes,
     #[comptime] rules: Rules,
 ) {
-    let (channels, height, width) = (channels as usize, height as usize, width as usize);
-    let pixels = height * width;
+    let channels = planes.channels as usize;
+    let pixels = pixels_of(&planes);
     if ABSOLUTE_POS >= found.len() / 2 {
         terminate!();
     }
     let pixel = ABSOLUTE_POS % pixels;
     let n = ABSOLUTE_POS / pixels;
-    let s = sample(flow, n, pixel, height, width, scale, threshold, rules);
+    let s = sample(flow, n, pixel, &planes, rules);
     let (a, b) = (s.across.beyond, s.down.beyond);
     let mut across = 0.0f32;
     let mut down = 0.0f32;
@@ -350,9 +341,9 @@ fn flow_gradient(
         across += slope * ((1.0 - b) * (i10 - i00) + b * (i11 - i01));
         down += slope * ((1.0 - a) * (i01 - i00) + a * (i11 - i10));
     }
-    let mut factor = scale;
+    let mut factor = planes.scale;
     if comptime!(rules.negated) {
-        factor = -scale;
+        factor = -planes.scale;
     }
     let across = across * s.across.slope * factor;
     let down = down * s.down.slope * factor;
@@ -371,21 +362,17 @@ fn image_gradient_atomic(
     flow: &Tensor<f32>,
     gradient: &Tensor<f32>,
     found: &mut Tensor<Atomic<f32>>,
-    channels: u32,
-    height: u32,
-    width: u32,
-    scale: f32,
-    threshold: f32,
+    planes: Planes,
     #[comptime] rules: Rules,
 ) {
     if ABSOLUTE_POS >= gradient.len() {
         terminate!();
     }
-    let (channels, height, width) = (channels as usize, height as usize, width as usize);
-    let pixel = ABSOLUTE_POS % (height * width);
-    let plane = ABSOLUTE_POS / (height * width);
-    let s = sample(flow, plane / channels, pixel, height, width, scale, threshold, rules);
-    let first = plane * height * width;
+    let pixels = pixels_of(&planes);
+    let pixel = ABSOLUTE_POS % pixels;
+    let plane = ABSOLUTE_POS / pixels;
+    let s = sample(flow, plane / planes.channels as usize, pixel, &planes, rules);
+    let first = plane * pixels;
     let slope = gradient[ABSOLUTE_POS];
     if s.share_00 != 0.0 {
         found[first + s.at_00].fetch_add(slope * s.share_00);
@@ -406,22 +393,18 @@ fn image_gradient_by_planes(
     flow: &Tensor<f32>,
     gradient: &Tensor<f32>,
     found: &mut Tensor<f32>,
-    channels: u32,
-    height: u32,
-    width: u32,
-    scale: f32,
-    threshold: f32,
+    planes: Planes,
     #[comptime] rules: Rules,
 ) {
-    let (channels, height, width) = (channels as usize, height as usize, width as usize);
-    let pixels = height * width;
+    let channels = planes.channels as usize;
+    let pixels = pixels_of(&planes);
     let plane = ABSOLUTE_POS;
     if plane >= found.len() / pixels {
         terminate!();
     }
     let first = plane * pixels;
     for pixel in 0..pixels {
-        let s = sample(flow, plane / channels, pixel, height, width, scale, threshold, rules);
+        let s = sample(flow, plane / channels, pixel, &planes, rules);
         let slope = gradient[first + pixel];
         found[first + s.at_00] += slope * s.share_00;
         found[first + s.at_10] += slope * s.share_10;

@@ -3,6 +3,7 @@
 //! The trait's bodies are made of the backend's operations; `Autodiff` records one node for each and calls the backward
 //! body. A backend that should be faster overrides a body.
 
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
@@ -162,6 +163,19 @@ impl<B: FlowOps, C: CheckpointStrategy> FlowOps for Autodiff<B, C> {
     }
 }
 
+/// Hands gradients on to those of the two inputs that are differentiated.
+pub(super) fn register<B: Backend>(
+    gradients: &mut Gradients,
+    parents: [Option<NodeId>; 2],
+    found: [FloatTensor<B>; 2],
+) {
+    for (parent, gradient) in parents.into_iter().zip(found) {
+        if let Some(parent) = parent {
+            gradients.register::<B>(parent, gradient);
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Leaky;
 
@@ -187,11 +201,7 @@ impl<B: FlowOps> Backward<B, 2> for CostVolume {
         let gradient = gradients.consume::<B>(&ops.node);
         let (f1, f2, c) = ops.state;
         let (g1, g2) = B::correlation_backward(f1, f2, gradient, c);
-        for (parent, gradient) in ops.parents.into_iter().zip([g1, g2]) {
-            if let Some(parent) = parent {
-                gradients.register::<B>(parent.id, gradient);
-            }
-        }
+        register::<B>(gradients, ops.parents.map(|parent| Some(parent?.id)), [g1, g2]);
     }
 }
 

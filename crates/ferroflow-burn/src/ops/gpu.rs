@@ -9,6 +9,7 @@ use burn::backend::{
 use burn::tensor::Tensor;
 use ferroflow_net::graph::{Grid, Size, Warp};
 
+use super::extension::register;
 use crate::kernels::{self, Axis, Scatter};
 
 /// Whether a tensor lies where the kernels run.
@@ -117,11 +118,7 @@ impl<B: GpuOps> Backward<B, 2> for Sampled {
         let gradient = gradients.consume::<B>(&ops.node);
         let (image, flow, warp) = ops.state;
         let (to_image, to_flow) = B::warp_backward(image, flow, gradient, warp);
-        for (parent, gradient) in ops.parents.into_iter().zip([to_image, to_flow]) {
-            if let Some(parent) = parent {
-                gradients.register::<B>(parent.id, gradient);
-            }
-        }
+        register::<B>(gradients, ops.parents.map(|parent| Some(parent?.id)), [to_image, to_flow]);
     }
 }
 

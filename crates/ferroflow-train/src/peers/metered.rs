@@ -1,16 +1,18 @@
 //! How much of its time a rank spends on the others.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use serde_json::json;
 
 use super::Peers;
+use crate::data::Batches;
 
 /// Peers that measure what is done through them.
 #[derive(Debug)]
@@ -25,7 +27,7 @@ pub(crate) struct Metered {
 }
 
 /// What a rank spent so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Spent {
     /// Seconds in sums of gradients.
     pub summing: f64,
@@ -107,5 +109,33 @@ impl Peers for Metered {
     fn sum(&self, values: &mut [f32]) {
         self.summed.fetch_add(values.len() as u64, Ordering::Relaxed);
         timed(&self.summing, || self.peers.sum(values));
+    }
+}
+
+/// How much of its time each rank spends on the others, for the log.
+pub(crate) struct Sharing {
+    at: Instant,
+    waited: Duration,
+    spent: Spent,
+}
+
+impl Sharing {
+    pub fn start(metered: &Metered) -> Self {
+        Self { at: Instant::now(), waited: Duration::ZERO, spent: metered.spent() }
+    }
+
+    /// What each rank has spent since the last line, in seconds.
+    pub fn lap(&mut self, step: u64, metered: &Metered, batches: &Batches) -> serde_json::Value {
+        let now = Self { at: Instant::now(), waited: batches.waited(), spent: metered.spent() };
+        let Spent { summing, waiting, summed_bytes, gathering } = now.spent - self.spent;
+        let seconds = (now.at - self.at).as_secs_f64();
+        let data = now.waited.saturating_sub(self.waited).as_secs_f64();
+        let compute = seconds - data - waiting - gathering;
+        *self = now;
+        let own = [seconds, compute, data, gathering, waiting, summing, summed_bytes as f64];
+        const NAMES: [&str; 7] = ["seconds", "compute", "data", "gathering", "waiting", "summing", "summed_bytes"];
+        let of_rank = |of: &[f64]| NAMES.iter().copied().zip(of.iter().copied()).collect::<BTreeMap<_, _>>();
+        let ranks: Vec<_> = metered.gather(&own).chunks_exact(own.len()).map(of_rank).collect();
+        json!({ "step": step, "time": { "ranks": ranks } })
     }
 }

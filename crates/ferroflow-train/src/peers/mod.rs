@@ -12,7 +12,7 @@ mod mpi;
 pub use ferroflow_net::peers::{Alone, Peers, Threads};
 
 pub(crate) use beside::backward_and_sum;
-pub(crate) use metered::{Metered, Spent};
+pub(crate) use metered::{Metered, Sharing};
 #[cfg(feature = "mpi")]
 pub use mpi::{Mpi, MpiError};
 

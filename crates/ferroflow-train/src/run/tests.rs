@@ -9,6 +9,7 @@ use ferroflow_infer::{
 use ferroflow_net::{
     Graph, Weights,
     device::Executor,
+    graph::Sizes,
     training::{Trainer, TrainingOptions, Values},
 };
 use serde_json::Value;

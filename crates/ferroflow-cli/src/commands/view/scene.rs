@@ -165,21 +165,16 @@ fn scale_of(scene: &Scene) -> Scale {
     flow.map_or(none, |flow| Scaler::new(Normalisation::Percentile(99.5)).scale(flow, Colours::default()))
 }
 
-/// A known vector of a sensible length.
-fn motion(flow: &FlowField, x: usize, y: usize) -> Option<(f32, f32)> {
-    flow.known(x, y).filter(|(u, v)| u.abs().max(v.abs()) < 1e9)
-}
-
 fn mean_motion(flow: &FlowField) -> Option<f64> {
     let size = flow.size();
-    let lengths = (0..size.pixels()).filter_map(|i| motion(flow, i % size.width, i / size.width));
+    let lengths = (0..size.pixels()).filter_map(|i| flow.motion(i % size.width, i / size.width));
     let (sum, count) = lengths.fold((0.0, 0_u64), |(sum, count), (u, v)| (sum + f64::from(u.hypot(v)), count + 1));
     (count > 0).then(|| sum / count as f64)
 }
 
 fn numbers_of(flow: &FlowField) -> Arc<[u8]> {
     let size = flow.size();
-    let at = |i: usize| motion(flow, i % size.width, i / size.width).unwrap_or((f32::NAN, f32::NAN));
+    let at = |i: usize| flow.motion(i % size.width, i / size.width).unwrap_or((f32::NAN, f32::NAN));
     let u = (0..size.pixels()).map(|i| at(i).0);
     let v = (0..size.pixels()).map(|i| at(i).1);
     u.chain(v).flat_map(f32::to_le_bytes).collect()
