@@ -1,20 +1,17 @@
-//! The loop.
+//! Runs: their folders, how they begin and go on, and what is written.
 
+mod session;
 mod sums;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
 };
 
-use ferroflow_core::{Size, memory};
+use ferroflow_core::Size;
 use ferroflow_net::{
     Model, Weights,
     device::{Device, DeviceError},
-    training::Gradients,
     weights::{
         Provenance,
         store::{self, Precision},
@@ -24,31 +21,22 @@ use serde_json::json;
 
 use crate::{
     checkpoint::{self, CheckpointError, Exact},
-    clock::Clock,
-    criterion::{Criterion, Grading, Whose},
-    data::{Batches, keep_back},
-    dropout::{self, Kept},
+    data::keep_back,
     error::TrainError,
     folder::Folder,
     init::{self, Origin},
-    log::{Log, Report, Times},
-    loss::add_term,
-    optimiser::norm,
-    peers::{Alone, Metered, Peers, Sharing, agree, backward_and_sum, compare},
+    log::{Log, Report},
+    peers::{Alone, Peers, agree},
     pictures::{Picture, png},
     recipe::Recipe,
     state::State,
     tensorboard::Events,
-    trainers::Trainers,
-    validate::{Score, Validation, ValidationError, overall},
+    validate::{Score, overall},
 };
-use sums::{Sums, of_all, tally, tally_pass};
+use session::Session;
 
 /// How long a branch is where nobody says, as a share of the steps before it.
 const BRANCH: f64 = 0.15;
-
-/// Share of the batch in the running statistics of batch norm, as in PyTorch.
-const STATISTICS: f32 = 0.1;
 
 /// What happens during a run, for whoever watches.
 #[derive(Debug)]
@@ -132,9 +120,6 @@ pub struct Run {
 }
 
 impl Run {
-    /// Passes over one batch, for numbering them.
-    const MOST_PASSES: usize = 16;
-
     /// A new run in a folder that holds none. Its recipe takes over the options that the weights of `init` were made with.
     ///
     /// # Errors
@@ -267,286 +252,10 @@ impl Run {
         stop: &AtomicBool,
         watch: &mut dyn FnMut(Event),
     ) -> Result<Outcome, TrainError> {
-        let recipe = &self.recipe;
-        let metered = Arc::new(Metered::new(self.peers.clone()));
-        let peers: Arc<dyn Peers> = metered.clone();
-        let ranks = peers.size();
-        let beside = recipe.sum_beside.unwrap_or(peers.on_this_machine() < ranks) && peers.sums_beside() && ranks > 1;
-        let model = recipe.model()?;
-        let graph = &model.graph;
-        let criterion = recipe.criterion(&model)?;
-        let trained = recipe.trained(&model);
-        let mut trainers = Trainers::new(device, graph, &*criterion, recipe.batch / ranks, &trained);
-        if recipe.sync_batch_norm {
-            trainers.synchronise(&peers);
-        }
-        trainers.recompute = recipe.recompute;
-        let mut gradients = Gradients::zeros(graph, &trained);
-
-        // What may fail, on any rank, before there is anything to lose.
-        let mut open = || -> Result<_, TrainError> {
-            if !recipe.batch.is_multiple_of(ranks) {
-                return Err(TrainError::Ranks { batch: recipe.batch, ranks });
-            }
-            let crop = recipe.crop_at(recipe.start);
-            if let (Some(bytes), here @ 2..) = (trainers.memory(crop)?, peers.on_this_machine()) {
-                // Each looks at what the others are about to take as well.
-                memory::check(bytes * here as u64).map_err(DeviceError::Memory)?;
-            }
-            let validation = if self.is_first() { Some(Validation::open(recipe, device)?) } else { None };
-            self.doubts.iter().for_each(|doubt| watch(Event::Warning(doubt.clone())));
-            let state = self.state(&model, &trained, watch)?;
-            let teacher = if criterion.has_teacher() { Some(self.teacher(&model, &state)?) } else { None };
-            trainers.prepare(recipe.crop_at(state.progress.step))?;
-            let batches = Batches::open(recipe, criterion.needs(), state.progress.position, &*peers)?;
-            Ok((validation, state, teacher, batches))
-        };
-        let opened = open();
-        let (mut validation, mut state, teacher, mut batches) = agree(&*peers, opened)?;
-        compare(&*peers, &state.fingerprint())?;
-        let mut crop = recipe.crop_at(state.progress.step);
-        let mut remarks = batches.remarks().to_vec();
-        for remark in validation.iter().flat_map(Validation::remarks) {
-            // Both parts of a split have the same to say.
-            if !remarks.contains(remark) {
-                remarks.push(format!("to evaluate on: {remark}"));
-            }
-        }
-        remarks.iter().for_each(|remark| watch(Event::Note(remark)));
-        if let Some(bytes) = trainers.memory(crop)? {
-            let each = if ranks > 1 { " on each rank" } else { "" };
-            watch(Event::Note(&format!("a step takes about {:.0} MB of memory{each}", bytes as f64 / 1e6)));
-        }
-        if ranks > 1 {
-            let (local, threads) = (recipe.batch / ranks, rayon::current_num_threads());
-            let here = peers.on_this_machine();
-            watch(Event::Note(&format!(
-                "{ranks} ranks, {here} on this machine; each has {local} pairs of a batch; {threads} threads"
-            )));
-        }
-        if self.resumed && self.is_first() {
-            // Not before its changes have proved possible.
-            self.folder.write_recipe(recipe)?;
-        }
-        let (mut log, mut events) = self.records(state.progress.step)?;
-        let mut clock = Clock::start(&batches);
-        let mut shared = Sharing::start(&metered);
-        log.line(&self.opening(&model, state.progress.step, &remarks))?;
-        let mut evaluated: Option<(u64, Vec<Score>)> = None;
-        let stays = ranks == 1 && self.stays(&*criterion, &state);
-        if let Some(validation) =
-            validation.as_mut().filter(|data| data.compares() && state.progress.step == recipe.start)
-        {
-            let found = validation.run(&model, state.best_guess())?;
-            self.validated(&mut state, &model, found, 0.0, &mut log, &mut events, watch)?;
-        }
-
-        'steps: while state.progress.step < recipe.steps && !peers.any(stop.load(Ordering::Relaxed)) {
-            let rate = recipe.rate(state.progress.step);
-            let scale = f64::from(state.progress.scale.factor);
-            let statistics = state.statistics(graph);
-            if crop != recipe.crop_at(state.progress.step) {
-                crop = recipe.crop_at(state.progress.step);
-                trainers.fetch(&mut state.weights, &mut state.optimiser)?;
-                trainers.clear();
-            }
-
-            // Forward and backward, batch after batch: together they are one large batch.
-            if !(stays && trainers.leave(crop, &state.weights, &state.optimiser)?) {
-                gradients.clear();
-                trainers.forget_student();
-            }
-            let parts = (0..recipe.accumulate).map(|_| batches.take()).collect::<Result<Vec<_>, _>>()?;
-            let mut whole = match &parts[..] {
-                [_] => None,
-                _ => Some(of_all(&*peers, tally(&*criterion, &model, crop, &mut trainers, &state.weights, &parts)?)),
-            };
-            let mut sums = Sums::default();
-            let mut summed = false;
-            for (part, batch) in parts.iter().enumerate() {
-                if part > 0 && peers.any(stop.load(Ordering::Relaxed)) {
-                    // As if the step had not begun: going on does it again.
-                    state.restore(&statistics, |_| true);
-                    break 'steps;
-                }
-                let step = state.progress.step;
-                let mut seen = Vec::new();
-                let passes = criterion.passes(step);
-                let last = passes.iter().rposition(|pass| pass.differentiated).filter(|_| part + 1 == parts.len());
-                for (number, pass) in passes.into_iter().enumerate() {
-                    let size = criterion.size(&pass, crop);
-                    let dropped = match pass.differentiated {
-                        true => {
-                            let place = [step, (part * Self::MOST_PASSES + number) as u64];
-                            dropout::draw(&model.level_params, recipe.level_dropout, recipe.seed, place)
-                        }
-                        false => Vec::new(),
-                    };
-                    let trainer = match (pass.weights, &teacher) {
-                        (Whose::Teacher, Some(teacher)) => trainers.with(size, pass.weights, teacher)?,
-                        _ if dropped.is_empty() => trainers.with(size, pass.weights, &state.weights)?,
-                        _ => trainers.with_odd(size, &dropout::without(&state.weights, &dropped))?,
-                    };
-                    let frames = criterion.frames(step, &pass, batch)?;
-                    seen.push(trainer.forward([&frames[0], &frames[1]])?);
-                    if !pass.differentiated {
-                        continue;
-                    }
-                    if whole.is_none() && ranks > 1 {
-                        // The whole is this batch, of which the other ranks have seen their parts too.
-                        let outputs = seen.last().map_or(&[][..], |outputs| outputs);
-                        whole = Some(of_all(&*peers, tally_pass(&*criterion, outputs, batch)?));
-                    }
-                    let (passes, whole) = (&seen[..], whole.as_deref());
-                    let mut graded = criterion.grade(Grading { step, batch, passes, whole, peers: &*peers })?;
-                    sums.add(&graded);
-                    if scale != 1.0 {
-                        graded.gradients.iter_mut().flat_map(|g| &mut g.data).for_each(|g| *g *= scale as f32);
-                    }
-                    if beside && last == Some(number) && dropped.is_empty() {
-                        backward_and_sum(trainer, graded.gradients, &mut gradients, &metered)?;
-                        summed = true;
-                    } else {
-                        let kept = Kept::of(&gradients, &dropped);
-                        trainer.backward(graded.gradients, &mut gradients)?;
-                        kept.put_back(&mut gradients);
-                    }
-                    trainer.update_statistics(STATISTICS, &mut state.weights);
-                }
-            }
-            if !summed {
-                metered.wait(|| metered.sum(gradients.values_mut()));
-            }
-            if ranks > 1 && !recipe.sync_batch_norm {
-                state.follow_first(graph, &*peers);
-            }
-            let Sums { mut value, mut terms, epe } = sums.of_all(&*peers);
-            if recipe.regulariser_in_loss {
-                let regulariser = state.optimiser.regulariser(&state.weights);
-                value += regulariser;
-                add_term(&mut terms, "regulariser", regulariser);
-            }
-            let samples: Vec<String> = parts.into_iter().flat_map(|batch| batch.ids).collect();
-            let length = trainers.resident().map_or_else(|| Ok(norm(&gradients)), |run| run.norm())? / scale;
-            state.progress.step += 1;
-            state.progress.position = batches.position();
-            let step = state.progress.step;
-            let last = step == recipe.steps;
-
-            if value.is_finite() && length.is_finite() {
-                let clip = recipe.clip;
-                let factor = if clip > 0.0 && length > clip { clip / length / scale } else { 1.0 / scale };
-                match trainers.resident() {
-                    Some(run) => state.optimiser.count(rate, factor as f32).map_or(Ok(()), |step| run.step(step))?,
-                    None => state.optimiser.step(&mut state.weights, &gradients, rate, factor as f32),
-                }
-                state.restore(&statistics, |id| recipe.freezes(&graph.param(id).name));
-                if let Some(average) = &mut state.average {
-                    average.update(&state.weights, state.progress.updates);
-                }
-                state.progress.updates = state.optimiser.steps();
-                state.progress.scale.good();
-                state.progress.skipped = 0;
-                state.progress.window.add(value, &terms, epe, length);
-                state.progress.epoch.add(value, &terms, epe, length);
-            } else {
-                // Skipped as if it had not been, but for the data: the same pairs would do the same again.
-                state.restore(&statistics, |_| true);
-                if let Some(run) = trainers.resident() {
-                    run.clear();
-                }
-                let samples: Vec<String> = peers
-                    .texts(&samples.join("\n"))
-                    .iter()
-                    .flat_map(|of_rank| of_rank.lines().map(str::to_string))
-                    .collect();
-                let reason = if value.is_finite() { "a gradient is not finite" } else { "the loss is not finite" };
-                log.line(&json!({ "step": step, "skipped": reason, "samples": samples }))?;
-                watch(Event::Warning(format!("step {step} skipped, {reason}: {}", samples.join(", "))));
-                // An overflow that a smaller loss scale may cure is no fault of the run.
-                let curable = value.is_finite() && state.progress.scale.overflow();
-                state.progress.skipped += u64::from(!curable);
-                if state.progress.skipped >= recipe.max_skipped {
-                    let count = state.progress.skipped;
-                    return Err(TrainError::Diverged { count, step, reason, samples });
-                }
-            }
-
-            let Times { waiting, samples_per_second, .. } = clock.total(&batches);
-            watch(Event::Step { step, loss: value, epe, lr: rate, waiting, samples_per_second });
-            if (step.is_multiple_of(recipe.log_every) || last) && state.progress.window.steps > 0 {
-                let report = state.progress.window.report(step, rate, scale as f32, clock.lap(&batches));
-                log.line(&report)?;
-                if ranks > 1 {
-                    log.line(&shared.lap(step, &metered, &batches))?;
-                }
-                watch(Event::Logged(&report));
-                if let Some(epe) = report.epe.filter(|&epe| epe > sensible(crop)) {
-                    watch(Event::Warning(diverged(&format!("steps up to {step}"), epe)));
-                }
-                let scalars = report.scalars();
-                let scalars: Vec<(&str, f64)> = scalars.iter().map(|(tag, value)| (&**tag, *value)).collect();
-                events.scalars(step, &scalars).map_err(TrainError::Events)?;
-                state.progress.window = Default::default();
-            }
-            if recipe.epoch_steps > 0 && step.is_multiple_of(recipe.epoch_steps) {
-                let (epoch, time) = (step / recipe.epoch_steps, clock.epoch(&batches));
-                let seconds_per_step = (recipe.batch * recipe.accumulate) as f64 / time.samples_per_second.max(1e-9);
-                let loss = state.progress.epoch.report(step, rate, scale as f32, time).loss;
-                let time = json!({ "seconds": time.seconds, "seconds_per_step": seconds_per_step });
-                log.line(&json!({ "step": step, "epoch": epoch, "epoch_loss": loss, "lr": rate, "time": time }))?;
-                watch(Event::Epoch { epoch, loss, lr: rate, seconds_per_step });
-                state.progress.epoch = Default::default();
-            }
-            let saves = step.is_multiple_of(recipe.checkpoint_every) || last;
-            if saves || recipe.validates(step) {
-                trainers.fetch(&mut state.weights, &mut state.optimiser)?;
-            }
-            if let Some(validation) = validation.as_mut().filter(|_| recipe.validates(step) || last) {
-                match validation.run(&model, state.best_guess()) {
-                    Ok(found) => {
-                        let seconds = clock.total(&batches).seconds;
-                        let scores =
-                            self.validated(&mut state, &model, found, seconds, &mut log, &mut events, watch)?;
-                        evaluated = Some((step, scores));
-                    }
-                    // Weights that diverged: the loop itself decides when to stop.
-                    Err(error @ (ValidationError::NotFinite(_) | ValidationError::BeyondSense(_))) => {
-                        watch(Event::Warning(error.to_string()))
-                    }
-                    Err(error) => return Err(error.into()),
-                }
-            }
-            if saves {
-                self.save(&state, &model, &evaluated, watch)?;
-            }
-        }
-
-        let step = state.progress.step;
-        let finished = step >= recipe.steps;
-        if !finished {
-            trainers.fetch(&mut state.weights, &mut state.optimiser)?;
-            self.save(&state, &model, &evaluated, watch)?;
-        }
-        let scores = evaluated.map(|(_, scores)| scores).unwrap_or_default();
-        Ok(Outcome { step, finished, scores, best: state.progress.best.map(|b| b.0) })
-    }
-
-    /// Whether the weights may stay on a device that can optimise by itself: all passes of a step see frames of one size with the
-    /// student's weights, and nothing on the host reads these between two steps.
-    fn stays(&self, criterion: &dyn Criterion, state: &State) -> bool {
-        let recipe = &self.recipe;
-        let of_one_size = |step: u64| {
-            let crop = recipe.crop_at(step);
-            criterion.passes(step).iter().all(|pass| criterion.size(pass, crop) == crop)
-        };
-        state.optimiser.is_adam()
-            && state.average.is_none()
-            && !criterion.has_teacher()
-            && !recipe.regulariser_in_loss
-            && recipe.level_dropout == 0.0
-            && of_one_size(recipe.start)
-            && of_one_size(recipe.steps)
+        let model = self.recipe.model()?;
+        let criterion = self.recipe.criterion(&model)?;
+        let trained = self.recipe.trained(&model);
+        Session::open(self, device, &model, &*criterion, &trained, watch)?.train(stop, watch)
     }
 
     /// Where the run stands: at its beginning, or after its newest checkpoint.

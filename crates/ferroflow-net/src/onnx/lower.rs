@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use super::emit::Emit;
+use super::plan::{Interface, plan};
 use super::proto::{self, Attribute, Tensor, TensorHead, Values, kind};
-use super::split::Split;
 use super::warp::Geometry;
 use super::{
-    CorrelationForm, Indices, Inputs, OnnxError, Options, Part, Precision, WarpForm, convex_upsample, correlation,
-    inputs, int32, lookup, split, warp,
+    CorrelationForm, Indices, OnnxError, Options, Part, Precision, WarpForm, convex_upsample, correlation, int32,
+    lookup, warp,
 };
 use crate::graph::{Filter, Graph, Grid, MomentsOver, NodeId, Op, ParamId, Shape, Smooth};
 use crate::weights::Weights;
@@ -66,112 +66,6 @@ pub(super) fn lower<'w>(
         graph: proto::GraphHead { node, name, input: infos(&plan.inputs), output: infos(&plan.outputs) },
         tensors,
     })
-}
-
-/// What a file holds of a network, and where it begins and ends.
-struct Plan {
-    inputs: Vec<Interface>,
-    outputs: Vec<Interface>,
-    /// Values that are inputs of the file, by their names there.
-    fed: Vec<(NodeId, String)>,
-    /// The value for which `x1` and `x2` stand together.
-    stacked: Option<NodeId>,
-    left_out: Vec<bool>,
-}
-
-/// An input or output of the file.
-struct Interface {
-    name: String,
-    shape: Shape,
-    doc: &'static str,
-    /// The value that goes out.
-    node: Option<NodeId>,
-}
-
-impl Interface {
-    fn info(&self, graph: &Graph, shapes: &[Shape], options: &Options) -> proto::ValueInfo {
-        let frame = graph.nodes.iter().position(|node| matches!(node.op, Op::Frame(_)));
-        let [batch, _, height, width] = frame.map_or(self.shape, |frame| shapes[frame]);
-        let dim = |is_fixed: bool, size: usize, of: usize, name: &str| {
-            let param = match () {
-                () if is_fixed => None,
-                () if size == of => Some(name.to_string()),
-                () if size > of => Some(format!("{} * {name}", size / of)),
-                () => Some(format!("{name} / {}", of / size)),
-            };
-            proto::Dim { value: param.is_none().then_some(size as i64), param }
-        };
-        let [n, channels, h, w] = self.shape;
-        let shape = proto::Shape {
-            dim: vec![
-                dim(options.batch.is_some(), n, batch, "batch"),
-                dim(true, channels, channels, ""),
-                dim(options.size.is_some(), h, height, "height"),
-                dim(options.size.is_some(), w, width, "width"),
-            ],
-        };
-        let tensor = proto::TensorType { element: kind::FLOAT, shape: Some(shape) };
-        let kind = Some(proto::Type { tensor: Some(tensor) });
-        proto::ValueInfo { name: self.name.clone(), kind, doc_string: self.doc.into() }
-    }
-}
-
-fn plan(graph: &Graph, shapes: &[Shape], options: &Options, flow: NodeId) -> Result<Plan, OnnxError> {
-    let shape = |id: NodeId| shapes[id.0 as usize];
-    let output = |name: String, id: NodeId, doc| Interface { name, shape: shape(id), doc, node: Some(id) };
-    let flow = output("flow".into(), flow, "pixels: u right, v down, from frame 1 to frame 2");
-    let frame_doc = match options.inputs {
-        Inputs::Images => "RGB, 0 to 255",
-        Inputs::Normalised => "a frame as the network's first layer reads it",
-    };
-    let input = |name: &str, shape: Shape, doc| Interface { name: name.into(), shape, doc, node: None };
-    if options.part == Part::Whole {
-        let cut = match options.inputs {
-            Inputs::Images => None,
-            Inputs::Normalised => Some(inputs::cut(graph)?),
-        };
-        let [_, _, height, width] = flow.shape;
-        let frame = [flow.shape[0], 3, height, width];
-        let names = if cut.is_some() { ["x1", "x2"] } else { ["frame1", "frame2"] };
-        let left_out = cut.as_ref().map_or(vec![false; graph.nodes.len()], |cut| cut.before.clone());
-        let (fed, stacked) = match cut.map(|cut| cut.values) {
-            None => (Vec::new(), None),
-            Some(values) if values.len() == 1 => (Vec::new(), Some(values[0])),
-            Some(values) => (values.into_iter().zip(names.map(str::to_string)).collect(), None),
-        };
-        let inputs = names.map(|name| input(name, frame, frame_doc)).into();
-        return Ok(Plan { inputs, outputs: vec![flow], fed, stacked, left_out });
-    }
-    let Split { frames, features, before } = split::split(graph, shapes, options.inputs)?;
-    let numbered = features.iter().enumerate().map(|(i, &id)| (i + 1, id));
-    if options.part == Part::Features {
-        let given = split::up_to(graph, &[frames]);
-        let features_of =
-            |(number, id)| output(format!("features_{number}"), id, "of all first frames, then all second ones");
-        return Ok(Plan {
-            inputs: vec![input("frames", shape(frames), frame_doc)],
-            outputs: numbered.map(features_of).collect(),
-            fed: vec![(frames, "frames".into())],
-            stacked: None,
-            left_out: before.iter().zip(&given).map(|(before, given)| !before || *given).collect(),
-        });
-    }
-    let mut left_out = before;
-    let (mut inputs, mut fed) = (Vec::new(), Vec::new());
-    for frame in 0..2 {
-        for (number, id) in numbered.clone() {
-            let name = format!("features{}_{number}", frame + 1);
-            let [both, channels, height, width] = shape(id);
-            inputs.push(input(&name, [both / 2, channels, height, width], "what the other file makes of a frame"));
-            for (i, node) in graph.nodes.iter().enumerate() {
-                if node.op == (Op::Part { index: frame, of: 2 }) && node.inputs.contains(&id) {
-                    left_out[i] = true;
-                    fed.push((NodeId(i as u32), name.clone()));
-                }
-            }
-        }
-    }
-    Ok(Plan { inputs, outputs: vec![flow], fed, stacked: None, left_out })
 }
 
 /// The name of a node's value, in the precision in which it was computed and, once asked for, in the other.
@@ -279,6 +173,15 @@ impl<'w> Lower<'w> {
         name
     }
 
+    fn convolve(&mut self, op: &str, x: NodeId, weight: ParamId, bias: Option<ParamId>, attributes: Vec<Attribute>) {
+        let inputs: Vec<String> = [Some(self.working(x)), Some(self.param(weight)), bias.map(|bias| self.param(bias))]
+            .into_iter()
+            .flatten()
+            .collect();
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        self.emit.op(op, &inputs, attributes);
+    }
+
     fn node(&mut self, id: NodeId) {
         let node = self.graph.node(id);
         let output = self.outputs.get(&id).cloned();
@@ -303,9 +206,6 @@ impl<'w> Lower<'w> {
             }
             Op::Conv(c) => {
                 half = self.options.precision == Precision::F16;
-                let x = self.working(input(0));
-                let weight = self.param(c.weight);
-                let bias = c.bias.map(|b| self.param(b));
                 let p = c.padding;
                 let square = |name: &str, v: usize| Attribute::ints(name, &[v as i64, v as i64]);
                 let attributes = vec![
@@ -315,23 +215,16 @@ impl<'w> Lower<'w> {
                     Attribute::int("group", c.groups as i64),
                     Attribute::ints("pads", &[p.top, p.left, p.bottom, p.right].map(|v| v as i64)),
                 ];
-                let inputs: Vec<&str> =
-                    [Some(&x), Some(&weight), bias.as_ref()].into_iter().flatten().map(String::as_str).collect();
-                self.emit.op("Conv", &inputs, attributes);
+                self.convolve("Conv", input(0), c.weight, c.bias, attributes);
             }
             Op::Deconv(d) => {
                 half = self.options.precision == Precision::F16;
-                let x = self.working(input(0));
-                let weight = self.param(d.weight);
-                let bias = d.bias.map(|b| self.param(b));
                 let attributes = vec![
                     Attribute::ints("kernel_shape", &[4, 4]),
                     Attribute::ints("strides", &[2, 2]),
                     Attribute::ints("pads", &[1, 1, 1, 1]),
                 ];
-                let inputs: Vec<&str> =
-                    [Some(&x), Some(&weight), bias.as_ref()].into_iter().flatten().map(String::as_str).collect();
-                self.emit.op("ConvTranspose", &inputs, attributes);
+                self.convolve("ConvTranspose", input(0), d.weight, d.bias, attributes);
             }
             Op::BatchNorm(b) => {
                 half = self.options.precision == Precision::F16;

@@ -11,6 +11,7 @@ mod inputs;
 mod int32;
 mod lookup;
 mod lower;
+mod plan;
 mod proto;
 mod split;
 mod warp;

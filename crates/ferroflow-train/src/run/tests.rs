@@ -1,4 +1,4 @@
-use std::fs;
+use std::{fs, sync::atomic::Ordering};
 
 use ferroflow_cpu::{Cpu, Isa, TrainingPlan, reference::Training, training::Settings};
 use ferroflow_data::{Cropped, Source};
@@ -10,7 +10,7 @@ use ferroflow_net::{
     Graph, Weights,
     device::Executor,
     graph::Sizes,
-    training::{Trainer, TrainingOptions, Values},
+    training::{Gradients, Trainer, TrainingOptions, Values},
 };
 use serde_json::Value;
 
