@@ -17,6 +17,7 @@ mod memory;
 mod options;
 mod pixels;
 mod profile;
+mod reuse;
 mod shapes;
 mod step;
 pub mod training;
@@ -36,6 +37,7 @@ pub use self::options::{Options, PlanError};
 use self::{
     compile::{Compiled, Compiler},
     fixed::FixedLayers,
+    reuse::Reuse,
     step::{Context, Step, planar},
     value::Value,
 };
@@ -74,6 +76,8 @@ pub struct Plan {
     initial_len: usize,
     /// What the next run starts from.
     initial: Option<Vec<f32>>,
+    /// What runs on the same frames have in common, where it is to be kept.
+    reuse: Option<Reuse>,
 }
 
 impl Plan {
@@ -88,8 +92,14 @@ impl Plan {
         let flow = graph.flow.ok_or(PlanError::NoFlow)?;
         let Compiled { mut steps, buffers, mut kept, layers } =
             Compiler::new(graph, FixedLayers::new(weights), sizes, options, &[flow])?.compile()?;
-        let held: Vec<usize> = kept.iter().flat_map(|(_, v)| v.planes.iter().map(|p| p.buffer)).collect();
+        let keeps = sizes.batch == 1 && !options.twins.is_empty();
+        let mut reuse = keeps.then(|| Reuse::of(&mut steps, buffers.len(), &options.twins));
+        let mut held: Vec<usize> = kept.iter().flat_map(|(_, v)| v.planes.iter().map(|p| p.buffer)).collect();
+        held.extend(reuse.iter().flat_map(|reuse| reuse.held(&steps)));
         let (pool, place) = memory::lay_out(&mut steps, &buffers, &held);
+        if let Some(reuse) = &mut reuse {
+            reuse.moved(&place);
+        }
         for plane in kept.iter_mut().flat_map(|(_, v)| &mut v.planes) {
             plane.buffer = place[plane.buffer];
         }
@@ -107,6 +117,7 @@ impl Plan {
             runs: 0,
             initial_len: graph.initial.map_or(0, |id| shapes[id.0 as usize].iter().product()),
             initial: None,
+            reuse,
         })
     }
 
@@ -133,9 +144,13 @@ impl Plan {
         let initial = self.initial.take();
         let (frames, initial) = ([first, second], initial.as_deref());
         let context = Context { isa: self.isa, batch, frames, initial, scratch: &self.scratch };
-        let (steps, pool, seconds) = (&self.steps, &mut self.pool, &mut self.seconds);
+        if let Some(reuse) = &mut self.reuse {
+            reuse.begin(frames, &mut self.pool);
+        }
+        let (steps, pool, seconds, reuse) = (&self.steps, &mut self.pool, &mut self.seconds, &self.reuse);
+        let needed = |i: &usize| reuse.as_ref().is_none_or(|reuse| reuse.needs(*i));
         team::together(|| {
-            for (i, step) in steps.iter().enumerate() {
+            for (i, step) in steps.iter().enumerate().filter(|(i, _)| needed(i)) {
                 let start = seconds.is_some().then(Instant::now);
                 step.run(pool, flow, &context);
                 if let (Some(seconds), Some(start)) = (seconds.as_mut(), start) {
@@ -143,8 +158,16 @@ impl Plan {
                 }
             }
         });
+        if let Some(reuse) = &mut self.reuse {
+            reuse.end(frames);
+        }
         self.runs += 1;
         Ok(())
+    }
+
+    /// Forgets the frames of the last run, so that the next one computes everything.
+    pub fn forget_frames(&mut self) {
+        self.reuse.iter_mut().for_each(Reuse::forget);
     }
 
     /// Gives the flow from which the next run starts, planar `[batch, 2, h, w]` of the size of [`Graph::initial`], in its pixels.
