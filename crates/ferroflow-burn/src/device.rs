@@ -6,7 +6,7 @@ use burn::tensor::{Device as BurnDevice, FloatDType, Tensor, TensorData};
 use ferroflow_net::{
     Graph, Weights,
     device::{Device, DeviceError, Executor, Frames},
-    graph::Sizes,
+    graph::{Shape, Sizes},
     training::{Trainer, TrainingOptions},
 };
 
@@ -103,14 +103,15 @@ impl Device for Burn {
 
     fn executor(&self, graph: &Graph, weights: &Weights, sizes: Sizes) -> Result<Box<dyn Executor>, DeviceError> {
         // What does not fit is said now, not at the first frame.
-        graph.shapes(&sizes)?;
+        let shapes = graph.shapes(&sizes)?;
         if graph.flow.is_none() {
             return Err(DeviceError::NoFlow);
         }
         let network = caught(|| Network::new(graph, weights, &self.device)).map_err(|panic| self.failed(panic))?;
         let network = network.map_err(|error| self.refused(error))?;
         let network = network.with_precision(self.precision);
-        Ok(Box::new(OnBurn { network, sizes, burn: self.clone() }))
+        let start_shape = graph.initial.map(|id| shapes[id.0 as usize]);
+        Ok(Box::new(OnBurn { network, sizes, start_shape, start: None, burn: self.clone() }))
     }
 
     fn trainer(&self, graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Trainer>, DeviceError> {
@@ -130,6 +131,10 @@ impl Device for Burn {
 struct OnBurn {
     network: Network,
     sizes: Sizes,
+    /// Of the flow that a run may start from.
+    start_shape: Option<Shape>,
+    /// What the next run starts from.
+    start: Option<Vec<f32>>,
     burn: Burn,
 }
 
@@ -149,13 +154,30 @@ impl Executor for OnBurn {
             let data = TensorData::new(planes, [batch, 3, input.height, input.width]);
             Ok(Tensor::from_data(data, &self.burn.device))
         };
+        let start = self.start.take().zip(self.start_shape);
         let run = || -> Result<Vec<f32>, DeviceError> {
             let frames = [upload(first)?, upload(second)?];
-            let found = self.network.forward_to(frames, output).map_err(|error| self.burn.refused(error))?;
+            let found = match start {
+                Some((flow, shape)) => {
+                    let flow = Tensor::from_data(TensorData::new(flow, shape), &self.burn.device);
+                    self.network.forward_from(frames, output, flow)
+                }
+                None => self.network.forward_to(frames, output),
+            };
+            let found = found.map_err(|error| self.burn.refused(error))?;
             found.try_into_vec_as::<f32>().map_err(|error| self.burn.failed(error))
         };
         let values = caught(run).map_err(|panic| self.burn.failed(panic))??;
         flow.copy_from_slice(&values);
+        Ok(())
+    }
+
+    fn start_from(&mut self, flow: &[f32]) -> Result<(), DeviceError> {
+        let expected = self.start_shape.map_or(0, |shape| shape.iter().product());
+        if self.start_shape.is_none() || flow.len() != expected {
+            return Err(DeviceError::Length { what: "a flow to start from", expected, got: flow.len() });
+        }
+        self.start = Some(flow.to_vec());
         Ok(())
     }
 }

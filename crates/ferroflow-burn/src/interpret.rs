@@ -60,6 +60,8 @@ pub(crate) struct Interpreter<'a> {
     pub(crate) parameters: &'a Parameters,
     /// `[N, 3, H, W]` of these sizes.
     pub(crate) frames: &'a [Tensor<4>; 2],
+    /// In place of [`Graph::initial`].
+    pub(crate) start: Option<Tensor<4>>,
     pub(crate) normalisation: Normalisation<'a>,
     pub(crate) precision: Precision,
 }
@@ -81,7 +83,10 @@ impl Interpreter<'_> {
                     values[input as usize] = None;
                 }
             }
-            let value = self.evaluate(&node.op, inputs, self.shapes[i], &mut statistics);
+            let value = match &self.start {
+                Some(start) if self.graph.initial == Some(NodeId(i as u32)) => start.clone(),
+                _ => self.evaluate(&node.op, inputs, self.shapes[i], &mut statistics),
+            };
             debug_assert_eq!(value.dims(), self.shapes[i], "{}", node.name);
             values[i] = Some(value);
         }

@@ -70,11 +70,34 @@ impl Network {
         values.pop().ok_or(NetworkError::NoFlow)
     }
 
+    /// As [`Self::forward_to`], from a flow in place of zeros, `[N, 2, h, w]`, in pixels of that size, which is that of
+    /// [`Graph::initial`]. A network that starts from none takes no notice of it.
+    pub fn forward_from(
+        &self,
+        frames: [Tensor<4>; 2],
+        output: Size,
+        start: Tensor<4>,
+    ) -> Result<Tensor<4>, NetworkError> {
+        let flow = self.graph.flow.ok_or(NetworkError::NoFlow)?;
+        let mut values = self.values_from(frames, output, Some(start), &[flow])?;
+        values.pop().ok_or(NetworkError::NoFlow)
+    }
+
     /// The values of any nodes, in their order. On an autodiff device they are differentiable with respect to the frames.
     pub fn values(
         &self,
         frames: [Tensor<4>; 2],
         output: Size,
+        nodes: &[NodeId],
+    ) -> Result<Vec<Tensor<4>>, NetworkError> {
+        self.values_from(frames, output, None, nodes)
+    }
+
+    fn values_from(
+        &self,
+        frames: [Tensor<4>; 2],
+        output: Size,
+        start: Option<Tensor<4>>,
         nodes: &[NodeId],
     ) -> Result<Vec<Tensor<4>>, NetworkError> {
         let (first, second) = (frames[0].dims(), frames[1].dims());
@@ -96,6 +119,7 @@ impl Network {
             shapes: &shapes,
             parameters: &self.parameters,
             frames: &frames,
+            start,
             normalisation: Normalisation::Running,
             precision: self.precision,
         };

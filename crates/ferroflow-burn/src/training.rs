@@ -129,6 +129,7 @@ impl Training {
             shapes: &self.shapes,
             parameters,
             frames: &frames.map(|frame| self.upload(frame, shape)),
+            start: None,
             normalisation: Normalisation::Batch { trained: &self.options.trained },
             precision: self.precision,
         };

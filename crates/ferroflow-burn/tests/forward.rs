@@ -7,7 +7,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use burn::tensor::Device as BurnDevice;
 use common::{check_flow, frames, upload, weights};
 use ferroflow_burn::{Burn, Network, NetworkError};
-use ferroflow_core::Frame;
+use ferroflow_core::{FlowField, Frame};
 use ferroflow_cpu::Cpu;
 use ferroflow_infer::{Estimator, NetworkOptions};
 use ferroflow_net::device::Device;
@@ -54,6 +54,29 @@ fn bad_input_is_refused() {
     let flowless = Network::new(&Graph { flow: None, ..graph }, &weights, &device).unwrap();
     assert!(matches!(flowless.forward([frame(64, 64), frame(64, 64)]), Err(NetworkError::NoFlow)));
     assert!(network.forward([frame(64, 64), frame(64, 64)]).is_ok());
+}
+
+/// A flow to start from is the same on both, and serves once.
+#[test]
+fn a_flow_to_start_from_is_taken() {
+    let model = Model::parse("raft-small", ["iterations=2"]).unwrap();
+    let weights = Weights::formula(&model, "ferroflow-golden");
+    let frame = |shift: usize| {
+        Frame::from_fn(Size::new(64, 96), |x, y| [(3 * (x + shift)) as u8, (5 * y) as u8, (x * y) as u8])
+    };
+    let start = FlowField::from_fn(Size::new(64, 96), |x, _| (4.0 + x as f32 / 32.0, -2.0));
+    let on: [Arc<dyn Device>; 2] = [Arc::new(Cpu::default()), Arc::new(Burn::flex())];
+    let [cpu, burn] = on.map(|device| {
+        let options = NetworkOptions { device, ..NetworkOptions::default() };
+        let estimator = Estimator::network(model.clone(), weights.clone(), options);
+        let usual = estimator.estimate(&frame(0), &frame(3)).unwrap();
+        let started = estimator.estimate_from(&frame(0), &frame(3), &start).unwrap();
+        assert_ne!(started, usual);
+        assert_eq!(estimator.estimate(&frame(0), &frame(3)).unwrap(), usual);
+        started
+    });
+    let apart = cpu.u().iter().zip(burn.u()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(apart < 1e-3, "{apart} px apart");
 }
 
 /// The estimator and the training loop know no device: the same code runs on Burn's and on ours.

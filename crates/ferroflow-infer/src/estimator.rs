@@ -131,6 +131,9 @@ pub enum EstimateError {
     /// A method that starts from no flow.
     #[error("{0} takes no flow to start from: only a recurrent network such as raft does, without tiles")]
     NoStart(String),
+    /// A method without iterations.
+    #[error("{0} has no iterations to leave out: only a recurrent network such as raft has")]
+    NoIterations(String),
     /// An upsampling that is not possible.
     #[error("{0}")]
     Upsampling(String),
@@ -211,12 +214,16 @@ impl Estimator {
     pub fn network(model: Model, weights: Weights, options: NetworkOptions) -> Self {
         let fit = options.fit.unwrap_or(model.fit);
         let NetworkOptions { device, .. } = options;
+        let keeps_features = device.keeps_features(&model.graph);
         let network = Network {
             model,
             weights,
             fit,
             upsampling: Upsampling::Reference,
             device: device.clone(),
+            keeps_features,
+            stop_below: None,
+            iterations: Mutex::default(),
             executors: Mutex::default(),
         };
         Self { device, ..Self::of(Method::Network(Box::new(network))) }
@@ -299,6 +306,29 @@ impl Estimator {
         Ok(self)
     }
 
+    /// Leaves out the iterations of a recurrent network that follow one whose update has a mean length below this, in pixels of the
+    /// frames as the network sees them; of pairs that are estimated at once, that of every pair. The flow is that of a network of so
+    /// many iterations.
+    ///
+    /// # Errors
+    /// If the method has no iterations.
+    pub fn with_stop_below(mut self, pixels: Option<f32>) -> Result<Self, EstimateError> {
+        match &mut self.method {
+            Method::Network(network) if !network.model.graph.iterations.is_empty() => network.stop_below = pixels,
+            _ if pixels.is_none() => {}
+            _ => return Err(EstimateError::NoIterations(self.name().into())),
+        }
+        Ok(self)
+    }
+
+    /// Mean number of iterations of the pairs estimated since the last call; `None` if there were none, or it is always the same.
+    pub fn take_iterations(&self) -> Option<f64> {
+        let Method::Network(network) = &self.method else { return None };
+        let mut iterations = network.iterations.lock().unwrap_or_else(PoisonError::into_inner);
+        let [sum, pairs] = std::mem::take(&mut *iterations);
+        (pairs > 0).then(|| sum as f64 / pairs as f64)
+    }
+
     /// The flow from `first` to `second`, which has their size and is in their pixels.
     ///
     /// # Errors
@@ -335,8 +365,8 @@ impl Estimator {
         flows?.pop().ok_or(EstimateError::Empty)
     }
 
-    /// The flows of several pairs. Successive pairs of one size go through a network as one batch; each flow is the same as that
-    /// of the pair alone.
+    /// The flows of several pairs. Successive pairs of one size go through a network as one batch, or one by one if they have frames
+    /// in common of which everything is then computed once; each flow is the same as that of the pair alone.
     ///
     /// # Errors
     /// As [`Estimator::estimate`], at the first pair that fails.
@@ -413,11 +443,12 @@ impl Estimator {
         let part = |size: Size| size.map(|side| (side / factor.max(1)).max(1));
         let flows = match &self.method {
             Method::Network(network) if network.fit.grid().is_some() && self.tile.is_none() => {
-                self.check_memory(first.size(), pairs.len())?;
+                let pairs = views(&pairs);
+                self.check_memory(first.size(), network.at_once(&pairs))?;
                 let input = network.plan(first.size()).network();
                 let sizes = Sizes { batch: pairs.len(), input, output: part(input) };
                 let mut flows = Ok(Vec::new());
-                self.device.host(&mut || flows = network.run(&views(&pairs), sizes, None));
+                self.device.host(&mut || flows = network.run(&pairs, sizes, None));
                 flows?
             }
             _ => {
@@ -433,7 +464,11 @@ impl Estimator {
 
     /// Pairs of one size, untiled.
     fn whole(&self, pairs: &[ViewPair<'_>]) -> Result<Vec<FlowField>, EstimateError> {
-        self.check_memory(pairs[0].0.size(), pairs.len())?;
+        let at_once = match &self.method {
+            Method::Network(network) => network.at_once(pairs),
+            Method::Zero | Method::Dis(..) => pairs.len(),
+        };
+        self.check_memory(pairs[0].0.size(), at_once)?;
         match &self.method {
             Method::Zero => Ok(pairs.iter().map(|(a, _)| FlowField::zeros(a.size())).collect()),
             Method::Dis(dis, _) => pairs.iter().map(|&(a, b)| Ok(dis.estimate(a, b)?)).collect(),
@@ -510,6 +545,15 @@ impl Estimator {
         Some(network.model.graph.cost(&sizes).ok()?.flop / 1e9)
     }
 
+    /// Forgets the frames seen so far, so that the next pair takes as long as one of new frames. Otherwise a network may take what
+    /// it computed of a frame again when the next pair has it too; the flow is the same.
+    pub fn forget_frames(&self) {
+        if let Method::Network(network) = &self.method {
+            let mut executors = network.executors.lock().unwrap_or_else(PoisonError::into_inner);
+            executors.iter_mut().for_each(|executor| executor.forget_frames());
+        }
+    }
+
     /// Forgets the times measured so far.
     pub fn reset_profile(&self) {
         if let Method::Network(network) = &self.method {
@@ -533,6 +577,12 @@ struct Network {
     fit: Fit,
     upsampling: Upsampling,
     device: Arc<dyn Device>,
+    /// Whether executors for one pair keep what they computed of its frames.
+    keeps_features: bool,
+    /// Below which mean update, in pixels of the frames that it sees, an iteration is the last.
+    stop_below: Option<f32>,
+    /// Sum of the iterations of all pairs since they were last asked for, and number of pairs.
+    iterations: Mutex<[usize; 2]>,
     /// Least recently used first.
     executors: Mutex<Vec<Box<dyn Executor>>>,
 }
@@ -603,8 +653,28 @@ impl Network {
         if self.fit.grid().is_some() { enlarged } else { fit.restore(enlarged) }
     }
 
+    /// How many of these pairs go through the network as one batch: those that have frames in common go one by one where the device
+    /// keeps what it computed of them.
+    fn at_once(&self, pairs: &[ViewPair<'_>]) -> usize {
+        let go_on = |pair: &[ViewPair<'_>]| pair[0].1 == pair[1].0 || pair[0].0 == pair[1].1;
+        if self.keeps_features && pairs.windows(2).any(go_on) { 1 } else { pairs.len() }
+    }
+
     /// The flows of pairs of one size, in the pixels of `sizes.output`.
     fn run(
+        &self,
+        pairs: &[ViewPair<'_>],
+        sizes: Sizes,
+        start: Option<&FlowField>,
+    ) -> Result<Vec<FlowField>, EstimateError> {
+        let mut flows = Vec::with_capacity(pairs.len());
+        for part in pairs.chunks(self.at_once(pairs).max(1)) {
+            flows.extend(self.run_at_once(part, Sizes { batch: part.len(), ..sizes }, start)?);
+        }
+        Ok(flows)
+    }
+
+    fn run_at_once(
         &self,
         pairs: &[ViewPair<'_>],
         sizes: Sizes,
@@ -630,6 +700,10 @@ impl Network {
         };
         let (first, second) = (bytes(&first), bytes(&second));
         let ran = started.and_then(|()| executor.run(Frames::Rgb(&first), Frames::Rgb(&second), &mut flow));
+        if let (Some(done), Some(_)) = (executor.iterations(), self.stop_below) {
+            let mut iterations = self.iterations.lock().unwrap_or_else(PoisonError::into_inner);
+            *iterations = [iterations[0] + done * pairs.len(), iterations[1] + pairs.len()];
+        }
         self.keep(executor);
         ran?;
 
@@ -658,7 +732,9 @@ impl Network {
             executors.remove(0);
         }
         drop(executors);
-        self.device.executor(&self.model.graph, &self.weights, sizes)
+        let mut executor = self.device.executor(&self.model.graph, &self.weights, sizes)?;
+        self.stop_below.map_or(Ok(()), |pixels| executor.stop_below(pixels))?;
+        Ok(executor)
     }
 
     fn keep(&self, executor: Box<dyn Executor>) {

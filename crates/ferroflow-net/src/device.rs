@@ -30,6 +30,12 @@ pub trait Device: fmt::Debug + Send + Sync {
     /// If the device lacks an operation, the sizes do not suit the network, or the weights are another network's.
     fn executor(&self, graph: &Graph, weights: &Weights, sizes: Sizes) -> Result<Box<dyn Executor>, DeviceError>;
 
+    /// Whether executors of a network for one pair take what they computed of a frame again when the next pair has it too. Successive
+    /// pairs of a video, and both directions of a pair, are then better estimated one by one than as a batch.
+    fn keeps_features(&self, _graph: &Graph) -> bool {
+        false
+    }
+
     /// Prepares a network to be trained on batches of one size.
     ///
     /// # Errors
@@ -120,6 +126,26 @@ pub trait Executor: Send {
             reason: "this network or device always starts from zero".into(),
         })
     }
+
+    /// From now on leaves out the [iterations](crate::graph::Iteration) of a recurrent network that follow one whose update has a mean
+    /// length below this, in pixels of the frames; in a batch that of every pair.
+    ///
+    /// # Errors
+    /// If the network has no iterations, or the device always does all of them.
+    fn stop_below(&mut self, _pixels: f32) -> Result<(), DeviceError> {
+        Err(DeviceError::Unsupported {
+            node: "the flow".into(),
+            reason: "this network has no iterations, or this device always does all of them".into(),
+        })
+    }
+
+    /// How many iterations the last run did; `None` where there are none or the device does not say.
+    fn iterations(&self) -> Option<usize> {
+        None
+    }
+
+    /// Forgets the frames of earlier runs, so that the next one computes everything, as it would for frames not seen before.
+    fn forget_frames(&mut self) {}
 
     /// Mean times of all layers since the start or the last [`reset_profile`](Self::reset_profile); `None` where the device does not
     /// measure them.

@@ -140,13 +140,14 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
             bar.inc(1);
         }
         bar.finish_and_clear();
+        estimator.take_iterations();
     }
     let bar = match total {
         _ if single || args.json => ProgressBar::hidden(),
         Some(total) => progress::bar(total as u64, "pairs"),
         None => progress::counter("pairs"),
     };
-    let mut done = 0;
+    let (mut done, mut all_iterations) = (0, 0.0);
     let begun = std::time::Instant::now();
     let mut before: Option<FlowField> = None;
     loop {
@@ -161,18 +162,22 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
             None => estimator.estimate_batch(&frames)?,
         };
         let backward: Vec<Option<FlowField>> = if args.bidirectional {
-            let reversed: Vec<_> = frames.iter().map(|&(a, b)| (b, a)).collect();
-            estimator.estimate_batch(&reversed)?.into_iter().map(Some).collect()
+            // The last pair first: its frames are those seen last.
+            let reversed: Vec<_> = frames.iter().rev().map(|&(a, b)| (b, a)).collect();
+            estimator.estimate_batch(&reversed)?.into_iter().rev().map(Some).collect()
         } else {
             batch.iter().map(|_| None).collect()
         };
         let seconds = start.elapsed().as_secs_f64() / batch.len() as f64;
+        let iterations = estimator.take_iterations();
+        all_iterations += iterations.map_or(0.0, |mean| mean * batch.len() as f64);
         for (((name, pair), flow), back) in batch.iter().zip(&forward).zip(&backward) {
             // The first one's files are planned.
             if streamed && name != Path::new(FIRST_OF_STREAM) {
                 sink.check(&mut session.files, name)?;
             }
-            let report = sink.write(name, pair, flow, back.as_ref(), seconds)?;
+            let mut report = sink.write(name, pair, flow, back.as_ref(), seconds)?;
+            report.iterations = iterations;
             if (args.json || single) && sink.stream().is_none() {
                 session.wrote(args.json, &report, &report)?;
             }
@@ -190,6 +195,11 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         usage!("{} holds fewer than two frames: there is no pair", args.inputs[0].display());
     }
     let pace = format!("{:.1} pairs a second", done as f64 / begun.elapsed().as_secs_f64().max(1e-9));
+    let pace = if all_iterations > 0.0 {
+        format!("{pace}, {:.1} iterations a pair", all_iterations / done as f64)
+    } else {
+        pace
+    };
     if let Some(stream) = sink.stream() {
         let pictures = if stream == "--viz -" { format!(", {} pictures written", done + 1) } else { String::new() };
         note!("{done} pairs estimated{pictures}; {pace}");

@@ -15,7 +15,7 @@ use ferroflow_kernels::{
 };
 use ferroflow_net::{
     Graph, NodeId, Op, ParamId,
-    graph::{self, Filter, FlowOrder, Grid, MomentsOver, OnPixel, Shape, Sizes, Warp, WarpBorder},
+    graph::{self, Filter, FlowOrder, Grid, Iteration, MomentsOver, OnPixel, Shape, Sizes, Warp, WarpBorder},
 };
 
 use super::{
@@ -63,6 +63,8 @@ pub(super) struct Compiler<'a, L> {
     pub(super) layers: L,
     /// The pixel nodes' channels, also after blocks have been written.
     pub(super) described: Vec<Vec<Vec<Pixel>>>,
+    /// Pixel nodes that have been written without padding lanes.
+    pub(super) narrowed: HashMap<NodeId, Value>,
 }
 
 impl<'a, L: Layers> Compiler<'a, L> {
@@ -75,13 +77,18 @@ impl<'a, L: Layers> Compiler<'a, L> {
         roots: &[NodeId],
     ) -> Result<Self, PlanError> {
         let shapes = graph.shapes(&sizes)?;
+        let mut keep = options.keep.clone();
+        if L::PURPOSE == Purpose::Inference {
+            keep.extend(graph.iterations.iter().flat_map(ends));
+        }
         Ok(Self {
             graph,
             sizes,
             options,
-            uses: Uses::new(graph, roots, &options.keep),
+            uses: Uses::new(graph, roots, &keep),
             contents: vec![None; shapes.len()],
             described: vec![Vec::new(); shapes.len()],
+            narrowed: HashMap::new(),
             shapes,
             steps: Vec::new(),
             buffers: Vec::new(),
@@ -128,6 +135,13 @@ impl<'a, L: Layers> Compiler<'a, L> {
             } else if let Some(chain) = chains.remove(&id) {
                 self.contents[i] = self.compute(&chain)?;
             }
+            if L::PURPOSE == Purpose::Inference
+                && let Some(iteration) = self.graph.iterations.iter().find(|iteration| iteration.after == id)
+            {
+                let inputs = ends(iteration).map(|id| self.dense(id)).collect();
+                let (name, kernel) = (format!("{}.end", self.graph.node(id).name), Kernel::Iteration);
+                self.steps.push(Step { node: id, name, kernel, flop: 0.0, inputs, output: None, work: None });
+            }
         }
         let mut kept = Vec::new();
         for &id in &self.options.keep {
@@ -166,7 +180,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
     pub(super) fn push(&mut self, node: NodeId, kernel: Kernel, flop: f64, inputs: Vec<Value>, output: &Value) {
         let name = self.graph.node(node).name.clone();
         self.layers.made(&inputs, output);
-        self.steps.push(Step { name, kernel, flop, inputs, output: Some(output.clone()), work: None });
+        self.steps.push(Step { node, name, kernel, flop, inputs, output: Some(output.clone()), work: None });
     }
 
     /// The value of a node in blocks, written now if it is still pixels.
@@ -364,7 +378,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 let inputs = vec![flow, logits];
                 if is_output {
                     let (name, kernel) = (self.graph.node(tail).name.clone(), Kernel::ConvexOutput(upsample));
-                    self.steps.push(Step { name, kernel, flop: 0.0, inputs, output: None, work: None });
+                    self.steps.push(Step { node: tail, name, kernel, flop: 0.0, inputs, output: None, work: None });
                     return Ok(None);
                 }
                 let out = self.fresh(extent, channels);
@@ -377,7 +391,8 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 let scale = self.output_scale();
                 let name = node.name.clone();
                 let kernel = Kernel::Output { resize, scale };
-                self.steps.push(Step { name, kernel, flop: 0.0, inputs: vec![flow], output: None, work: None });
+                let inputs = vec![flow];
+                self.steps.push(Step { node: tail, name, kernel, flop: 0.0, inputs, output: None, work: None });
                 return Ok(None);
             }
             Op::Moments(over) => {
@@ -415,7 +430,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
         let out = self.fresh(x.extent, self.channels(id));
         let name = self.graph.node(id).name.clone();
         let (kernel, inputs, output) = (Kernel::Stack, vec![x], Some(out.clone()));
-        self.steps.push(Step { name, kernel, flop: 0.0, inputs, output, work: None });
+        self.steps.push(Step { node: id, name, kernel, flop: 0.0, inputs, output, work: None });
         out
     }
 
@@ -474,6 +489,11 @@ impl<'a, L: Layers> Compiler<'a, L> {
         }
         (self.dense(id), [0, 1])
     }
+}
+
+/// What the end of an iteration holds.
+fn ends(iteration: &Iteration) -> impl Iterator<Item = NodeId> {
+    [iteration.before, iteration.after].into_iter().chain(iteration.state.iter().copied())
 }
 
 pub(super) fn smooth(curve: graph::Smooth) -> Smooth {

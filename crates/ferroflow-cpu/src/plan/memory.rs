@@ -4,7 +4,7 @@ use super::step::Step;
 
 /// Replaces the buffer of every plane by one of a pool and returns the lengths of the pool's buffers in floats.
 ///
-/// `lens` are the lengths of the buffers before, each of which is written by one step; those in `kept` are never reused.
+/// `lens` are the lengths of the buffers before, each of which is written by one step; those in `kept` hold nothing else from run to run.
 pub(super) fn lay_out(steps: &mut [Step], lens: &[usize], kept: &[usize]) -> (Vec<usize>, Vec<usize>) {
     let (mut first, mut last) = (vec![usize::MAX; lens.len()], vec![0; lens.len()]);
     for (i, step) in steps.iter_mut().enumerate() {
@@ -14,7 +14,7 @@ pub(super) fn lay_out(steps: &mut [Step], lens: &[usize], kept: &[usize]) -> (Ve
         });
     }
     for &buffer in kept {
-        last[buffer] = usize::MAX;
+        (first[buffer], last[buffer]) = (0, usize::MAX);
     }
     let mut born = vec![Vec::new(); steps.len()];
     let mut dies = vec![Vec::new(); steps.len()];

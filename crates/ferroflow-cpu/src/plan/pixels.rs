@@ -129,24 +129,25 @@ impl<L: Layers> Compiler<'_, L> {
         }
     }
 
-    /// The channels of a plain function of the frames that are fewer than a block's, if only one layer reads them.
+    /// The channels of a plain function of the frames that are fewer than a block's, unless it has been written to blocks.
     pub(super) fn few_pixels(&self, id: NodeId) -> Option<Vec<Vec<Pixel>>> {
         let parts = &self.described[id.0 as usize];
-        if !self.is_deferred(id) || parts.is_empty() || self.channels(id) >= LANES {
-            return None;
-        }
-        self.uses.only_reader(id)?;
-        Some(parts.clone())
+        let written = !self.is_deferred(id) || self.uses.is_kept(id);
+        (!written && !parts.is_empty() && self.channels(id) < LANES).then(|| parts.clone())
     }
 
     /// The same, written as one block without padding lanes.
     pub(super) fn narrow(&mut self, id: NodeId) -> Option<Value> {
+        if let Some(value) = self.narrowed.get(&id) {
+            return Some(value.clone());
+        }
         let parts = self.few_pixels(id)?;
         let (extent, channels) = (self.extent(id), self.channels(id));
         // Kernels may load 16 floats from every pixel, the last one too.
         let plane = self.buffer(extent.len() / LANES * channels + LANES);
         let value = Value { extent, planes: vec![plane], lanes: (0..channels as u32).map(Some).collect() };
         self.push(id, Kernel::PackNarrow(parts), 0.0, Vec::new(), &value);
+        self.narrowed.insert(id, value.clone());
         Some(value)
     }
 

@@ -20,6 +20,8 @@ use ferroflow_kernels::{
     warp::{self, AtInteger, Axes, Border},
 };
 
+use ferroflow_net::NodeId;
+
 use super::value::{Pixel, Plane, Value};
 
 /// A kernel ready to run.
@@ -122,6 +124,8 @@ pub(super) enum Kernel {
     Zeros,
     /// The flow that the caller gives, or zeros.
     Initial,
+    /// The end of an iteration: the flow before it, the flow after it, the state. It computes nothing.
+    Iteration,
     /// A layer whose weights are trained, by its index: the training plan runs it.
     Layer(usize),
 }
@@ -158,6 +162,7 @@ impl Kernel {
             Kernel::ConvexUpsample(_) | Kernel::ConvexOutput(_) => "convex upsampling".into(),
             Kernel::Zeros => "zeros".into(),
             Kernel::Initial => "first flow".into(),
+            Kernel::Iteration => "end".into(),
             Kernel::Layer(_) => "trained".into(),
         }
     }
@@ -165,12 +170,14 @@ impl Kernel {
 
 /// A kernel with its operands.
 pub(super) struct Step {
-    /// The name of the node whose value it computes.
+    /// The node whose value it computes.
+    pub node: NodeId,
+    /// Its name.
     pub name: String,
     pub kernel: Kernel,
     pub flop: f64,
     pub inputs: Vec<Value>,
-    /// `None` for the flow, which goes to the caller.
+    /// `None` for the flow, which goes to the caller, and for the end of an iteration.
     pub output: Option<Value>,
     /// Working memory, in floats from the plane's start.
     pub work: Option<(Plane, usize)>,
@@ -193,16 +200,21 @@ impl Step {
         if let Some((plane, _)) = &mut self.work {
             f(plane);
         }
-        let pixels: &mut dyn Iterator<Item = &mut Pixel> = match &mut self.kernel {
-            Kernel::Pack(parts) | Kernel::PackNarrow(parts) | Kernel::SeparableFrames(_, parts) => {
-                &mut parts.iter_mut().flatten()
-            }
-            Kernel::Pixelwise { sources, .. } => &mut sources.iter_mut(),
+        self.pixels_mut().into_iter().filter_map(|p| p.mean.as_mut()).for_each(|(plane, ..)| f(plane));
+    }
+
+    /// What the step reads of the frames themselves.
+    pub fn pixels_mut(&mut self) -> Vec<&mut Pixel> {
+        match &mut self.kernel {
+            Kernel::Pack(parts)
+            | Kernel::PackNarrow(parts)
+            | Kernel::SeparableFrames(_, parts)
+            | Kernel::PixelMean(parts) => parts.iter_mut().flatten().collect(),
+            Kernel::Pixelwise { sources, .. } => sources.iter_mut().collect(),
             Kernel::Conv(_)
             | Kernel::Depthwise(_)
             | Kernel::LargeDepthwise(_)
             | Kernel::Separable(_)
-            | Kernel::PixelMean(_)
             | Kernel::Affine { .. }
             | Kernel::Combine { .. }
             | Kernel::Activate { .. }
@@ -228,9 +240,9 @@ impl Step {
             | Kernel::ConvexOutput(_)
             | Kernel::Zeros
             | Kernel::Initial
-            | Kernel::Layer(_) => return,
-        };
-        pixels.filter_map(|p| p.mean.as_mut()).for_each(|(plane, ..)| f(plane));
+            | Kernel::Iteration
+            | Kernel::Layer(_) => Vec::new(),
+        }
     }
 
     /// Computes the step.
@@ -275,6 +287,7 @@ impl Step {
         match &self.kernel {
             Kernel::Output { resize, scale } => resize.run_flow(isa, input(0), *scale, flow, scratch),
             Kernel::ConvexOutput(upsample) => upsample.run_flow(isa, input(0), input(1), flow, scratch),
+            Kernel::Iteration => {}
             Kernel::Conv(_)
             | Kernel::Depthwise(_)
             | Kernel::LargeDepthwise(_)
@@ -403,7 +416,7 @@ impl Step {
                     pixels.zip(plane).for_each(|(pixel, &v)| pixel[i % 2] = v);
                 }
             }
-            Kernel::Output { .. } | Kernel::ConvexOutput(_) | Kernel::Layer(_) => {}
+            Kernel::Output { .. } | Kernel::ConvexOutput(_) | Kernel::Iteration | Kernel::Layer(_) => {}
         }
     }
 

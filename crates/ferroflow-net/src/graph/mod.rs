@@ -5,6 +5,7 @@
 
 mod both;
 mod builder;
+mod by_frame;
 mod cost;
 mod initialisation;
 mod op;
@@ -12,6 +13,7 @@ mod shape;
 
 pub use both::BothDirections;
 pub use builder::{Builder, ConvSpec, Label, Naming, k, kr};
+pub use by_frame::ByFrame;
 pub use cost::Cost;
 pub use ferroflow_core::{Size, geometry::Grid};
 pub use initialisation::Initialisation;
@@ -93,6 +95,17 @@ pub struct Node {
     pub name: String,
 }
 
+/// One correction of the flow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Iteration {
+    /// The flow before it, `[N, 2, h, w]`.
+    pub before: NodeId,
+    /// The flow after it.
+    pub after: NodeId,
+    /// What else is read after the last iteration: the state by which RAFT upsamples its flow.
+    pub state: Vec<NodeId>,
+}
+
 /// A whole network.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
@@ -105,6 +118,8 @@ pub struct Graph {
     /// The [`Op::Zeros`] `[N, 2, h, w]` in whose place a caller may give a flow to start from, in pixels of that size
     /// ([`Executor::start_from`](crate::device::Executor::start_from)).
     pub initial: Option<NodeId>,
+    /// The corrections of the flow by a recurrent network, in order. What follows the last reads of them only its own.
+    pub iterations: Vec<Iteration>,
     /// Values that training losses read, by name, coarse to fine (`flow6` .. `flow2`), in the network's own units.
     pub pyramid: Vec<NodeId>,
     /// How first weights are drawn.
