@@ -7,7 +7,7 @@ use burn::backend::{
     Autodiff, AutodiffBackend, Backend, Cube, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor,
 };
 use burn::tensor::Tensor;
-use ferroflow_net::graph::{Grid, Size, Warp};
+use ferroflow_net::graph::{Correlation, Grid, Size, Warp};
 
 use super::extension::register;
 use crate::kernels::{self, Axis, Scatter};
@@ -20,6 +20,12 @@ pub(crate) fn has_kernels(x: &Tensor<4>) -> bool {
 /// See [`super::warp`].
 pub(crate) fn warp(image: Tensor<4>, flow: Tensor<4>, warp: Warp) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::warp(image.into_dispatch(), flow.into_dispatch(), warp))
+}
+
+/// See [`super::warped_correlation`].
+pub(crate) fn warped_correlation(inputs: [Tensor<4>; 3], c: Correlation, warp: Warp) -> Tensor<4> {
+    let [f1, image, flow] = inputs.map(Tensor::into_dispatch);
+    Tensor::from_dispatch(Dispatch::warped_correlation(f1, image, flow, c, warp))
 }
 
 /// Bilinear; see [`super::resize`].
@@ -40,6 +46,23 @@ pub trait GpuOps: Backend {
         warp: Warp,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
+    fn warped_correlation(
+        f1: FloatTensor<Self>,
+        image: FloatTensor<Self>,
+        flow: FloatTensor<Self>,
+        c: Correlation,
+        warp: Warp,
+    ) -> FloatTensor<Self>;
+
+    fn warped_correlation_backward(
+        f1: FloatTensor<Self>,
+        image: FloatTensor<Self>,
+        flow: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        c: Correlation,
+        warp: Warp,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
     fn resize(x: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self>;
 
     fn resize_backward(gradient: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self>;
@@ -58,6 +81,27 @@ impl GpuOps for Cube {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let scatter = Scatter::of(&image.client);
         kernels::warp_backward(image, flow, gradient, warp, scatter)
+    }
+
+    fn warped_correlation(
+        f1: FloatTensor<Self>,
+        image: FloatTensor<Self>,
+        flow: FloatTensor<Self>,
+        c: Correlation,
+        warp: Warp,
+    ) -> FloatTensor<Self> {
+        kernels::warped_correlation([f1, image, flow], c, warp)
+    }
+
+    fn warped_correlation_backward(
+        f1: FloatTensor<Self>,
+        image: FloatTensor<Self>,
+        flow: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        c: Correlation,
+        warp: Warp,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        kernels::warped_correlation_backward([f1, image, flow], gradient, c, warp)
     }
 
     fn resize(x: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self> {
@@ -94,6 +138,37 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
         (Self::from_inner(image), Self::from_inner(flow))
     }
 
+    fn warped_correlation(
+        f1: FloatTensor<Self>,
+        image: FloatTensor<Self>,
+        flow: FloatTensor<Self>,
+        c: Correlation,
+        warp: Warp,
+    ) -> FloatTensor<Self> {
+        let nodes = [f1.node(), image.node(), flow.node()];
+        let [f1, image, flow] = [f1, image, flow].map(|x| x.into_primitive());
+        match WarpedCostVolume.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let output = B::warped_correlation(f1.clone(), image.clone(), flow.clone(), c, warp);
+                prepared.finish((f1, image, flow, c, warp), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::warped_correlation(f1, image, flow, c, warp)),
+        }
+    }
+
+    fn warped_correlation_backward(
+        f1: FloatTensor<Self>,
+        image: FloatTensor<Self>,
+        flow: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        c: Correlation,
+        warp: Warp,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let [f1, image, flow, gradient] = [f1, image, flow, gradient].map(|x| x.into_primitive());
+        let (f1, image, flow) = B::warped_correlation_backward(f1, image, flow, gradient, c, warp);
+        (Self::from_inner(f1), Self::from_inner(image), Self::from_inner(flow))
+    }
+
     fn resize(x: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self> {
         let prepared = Resized.prepare::<C>([x.node()]).compute_bound().stateful();
         let output = B::resize(x.into_primitive(), axes);
@@ -118,7 +193,21 @@ impl<B: GpuOps> Backward<B, 2> for Sampled {
         let gradient = gradients.consume::<B>(&ops.node);
         let (image, flow, warp) = ops.state;
         let (to_image, to_flow) = B::warp_backward(image, flow, gradient, warp);
-        register::<B>(gradients, ops.parents.map(|parent| Some(parent?.id)), [to_image, to_flow]);
+        register::<B, _>(gradients, ops.parents.map(|parent| Some(parent?.id)), [to_image, to_flow]);
+    }
+}
+
+#[derive(Debug)]
+struct WarpedCostVolume;
+
+impl<B: GpuOps> Backward<B, 3> for WarpedCostVolume {
+    type State = (B::FloatTensorPrimitive, B::FloatTensorPrimitive, B::FloatTensorPrimitive, Correlation, Warp);
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (f1, image, flow, c, warp) = ops.state;
+        let (to_f1, to_image, to_flow) = B::warped_correlation_backward(f1, image, flow, gradient, c, warp);
+        register::<B, _>(gradients, ops.parents.map(|parent| Some(parent?.id)), [to_f1, to_image, to_flow]);
     }
 }
 
