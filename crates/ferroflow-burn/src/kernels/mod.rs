@@ -5,11 +5,13 @@
 //! `ops::gpu` and `ops::extension` make Burn's operations of them.
 
 mod adam;
+mod convex_upsample;
 mod correlation;
 mod leaky;
 mod resize;
 mod warp;
 mod warped_correlation;
+mod window;
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::{
@@ -20,11 +22,13 @@ use burn_cubecl::{
 use cubecl::{calculate_cube_count_elemwise, prelude::*};
 
 pub(crate) use adam::adam;
+pub(crate) use convex_upsample::{convex_upsample, convex_upsample_backward};
 pub(crate) use correlation::{correlation, correlation_backward};
 pub(crate) use leaky::{leaky, leaky_backward};
 pub(crate) use resize::{Axis, resize, resize_backward};
 pub(crate) use warp::{Scatter, warp, warp_backward};
 pub(crate) use warped_correlation::{warped_correlation, warped_correlation_backward};
+pub(crate) use window::{window_products, window_products_backward};
 
 /// How many units work on so many values.
 fn units(client: &Client, count: usize) -> (CubeCount, CubeDim) {
