@@ -6,6 +6,7 @@ use ferroflow_net::graph::{BatchNorm, Frame, Graph, NodeId, Op, ParamId, Shape, 
 use ferroflow_net::weights::Weights;
 
 use crate::device::Precision;
+use crate::fuse::{Kernel, last_readers, steps};
 use crate::ops;
 
 /// The parameters of a graph on a device, flat.
@@ -69,25 +70,27 @@ pub(crate) struct Interpreter<'a> {
 impl Interpreter<'_> {
     /// The values of `outputs`, and the statistics of the batch in execution order where it is normalised by them.
     pub(crate) fn run(&self, outputs: &[NodeId]) -> (Vec<Tensor<4>>, Vec<BatchStatistics>) {
-        let last_readers = last_readers(self.graph, outputs);
+        let steps = steps(self.graph, outputs);
+        let last_readers = last_readers(&steps, outputs);
         let mut statistics = Vec::new();
-        let mut values: Vec<Option<Tensor<4>>> = vec![None; self.graph.nodes.len()];
-        for (i, node) in self.graph.nodes.iter().enumerate() {
+        let mut values: Vec<Option<Tensor<4>>> = vec![None; steps.len()];
+        for (i, step) in steps.iter().enumerate() {
             if last_readers[i].is_none() {
                 continue;
             }
-            let inputs: Vec<Tensor<4>> = node.inputs.iter().filter_map(|id| values[id.0 as usize].clone()).collect();
+            let inputs: Vec<Tensor<4>> = step.inputs.iter().filter_map(|id| values[id.0 as usize].clone()).collect();
             // Let go of here, so that an operation may write over its input.
-            for &NodeId(input) in &node.inputs {
+            for &NodeId(input) in &step.inputs {
                 if last_readers[input as usize] == Some(i) {
                     values[input as usize] = None;
                 }
             }
-            let value = match &self.start {
-                Some(start) if self.graph.initial == Some(NodeId(i as u32)) => start.clone(),
-                _ => self.evaluate(&node.op, inputs, self.shapes[i], &mut statistics),
+            let value = match (&self.start, &step.kernel) {
+                (Some(start), _) if self.graph.initial == Some(NodeId(i as u32)) => start.clone(),
+                (_, Kernel::Op(op)) => self.evaluate(op, inputs, self.shapes[i], &mut statistics),
+                (_, Kernel::WarpedCorrelation(c, warp)) => ops::warped_correlation(three(inputs), *c, *warp),
             };
-            debug_assert_eq!(value.dims(), self.shapes[i], "{}", node.name);
+            debug_assert_eq!(value.dims(), self.shapes[i], "{}", self.graph.nodes[i].name);
             values[i] = Some(value);
         }
         (outputs.iter().filter_map(|id| values[id.0 as usize].clone()).collect(), statistics)
@@ -141,7 +144,7 @@ impl Interpreter<'_> {
             Op::Sub => on_two(inputs, Tensor::sub),
             Op::Product => on_two(inputs, Tensor::mul),
             Op::Lerp => {
-                let [a, b, t] = inputs.try_into().expect("shape inference refuses a node without its inputs");
+                let [a, b, t] = three(inputs);
                 ops::lerp(a, b, t)
             }
             Op::InstanceNorm { epsilon } => ops::instance_norm(one(inputs), *epsilon),
@@ -152,7 +155,7 @@ impl Interpreter<'_> {
             Op::AveragePool { size } => ops::average_pool(one(inputs), *size),
             Op::Detach => one(inputs).detach(),
             Op::Attention => {
-                let [q, k, v] = inputs.try_into().expect("shape inference refuses a node without its inputs");
+                let [q, k, v] = three(inputs);
                 ops::attention(q, k, v)
             }
             Op::Coordinates { centred } => ops::coordinates(one(inputs), *centred),
@@ -160,8 +163,7 @@ impl Interpreter<'_> {
             Op::ChannelNorm { floor } => ops::channel_norm(one(inputs), *floor),
             Op::Correlation(c) => on_two(inputs, |f1, f2| ops::correlation(f1, f2, *c)),
             Op::Lookup(l) => {
-                let [first, second, flow] =
-                    inputs.try_into().expect("shape inference refuses a node without its inputs");
+                let [first, second, flow] = three(inputs);
                 ops::lookup([first, second], flow, *l)
             }
             Op::Warp(w) => on_two(inputs, |image, flow| ops::warp(image, flow, *w)),
@@ -180,22 +182,6 @@ impl Interpreter<'_> {
     }
 }
 
-/// For each node the last one that reads it, itself `usize::MAX` for an output; `None` where no output depends on it.
-fn last_readers(graph: &Graph, outputs: &[NodeId]) -> Vec<Option<usize>> {
-    let mut last = vec![None; graph.nodes.len()];
-    for id in outputs {
-        last[id.0 as usize] = Some(usize::MAX);
-    }
-    for (i, node) in graph.nodes.iter().enumerate().rev() {
-        if last[i].is_some() {
-            for &NodeId(input) in &node.inputs {
-                last[input as usize] = last[input as usize].max(Some(i));
-            }
-        }
-    }
-    last
-}
-
 fn one(inputs: Vec<Tensor<4>>) -> Tensor<4> {
     inputs.into_iter().next().expect("shape inference refuses a node without its input")
 }
@@ -204,4 +190,8 @@ fn on_two(inputs: Vec<Tensor<4>>, f: impl FnOnce(Tensor<4>, Tensor<4>) -> Tensor
     let mut inputs = inputs.into_iter();
     let (a, b) = inputs.next().zip(inputs.next()).expect("shape inference refuses a node without both inputs");
     f(a, b)
+}
+
+fn three(inputs: Vec<Tensor<4>>) -> [Tensor<4>; 3] {
+    inputs.try_into().expect("shape inference refuses a node without its inputs")
 }

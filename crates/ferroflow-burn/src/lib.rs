@@ -15,6 +15,7 @@
 //! processors, every operation and the small networks, forward and backward (`tests/gpu.rs`). No GPU has been at hand yet.
 
 mod device;
+mod fuse;
 #[cfg(feature = "cube")]
 mod hardware;
 mod interpret;

@@ -5,10 +5,13 @@
 //! `ops::gpu` and `ops::extension` make Burn's operations of them.
 
 mod adam;
+mod convex_upsample;
 mod correlation;
 mod leaky;
 mod resize;
 mod warp;
+mod warped_correlation;
+mod window;
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::{
@@ -19,10 +22,13 @@ use burn_cubecl::{
 use cubecl::{calculate_cube_count_elemwise, prelude::*};
 
 pub(crate) use adam::adam;
+pub(crate) use convex_upsample::{convex_upsample, convex_upsample_backward};
 pub(crate) use correlation::{correlation, correlation_backward};
 pub(crate) use leaky::{leaky, leaky_backward};
 pub(crate) use resize::{Axis, resize, resize_backward};
 pub(crate) use warp::{Scatter, warp, warp_backward};
+pub(crate) use warped_correlation::{warped_correlation, warped_correlation_backward};
+pub(crate) use window::{window_products, window_products_backward};
 
 /// How many units work on so many values.
 fn units(client: &Client, count: usize) -> (CubeCount, CubeDim) {
@@ -59,7 +65,7 @@ mod tests {
     use burn::backend::{Cube, CubeDevice, ops::FloatTensorOps};
     use burn::tensor::TensorData;
     use cubecl::{device::WgpuDeviceKind, future::block_on};
-    use ferroflow_net::graph::{FlowOrder, OnPixel, Warp, WarpBorder};
+    use ferroflow_net::graph::{Correlation, FlowOrder, OnPixel, Warp, WarpBorder};
 
     use super::*;
 
@@ -77,6 +83,47 @@ mod tests {
         block_on(Cube::float_into_data(tensor)).unwrap().try_to_vec().unwrap()
     }
 
+    /// The borders that a map can be warped by.
+    const BORDERS: [WarpBorder; 5] = [
+        WarpBorder::Replicate,
+        WarpBorder::Zeros,
+        WarpBorder::ZerosMasked { threshold: 0.9999 },
+        WarpBorder::Extrapolate,
+        WarpBorder::Caffe,
+    ];
+
+    /// A kernel that warps while it correlates gives what the warp and the correlation give, over random shapes.
+    #[test]
+    fn a_map_may_be_warped_while_it_is_correlated() {
+        let Ok(device) = CubeDevice::vulkan(WgpuDeviceKind::DefaultDevice) else {
+            println!("skipped: there is no Vulkan device");
+            return;
+        };
+        let upload =
+            |values: Vec<f32>, shape: [usize; 4]| Cube::float_from_data(TensorData::new(values, shape), &device);
+        let mut found = [0; 2];
+        for case in 0..24 {
+            let pick = |i: u64, from: usize, to: usize| {
+                from + ((noise(100 * case + i, 1)[0] + 1.0) / 2.0 * (to - from) as f32) as usize
+            };
+            let (n, channels, h, w) = (pick(0, 1, 4), pick(1, 1, 36), pick(2, 1, 40), pick(3, 1, 40));
+            let c = Correlation { max_displacement: pick(4, 0, 7), stride: pick(5, 1, 4) };
+            let border = BORDERS[pick(6, 0, BORDERS.len())];
+            let order = [FlowOrder::Uv, FlowOrder::Vu, FlowOrder::NegatedVu][pick(7, 0, 3)];
+            let w_rule = Warp { border, order, scale: 2.5, on_pixel: OnPixel::Right };
+            let features = |seed| upload(noise(seed, n * channels * h * w), [n, channels, h, w]);
+            let (f1, image) = (features(1), features(2));
+            let flow = upload(noise(3, n * 2 * h * w).into_iter().map(|v| 4.0 * v).collect(), [n, 2, h, w]);
+            let apart = read(correlation(f1.clone(), warp(image.clone(), flow.clone(), w_rule), c));
+            let at_once = read(warped_correlation([f1, image, flow], c, w_rule));
+            let worst = apart.iter().zip(&at_once).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-5, "{n} {channels} {h} {w}, {c:?}, {w_rule:?}: {worst}");
+            assert_eq!(apart.len(), at_once.len());
+            found[usize::from(c.diameter() > 9)] += 1;
+        }
+        assert!(found.iter().all(|count| *count > 1), "{found:?}: both ways");
+    }
+
     /// A gradient by atomic sums is that in a fixed order, on a device that has both.
     #[test]
     fn both_ways_of_scattering_agree() {
@@ -91,14 +138,7 @@ mod tests {
         let flow = upload(noise(2, n * 2 * h * w).into_iter().map(|v| 4.0 * v).collect(), [n, 2, h, w]);
         let gradient = upload(noise(3, n * c * h * w), [n, c, h, w]);
         println!("this device has {:?}", Scatter::of(&image.client));
-        let borders = [
-            WarpBorder::Replicate,
-            WarpBorder::Zeros,
-            WarpBorder::ZerosMasked { threshold: 0.9999 },
-            WarpBorder::Extrapolate,
-            WarpBorder::Caffe,
-        ];
-        for border in borders {
+        for border in BORDERS {
             let rule = Warp { border, order: FlowOrder::Uv, scale: 1.0, on_pixel: OnPixel::Right };
             let by = |scatter| {
                 let (to_image, to_flow) = warp_backward(image.clone(), flow.clone(), gradient.clone(), rule, scatter);

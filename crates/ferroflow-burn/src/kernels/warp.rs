@@ -25,7 +25,7 @@ impl Scatter {
 
 /// What a kernel is compiled for.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
-struct Rules {
+pub(super) struct Rules {
     border: Border,
     on_pixel: OnPixel,
     /// The flow's first channel is along the rows.
@@ -44,18 +44,17 @@ enum Border {
 }
 
 impl Rules {
-    /// And the threshold of a masked border, else 0.
-    fn of(warp: Warp) -> (Self, f32) {
-        let (border, threshold) = match warp.border {
-            WarpBorder::Replicate => (Border::Replicate, 0.0),
-            WarpBorder::Zeros => (Border::Zeros, 0.0),
-            WarpBorder::ZerosMasked { threshold } => (Border::ZerosMasked, threshold),
-            WarpBorder::Extrapolate => (Border::Extrapolate, 0.0),
-            WarpBorder::Caffe => (Border::Caffe, 0.0),
+    pub(super) fn of(warp: Warp) -> Self {
+        let border = match warp.border {
+            WarpBorder::Replicate => Border::Replicate,
+            WarpBorder::Zeros => Border::Zeros,
+            WarpBorder::ZerosMasked { .. } => Border::ZerosMasked,
+            WarpBorder::Extrapolate => Border::Extrapolate,
+            WarpBorder::Caffe => Border::Caffe,
         };
         let swapped = warp.order != FlowOrder::Uv;
         let negated = warp.order == FlowOrder::NegatedVu;
-        (Self { border, on_pixel: warp.on_pixel, swapped, negated }, threshold)
+        Self { border, on_pixel: warp.on_pixel, swapped, negated }
     }
 }
 
@@ -63,12 +62,10 @@ impl Rules {
 pub(crate) fn warp(image: CubeTensor, flow: CubeTensor, warp: Warp) -> CubeTensor {
     let dtype = image.dtype;
     let (image, flow) = (plain(image), plain(flow));
-    let shape @ [_, channels, h, w] = dims(&image);
+    let shape = dims(&image);
     let output = empty(&image, shape);
     let client = output.client.clone();
     let (count, dim) = units(&client, output.meta.num_elements());
-    let (rules, threshold) = Rules::of(warp);
-    let planes = || PlanesLaunch::new(channels as u32, h as u32, w as u32, warp.scale, threshold);
     forward::launch(
         &client,
         count,
@@ -76,8 +73,8 @@ pub(crate) fn warp(image: CubeTensor, flow: CubeTensor, warp: Warp) -> CubeTenso
         image.into_tensor_arg(),
         flow.into_tensor_arg(),
         output.clone().into_tensor_arg(),
-        planes(),
-        rules,
+        planes(shape, warp),
+        Rules::of(warp),
     );
     cast_back(output, dtype)
 }
@@ -94,8 +91,7 @@ pub(crate) fn warp_backward(
     let (image, flow, gradient) = (plain(image), plain(flow), plain(gradient));
     let shape @ [n, channels, h, w] = dims(&image);
     let client = image.client.clone();
-    let (rules, threshold) = Rules::of(warp);
-    let planes = || PlanesLaunch::new(channels as u32, h as u32, w as u32, warp.scale, threshold);
+    let rules = Rules::of(warp);
 
     let to_flow = empty(&flow, [n, 2, h, w]);
     let (count, dim) = units(&client, n * h * w);
@@ -107,7 +103,7 @@ pub(crate) fn warp_backward(
         flow.clone().into_tensor_arg(),
         gradient.clone().into_tensor_arg(),
         to_flow.clone().into_tensor_arg(),
-        planes(),
+        planes(shape, warp),
         rules,
     );
 
@@ -127,7 +123,7 @@ pub(crate) fn warp_backward(
         flow.into_tensor_arg(),
         gradient.into_tensor_arg(),
         to_image.clone().into_tensor_arg(),
-        planes(),
+        planes(shape, warp),
         rules,
     );
     (cast_back(to_image, dtypes[0]), cast_back(to_flow, dtypes[1]))
@@ -135,18 +131,24 @@ pub(crate) fn warp_backward(
 
 /// The planes of an image, and what a warp multiplies and compares with.
 #[derive(CubeLaunch, CubeType)]
-struct Planes {
-    channels: u32,
-    height: u32,
-    width: u32,
+pub(super) struct Planes {
+    pub(super) channels: u32,
+    pub(super) height: u32,
+    pub(super) width: u32,
     /// Factor of the flow.
     scale: f32,
     /// Of a masked border.
     threshold: f32,
 }
 
+/// Of an image of this shape.
+pub(super) fn planes([_, channels, height, width]: [usize; 4], warp: Warp) -> PlanesLaunch {
+    let threshold = if let WarpBorder::ZerosMasked { threshold } = warp.border { threshold } else { 0.0 };
+    PlanesLaunch::new(channels as u32, height as u32, width as u32, warp.scale, threshold)
+}
+
 #[cube]
-fn pixels_of(planes: &Planes) -> usize {
+pub(super) fn pixels_of(planes: &Planes) -> usize {
     planes.height as usize * planes.width as usize
 }
 
@@ -160,7 +162,7 @@ struct Neighbour {
 
 /// What a pixel reads: four pixels of a plane, the share of each, and whether it counts at all.
 #[derive(CubeType)]
-struct Sample {
+pub(super) struct Sample {
     across: Neighbour,
     down: Neighbour,
     at_00: usize,
@@ -199,17 +201,24 @@ fn neighbour(point: f32, last: f32, #[comptime] rules: Rules) -> Neighbour {
 /// A row or column of the image. Clamped once more as a whole number: what a flow that is not a number becomes as one differs
 /// from device to device.
 #[cube]
-fn place(at: f32, last: f32) -> i32 {
+pub(super) fn place(at: f32, last: f32) -> i32 {
     min(max(i32::cast_from(min(max(at, 0.0), last)), 0), i32::cast_from(last))
 }
 
 #[cube]
-fn lies_in(at: f32, last: f32) -> bool {
+pub(super) fn lies_in(at: f32, last: f32) -> bool {
     at >= 0.0 && at <= last
 }
 
+/// Where pixel `pixel` of image `image` reads.
 #[cube]
-fn sample(flow: &Tensor<f32>, image: usize, pixel: usize, planes: &Planes, #[comptime] rules: Rules) -> Sample {
+pub(super) fn sample(
+    flow: &Tensor<f32>,
+    image: usize,
+    pixel: usize,
+    planes: &Planes,
+    #[comptime] rules: Rules,
+) -> Sample {
     let (height, width) = (planes.height as usize, planes.width as usize);
     let pixels = pixels_of(planes);
     let first = flow[image * 2 * pixels + pixel] * planes.scale;
@@ -288,6 +297,15 @@ fn sample(flow: &Tensor<f32>, image: usize, pixel: usize, planes: &Planes, #[com
     }
 }
 
+/// What is sampled of the plane that begins at `first`.
+#[cube]
+pub(super) fn mixed(image: &Tensor<f32>, first: usize, s: &Sample) -> f32 {
+    s.share_00 * image[first + s.at_00]
+        + s.share_10 * image[first + s.at_10]
+        + s.share_01 * image[first + s.at_01]
+        + s.share_11 * image[first + s.at_11]
+}
+
 #[cube(launch)]
 fn forward(
     image: &Tensor<f32>,
@@ -303,11 +321,7 @@ fn forward(
     let pixel = ABSOLUTE_POS % pixels;
     let plane = ABSOLUTE_POS / pixels;
     let s = sample(flow, plane / planes.channels as usize, pixel, &planes, rules);
-    let first = plane * pixels;
-    output[ABSOLUTE_POS] = s.share_00 * image[first + s.at_00]
-        + s.share_10 * image[first + s.at_10]
-        + s.share_01 * image[first + s.at_01]
-        + s.share_11 * image[first + s.at_11];
+    output[ABSOLUTE_POS] = mixed(image, plane * pixels, &s);
 }
 
 /// One unit for each pixel, which sums over the channels.

@@ -7,6 +7,10 @@ const NEIGHBOURS: usize = 9;
 
 /// `[N, 2, h, w]`, logits `[N, 9 * factor * factor, h, w]` -> `[N, 2, factor * h, factor * w]`.
 pub(crate) fn convex_upsample(flow: Tensor<4>, logits: Tensor<4>, factor: usize) -> Tensor<4> {
+    #[cfg(feature = "cube")]
+    if super::gpu::has_kernels(&flow) {
+        return super::gpu::convex_upsample(flow, logits, factor);
+    }
     let [n, channels, h, w] = flow.dims();
     let weights = softmax(logits.reshape([n, NEIGHBOURS, factor * factor, h * w]), 1);
     let padded = flow.pad((1, 1, 1, 1), 0.0);

@@ -163,11 +163,11 @@ impl<B: FlowOps, C: CheckpointStrategy> FlowOps for Autodiff<B, C> {
     }
 }
 
-/// Hands gradients on to those of the two inputs that are differentiated.
-pub(super) fn register<B: Backend>(
+/// Hands gradients on to those of the inputs that are differentiated.
+pub(super) fn register<B: Backend, const N: usize>(
     gradients: &mut Gradients,
-    parents: [Option<NodeId>; 2],
-    found: [FloatTensor<B>; 2],
+    parents: [Option<NodeId>; N],
+    found: [FloatTensor<B>; N],
 ) {
     for (parent, gradient) in parents.into_iter().zip(found) {
         if let Some(parent) = parent {
@@ -201,7 +201,7 @@ impl<B: FlowOps> Backward<B, 2> for CostVolume {
         let gradient = gradients.consume::<B>(&ops.node);
         let (f1, f2, c) = ops.state;
         let (g1, g2) = B::correlation_backward(f1, f2, gradient, c);
-        register::<B>(gradients, ops.parents.map(|parent| Some(parent?.id)), [g1, g2]);
+        register::<B, _>(gradients, ops.parents.map(|parent| Some(parent?.id)), [g1, g2]);
     }
 }
 

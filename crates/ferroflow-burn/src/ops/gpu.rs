@@ -7,7 +7,7 @@ use burn::backend::{
     Autodiff, AutodiffBackend, Backend, Cube, Dispatch, DispatchDevice, backend_extension, tensor::FloatTensor,
 };
 use burn::tensor::Tensor;
-use ferroflow_net::graph::{Grid, Size, Warp};
+use ferroflow_net::graph::{Correlation, Grid, Size, Warp};
 
 use super::extension::register;
 use crate::kernels::{self, Axis, Scatter};
@@ -20,6 +20,23 @@ pub(crate) fn has_kernels(x: &Tensor<4>) -> bool {
 /// See [`super::warp`].
 pub(crate) fn warp(image: Tensor<4>, flow: Tensor<4>, warp: Warp) -> Tensor<4> {
     Tensor::from_dispatch(Dispatch::warp(image.into_dispatch(), flow.into_dispatch(), warp))
+}
+
+/// See [`super::warped_correlation`].
+pub(crate) fn warped_correlation(inputs: [Tensor<4>; 3], c: Correlation, warp: Warp) -> Tensor<4> {
+    let [f1, image, flow] = inputs.map(Tensor::into_dispatch);
+    Tensor::from_dispatch(Dispatch::warped_correlation(f1, image, flow, c, warp))
+}
+
+/// See [`super::convex_upsample`].
+pub(crate) fn convex_upsample(flow: Tensor<4>, logits: Tensor<4>, factor: usize) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::convex_upsample(flow.into_dispatch(), logits.into_dispatch(), factor))
+}
+
+/// See [`kernels::window_products`]; not differentiable in `corner`.
+pub(crate) fn window_products(f1: Tensor<4>, f2: Tensor<4>, corner: Tensor<4>, side: usize) -> Tensor<4> {
+    let [f1, f2, corner] = [f1, f2, corner].map(Tensor::into_dispatch);
+    Tensor::from_dispatch(Dispatch::window_products(f1, f2, corner, side))
 }
 
 /// Bilinear; see [`super::resize`].
@@ -40,6 +57,47 @@ pub trait GpuOps: Backend {
         warp: Warp,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
+    fn warped_correlation(
+        f1: FloatTensor<Self>,
+        image: FloatTensor<Self>,
+        flow: FloatTensor<Self>,
+        c: Correlation,
+        warp: Warp,
+    ) -> FloatTensor<Self>;
+
+    fn warped_correlation_backward(
+        f1: FloatTensor<Self>,
+        image: FloatTensor<Self>,
+        flow: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        c: Correlation,
+        warp: Warp,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    fn convex_upsample(flow: FloatTensor<Self>, logits: FloatTensor<Self>, factor: usize) -> FloatTensor<Self>;
+
+    fn convex_upsample_backward(
+        flow: FloatTensor<Self>,
+        logits: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        factor: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    fn window_products(
+        f1: FloatTensor<Self>,
+        f2: FloatTensor<Self>,
+        corner: FloatTensor<Self>,
+        side: usize,
+    ) -> FloatTensor<Self>;
+
+    fn window_products_backward(
+        f1: FloatTensor<Self>,
+        f2: FloatTensor<Self>,
+        corner: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        side: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
     fn resize(x: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self>;
 
     fn resize_backward(gradient: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self>;
@@ -58,6 +116,59 @@ impl GpuOps for Cube {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let scatter = Scatter::of(&image.client);
         kernels::warp_backward(image, flow, gradient, warp, scatter)
+    }
+
+    fn warped_correlation(
+        f1: FloatTensor<Self>,
+        image: FloatTensor<Self>,
+        flow: FloatTensor<Self>,
+        c: Correlation,
+        warp: Warp,
+    ) -> FloatTensor<Self> {
+        kernels::warped_correlation([f1, image, flow], c, warp)
+    }
+
+    fn warped_correlation_backward(
+        f1: FloatTensor<Self>,
+        image: FloatTensor<Self>,
+        flow: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        c: Correlation,
+        warp: Warp,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        kernels::warped_correlation_backward([f1, image, flow], gradient, c, warp)
+    }
+
+    fn convex_upsample(flow: FloatTensor<Self>, logits: FloatTensor<Self>, factor: usize) -> FloatTensor<Self> {
+        kernels::convex_upsample(flow, logits, factor)
+    }
+
+    fn convex_upsample_backward(
+        flow: FloatTensor<Self>,
+        logits: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        factor: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        kernels::convex_upsample_backward(flow, logits, gradient, factor)
+    }
+
+    fn window_products(
+        f1: FloatTensor<Self>,
+        f2: FloatTensor<Self>,
+        corner: FloatTensor<Self>,
+        side: usize,
+    ) -> FloatTensor<Self> {
+        kernels::window_products(f1, f2, corner, side)
+    }
+
+    fn window_products_backward(
+        f1: FloatTensor<Self>,
+        f2: FloatTensor<Self>,
+        corner: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        side: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        kernels::window_products_backward(f1, f2, corner, gradient, side)
     }
 
     fn resize(x: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self> {
@@ -94,6 +205,89 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
         (Self::from_inner(image), Self::from_inner(flow))
     }
 
+    fn warped_correlation(
+        f1: FloatTensor<Self>,
+        image: FloatTensor<Self>,
+        flow: FloatTensor<Self>,
+        c: Correlation,
+        warp: Warp,
+    ) -> FloatTensor<Self> {
+        let nodes = [f1.node(), image.node(), flow.node()];
+        let [f1, image, flow] = [f1, image, flow].map(|x| x.into_primitive());
+        match WarpedCostVolume.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let output = B::warped_correlation(f1.clone(), image.clone(), flow.clone(), c, warp);
+                prepared.finish((f1, image, flow, c, warp), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::warped_correlation(f1, image, flow, c, warp)),
+        }
+    }
+
+    fn warped_correlation_backward(
+        f1: FloatTensor<Self>,
+        image: FloatTensor<Self>,
+        flow: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        c: Correlation,
+        warp: Warp,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let [f1, image, flow, gradient] = [f1, image, flow, gradient].map(|x| x.into_primitive());
+        let (f1, image, flow) = B::warped_correlation_backward(f1, image, flow, gradient, c, warp);
+        (Self::from_inner(f1), Self::from_inner(image), Self::from_inner(flow))
+    }
+
+    fn convex_upsample(flow: FloatTensor<Self>, logits: FloatTensor<Self>, factor: usize) -> FloatTensor<Self> {
+        let nodes = [flow.node(), logits.node()];
+        let (flow, logits) = (flow.into_primitive(), logits.into_primitive());
+        match Upsampled.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let output = B::convex_upsample(flow.clone(), logits.clone(), factor);
+                prepared.finish((flow, logits, factor), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::convex_upsample(flow, logits, factor)),
+        }
+    }
+
+    fn convex_upsample_backward(
+        flow: FloatTensor<Self>,
+        logits: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        factor: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [flow, logits, gradient] = [flow, logits, gradient].map(|x| x.into_primitive());
+        let (flow, logits) = B::convex_upsample_backward(flow, logits, gradient, factor);
+        (Self::from_inner(flow), Self::from_inner(logits))
+    }
+
+    fn window_products(
+        f1: FloatTensor<Self>,
+        f2: FloatTensor<Self>,
+        corner: FloatTensor<Self>,
+        side: usize,
+    ) -> FloatTensor<Self> {
+        let nodes = [f1.node(), f2.node()];
+        let [f1, f2, corner] = [f1, f2, corner].map(|x| x.into_primitive());
+        match WindowProducts.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let output = B::window_products(f1.clone(), f2.clone(), corner.clone(), side);
+                prepared.finish((f1, f2, corner, side), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::window_products(f1, f2, corner, side)),
+        }
+    }
+
+    fn window_products_backward(
+        f1: FloatTensor<Self>,
+        f2: FloatTensor<Self>,
+        corner: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        side: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let [f1, f2, corner, gradient] = [f1, f2, corner, gradient].map(|x| x.into_primitive());
+        let (f1, f2) = B::window_products_backward(f1, f2, corner, gradient, side);
+        (Self::from_inner(f1), Self::from_inner(f2))
+    }
+
     fn resize(x: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self> {
         let prepared = Resized.prepare::<C>([x.node()]).compute_bound().stateful();
         let output = B::resize(x.into_primitive(), axes);
@@ -118,7 +312,49 @@ impl<B: GpuOps> Backward<B, 2> for Sampled {
         let gradient = gradients.consume::<B>(&ops.node);
         let (image, flow, warp) = ops.state;
         let (to_image, to_flow) = B::warp_backward(image, flow, gradient, warp);
-        register::<B>(gradients, ops.parents.map(|parent| Some(parent?.id)), [to_image, to_flow]);
+        register::<B, _>(gradients, ops.parents.map(|parent| Some(parent?.id)), [to_image, to_flow]);
+    }
+}
+
+#[derive(Debug)]
+struct WarpedCostVolume;
+
+impl<B: GpuOps> Backward<B, 3> for WarpedCostVolume {
+    type State = (B::FloatTensorPrimitive, B::FloatTensorPrimitive, B::FloatTensorPrimitive, Correlation, Warp);
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (f1, image, flow, c, warp) = ops.state;
+        let (to_f1, to_image, to_flow) = B::warped_correlation_backward(f1, image, flow, gradient, c, warp);
+        register::<B, _>(gradients, ops.parents.map(|parent| Some(parent?.id)), [to_f1, to_image, to_flow]);
+    }
+}
+
+#[derive(Debug)]
+struct Upsampled;
+
+impl<B: GpuOps> Backward<B, 2> for Upsampled {
+    type State = (B::FloatTensorPrimitive, B::FloatTensorPrimitive, usize);
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (flow, logits, factor) = ops.state;
+        let (to_flow, to_logits) = B::convex_upsample_backward(flow, logits, gradient, factor);
+        register::<B, _>(gradients, ops.parents.map(|parent| Some(parent?.id)), [to_flow, to_logits]);
+    }
+}
+
+#[derive(Debug)]
+struct WindowProducts;
+
+impl<B: GpuOps> Backward<B, 2> for WindowProducts {
+    type State = (B::FloatTensorPrimitive, B::FloatTensorPrimitive, B::FloatTensorPrimitive, usize);
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (f1, f2, corner, side) = ops.state;
+        let (to_f1, to_f2) = B::window_products_backward(f1, f2, corner, gradient, side);
+        register::<B, _>(gradients, ops.parents.map(|parent| Some(parent?.id)), [to_f1, to_f2]);
     }
 }
 

@@ -1,17 +1,15 @@
-//! RAFT's lookup: the products of all pairs of pixels, level by level, and what lies in each pixel's window of them.
+//! RAFT's lookup: level by level, the products of each pixel with those of a window, and what lies between them.
 
 use burn::tensor::Tensor;
 use ferroflow_net::graph::Lookup;
 
-use super::{along, convolution};
+use super::{along, convolution, coordinates};
 
 /// `(f1, f2, flow)` -> `[N, levels * side * side, H, W]`; differentiable in all of them.
 pub(crate) fn lookup([first, second]: [Tensor<4>; 2], flow: Tensor<4>, lookup: Lookup) -> Tensor<4> {
     let [n, channels, h, w] = first.dims();
-    let pixels = first.div_scalar((channels as f64).sqrt()).reshape([n, channels, h * w]).swap_dims(1, 2);
-    let grid = |size: usize| (0..size).map(|i| i as f32).collect::<Vec<f32>>();
-    let places = [(3, w), (2, h)].map(|(dim, size)| along(dim, grid(size), &flow));
-    let places = [0, 1].map(|c| flow.clone().narrow(1, c, 1).add(places[c].clone()).reshape([n, h * w, 1, 1]));
+    let first = first.div_scalar((channels as f64).sqrt());
+    let places = coordinates(flow.clone(), false).add(flow);
     let mut level = second;
     let mut found = Vec::with_capacity(lookup.levels);
     for l in 0..lookup.levels {
@@ -22,8 +20,9 @@ pub(crate) fn lookup([first, second]: [Tensor<4>; 2], flow: Tensor<4>, lookup: L
         if l > 0 {
             level = halved(level);
         }
-        let places = places.clone().map(|place| place.mul_scalar(0.5f32.powi(l as i32)));
-        found.push(window(&pixels, &level, places, lookup).reshape([n, lookup.side() * lookup.side(), h, w]));
+        let places = places.clone().mul_scalar(0.5f32.powi(l as i32));
+        let window = window(first.clone(), level.clone(), places, lookup);
+        found.push(window.reshape([n, lookup.side() * lookup.side(), h, w]));
     }
     Tensor::cat(found, 1)
 }
@@ -36,15 +35,34 @@ fn halved(x: Tensor<4>) -> Tensor<4> {
 }
 
 /// The products with one level, between the neighbours of where each pixel points: `[N, x, y, H W]`.
-fn window(pixels: &Tensor<3>, level: &Tensor<4>, places: [Tensor<4>; 2], lookup: Lookup) -> Tensor<4> {
-    let [n, channels, h, w] = level.dims();
-    let (side, wide, count) = (lookup.side(), lookup.side() + 1, pixels.dims()[1]);
-    let products = convolution::products(pixels.clone(), level.clone().reshape([n, channels, h * w]));
-    let offsets: Vec<f32> = (0..wide).map(|i| i as f32 - lookup.radius as f32).collect();
-    let [(a, columns), (b, rows)] = [(0, 3), (1, 2)].map(|(axis, dim)| {
-        let place = places[axis].clone();
-        let before = place.clone().detach().floor();
-        (place.sub(before.clone()), before.add(along(dim, offsets.clone(), level)))
+fn window(first: Tensor<4>, level: Tensor<4>, places: Tensor<4>, lookup: Lookup) -> Tensor<4> {
+    let [n, _, h, w] = first.dims();
+    let (side, wide) = (lookup.side(), lookup.side() + 1);
+    let before = places.clone().detach().floor();
+    let beyond = places.sub(before.clone()).reshape([n, 2, 1, h * w]);
+    let corner = before.sub_scalar(lookup.radius as f32);
+    let products = products(first, level, corner, wide).reshape([n, wide, wide, h * w]);
+    let mix = |values: Tensor<4>, dim: usize, axis: usize| {
+        let near = values.clone().narrow(dim, 0, side);
+        let far = values.narrow(dim, 1, side);
+        near.clone().add(far.sub(near).mul(beyond.clone().narrow(1, axis, 1)))
+    };
+    mix(mix(products, 2, 0), 1, 1).swap_dims(1, 2)
+}
+
+/// Of each pixel with those of a window of `wide` x `wide` pixels of the level, which begins at `corner`, whole numbers:
+/// `[N, wide * wide, H, W]`, row by row, 0 outside.
+fn products(first: Tensor<4>, level: Tensor<4>, corner: Tensor<4>, wide: usize) -> Tensor<4> {
+    #[cfg(feature = "cube")]
+    if super::gpu::has_kernels(&first) {
+        return super::gpu::window_products(first, level, corner, wide);
+    }
+    let ([n, channels, h, w], [_, _, height, width]) = (first.dims(), level.dims());
+    let pixels = first.reshape([n, channels, h * w]).swap_dims(1, 2);
+    let all = convolution::products(pixels, level.reshape([n, channels, height * width]));
+    let offsets: Vec<f32> = (0..wide).map(|i| i as f32).collect();
+    let [columns, rows] = [(0, 3), (1, 2)].map(|(axis, dim)| {
+        corner.clone().narrow(1, axis, 1).reshape([n, h * w, 1, 1]).add(along(dim, offsets.clone(), &corner))
     });
     let inside = |at: &Tensor<4>, size: usize| {
         let inside = at.clone().greater_equal_scalar(0.0).bool_and(at.clone().lower_equal_scalar((size - 1) as f32));
@@ -52,13 +70,9 @@ fn window(pixels: &Tensor<3>, level: &Tensor<4>, places: [Tensor<4>; 2], lookup:
     };
     let index = |at: &Tensor<4>, size: usize| at.clone().clamp(0.0, (size - 1) as f32).int();
     // Clamped once more: what a flow that is not a number becomes as an integer differs from device to device.
-    let index = index(&rows, h).mul_scalar(w as i64).add(index(&columns, w)).clamp(0, (h * w - 1) as i64);
-    let taken = products.gather(2, index.reshape([n, count, wide * wide])).reshape([n, count, wide, wide]);
-    let taken = taken.mul(inside(&rows, h)).mul(inside(&columns, w));
-    let mix = |values: Tensor<4>, dim: usize, fraction: Tensor<4>| {
-        let near = values.clone().narrow(dim, 0, side);
-        let far = values.narrow(dim, 1, side);
-        near.clone().add(far.sub(near).mul(fraction))
-    };
-    mix(mix(taken, 3, a), 2, b).permute([0, 3, 2, 1])
+    let last = (height * width - 1) as i64;
+    let index = index(&rows, height).mul_scalar(width as i64).add(index(&columns, width)).clamp(0, last);
+    let taken = all.gather(2, index.reshape([n, h * w, wide * wide])).reshape([n, h * w, wide, wide]);
+    let taken = taken.mul(inside(&rows, height)).mul(inside(&columns, width));
+    taken.reshape([n, h * w, wide * wide]).swap_dims(1, 2).reshape([n, wide * wide, h, w])
 }

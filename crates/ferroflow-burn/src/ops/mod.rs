@@ -23,7 +23,7 @@ pub(crate) use pointwise::{affine, channel_norm, channel_scale, channels, lerp, 
 pub(crate) use pool::average_pool;
 pub(crate) use resize::{resize, to_output};
 pub(crate) use statistics::{channel_mean, instance_norm, layer_norm, moments, standardise};
-pub(crate) use warp::warp;
+pub(crate) use warp::{warp, warped_correlation};
 
 use burn::tensor::{Tensor, TensorData};
 

@@ -1,7 +1,7 @@
 //! Backward warping with every border rule.
 
 use burn::tensor::{Bool, Tensor};
-use ferroflow_net::graph::{FlowOrder, OnPixel, Warp, WarpBorder};
+use ferroflow_net::graph::{Correlation, FlowOrder, OnPixel, Warp, WarpBorder};
 
 use super::along;
 
@@ -50,6 +50,16 @@ pub(crate) fn warp(image: Tensor<4>, flow: Tensor<4>, warp: Warp) -> Tensor<4> {
         flat.clone().gather(2, at).reshape([n, channels, h, w]).mul(weight)
     });
     sampled.reduce(Tensor::add).expect("four corners")
+}
+
+/// The cost volume of `f1` with `image` warped by `flow`; differentiable in all three.
+pub(crate) fn warped_correlation(inputs: [Tensor<4>; 3], c: Correlation, by: Warp) -> Tensor<4> {
+    #[cfg(feature = "cube")]
+    if super::gpu::has_kernels(&inputs[0]) {
+        return super::gpu::warped_correlation(inputs, c, by);
+    }
+    let [f1, image, flow] = inputs;
+    super::correlation(f1, warp(image, flow, by), c)
 }
 
 /// Column and row of the image that each pixel reads, `[N, 1, H, W]` each.

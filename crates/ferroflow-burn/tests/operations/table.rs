@@ -647,6 +647,29 @@ fn warps() -> Vec<Row> {
         );
     }
     let warp = Warp { border: WarpBorder::Replicate, order: FlowOrder::Uv, scale: 1.0, on_pixel: OnPixel::Right };
+    // Nothing else reads the warped map: GPUs warp it while they correlate, tile by tile, as far as they can.
+    let tiled = [
+        (4, 1, 19, [2, 6, 8], WarpBorder::ZerosMasked { threshold: 0.999 }, FlowOrder::Uv),
+        (3, 1, 9, [1, 17, 35], WarpBorder::Replicate, FlowOrder::NegatedVu),
+        (4, 3, 1, [3, 1, 18], WarpBorder::Extrapolate, FlowOrder::Vu),
+        (0, 1, 8, [1, 33, 2], WarpBorder::Caffe, FlowOrder::Uv),
+        (6, 1, 5, [1, 7, 9], WarpBorder::Zeros, FlowOrder::Vu),
+    ];
+    for (max_displacement, stride, channels, [batch, height, width], border, order) in tiled {
+        let name = format!("correlation, {max_displacement} by {stride}, of {channels} channels with a warped map");
+        let correlated = row(name, |net, s| {
+            let [a, b] = pair(net, s.x, channels);
+            let flow = net.conv("motion", s.x, k(3).out(2));
+            let warped = net.warp("warped", b, flow, Warp { border, order, scale: 2.7, on_pixel: OnPixel::Right });
+            net.correlation("y", a, warped, Correlation { max_displacement, stride })
+        });
+        rows.push(correlated.frames(batch, height, width));
+    }
+    rows.push(row("correlation of features with themselves, warped", |net, s| {
+        let a = net.conv("a", s.x, k(3).out(2));
+        let warped = net.warp("warped", a, a, warp);
+        net.correlation("y", a, warped, Correlation { max_displacement: 2, stride: 1 })
+    }));
     rows.push(row("warp by channels of one block", |net, s| {
         let [image, flow] = [("image", 19), ("motion", 35)].map(|(name, c)| net.conv(name, s.x, k(3).out(c)));
         let flow = net.channels("picked", flow, &[20, 18]);

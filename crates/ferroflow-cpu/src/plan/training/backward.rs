@@ -173,7 +173,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
             | Kernel::Coordinates { .. }
             // Only plans for inference have them.
             | Kernel::Initial
-        | Kernel::Iteration
+            | Kernel::Iteration
             | Kernel::Conv(_)
             | Kernel::Depthwise(_)
             | Kernel::LargeDepthwise(_)
