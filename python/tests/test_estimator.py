@@ -174,6 +174,8 @@ def test_what_no_estimator_is(tmp_path: Path) -> None:
         ({"threads": -1}, OverflowError, "negative"),
         ({"size": (100, 100)}, ferroflow.EstimateError, "multiples of"),
         ({"tile": (8, 8)}, ferroflow.EstimateError, "too small"),
+        ({"stop_below": 0.1}, ferroflow.EstimateError, "no iterations"),
+        ({"stop_below": -1.0}, ValueError, "above 0"),
         ({"options": {"depth": 3}}, ferroflow.NetworkError, "no option `depth`"),
         ({"colour": "red"}, TypeError, "unexpected keyword"),
     ]

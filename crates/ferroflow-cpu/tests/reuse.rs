@@ -60,8 +60,7 @@ fn frames() -> Vec<Vec<u8>> {
 #[test]
 fn flows_are_those_of_frames_never_seen_to_the_last_bit() {
     let frames = frames();
-    let names =
-        ["pwcnet", "uflow", "rill", "pwcnet-sm", "flownet2-cs", "raft", "raft-small", "sea-raft-s", "neuflow-v2"];
+    let names = ["pwcnet", "uflow", "rill", "pwcnet-sm", "raft", "raft-small", "sea-raft-s", "neuflow-v2"];
     for name in names {
         let model = model(name);
         let weights = Weights::random(&model.graph, 3);

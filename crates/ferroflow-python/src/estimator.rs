@@ -50,6 +50,8 @@ use crate::{
 ///     precision: ``"f32"`` or ``"bf16"``, for the numbers that convolutions multiply.
 ///     exact: Use no Winograd convolution: slower, and the last digits differ.
 ///     threads: Number of threads. Default: all processors.
+///     stop_below: Leaves out the iterations of a recurrent network after the first whose update is shorter than this on average, in
+///         pixels of the frames as the network sees them.
 #[pyclass(frozen, module = "ferroflow")]
 pub struct Estimator {
     request: Request,
@@ -68,6 +70,7 @@ struct Request {
     precision: String,
     exact: bool,
     threads: Option<usize>,
+    stop_below: Option<f32>,
 }
 
 enum Method {
@@ -120,6 +123,10 @@ impl Request {
                 (estimator.with_origin(origin).with_network_size(size(self.size)).map_err(raise)?, doubt)
             }
         };
+        if self.stop_below.is_some_and(|pixels| !pixels.is_finite() || pixels <= 0.0) {
+            return Err(PyValueError::new_err("stop_below is a number of pixels above 0"));
+        }
+        let estimator = estimator.with_stop_below(self.stop_below).map_err(raise)?;
         Ok((estimator.with_tile(size(self.tile)).map_err(raise)?, doubt))
     }
 
@@ -214,7 +221,7 @@ impl Request {
 impl Estimator {
     #[new]
     #[pyo3(signature = (method=None, *, weights=None, options=None, device="cpu", fit=None, size=None, tile=None, precision="f32",
-        exact=false, threads=None))]
+        exact=false, threads=None, stop_below=None))]
     fn new(
         py: Python<'_>,
         method: Option<Bound<'_, PyAny>>,
@@ -227,6 +234,7 @@ impl Estimator {
         precision: &str,
         exact: bool,
         threads: Option<usize>,
+        stop_below: Option<f32>,
     ) -> PyResult<Self> {
         let method = match method {
             None => None,
@@ -239,7 +247,8 @@ impl Estimator {
         };
         let options = crate::weights::options(options)?;
         let (device, precision) = (device.to_string(), precision.to_string());
-        let request = Request { method, weights, options, device, fit, size, tile, precision, exact, threads };
+        let request =
+            Request { method, weights, options, device, fit, size, tile, precision, exact, threads, stop_below };
         let given = request.given(py);
         let (estimator, doubt) = computed(py, || request.make(given))??;
         if let Some(doubt) = doubt {
@@ -313,7 +322,8 @@ impl Estimator {
     }
 
     fn __getnewargs_ex__<'py>(&self, py: Python<'py>) -> PyResult<((Option<Py<PyAny>>,), Bound<'py, PyDict>)> {
-        let Request { method, weights, options, device, fit, size, tile, precision, exact, threads } = &self.request;
+        let Request { method, weights, options, device, fit, size, tile, precision, exact, threads, stop_below } =
+            &self.request;
         let method = match method {
             None => None,
             Some(Method::Named(name)) => Some(name.as_os_str().into_pyobject(py)?.into_any().unbind()),
@@ -329,6 +339,7 @@ impl Estimator {
         rest.set_item("precision", precision)?;
         rest.set_item("exact", exact)?;
         rest.set_item("threads", threads)?;
+        rest.set_item("stop_below", stop_below)?;
         Ok(((method,), rest))
     }
 }
