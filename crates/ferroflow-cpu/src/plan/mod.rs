@@ -20,6 +20,7 @@ mod profile;
 mod shapes;
 mod step;
 pub mod training;
+mod unstack;
 mod value;
 
 use std::time::Instant;
@@ -37,6 +38,7 @@ use self::{
     compile::{Compiled, Compiler},
     fixed::FixedLayers,
     step::{Context, Step, planar},
+    unstack::Unstacked,
     value::Value,
 };
 
@@ -64,6 +66,8 @@ pub struct Plan {
     pool: Vec<Buffer>,
     scratch: Scratch,
     kept: Vec<(NodeId, Value)>,
+    /// What each node of the caller's graph is in the one that is run, and the channels of each of those.
+    nodes: Vec<NodeId>,
     channels: Vec<usize>,
     weight_bytes: usize,
     sizes: Sizes,
@@ -85,21 +89,25 @@ impl Plan {
         sizes: Sizes,
         options: &Options,
     ) -> Result<Self, PlanError> {
+        let Unstacked { graph, nodes } = unstack::unstacked(graph, &sizes, &options.keep)?;
         let flow = graph.flow.ok_or(PlanError::NoFlow)?;
+        let keep = options.keep.iter().map(|id| nodes[id.0 as usize]).collect();
+        let options = &Options { keep, ..options.clone() };
         let Compiled { mut steps, buffers, mut kept, layers } =
-            Compiler::new(graph, FixedLayers::new(weights), sizes, options, &[flow])?.compile()?;
+            Compiler::new(&graph, FixedLayers::new(weights), sizes, options, &[flow])?.compile()?;
         let held: Vec<usize> = kept.iter().flat_map(|(_, v)| v.planes.iter().map(|p| p.buffer)).collect();
-        let (pool, place) = memory::lay_out(&mut steps, &buffers, &held);
+        let (len, starts) = memory::lay_out(&mut steps, &buffers, &held);
         for plane in kept.iter_mut().flat_map(|(_, v)| &mut v.planes) {
-            plane.buffer = place[plane.buffer];
+            *plane = plane.within(&starts);
         }
         let shapes = graph.shapes(&sizes)?;
         Ok(Self {
             seconds: options.profile.then(|| vec![0.0; steps.len()]),
             steps,
-            pool: Buffer::zeroed_all(&pool),
+            pool: vec![Buffer::zeroed(len)],
             scratch: Scratch::new(),
             kept,
+            nodes,
             channels: shapes.iter().map(|s| s[1]).collect(),
             weight_bytes: layers.bytes,
             sizes,
@@ -160,6 +168,7 @@ impl Plan {
     /// The value of a node of [`Options::keep`] after the last run, planar `[N, C, H, W]`; `None` for other nodes and
     /// for the output.
     pub fn value(&self, node: NodeId) -> Option<Vec<f32>> {
+        let node = self.nodes[node.0 as usize];
         let (_, value) = self.kept.iter().find(|(id, _)| *id == node)?;
         Some(planar(value, self.channels[node.0 as usize], &self.pool))
     }
