@@ -137,9 +137,7 @@ impl Buffer {
     fn place(&self) -> (*const f32, usize) {
         match &self.0 {
             Memory::Lines(lines) => (lines.as_ptr().cast(), lines.len() * LINE_FLOATS),
-            Memory::Pages { map, first, lines } => {
-                (map.as_ptr().wrapping_add(*first).cast(), lines * LINE_FLOATS)
-            }
+            Memory::Pages { map, first, lines } => (map.as_ptr().wrapping_add(*first).cast(), lines * LINE_FLOATS),
         }
     }
 

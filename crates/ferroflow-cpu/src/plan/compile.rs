@@ -63,6 +63,8 @@ pub(super) struct Compiler<'a, L> {
     pub(super) layers: L,
     /// The pixel nodes' channels, also after blocks have been written.
     pub(super) described: Vec<Vec<Vec<Pixel>>>,
+    /// Pixel nodes that have been written as blocks without padding lanes.
+    pub(super) narrow: HashMap<NodeId, Value>,
     /// Lookups with their maps, and where those after them find what they know.
     lookups: Vec<(Lookup, [Value; 2], Plane)>,
 }
@@ -88,6 +90,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
             steps: Vec::new(),
             buffers: Vec::new(),
             layers,
+            narrow: HashMap::new(),
             lookups: Vec::new(),
         })
     }
@@ -228,7 +231,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 let (a, b) = (self.dense(inputs[0]), self.dense(inputs[1]));
                 let factor = if node.op == Op::Add { 1.0 } else { -1.0 };
                 let out = self.fresh(extent, channels);
-                self.push(tail, Kernel::Combine { factor, activation: chain.activation }, 0.0, vec![a, b], &out);
+                self.push(tail, Kernel::Combine { factor, activation: chain.activation() }, 0.0, vec![a, b], &out);
                 out
             }
             Op::Smooth(curve) => {
@@ -250,10 +253,10 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 out
             }
             Op::InstanceNorm { epsilon } => {
-                let x = self.dense(inputs[0]);
+                let values = inputs.iter().copied().chain(chain.residual).map(|i| self.dense(i)).collect();
                 let out = self.fresh(extent, channels);
-                let kernel = Kernel::InstanceNorm { epsilon: *epsilon, activation: chain.activation };
-                self.push(tail, kernel, 0.0, vec![x], &out);
+                let kernel = Kernel::InstanceNorm { epsilon: *epsilon, activation: chain.activation() };
+                self.push(tail, kernel, 0.0, values, &out);
                 out
             }
             Op::AveragePool { size } => {
@@ -315,7 +318,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
             Op::Correlation(c) => {
                 let features = vec![self.dense(inputs[0]), self.dense(inputs[1])];
                 let in_channels = self.channels(inputs[0]);
-                let plan = Correlation::new(extent, in_channels, c.max_displacement, c.stride, chain.activation);
+                let plan = Correlation::new(extent, in_channels, c.max_displacement, c.stride, chain.activation());
                 let out = self.fresh(extent, channels);
                 let work = self.buffer(plan.work_len());
                 self.push(tail, Kernel::Correlation(plan), plan.flop(), features, &out);
@@ -455,7 +458,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
         let (maps, activation) = match node.op {
             Op::LeakyRelu { slope } if (0.0..=1.0).contains(&slope) => (Vec::new(), Activation::LeakyRelu(slope)),
             Op::LeakyRelu { .. } => return Err(self.unsupported(head, "a slope outside 0..=1")),
-            _ => ([&[head], &chain.maps[..]].concat(), chain.activation),
+            _ => ([&[head], &chain.maps[..]].concat(), chain.activation()),
         };
         let (scale, offset) = compose(self.graph, &maps, channels, |id| self.layers.weight(id));
         let lanes = |v: Vec<f64>| per_lane(v.into_iter().map(|v| v as f32));
