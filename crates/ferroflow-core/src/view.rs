@@ -96,6 +96,13 @@ impl<'a> FrameView<'a> {
     }
 }
 
+/// Of size and pixels, whatever lies between the rows.
+impl PartialEq for FrameView<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.size == other.size && (0..self.size.height).all(|y| self.row(y) == other.row(y))
+    }
+}
+
 impl<'a> From<&'a Frame> for FrameView<'a> {
     fn from(frame: &'a Frame) -> Self {
         Self { size: frame.size(), stride: 3 * frame.width(), bytes: frame.rgb() }

@@ -6,7 +6,7 @@ use ferroflow_kernels::{Bf16, Isa};
 use ferroflow_net::{
     Graph, ParamId, Weights,
     device::{Device, DeviceError, Executor, Frames, Memory, Profile},
-    graph::Sizes,
+    graph::{ByFrame, Sizes},
     peers::Peers,
     training::{Gradients, Trainer, TrainingOptions, Values},
 };
@@ -16,6 +16,10 @@ use crate::{
     plan::{self, Plan},
     training::{Settings, TrainingPlan, memory_estimate},
 };
+
+/// The share of a network's operations that a frame alone must decide for them to be kept from pair to pair. Below it a batch, whose
+/// layers read their weights once, gains as much.
+const KEPT_SHARE: f64 = 0.05;
 
 /// How the CPU computes, and with how many threads.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,10 +83,22 @@ impl Device for Cpu {
 
     fn executor(&self, graph: &Graph, weights: &Weights, sizes: Sizes) -> Result<Box<dyn Executor>, DeviceError> {
         let CpuOptions { exact, bf16, profile, .. } = self.options;
-        let options = plan::Options { exact, bf16, profile, ..plan::Options::default() };
+        let mut options = plan::Options { exact, bf16, profile, ..plan::Options::default() };
         let weights: Vec<&[f32]> = weights.iter().collect();
+        let by_frame = (sizes.batch == 1).then(|| features(graph)).flatten();
+        let graph = match by_frame {
+            Some(ByFrame { ref graph, ref twins, .. }) => {
+                options.twins.clone_from(twins);
+                graph
+            }
+            None => graph,
+        };
         let plan = self.install(|| Plan::new(graph, &weights, sizes, &options))?;
         Ok(Box::new(OnCpu { plan, profiled: profile, cpu: self.clone() }))
+    }
+
+    fn keeps_features(&self, graph: &Graph) -> bool {
+        features(graph).is_some()
     }
 
     fn trainer(&self, graph: &Graph, options: TrainingOptions) -> Result<Box<dyn Trainer>, DeviceError> {
@@ -103,6 +119,13 @@ impl Device for Cpu {
     fn host(&self, work: &mut (dyn FnMut() + Send)) {
         self.install(work);
     }
+}
+
+/// The network frame by frame, if it pays to keep what a frame alone decides.
+fn features(graph: &Graph) -> Option<ByFrame> {
+    // The share hardly depends on the size; this one suits every network.
+    let usual = Sizes::new(1, 512, 1024);
+    Some(ByFrame::of(graph)).filter(|by_frame| by_frame.share(&usual).is_ok_and(|share| share >= KEPT_SHARE))
 }
 
 struct OnCpu {
@@ -127,6 +150,10 @@ impl Executor for OnCpu {
 
     fn start_from(&mut self, flow: &[f32]) -> Result<(), DeviceError> {
         Ok(self.plan.start_from(flow)?)
+    }
+
+    fn forget_frames(&mut self) {
+        self.plan.forget_frames();
     }
 
     fn profile(&self) -> Option<Profile> {

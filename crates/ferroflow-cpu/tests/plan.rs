@@ -91,20 +91,6 @@ fn the_plan_equals_the_interpreter_and_a_batch_its_pairs() {
 }
 
 #[test]
-fn frames_taken_one_after_the_other_give_the_flow_of_both_together() {
-    let model = Model::parse("raft-small", ["iterations=1"]).unwrap();
-    let (graph, weights) = (&model.graph, weights(&model.graph));
-    let sizes = Sizes::new(1, 512, 544);
-    let (a, b) = (frames(1, 512, 544, 2), frames(1, 512, 544, 3));
-    let apart = flow(graph, &weights, sizes, &Options::default(), &a, &b);
-    // A value of both frames that is asked for keeps them together.
-    let keep = vec![graph.find("fnet.conv2").unwrap()];
-    let together = flow(graph, &weights, sizes, &Options { keep, ..Options::default() }, &a, &b);
-    let d = difference(&apart, &together);
-    assert!(d < TOLERANCE, "they differ by {d}");
-}
-
-#[test]
 #[ignore = "every network through the plain interpreter takes minutes"]
 fn every_network_planned_equals_itself_interpreted() {
     for name in Model::names() {

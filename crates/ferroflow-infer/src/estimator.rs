@@ -211,12 +211,14 @@ impl Estimator {
     pub fn network(model: Model, weights: Weights, options: NetworkOptions) -> Self {
         let fit = options.fit.unwrap_or(model.fit);
         let NetworkOptions { device, .. } = options;
+        let keeps_features = device.keeps_features(&model.graph);
         let network = Network {
             model,
             weights,
             fit,
             upsampling: Upsampling::Reference,
             device: device.clone(),
+            keeps_features,
             executors: Mutex::default(),
         };
         Self { device, ..Self::of(Method::Network(Box::new(network))) }
@@ -335,8 +337,8 @@ impl Estimator {
         flows?.pop().ok_or(EstimateError::Empty)
     }
 
-    /// The flows of several pairs. Successive pairs of one size go through a network as one batch; each flow is the same as that
-    /// of the pair alone.
+    /// The flows of several pairs. Successive pairs of one size go through a network as one batch, or one by one if they have frames
+    /// in common of which everything is then computed once; each flow is the same as that of the pair alone.
     ///
     /// # Errors
     /// As [`Estimator::estimate`], at the first pair that fails.
@@ -413,11 +415,12 @@ impl Estimator {
         let part = |size: Size| size.map(|side| (side / factor.max(1)).max(1));
         let flows = match &self.method {
             Method::Network(network) if network.fit.grid().is_some() && self.tile.is_none() => {
-                self.check_memory(first.size(), pairs.len())?;
+                let pairs = views(&pairs);
+                self.check_memory(first.size(), network.at_once(&pairs))?;
                 let input = network.plan(first.size()).network();
                 let sizes = Sizes { batch: pairs.len(), input, output: part(input) };
                 let mut flows = Ok(Vec::new());
-                self.device.host(&mut || flows = network.run(&views(&pairs), sizes, None));
+                self.device.host(&mut || flows = network.run(&pairs, sizes, None));
                 flows?
             }
             _ => {
@@ -433,7 +436,11 @@ impl Estimator {
 
     /// Pairs of one size, untiled.
     fn whole(&self, pairs: &[ViewPair<'_>]) -> Result<Vec<FlowField>, EstimateError> {
-        self.check_memory(pairs[0].0.size(), pairs.len())?;
+        let at_once = match &self.method {
+            Method::Network(network) => network.at_once(pairs),
+            Method::Zero | Method::Dis(..) => pairs.len(),
+        };
+        self.check_memory(pairs[0].0.size(), at_once)?;
         match &self.method {
             Method::Zero => Ok(pairs.iter().map(|(a, _)| FlowField::zeros(a.size())).collect()),
             Method::Dis(dis, _) => pairs.iter().map(|&(a, b)| Ok(dis.estimate(a, b)?)).collect(),
@@ -510,6 +517,15 @@ impl Estimator {
         Some(network.model.graph.cost(&sizes).ok()?.flop / 1e9)
     }
 
+    /// Forgets the frames seen so far, so that the next pair takes as long as one of new frames. Otherwise a network may take what
+    /// it computed of a frame again when the next pair has it too; the flow is the same.
+    pub fn forget_frames(&self) {
+        if let Method::Network(network) = &self.method {
+            let mut executors = network.executors.lock().unwrap_or_else(PoisonError::into_inner);
+            executors.iter_mut().for_each(|executor| executor.forget_frames());
+        }
+    }
+
     /// Forgets the times measured so far.
     pub fn reset_profile(&self) {
         if let Method::Network(network) = &self.method {
@@ -533,6 +549,8 @@ struct Network {
     fit: Fit,
     upsampling: Upsampling,
     device: Arc<dyn Device>,
+    /// Whether executors for one pair keep what they computed of its frames.
+    keeps_features: bool,
     /// Least recently used first.
     executors: Mutex<Vec<Box<dyn Executor>>>,
 }
@@ -603,8 +621,28 @@ impl Network {
         if self.fit.grid().is_some() { enlarged } else { fit.restore(enlarged) }
     }
 
+    /// How many of these pairs go through the network as one batch: those that have frames in common go one by one where the device
+    /// keeps what it computed of them.
+    fn at_once(&self, pairs: &[ViewPair<'_>]) -> usize {
+        let go_on = |pair: &[ViewPair<'_>]| pair[0].1 == pair[1].0 || pair[0].0 == pair[1].1;
+        if self.keeps_features && pairs.windows(2).any(go_on) { 1 } else { pairs.len() }
+    }
+
     /// The flows of pairs of one size, in the pixels of `sizes.output`.
     fn run(
+        &self,
+        pairs: &[ViewPair<'_>],
+        sizes: Sizes,
+        start: Option<&FlowField>,
+    ) -> Result<Vec<FlowField>, EstimateError> {
+        let mut flows = Vec::with_capacity(pairs.len());
+        for part in pairs.chunks(self.at_once(pairs).max(1)) {
+            flows.extend(self.run_at_once(part, Sizes { batch: part.len(), ..sizes }, start)?);
+        }
+        Ok(flows)
+    }
+
+    fn run_at_once(
         &self,
         pairs: &[ViewPair<'_>],
         sizes: Sizes,

@@ -225,3 +225,25 @@ fn the_finest_level_is_nearly_the_estimate() {
         assert!(distance(&coarsest) > distance(&finest), "{name}");
     }
 }
+
+/// What is kept of a frame from pair to pair changes no flow: both directions, a video, and pairs of another size between them.
+#[test]
+fn frames_seen_before_have_the_flow_of_new_ones() {
+    for name in ["pwcnet", "rill", "raft-small", "sea-raft-s"] {
+        let [estimator, fresh] = [(); 2].map(|()| network(name, NetworkOptions::default()));
+        let frames: Vec<Frame> = (0..4).map(|seed| frame(101, 70, seed)).collect();
+        let other = [frame(64, 64, 0), frame(64, 64, 1)];
+        let alone = |first: &Frame, second: &Frame| {
+            fresh.forget_frames();
+            fresh.estimate(first, second).unwrap()
+        };
+        let video: Vec<_> = frames.iter().zip(&frames[1..]).collect();
+        let expected: Vec<FlowField> = video.iter().map(|(a, b)| alone(a, b)).collect();
+        assert_eq!(estimator.estimate_batch(&video).unwrap(), expected, "{name}");
+        for (&(a, b), forward) in video.iter().zip(&expected) {
+            let both = estimator.estimate_both(a, b).unwrap();
+            assert_eq!((both.forward, both.backward), (forward.clone(), alone(b, a)), "{name}");
+            assert_eq!(estimator.estimate(&other[0], &other[1]).unwrap(), alone(&other[0], &other[1]), "{name}");
+        }
+    }
+}

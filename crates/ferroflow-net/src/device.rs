@@ -30,6 +30,12 @@ pub trait Device: fmt::Debug + Send + Sync {
     /// If the device lacks an operation, the sizes do not suit the network, or the weights are another network's.
     fn executor(&self, graph: &Graph, weights: &Weights, sizes: Sizes) -> Result<Box<dyn Executor>, DeviceError>;
 
+    /// Whether executors of a network for one pair take what they computed of a frame again when the next pair has it too. Successive
+    /// pairs of a video, and both directions of a pair, are then better estimated one by one than as a batch.
+    fn keeps_features(&self, _graph: &Graph) -> bool {
+        false
+    }
+
     /// Prepares a network to be trained on batches of one size.
     ///
     /// # Errors
@@ -120,6 +126,9 @@ pub trait Executor: Send {
             reason: "this network or device always starts from zero".into(),
         })
     }
+
+    /// Forgets the frames of earlier runs, so that the next one computes everything, as it would for frames not seen before.
+    fn forget_frames(&mut self) {}
 
     /// Mean times of all layers since the start or the last [`reset_profile`](Self::reset_profile); `None` where the device does not
     /// measure them.

@@ -161,8 +161,9 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
             None => estimator.estimate_batch(&frames)?,
         };
         let backward: Vec<Option<FlowField>> = if args.bidirectional {
-            let reversed: Vec<_> = frames.iter().map(|&(a, b)| (b, a)).collect();
-            estimator.estimate_batch(&reversed)?.into_iter().map(Some).collect()
+            // The last pair first: its frames are those seen last.
+            let reversed: Vec<_> = frames.iter().rev().map(|&(a, b)| (b, a)).collect();
+            estimator.estimate_batch(&reversed)?.into_iter().rev().map(Some).collect()
         } else {
             batch.iter().map(|_| None).collect()
         };

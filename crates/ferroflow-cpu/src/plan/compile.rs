@@ -63,8 +63,8 @@ pub(super) struct Compiler<'a, L> {
     pub(super) layers: L,
     /// The pixel nodes' channels, also after blocks have been written.
     pub(super) described: Vec<Vec<Vec<Pixel>>>,
-    /// Pixel nodes that have been written as blocks without padding lanes.
-    pub(super) narrow: HashMap<NodeId, Value>,
+    /// Pixel nodes that have been written without padding lanes.
+    pub(super) narrowed: HashMap<NodeId, Value>,
     /// Lookups with their maps, and where those after them find what they know.
     lookups: Vec<(Lookup, [Value; 2], Plane)>,
 }
@@ -86,11 +86,11 @@ impl<'a, L: Layers> Compiler<'a, L> {
             uses: Uses::new(graph, roots, &options.keep),
             contents: vec![None; shapes.len()],
             described: vec![Vec::new(); shapes.len()],
+            narrowed: HashMap::new(),
             shapes,
             steps: Vec::new(),
             buffers: Vec::new(),
             layers,
-            narrow: HashMap::new(),
             lookups: Vec::new(),
         })
     }
@@ -172,7 +172,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
     pub(super) fn push(&mut self, node: NodeId, kernel: Kernel, flop: f64, inputs: Vec<Value>, output: &Value) {
         let name = self.graph.node(node).name.clone();
         self.layers.made(&inputs, output);
-        self.steps.push(Step { name, kernel, flop, inputs, output: Some(output.clone()), work: None });
+        self.steps.push(Step { node, name, kernel, flop, inputs, output: Some(output.clone()), work: None });
     }
 
     /// The value of a node in blocks, written now if it is still pixels.
@@ -377,7 +377,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 let inputs = vec![flow, logits];
                 if is_output {
                     let (name, kernel) = (self.graph.node(tail).name.clone(), Kernel::ConvexOutput(upsample));
-                    self.steps.push(Step { name, kernel, flop: 0.0, inputs, output: None, work: None });
+                    self.steps.push(Step { node: tail, name, kernel, flop: 0.0, inputs, output: None, work: None });
                     return Ok(None);
                 }
                 let out = self.fresh(extent, channels);
@@ -390,7 +390,8 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 let scale = self.output_scale();
                 let name = node.name.clone();
                 let kernel = Kernel::Output { resize, scale };
-                self.steps.push(Step { name, kernel, flop: 0.0, inputs: vec![flow], output: None, work: None });
+                let inputs = vec![flow];
+                self.steps.push(Step { node: tail, name, kernel, flop: 0.0, inputs, output: None, work: None });
                 return Ok(None);
             }
             Op::Moments(over) => {
@@ -445,7 +446,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
         let out = self.fresh(x.extent, self.channels(id));
         let name = self.graph.node(id).name.clone();
         let (kernel, inputs, output) = (Kernel::Stack, vec![x], Some(out.clone()));
-        self.steps.push(Step { name, kernel, flop: 0.0, inputs, output, work: None });
+        self.steps.push(Step { node: id, name, kernel, flop: 0.0, inputs, output, work: None });
         out
     }
 

@@ -18,7 +18,7 @@ struct Placed {
 
 /// Lays all buffers out in one, which every plane then lies in. Returns its floats and the first float of each buffer.
 ///
-/// `lens` are the lengths of the buffers before, each of which is written by one step; those in `kept` are never overwritten.
+/// `lens` are the lengths of the buffers before, each of which is written by one step; those in `kept` hold nothing else from run to run.
 pub(super) fn lay_out(steps: &mut [Step], lens: &[usize], kept: &[usize]) -> (usize, Vec<usize>) {
     let (mut first, mut last) = (vec![usize::MAX; lens.len()], vec![0; lens.len()]);
     for (i, step) in steps.iter_mut().enumerate() {
@@ -28,7 +28,7 @@ pub(super) fn lay_out(steps: &mut [Step], lens: &[usize], kept: &[usize]) -> (us
         });
     }
     for &buffer in kept {
-        last[buffer] = usize::MAX;
+        (first[buffer], last[buffer]) = (0, usize::MAX);
     }
     let alive: Vec<_> = first.into_iter().zip(last).map(|(first, last)| first..=last).collect();
     let (len, starts) = starts(lens, &alive);

@@ -17,10 +17,10 @@ mod memory;
 mod options;
 mod pixels;
 mod profile;
+mod reuse;
 mod shapes;
 mod step;
 pub mod training;
-mod unstack;
 mod value;
 
 use std::time::Instant;
@@ -37,8 +37,8 @@ pub use self::options::{Options, PlanError};
 use self::{
     compile::{Compiled, Compiler},
     fixed::FixedLayers,
+    reuse::Reuse,
     step::{Context, Step, planar},
-    unstack::Unstacked,
     value::Value,
 };
 
@@ -66,8 +66,6 @@ pub struct Plan {
     pool: Vec<Buffer>,
     scratch: Scratch,
     kept: Vec<(NodeId, Value)>,
-    /// What each node of the caller's graph is in the one that is run, and the channels of each of those.
-    nodes: Vec<NodeId>,
     channels: Vec<usize>,
     weight_bytes: usize,
     sizes: Sizes,
@@ -78,6 +76,8 @@ pub struct Plan {
     initial_len: usize,
     /// What the next run starts from.
     initial: Option<Vec<f32>>,
+    /// What runs on the same frames have in common, where it is to be kept.
+    reuse: Option<Reuse>,
 }
 
 impl Plan {
@@ -89,14 +89,17 @@ impl Plan {
         sizes: Sizes,
         options: &Options,
     ) -> Result<Self, PlanError> {
-        let Unstacked { graph, nodes } = unstack::unstacked(graph, &sizes, &options.keep)?;
         let flow = graph.flow.ok_or(PlanError::NoFlow)?;
-        let keep = options.keep.iter().map(|id| nodes[id.0 as usize]).collect();
-        let options = &Options { keep, ..options.clone() };
         let Compiled { mut steps, buffers, mut kept, layers } =
-            Compiler::new(&graph, FixedLayers::new(weights), sizes, options, &[flow])?.compile()?;
-        let held: Vec<usize> = kept.iter().flat_map(|(_, v)| v.planes.iter().map(|p| p.buffer)).collect();
+            Compiler::new(graph, FixedLayers::new(weights), sizes, options, &[flow])?.compile()?;
+        let keeps = sizes.batch == 1 && !options.twins.is_empty();
+        let mut reuse = keeps.then(|| Reuse::of(&mut steps, buffers.len(), &options.twins));
+        let mut held: Vec<usize> = kept.iter().flat_map(|(_, v)| v.planes.iter().map(|p| p.buffer)).collect();
+        held.extend(reuse.iter().flat_map(|reuse| reuse.held(&steps)));
         let (len, starts) = memory::lay_out(&mut steps, &buffers, &held);
+        if let Some(reuse) = &mut reuse {
+            reuse.moved(&starts);
+        }
         for plane in kept.iter_mut().flat_map(|(_, v)| &mut v.planes) {
             *plane = plane.within(&starts);
         }
@@ -107,7 +110,6 @@ impl Plan {
             pool: vec![Buffer::zeroed(len)],
             scratch: Scratch::new(),
             kept,
-            nodes,
             channels: shapes.iter().map(|s| s[1]).collect(),
             weight_bytes: layers.bytes,
             sizes,
@@ -115,6 +117,7 @@ impl Plan {
             runs: 0,
             initial_len: graph.initial.map_or(0, |id| shapes[id.0 as usize].iter().product()),
             initial: None,
+            reuse,
         })
     }
 
@@ -141,9 +144,13 @@ impl Plan {
         let initial = self.initial.take();
         let (frames, initial) = ([first, second], initial.as_deref());
         let context = Context { isa: self.isa, batch, frames, initial, scratch: &self.scratch };
-        let (steps, pool, seconds) = (&self.steps, &mut self.pool, &mut self.seconds);
+        if let Some(reuse) = &mut self.reuse {
+            reuse.begin(frames, &mut self.pool);
+        }
+        let (steps, pool, seconds, reuse) = (&self.steps, &mut self.pool, &mut self.seconds, &self.reuse);
+        let needed = |i: &usize| reuse.as_ref().is_none_or(|reuse| reuse.needs(*i));
         team::together(|| {
-            for (i, step) in steps.iter().enumerate() {
+            for (i, step) in steps.iter().enumerate().filter(|(i, _)| needed(i)) {
                 let start = seconds.is_some().then(Instant::now);
                 step.run(pool, flow, &context);
                 if let (Some(seconds), Some(start)) = (seconds.as_mut(), start) {
@@ -151,8 +158,16 @@ impl Plan {
                 }
             }
         });
+        if let Some(reuse) = &mut self.reuse {
+            reuse.end(frames);
+        }
         self.runs += 1;
         Ok(())
+    }
+
+    /// Forgets the frames of the last run, so that the next one computes everything.
+    pub fn forget_frames(&mut self) {
+        self.reuse.iter_mut().for_each(Reuse::forget);
     }
 
     /// Gives the flow from which the next run starts, planar `[batch, 2, h, w]` of the size of [`Graph::initial`], in its pixels.
@@ -168,7 +183,6 @@ impl Plan {
     /// The value of a node of [`Options::keep`] after the last run, planar `[N, C, H, W]`; `None` for other nodes and
     /// for the output.
     pub fn value(&self, node: NodeId) -> Option<Vec<f32>> {
-        let node = self.nodes[node.0 as usize];
         let (_, value) = self.kept.iter().find(|(id, _)| *id == node)?;
         Some(planar(value, self.channels[node.0 as usize], &self.pool))
     }

@@ -17,11 +17,15 @@ pub struct Options {
     pub profile: bool,
     /// Nodes whose values [`super::Plan::value`] returns; they are neither fused away nor overwritten.
     pub keep: Vec<NodeId>,
+    /// For a plan of one pair: nodes of frame 1 and of frame 2 that are the same function of their frame
+    /// ([`ByFrame::twins`](ferroflow_net::graph::ByFrame::twins)). With them a run takes what the run before it computed of a frame
+    /// that it sees again; the flow is the same to the last bit.
+    pub twins: Vec<[NodeId; 2]>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { isa: Isa::detect(), exact: false, bf16: None, profile: false, keep: Vec::new() }
+        Self { isa: Isa::detect(), exact: false, bf16: None, profile: false, keep: Vec::new(), twins: Vec::new() }
     }
 }
 

@@ -129,21 +129,16 @@ impl<L: Layers> Compiler<'_, L> {
         }
     }
 
-    /// The channels of a plain function of the frames that are fewer than a block's, if nothing but convolutions and other such
-    /// functions read them.
+    /// The channels of a plain function of the frames that are fewer than a block's, unless it has been written to blocks.
     pub(super) fn few_pixels(&self, id: NodeId) -> Option<Vec<Vec<Pixel>>> {
         let parts = &self.described[id.0 as usize];
-        if !self.is_deferred(id) || parts.is_empty() || self.channels(id) >= LANES || self.uses.is_kept(id) {
-            return None;
-        }
-        let pixels = self.pixel_nodes();
-        let takes = |reader: &NodeId| pixels[reader.0 as usize] || matches!(self.graph.node(*reader).op, Op::Conv(_));
-        self.uses.readers(id).iter().all(takes).then(|| parts.clone())
+        let written = !self.is_deferred(id) || self.uses.is_kept(id);
+        (!written && !parts.is_empty() && self.channels(id) < LANES).then(|| parts.clone())
     }
 
     /// The same, written as one block without padding lanes.
     pub(super) fn narrow(&mut self, id: NodeId) -> Option<Value> {
-        if let Some(value) = self.narrow.get(&id) {
+        if let Some(value) = self.narrowed.get(&id) {
             return Some(value.clone());
         }
         let parts = self.few_pixels(id)?;
@@ -152,7 +147,7 @@ impl<L: Layers> Compiler<'_, L> {
         let plane = self.buffer(extent.len() / LANES * channels + LANES);
         let value = Value { extent, planes: vec![plane], lanes: (0..channels as u32).map(Some).collect() };
         self.push(id, Kernel::PackNarrow(parts), 0.0, Vec::new(), &value);
-        self.narrow.insert(id, value.clone());
+        self.narrowed.insert(id, value.clone());
         Some(value)
     }
 

@@ -20,6 +20,8 @@ use ferroflow_kernels::{
     warp::{self, AtInteger, Axes, Border},
 };
 
+use ferroflow_net::NodeId;
+
 use super::value::{Pixel, Plane, Value};
 
 /// A kernel ready to run.
@@ -170,7 +172,9 @@ impl Kernel {
 
 /// A kernel with its operands.
 pub(super) struct Step {
-    /// The name of the node whose value it computes.
+    /// The node whose value it computes.
+    pub node: NodeId,
+    /// Its name.
     pub name: String,
     pub kernel: Kernel,
     pub flop: f64,
@@ -198,16 +202,21 @@ impl Step {
         if let Some((plane, _)) = &mut self.work {
             f(plane);
         }
-        let pixels: &mut dyn Iterator<Item = &mut Pixel> = match &mut self.kernel {
-            Kernel::Pack(parts) | Kernel::PackNarrow(parts) | Kernel::SeparableFrames(_, parts) => {
-                &mut parts.iter_mut().flatten()
-            }
-            Kernel::Pixelwise { sources, .. } => &mut sources.iter_mut(),
+        self.pixels_mut().into_iter().filter_map(|p| p.mean.as_mut()).for_each(|(plane, ..)| f(plane));
+    }
+
+    /// What the step reads of the frames themselves.
+    pub fn pixels_mut(&mut self) -> Vec<&mut Pixel> {
+        match &mut self.kernel {
+            Kernel::Pack(parts)
+            | Kernel::PackNarrow(parts)
+            | Kernel::SeparableFrames(_, parts)
+            | Kernel::PixelMean(parts) => parts.iter_mut().flatten().collect(),
+            Kernel::Pixelwise { sources, .. } => sources.iter_mut().collect(),
             Kernel::Conv(_)
             | Kernel::Depthwise(_)
             | Kernel::LargeDepthwise(_)
             | Kernel::Separable(_)
-            | Kernel::PixelMean(_)
             | Kernel::Affine { .. }
             | Kernel::Combine { .. }
             | Kernel::Activate { .. }
@@ -233,9 +242,8 @@ impl Step {
             | Kernel::ConvexOutput(_)
             | Kernel::Zeros
             | Kernel::Initial
-            | Kernel::Layer(_) => return,
-        };
-        pixels.filter_map(|p| p.mean.as_mut()).for_each(|(plane, ..)| f(plane));
+            | Kernel::Layer(_) => Vec::new(),
+        }
     }
 
     /// Computes the step.

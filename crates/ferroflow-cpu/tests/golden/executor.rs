@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use ferroflow_cpu::{Options, Pixels, Plan, reference};
-use ferroflow_net::graph::{Size, Sizes};
+use ferroflow_net::graph::{ByFrame, Size, Sizes};
 use ferroflow_net::{Model, NodeId, Weights};
 
 use super::shared::{Array, Input};
@@ -29,7 +29,7 @@ fn sizes(input: &Input) -> Sizes {
     }
 }
 
-/// The inference plan as users run it, except that the flows of all levels are kept.
+/// The inference plan as users run it, one pair frame by frame, except that the flows of all levels are kept.
 pub struct Planned {
     /// Without Winograd.
     pub exact: bool,
@@ -45,11 +45,13 @@ impl Executor for Planned {
     }
 
     fn run(&self, model: &Model, weights: &Weights, input: &Input) -> Values {
-        let graph = &model.graph;
         let weights: Vec<&[f32]> = weights.iter().collect();
         let sizes = sizes(input);
+        let by_frame = ByFrame::of(&model.graph);
+        let (graph, twins) =
+            if sizes.batch == 1 { (&by_frame.graph, by_frame.twins) } else { (&model.graph, Vec::new()) };
         let keep: Vec<NodeId> = graph.pyramid.iter().copied().chain(graph.find("flow2.pixels")).collect();
-        let options = Options { keep: keep.clone(), exact: self.exact, ..Options::default() };
+        let options = Options { keep: keep.clone(), exact: self.exact, twins, ..Options::default() };
         let mut plan = Plan::new(graph, &weights, sizes, &options).unwrap();
         let (height, width) = input.output;
         let mut flow = vec![f32::NAN; 2 * input.batch * height * width];

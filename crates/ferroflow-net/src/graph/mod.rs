@@ -5,6 +5,7 @@
 
 mod both;
 mod builder;
+mod by_frame;
 mod cost;
 mod initialisation;
 mod op;
@@ -12,6 +13,7 @@ mod shape;
 
 pub use both::BothDirections;
 pub use builder::{Builder, ConvSpec, Label, Naming, k, kr};
+pub use by_frame::ByFrame;
 pub use cost::Cost;
 pub use ferroflow_core::{Size, geometry::Grid};
 pub use initialisation::Initialisation;

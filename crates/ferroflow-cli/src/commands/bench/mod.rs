@@ -158,6 +158,8 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
 fn time(args: &Args, estimator: &Estimator, pair: &(Frame, Frame), batch: usize) -> anyhow::Result<(Timing, f64)> {
     let pairs = vec![(&pair.0, &pair.1); batch];
     let estimate = || -> anyhow::Result<f64> {
+        // Every run is one of new frames.
+        estimator.forget_frames();
         let start = Instant::now();
         estimator.estimate_batch(&pairs)?;
         Ok(start.elapsed().as_secs_f64())
