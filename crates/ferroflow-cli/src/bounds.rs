@@ -35,6 +35,12 @@ pub fn from_zero<const MOST: usize>(text: &str) -> Result<usize, String> {
     number.ok_or_else(|| format!("a whole number from 0 to {MOST} is needed"))
 }
 
+/// Reads a length in pixels, more than 0.
+pub fn pixels(text: &str) -> Result<f32, String> {
+    let number = text.trim().parse().ok().filter(|number: &f32| number.is_finite() && *number > 0.0);
+    number.ok_or_else(|| "a number of pixels above 0 is needed, such as 0.05".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -45,5 +51,7 @@ mod tests {
         for text in ["0", "9", "-1", "18446744073709551616", "1.5", ""] {
             assert!(from_one::<8>(text).unwrap_err().contains("1 to 8"), "{text}");
         }
+        assert_eq!(pixels("0.05"), Ok(0.05));
+        assert!(["0", "-1", "inf", "nan", "x"].iter().all(|text| pixels(text).is_err()));
     }
 }

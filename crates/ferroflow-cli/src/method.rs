@@ -41,6 +41,10 @@ pub struct MethodArgs {
     /// How often a recurrent network corrects its flow, as --option iterations=N says it
     #[arg(long, value_name = "N", value_parser = bounds::from_one::<{ bounds::ITERATIONS }>)]
     iterations: Option<usize>,
+    /// Leave out the iterations of a recurrent network (raft, sea-raft, neuflow) after the first whose update is shorter than this on
+    /// average, in pixels of the frames as the network sees them
+    #[arg(long, value_name = "PX", value_parser = bounds::pixels)]
+    stop_below: Option<f32>,
     /// How frames whose sides are no multiple of the network's stride are made to fit. Default: as the network's reference does
     #[arg(long, value_enum)]
     pub fit: Option<FitArg>,
@@ -172,9 +176,11 @@ impl MethodArgs {
             if device != DeviceName::Cpu {
                 usage!("dis computes on the processor: leave out --device {device}");
             }
-            if !self.options().is_empty() || self.fit.is_some() || exact || precision != Precision::F32 {
+            let iterates = !self.options().is_empty() || self.stop_below.is_some();
+            if iterates || self.fit.is_some() || exact || precision != Precision::F32 {
                 usage!(
-                    "dis takes no --option, --iterations, --fit, --exact or --precision: they belong to networks (--model)"
+                    "dis takes no --option, --iterations, --stop-below, --fit, --exact or --precision: they belong to networks \
+                     (--model)"
                 );
             }
             return Ok(Estimator::dis(preset).with_host(self.device(profile)?).with_tile(self.tile)?);
@@ -203,7 +209,14 @@ impl MethodArgs {
             }),
             device,
         };
+        if self.stop_below.is_some() && !self.on_processor() {
+            usage!("--stop-below is for the processor: other devices always do all iterations; leave out --device");
+        }
         let estimator = Estimator::network(model, weights, options).with_origin(origin);
+        let estimator = match estimator.with_stop_below(self.stop_below) {
+            Ok(estimator) => estimator,
+            Err(error) => usage!("--stop-below: {error}"),
+        };
         let sized = estimator.with_network_size(self.network_size);
         Ok(sized.map_err(|error| UsageError(format!("--size: {error}")))?.with_tile(self.tile)?)
     }

@@ -409,6 +409,7 @@ impl FlowSink {
             width: flow.width(),
             height: flow.height(),
             seconds,
+            iterations: None,
             mean_motion: lengths().sum::<f64>() / flow.u().len() as f64,
             max_motion: lengths().fold(0.0, f64::max),
             occluded,
@@ -487,6 +488,9 @@ pub struct PairReport {
     width: usize,
     height: usize,
     seconds: f64,
+    /// Iterations of a recurrent network, with `--stop-below`; the mean of pairs estimated at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iterations: Option<f64>,
     /// Mean length of the flow, pixels.
     mean_motion: f64,
     /// Longest flow vector, pixels.
@@ -512,6 +516,9 @@ impl fmt::Display for PairReport {
             self.mean_motion,
             self.max_motion
         )?;
+        if let Some(iterations) = self.iterations {
+            write!(f, "; {iterations} iterations")?;
+        }
         if let Some(occluded) = self.occluded {
             write!(f, "; {:.1} % occluded", 100.0 * occluded)?;
         }

@@ -104,6 +104,32 @@ cli!(a_recurrent_network_starts_from_the_flow_before, |run| {
     assert!(from(&pair).contains("a folder or a video"));
 });
 
+cli!(iterations_that_change_little_are_left_out, |run| {
+    fs::create_dir(run.path("frames")).unwrap();
+    for i in [1, 2, 3] {
+        run.write_frame(&format!("frames/f{i}.png"), 40, 32, 2 * i);
+    }
+    run.ok(&["weights", "random", "raft-small", "-o", "w.safetensors"]);
+    let estimate = |out: &str, arguments: &[&str]| {
+        let command = ["estimate", "frames", "-w", "w.safetensors", "--iterations", "4", "-o", out, "--json"];
+        let text = run.ok(&[&command[..], arguments].concat());
+        let iterations = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["iterations"].as_f64();
+        text.lines().map(iterations).collect::<Vec<_>>()
+    };
+    assert_eq!(estimate("all", &[]), [None; 2]);
+    assert_eq!(estimate("never", &["--stop-below", "1e-12"]), [Some(4.0); 2]);
+    assert_eq!(estimate("soon", &["--stop-below", "1e9"]), [Some(1.0); 2]);
+    assert_eq!(estimate("warm", &["--stop-below", "1e9", "--warm-start"]), [Some(1.0); 2]);
+    let flow = |folder: &str, name: &str| fs::read(run.path(&format!("{folder}/{name}.flo"))).unwrap();
+    assert!(["f1", "f2"].iter().all(|name| flow("all", name) == flow("never", name)));
+    assert!(["f1", "f2"].iter().all(|name| flow("all", name) != flow("soon", name)));
+    assert!(flow("soon", "f1") == flow("warm", "f1") && flow("soon", "f2") != flow("warm", "f2"));
+    for method in [["-m", "rill"], ["-m", "dis"]] {
+        let error = run.fails(2, &[&["estimate", "frames", "--stop-below", "0.1", "-o", "x"][..], &method].concat());
+        assert!(error.contains("iterations"), "{error}");
+    }
+});
+
 cli!(a_folder_gives_a_flow_between_all_neighbours, |run| {
     fs::create_dir(run.path("frames")).unwrap();
     for i in [1, 2, 10] {

@@ -152,6 +152,14 @@ impl Executor for OnCpu {
         Ok(self.plan.start_from(flow)?)
     }
 
+    fn stop_below(&mut self, pixels: f32) -> Result<(), DeviceError> {
+        Ok(self.plan.stop_below(pixels)?)
+    }
+
+    fn iterations(&self) -> Option<usize> {
+        self.plan.iterations()
+    }
+
     fn forget_frames(&mut self) {
         self.plan.forget_frames();
     }

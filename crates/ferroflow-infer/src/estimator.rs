@@ -131,6 +131,9 @@ pub enum EstimateError {
     /// A method that starts from no flow.
     #[error("{0} takes no flow to start from: only a recurrent network such as raft does, without tiles")]
     NoStart(String),
+    /// A method without iterations.
+    #[error("{0} has no iterations to leave out: only a recurrent network such as raft has")]
+    NoIterations(String),
     /// An upsampling that is not possible.
     #[error("{0}")]
     Upsampling(String),
@@ -219,6 +222,8 @@ impl Estimator {
             upsampling: Upsampling::Reference,
             device: device.clone(),
             keeps_features,
+            stop_below: None,
+            iterations: Mutex::default(),
             executors: Mutex::default(),
         };
         Self { device, ..Self::of(Method::Network(Box::new(network))) }
@@ -299,6 +304,29 @@ impl Estimator {
             }
         }
         Ok(self)
+    }
+
+    /// Leaves out the iterations of a recurrent network that follow one whose update has a mean length below this, in pixels of the
+    /// frames as the network sees them; of pairs that are estimated at once, that of every pair. The flow is that of a network of so
+    /// many iterations.
+    ///
+    /// # Errors
+    /// If the method has no iterations.
+    pub fn with_stop_below(mut self, pixels: Option<f32>) -> Result<Self, EstimateError> {
+        match &mut self.method {
+            Method::Network(network) if !network.model.graph.iterations.is_empty() => network.stop_below = pixels,
+            _ if pixels.is_none() => {}
+            _ => return Err(EstimateError::NoIterations(self.name().into())),
+        }
+        Ok(self)
+    }
+
+    /// Mean number of iterations of the pairs estimated since the last call; `None` if there were none, or it is always the same.
+    pub fn take_iterations(&self) -> Option<f64> {
+        let Method::Network(network) = &self.method else { return None };
+        let mut iterations = network.iterations.lock().unwrap_or_else(PoisonError::into_inner);
+        let [sum, pairs] = std::mem::take(&mut *iterations);
+        (pairs > 0).then(|| sum as f64 / pairs as f64)
     }
 
     /// The flow from `first` to `second`, which has their size and is in their pixels.
@@ -551,6 +579,10 @@ struct Network {
     device: Arc<dyn Device>,
     /// Whether executors for one pair keep what they computed of its frames.
     keeps_features: bool,
+    /// Below which mean update, in pixels of the frames that it sees, an iteration is the last.
+    stop_below: Option<f32>,
+    /// Sum of the iterations of all pairs since they were last asked for, and number of pairs.
+    iterations: Mutex<[usize; 2]>,
     /// Least recently used first.
     executors: Mutex<Vec<Box<dyn Executor>>>,
 }
@@ -668,6 +700,10 @@ impl Network {
         };
         let (first, second) = (bytes(&first), bytes(&second));
         let ran = started.and_then(|()| executor.run(Frames::Rgb(&first), Frames::Rgb(&second), &mut flow));
+        if let (Some(done), Some(_)) = (executor.iterations(), self.stop_below) {
+            let mut iterations = self.iterations.lock().unwrap_or_else(PoisonError::into_inner);
+            *iterations = [iterations[0] + done * pairs.len(), iterations[1] + pairs.len()];
+        }
         self.keep(executor);
         ran?;
 
@@ -696,7 +732,9 @@ impl Network {
             executors.remove(0);
         }
         drop(executors);
-        self.device.executor(&self.model.graph, &self.weights, sizes)
+        let mut executor = self.device.executor(&self.model.graph, &self.weights, sizes)?;
+        self.stop_below.map_or(Ok(()), |pixels| executor.stop_below(pixels))?;
+        Ok(executor)
     }
 
     fn keep(&self, executor: Box<dyn Executor>) {

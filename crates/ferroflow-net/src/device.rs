@@ -127,6 +127,23 @@ pub trait Executor: Send {
         })
     }
 
+    /// From now on leaves out the [iterations](crate::graph::Iteration) of a recurrent network that follow one whose update has a mean
+    /// length below this, in pixels of the frames; in a batch that of every pair.
+    ///
+    /// # Errors
+    /// If the network has no iterations, or the device always does all of them.
+    fn stop_below(&mut self, _pixels: f32) -> Result<(), DeviceError> {
+        Err(DeviceError::Unsupported {
+            node: "the flow".into(),
+            reason: "this network has no iterations, or this device always does all of them".into(),
+        })
+    }
+
+    /// How many iterations the last run did; `None` where there are none or the device does not say.
+    fn iterations(&self) -> Option<usize> {
+        None
+    }
+
     /// Forgets the frames of earlier runs, so that the next one computes everything, as it would for frames not seen before.
     fn forget_frames(&mut self) {}
 

@@ -197,6 +197,7 @@ impl Model {
         let mut flow = add(Op::Affine { scale: vec![pixels], offset: vec![0.0] }, components, "pixels");
         flow = add(Op::ToOutput { filter: Filter::Nearest, grid: Grid::HalfPixel }, flow, "flow");
         graph.flow = Some(flow);
+        graph.iterations.clear();
         Ok(model)
     }
 

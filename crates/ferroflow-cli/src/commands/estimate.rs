@@ -22,7 +22,7 @@ use indicatif::ProgressBar;
 use crate::{
     bounds,
     method::MethodArgs,
-    output::{FlowSink, Names, SinkArgs},
+    output::{FlowSink, Names, PairReport, SinkArgs},
     progress,
     session::{Session, is_quiet, note},
     usage::usage,
@@ -140,13 +140,14 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
             bar.inc(1);
         }
         bar.finish_and_clear();
+        estimator.take_iterations();
     }
     let bar = match total {
         _ if single || args.json => ProgressBar::hidden(),
         Some(total) => progress::bar(total as u64, "pairs"),
         None => progress::counter("pairs"),
     };
-    let mut done = 0;
+    let (mut done, mut all_iterations) = (0, 0.0);
     let begun = std::time::Instant::now();
     let mut before: Option<FlowField> = None;
     loop {
@@ -168,12 +169,15 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
             batch.iter().map(|_| None).collect()
         };
         let seconds = start.elapsed().as_secs_f64() / batch.len() as f64;
+        let iterations = estimator.take_iterations();
+        all_iterations += iterations.map_or(0.0, |mean| mean * batch.len() as f64);
         for (((name, pair), flow), back) in batch.iter().zip(&forward).zip(&backward) {
             // The first one's files are planned.
             if streamed && name != Path::new(FIRST_OF_STREAM) {
                 sink.check(&mut session.files, name)?;
             }
             let report = sink.write(name, pair, flow, back.as_ref(), seconds)?;
+            let report = PairReport { iterations, ..report };
             if (args.json || single) && sink.stream().is_none() {
                 session.wrote(args.json, &report, &report)?;
             }
@@ -191,6 +195,11 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
         usage!("{} holds fewer than two frames: there is no pair", args.inputs[0].display());
     }
     let pace = format!("{:.1} pairs a second", done as f64 / begun.elapsed().as_secs_f64().max(1e-9));
+    let pace = if all_iterations > 0.0 {
+        format!("{pace}, {:.1} iterations a pair", all_iterations / done as f64)
+    } else {
+        pace
+    };
     if let Some(stream) = sink.stream() {
         let pictures = if stream == "--viz -" { format!(", {} pictures written", done + 1) } else { String::new() };
         note!("{done} pairs estimated{pictures}; {pace}");

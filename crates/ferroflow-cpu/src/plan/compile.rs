@@ -15,7 +15,7 @@ use ferroflow_kernels::{
 };
 use ferroflow_net::{
     Graph, NodeId, Op, ParamId,
-    graph::{self, Filter, FlowOrder, Grid, MomentsOver, OnPixel, Shape, Sizes, Warp, WarpBorder},
+    graph::{self, Filter, FlowOrder, Grid, Iteration, MomentsOver, OnPixel, Shape, Sizes, Warp, WarpBorder},
 };
 
 use super::{
@@ -79,11 +79,15 @@ impl<'a, L: Layers> Compiler<'a, L> {
         roots: &[NodeId],
     ) -> Result<Self, PlanError> {
         let shapes = graph.shapes(&sizes)?;
+        let mut keep = options.keep.clone();
+        if L::PURPOSE == Purpose::Inference {
+            keep.extend(graph.iterations.iter().flat_map(ends));
+        }
         Ok(Self {
             graph,
             sizes,
             options,
-            uses: Uses::new(graph, roots, &options.keep),
+            uses: Uses::new(graph, roots, &keep),
             contents: vec![None; shapes.len()],
             described: vec![Vec::new(); shapes.len()],
             narrowed: HashMap::new(),
@@ -133,6 +137,13 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 self.contents[i] = Some(Content::Deferred);
             } else if let Some(chain) = chains.remove(&id) {
                 self.contents[i] = self.compute(&chain)?;
+            }
+            if L::PURPOSE == Purpose::Inference
+                && let Some(iteration) = self.graph.iterations.iter().find(|iteration| iteration.after == id)
+            {
+                let inputs = ends(iteration).map(|id| self.dense(id)).collect();
+                let (name, kernel) = (format!("{}.end", self.graph.node(id).name), Kernel::Iteration);
+                self.steps.push(Step { node: id, name, kernel, flop: 0.0, inputs, output: None, work: None });
             }
         }
         let mut kept = Vec::new();
@@ -505,6 +516,11 @@ impl<'a, L: Layers> Compiler<'a, L> {
         }
         (self.dense(id), [0, 1])
     }
+}
+
+/// What the end of an iteration holds.
+fn ends(iteration: &Iteration) -> impl Iterator<Item = NodeId> {
+    [iteration.before, iteration.after].into_iter().chain(iteration.state.iter().copied())
 }
 
 pub(super) fn smooth(curve: graph::Smooth) -> Smooth {

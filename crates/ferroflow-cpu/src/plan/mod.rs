@@ -13,6 +13,7 @@ mod fields;
 mod fixed;
 mod fuse;
 mod inference;
+mod iterations;
 mod memory;
 mod options;
 mod pixels;
@@ -37,6 +38,7 @@ pub use self::options::{Options, PlanError};
 use self::{
     compile::{Compiled, Compiler},
     fixed::FixedLayers,
+    iterations::Iterations,
     reuse::Reuse,
     step::{Context, Step, planar},
     value::Value,
@@ -78,6 +80,8 @@ pub struct Plan {
     initial: Option<Vec<f32>>,
     /// What runs on the same frames have in common, where it is to be kept.
     reuse: Option<Reuse>,
+    /// Of a recurrent network.
+    iterations: Option<Iterations>,
 }
 
 impl Plan {
@@ -94,6 +98,8 @@ impl Plan {
             Compiler::new(graph, FixedLayers::new(weights), sizes, options, &[flow])?.compile()?;
         let keeps = sizes.batch == 1 && !options.twins.is_empty();
         let mut reuse = keeps.then(|| Reuse::of(&mut steps, buffers.len(), &options.twins));
+        let stays = |step: usize| reuse.as_ref().is_some_and(|reuse| reuse.keeps(step));
+        let iterations = Iterations::of(&steps, [sizes.input.width, sizes.input.height], stays);
         let mut held: Vec<usize> = kept.iter().flat_map(|(_, v)| v.planes.iter().map(|p| p.buffer)).collect();
         held.extend(reuse.iter().flat_map(|reuse| reuse.held(&steps)));
         let (len, starts) = memory::lay_out(&mut steps, &buffers, &held);
@@ -118,6 +124,7 @@ impl Plan {
             initial_len: graph.initial.map_or(0, |id| shapes[id.0 as usize].iter().product()),
             initial: None,
             reuse,
+            iterations,
         })
     }
 
@@ -148,14 +155,18 @@ impl Plan {
             reuse.begin(frames, &mut self.pool);
         }
         let (steps, pool, seconds, reuse) = (&self.steps, &mut self.pool, &mut self.seconds, &self.reuse);
-        let needed = |i: &usize| reuse.as_ref().is_none_or(|reuse| reuse.needs(*i));
+        let iterations = &mut self.iterations;
         team::together(|| {
-            for (i, step) in steps.iter().enumerate().filter(|(i, _)| needed(i)) {
-                let start = seconds.is_some().then(Instant::now);
-                step.run(pool, flow, &context);
-                if let (Some(seconds), Some(start)) = (seconds.as_mut(), start) {
-                    seconds[i] += start.elapsed().as_secs_f64();
+            let mut i = 0;
+            while let Some(step) = steps.get(i) {
+                if reuse.as_ref().is_none_or(|reuse| reuse.needs(i)) {
+                    let start = seconds.is_some().then(Instant::now);
+                    step.run(pool, flow, &context);
+                    if let (Some(seconds), Some(start)) = (seconds.as_mut(), start) {
+                        seconds[i] += start.elapsed().as_secs_f64();
+                    }
                 }
+                i = iterations.as_mut().map_or(i + 1, |iterations| iterations.next(i, steps, pool));
             }
         });
         if let Some(reuse) = &mut self.reuse {
@@ -178,6 +189,24 @@ impl Plan {
         check("a flow to start from", self.initial_len, flow.len())?;
         self.initial = Some(flow.to_vec());
         Ok(())
+    }
+
+    /// From now on leaves out the iterations of a recurrent network that follow one whose update has a mean length below this, in
+    /// pixels of the frames; in a batch that of every pair. The flow is to the last bit that of a network of so many iterations.
+    ///
+    /// # Errors
+    /// If the network has no iterations.
+    pub fn stop_below(&mut self, pixels: f32) -> Result<(), PlanError> {
+        let Some(iterations) = &mut self.iterations else {
+            return Err(PlanError::Unsupported { node: "flow".into(), reason: "it has no iterations to leave out" });
+        };
+        iterations.stop_below = Some(pixels);
+        Ok(())
+    }
+
+    /// How many iterations the last run did; `None` for a network without.
+    pub fn iterations(&self) -> Option<usize> {
+        self.iterations.as_ref().map(|iterations| iterations.done)
     }
 
     /// The value of a node of [`Options::keep`] after the last run, planar `[N, C, H, W]`; `None` for other nodes and

@@ -53,7 +53,7 @@ impl Seen {
     fn set(&mut self, pixels: Pixels<'_>) {
         match (&mut *self, pixels) {
             (Self::Planar(seen), Pixels::Planar(values)) => values.clone_into(seen),
-            (Self::Rgb(seen), Pixels::Rgb([image])) => image.clone_into(seen),
+            (Self::Rgb(seen), Pixels::Rgb([image])) => (*image).clone_into(seen),
             (_, Pixels::Planar(values)) => *self = Self::Planar(values.to_vec()),
             (_, Pixels::Rgb(images)) => *self = Self::Rgb(images.concat()),
         }
@@ -116,6 +116,11 @@ impl Reuse {
         let (twins, needed) = (twins.collect(), vec![true; steps.len()]);
         let seen = [(); 2].map(|()| Seen::Rgb(Vec::new()));
         Self { roles, reads, kept, twins, seen, ended: false, needed }
+    }
+
+    /// Whether a step's value stays.
+    pub fn keeps(&self, step: usize) -> bool {
+        self.kept[step]
     }
 
     /// Buffers that nothing else may use.

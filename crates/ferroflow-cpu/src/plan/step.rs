@@ -129,6 +129,8 @@ pub(super) enum Kernel {
     Zeros,
     /// The flow that the caller gives, or zeros.
     Initial,
+    /// The end of an iteration: the flow before it, the flow after it, the state. It computes nothing.
+    Iteration,
     /// A layer whose weights are trained, by its index: the training plan runs it.
     Layer(usize),
 }
@@ -165,6 +167,7 @@ impl Kernel {
             Kernel::ConvexUpsample(_) | Kernel::ConvexOutput(_) => "convex upsampling".into(),
             Kernel::Zeros => "zeros".into(),
             Kernel::Initial => "first flow".into(),
+            Kernel::Iteration => "end".into(),
             Kernel::Layer(_) => "trained".into(),
         }
     }
@@ -179,7 +182,7 @@ pub(super) struct Step {
     pub kernel: Kernel,
     pub flop: f64,
     pub inputs: Vec<Value>,
-    /// `None` for the flow, which goes to the caller.
+    /// `None` for the flow, which goes to the caller, and for the end of an iteration.
     pub output: Option<Value>,
     /// Working memory, in floats from the plane's start.
     pub work: Option<(Plane, usize)>,
@@ -242,6 +245,7 @@ impl Step {
             | Kernel::ConvexOutput(_)
             | Kernel::Zeros
             | Kernel::Initial
+            | Kernel::Iteration
             | Kernel::Layer(_) => Vec::new(),
         }
     }
@@ -303,6 +307,7 @@ impl Step {
         match &self.kernel {
             Kernel::Output { resize, scale } => resize.run_flow(isa, input(0), *scale, flow, scratch),
             Kernel::ConvexOutput(upsample) => upsample.run_flow(isa, input(0), input(1), flow, scratch),
+            Kernel::Iteration => {}
             Kernel::Conv(_)
             | Kernel::Depthwise(_)
             | Kernel::LargeDepthwise(_)
@@ -429,7 +434,7 @@ impl Step {
                     pixels.zip(plane).for_each(|(pixel, &v)| pixel[i % 2] = v);
                 }
             }
-            Kernel::Output { .. } | Kernel::ConvexOutput(_) | Kernel::Layer(_) => {}
+            Kernel::Output { .. } | Kernel::ConvexOutput(_) | Kernel::Iteration | Kernel::Layer(_) => {}
         }
     }
 

@@ -200,6 +200,7 @@ mod tests {
             occlusion: None,
             confidence: None,
             seconds_per_pair: None,
+            iterations: None,
             pairs: errors.iter().map(pair).collect(),
         }
     }

@@ -158,6 +158,9 @@ pub struct DataResult {
     /// Mean seconds for a pair, from decoded frames to flow; `None` if flows were read from files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seconds_per_pair: Option<f64>,
+    /// Mean iterations of a recurrent network for a pair, where some are left out ([`Estimator::with_stop_below`]).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iterations: Option<f64>,
     /// The figures of every pair, in order.
     pub pairs: Vec<PairResult>,
 }
@@ -362,6 +365,7 @@ impl<'a> Running<'a> {
             occlusion: protocol.occlusion.map(|_| self.occlusion.best()),
             confidence: if protocol.confidence { self.confidence.reliability() } else { None },
             seconds_per_pair: seconds.map(|seconds| seconds / self.pairs.len() as f64),
+            iterations: self.method.estimator().and_then(Estimator::take_iterations),
             pairs: self.pairs,
         })
     }

@@ -382,6 +382,7 @@ mod tests {
             occlusion: None,
             confidence: None,
             seconds_per_pair: Some(0.1),
+            iterations: None,
             pairs: vec![result],
         };
         let method = |name: &str| Measured { name: name.into(), method: "m".into(), results: vec![result.clone()] };

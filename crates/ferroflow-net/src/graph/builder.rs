@@ -1,8 +1,8 @@
 //! Builds a graph as the papers' tables read: one call per layer, with the channels counted along the way.
 
 use super::{
-    BatchNorm, Conv, Correlation, Deconv, Filter, Frame, Graph, Grid, Initialisation, LayerNorm, Lookup, MomentsOver,
-    Node, NodeId, Op, Padding, Param, ParamId, ParamRole, Smooth, Warp,
+    BatchNorm, Conv, Correlation, Deconv, Filter, Frame, Graph, Grid, Initialisation, Iteration, LayerNorm, Lookup,
+    MomentsOver, Node, NodeId, Op, Padding, Param, ParamId, ParamRole, Smooth, Warp,
 };
 
 /// A graph under construction.
@@ -430,6 +430,11 @@ impl Builder {
         let flow = self.zeros(name, like, 2);
         self.graph.initial = Some(flow);
         flow
+    }
+
+    /// Says that `after` is `before`, corrected, and that so much of the state is read after the last correction.
+    pub fn iteration(&mut self, before: NodeId, after: NodeId, state: &[NodeId]) {
+        self.graph.iterations.push(Iteration { before, after, state: state.to_vec() });
     }
 
     /// Zeros of the size of `like`.

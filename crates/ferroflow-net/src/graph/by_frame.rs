@@ -1,7 +1,7 @@
 //! A network frame by frame: values of both frames, one after the other in a batch, become a value of each, so that what one frame
 //! has can be taken where the frame is seen again.
 
-use super::{Frame, Graph, Node, NodeId, Op, ShapeError, Sizes};
+use super::{Frame, Graph, Iteration, Node, NodeId, Op, ShapeError, Sizes};
 
 /// A graph in which no value that one frame alone decides is stacked with that of the other. Nodes of frame 1 stand first, then those
 /// of frame 2, then all others.
@@ -42,6 +42,7 @@ impl ByFrame {
         let graph = Graph {
             flow: network.flow.map(&mut at),
             initial: network.initial.map(&mut at),
+            iterations: network.iterations.iter().map(|iteration| iteration.mapped(&mut at)).collect(),
             pyramid: network.pyramid.iter().map(|&id| at(id)).collect(),
             nodes: Vec::new(),
             ..network.clone()
@@ -57,6 +58,14 @@ impl ByFrame {
         let cost = self.graph.cost(sizes)?;
         let alone = self.frames.iter().zip(&cost.node_flop).filter(|&(&frames, _)| frames == FIRST || frames == SECOND);
         Ok(alone.map(|(_, flop)| flop).sum::<f64>() / cost.flop)
+    }
+}
+
+impl Iteration {
+    /// The same with other ids.
+    fn mapped(&self, mut at: impl FnMut(NodeId) -> NodeId) -> Self {
+        let state = self.state.iter().map(|&id| at(id)).collect();
+        Self { before: at(self.before), after: at(self.after), state }
     }
 }
 
@@ -184,20 +193,21 @@ impl Writer {
         for (now, &before) in order.iter().enumerate() {
             place[before] = NodeId(now as u32);
         }
-        let at = |id: &NodeId| place[id.0 as usize];
+        let at = |id: NodeId| place[id.0 as usize];
         let nodes = order.iter().map(|&i| {
             let Node { op, inputs, name } = &self.nodes[i];
-            Node { op: op.clone(), inputs: inputs.iter().map(at).collect(), name: name.clone() }
+            Node { op: op.clone(), inputs: inputs.iter().map(|&id| at(id)).collect(), name: name.clone() }
         });
         let firsts = order.iter().filter(|&&i| self.frames[i] == FIRST);
         ByFrame {
-            twins: firsts.filter_map(|&i| Some([place[i], at(self.twins[i].as_ref()?)])).collect(),
+            twins: firsts.filter_map(|&i| Some([place[i], at(self.twins[i]?)])).collect(),
             frames: order.iter().map(|&i| self.frames[i]).collect(),
             graph: Graph {
                 nodes: nodes.collect(),
-                flow: graph.flow.as_ref().map(at),
-                initial: graph.initial.as_ref().map(at),
-                pyramid: graph.pyramid.iter().map(at).collect(),
+                flow: graph.flow.map(at),
+                initial: graph.initial.map(at),
+                iterations: graph.iterations.iter().map(|iteration| iteration.mapped(at)).collect(),
+                pyramid: graph.pyramid.iter().map(|&id| at(id)).collect(),
                 ..graph
             },
         }

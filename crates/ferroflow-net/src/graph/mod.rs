@@ -95,6 +95,17 @@ pub struct Node {
     pub name: String,
 }
 
+/// One correction of the flow.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Iteration {
+    /// The flow before it, `[N, 2, h, w]`.
+    pub before: NodeId,
+    /// The flow after it.
+    pub after: NodeId,
+    /// What else is read after the last iteration: the state by which RAFT upsamples its flow.
+    pub state: Vec<NodeId>,
+}
+
 /// A whole network.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
@@ -107,6 +118,8 @@ pub struct Graph {
     /// The [`Op::Zeros`] `[N, 2, h, w]` in whose place a caller may give a flow to start from, in pixels of that size
     /// ([`Executor::start_from`](crate::device::Executor::start_from)).
     pub initial: Option<NodeId>,
+    /// The corrections of the flow by a recurrent network, in order. What follows the last reads of them only its own.
+    pub iterations: Vec<Iteration>,
     /// Values that training losses read, by name, coarse to fine (`flow6` .. `flow2`), in the network's own units.
     pub pyramid: Vec<NodeId>,
     /// How first weights are drawn.

@@ -89,8 +89,9 @@ impl NeuFlowConfig {
             if iteration > 1 {
                 flow = net.detach(&format!("known{iteration}"), flow);
             }
-            let name = format!("iteration{iteration}");
+            let (name, known) = (format!("iteration{iteration}"), flow);
             (own, flow) = refine(&mut net, ["refine_s8", &name], REFINED[1], maps, context, (own, flow));
+            net.iteration(known, flow, &[]);
             flows.push(upsample(&mut net, &name, flow, seen));
         }
         net.finish(flows[flows.len() - 1], Filter::Bilinear, Grid::HalfPixel, &flows)

@@ -84,7 +84,9 @@ impl RaftConfig {
             let width = if self.small { 128 } else { 256 };
             let x = now.conv_relu("update_block.flow_head.conv1", state, k(3).out(width));
             let update = now.conv("update_block.flow_head.conv2", x, k(3).out(2));
-            flow = now.net.sum(&format!("flow{iteration}"), flow, update);
+            let known = flow;
+            flow = now.net.sum(&format!("flow{iteration}"), known, update);
+            now.net.iteration(known, flow, if self.small { &[] } else { std::slice::from_ref(&state) });
             flows.push(if self.small {
                 now.bilinear(flow)
             } else {

@@ -88,6 +88,7 @@ impl SeaRaftConfig {
                 state = refine(&mut now, block, &[state, context, motion]);
             }
             predicted = predict(&mut net, number, state, Some(known));
+            net.iteration(known, predicted.flow, &[state]);
             predictions.push(predicted.all);
         }
         net.finish(predicted.fine, Filter::Bilinear, Grid::HalfPixel, &predictions)

@@ -19,6 +19,9 @@ pub fn results(methods: &[Measured], index: usize, comparison: &Comparison, out:
     writeln!(out, "{}: {pairs} pairs, {pixels} pixels scored{times}", first.data)?;
     write!(out, "{}", tables(&of))?;
     for (name, result) in &of {
+        if let Some(iterations) = result.iterations {
+            writeln!(out, "{iterations:.1} iterations a pair with {name}")?;
+        }
         if let Some(told) = result.occlusion {
             writeln!(
                 out,

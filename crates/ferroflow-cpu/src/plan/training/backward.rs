@@ -97,6 +97,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
         | Kernel::ConvexOutput(_)
         | Kernel::Zeros
         | Kernel::Initial
+        | Kernel::Iteration
         | Kernel::Layer(_) => Activation::Linear,
     };
     elementwise::activation_gradient(isa, y, activation, d);
@@ -172,6 +173,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
             | Kernel::Coordinates { .. }
             // Only plans for inference have them.
             | Kernel::Initial
+        | Kernel::Iteration
             | Kernel::Conv(_)
             | Kernel::Depthwise(_)
             | Kernel::LargeDepthwise(_)
