@@ -22,7 +22,7 @@ use indicatif::ProgressBar;
 use crate::{
     bounds,
     method::MethodArgs,
-    output::{FlowSink, Names, PairReport, SinkArgs},
+    output::{FlowSink, Names, SinkArgs},
     progress,
     session::{Session, is_quiet, note},
     usage::usage,
@@ -176,8 +176,8 @@ pub fn run(args: Args, session: &mut Session) -> anyhow::Result<()> {
             if streamed && name != Path::new(FIRST_OF_STREAM) {
                 sink.check(&mut session.files, name)?;
             }
-            let report = sink.write(name, pair, flow, back.as_ref(), seconds)?;
-            let report = PairReport { iterations, ..report };
+            let mut report = sink.write(name, pair, flow, back.as_ref(), seconds)?;
+            report.iterations = iterations;
             if (args.json || single) && sink.stream().is_none() {
                 session.wrote(args.json, &report, &report)?;
             }
