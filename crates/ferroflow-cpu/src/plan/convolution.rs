@@ -26,6 +26,8 @@ struct Parameters {
     weight: ParamId,
     bias: Option<ParamId>,
     maps: (Vec<f64>, Vec<f64>),
+    /// The outputs that are computed, if not all.
+    picked: Option<Vec<u32>>,
     /// The 1x1 layer whose outputs a 1x1 layer reads, which is computed with it as one.
     before: Option<Box<Parameters>>,
 }
@@ -60,7 +62,9 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
             Some(narrow) => narrow,
             None => self.blocks(node.inputs[0]),
         };
-        let layer = Parameters { weight, bias, maps: self.maps(chain, shape.out_channels), before: None };
+        let (maps, picked) = (self.maps(chain, shape.out_channels), chain.picked.clone());
+        let shape = ConvShape { out_channels: picked.as_ref().map_or(shape.out_channels, Vec::len), ..shape };
+        let layer = Parameters { weight, bias, maps, picked, before: None };
         let (x, shape, channels, residual) = match self.split(chain, &x) {
             None => (x, shape, Vec::new(), chain.residual.map(|residual| self.dense(residual))),
             Some([fixed, changing]) => {
@@ -83,7 +87,8 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
             let Some((shape, weight, bias)) = layer_of(&compiler.graph.node(chain.head).op) else {
                 unreachable!("a 1x1 convolution")
             };
-            (shape, Parameters { weight, bias, maps: compiler.maps(chain, shape.out_channels), before })
+            let maps = compiler.maps(chain, shape.out_channels);
+            (shape, Parameters { weight, bias, maps, picked: None, before })
         };
         let (before, first) = parameters(self, chain, None);
         let (after, layer) = parameters(self, second, Some(Box::new(first)));
@@ -114,6 +119,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
             weight: layer.weight,
             bias: layer.bias,
             channels: channels.to_vec(),
+            picked: layer.picked.clone(),
             maps: layer.map_bits(),
             before: layer.before.as_ref().map(|before| (before.weight, before.bias, before.map_bits())),
             shape,
@@ -128,10 +134,18 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
         if let Some(plan) = self.layers.prepared.get(&key) {
             return plan.clone();
         }
-        let (mut weight, bias) = match &layer.before {
+        let (mut weight, mut bias) = match &layer.before {
             Some(before) => self.multiplied(layer, before, &shape),
-            None => self.folded(&shape, layer.weight, layer.bias, &layer.maps),
+            None => {
+                let outputs = layer.maps.0.len();
+                self.folded(&ConvShape { out_channels: outputs, ..shape }, layer.weight, layer.bias, &layer.maps)
+            }
         };
+        if let Some(picked) = &layer.picked {
+            let len = weight.len() / layer.maps.0.len();
+            weight = picked.iter().flat_map(|&output| &weight[output as usize * len..][..len]).copied().collect();
+            bias = picked.iter().map(|&output| bias[output as usize]).collect();
+        }
         if !channels.is_empty() {
             let taps = shape.taps();
             let outputs = weight.chunks_exact(weight.len() / shape.out_channels);
@@ -165,7 +179,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
         }
         let shape = ConvShape { in_channels: fixed.channels.len(), ..shape };
         let maps = (layer.maps.0.clone(), vec![0.0; shape.out_channels]);
-        let plain = Parameters { weight: layer.weight, bias: None, maps, before: None };
+        let plain = Parameters { weight: layer.weight, bias: None, maps, picked: None, before: None };
         let plan = self.prepared(&plain, shape, &fixed.value, &fixed.channels, Activation::Linear);
         let out = self.fresh(self.extent(chain.head), shape.out_channels);
         let flop = shape.flop(fixed.value.extent);
@@ -180,7 +194,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
     fn split(&self, chain: &Chain, x: &Value) -> Option<[Part; 2]> {
         let node = self.graph.node(chain.head);
         let Op::Conv(conv) = &node.op else { return None };
-        if conv.groups != 1 || chain.residual.is_some() || x.lanes.len() < LANES {
+        if conv.groups != 1 || chain.residual.is_some() || chain.picked.is_some() || x.lanes.len() < LANES {
             return None;
         }
         let own = self.leaves(node.inputs[0], 0);

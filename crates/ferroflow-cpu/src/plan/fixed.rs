@@ -18,6 +18,8 @@ pub(super) struct LayerKey {
     pub bias: Option<ParamId>,
     /// The input channels of the weights that it reads, if not all.
     pub channels: Vec<u32>,
+    /// Its outputs among those of the weights, if not all.
+    pub picked: Option<Vec<u32>>,
     /// The bits of the factor and the summand of each output channel, which iterations of a network have in common.
     pub maps: [Vec<u64>; 2],
     /// The weight and the bias of the layer that it is multiplied with, and its maps.

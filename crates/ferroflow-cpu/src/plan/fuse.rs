@@ -15,6 +15,8 @@ pub(super) struct Chain {
     pub head: NodeId,
     /// Per-channel maps applied to the result, first one first.
     pub maps: Vec<NodeId>,
+    /// The output channels that are read, if not all.
+    pub picked: Option<Vec<u32>>,
     /// Added before the activation.
     pub residual: Option<NodeId>,
     /// Applied before that: linear, or a leaky ReLU.
@@ -50,6 +52,8 @@ pub(super) enum Purpose {
 struct Absorbs {
     batch_norm: bool,
     affine: bool,
+    /// A choice of channels.
+    choice: bool,
     residual: bool,
     activation: bool,
     /// A residual behind a leaky ReLU, and another one behind that.
@@ -126,6 +130,7 @@ fn composed(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, purpose:
     };
     let before = conv(head).filter(|_| purpose == Purpose::Inference)?;
     let absorbs = absorbs(graph, head, purpose);
+    let absorbs = Absorbs { choice: false, ..absorbs };
     let mut first = chain(graph, uses, claimed, head, Absorbs { activation: false, smooth: false, ..absorbs });
     let next = uses.only_reader(first.tail).filter(|n| !claimed[n.0 as usize])?;
     let after = conv(next)?;
@@ -171,6 +176,7 @@ fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
     let none = Absorbs {
         batch_norm: false,
         affine: false,
+        choice: false,
         residual: false,
         activation: false,
         sum: false,
@@ -185,6 +191,7 @@ fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
         Op::Conv(_) | Op::Deconv(_) => Absorbs {
             batch_norm: inference,
             affine: inference,
+            choice: inference && matches!(graph.node(head).op, Op::Conv(_)),
             residual: inference,
             activation: true,
             sum: inference,
@@ -229,6 +236,7 @@ fn separable_absorbs(purpose: Purpose) -> Absorbs {
     Absorbs {
         batch_norm: true,
         affine: inference,
+        choice: false,
         residual: inference,
         activation: true,
         sum: false,
@@ -241,6 +249,7 @@ fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Ab
     let mut chain = Chain {
         head,
         maps: Vec::new(),
+        picked: None,
         residual: None,
         inner: Activation::Linear,
         activation: Activation::Linear,
@@ -250,12 +259,12 @@ fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Ab
     while let Some(next) = uses.only_reader(chain.tail).filter(|n| !claimed[n.0 as usize]) {
         let node = graph.node(next);
         let linear = chain.activation == Activation::Linear;
+        let maps = linear && chain.residual.is_none() && chain.picked.is_none();
         let around = chain.inner != Activation::Linear;
         match &node.op {
-            Op::BatchNorm(_) | Op::ChannelScale { .. } if absorbs.batch_norm && linear && chain.residual.is_none() => {
-                chain.maps.push(next);
-            }
-            Op::Affine { offset, .. } if absorbs.affine && linear && chain.residual.is_none() => {
+            Op::BatchNorm(_) | Op::ChannelScale { .. } if absorbs.batch_norm && maps => chain.maps.push(next),
+            Op::Channels(picked) if absorbs.choice && maps => chain.picked = Some(picked.clone()),
+            Op::Affine { offset, .. } if absorbs.affine && maps => {
                 let only_scales = matches!(graph.node(head).op, Op::Resize { .. } | Op::ConvexUpsample { .. });
                 if only_scales && offset.iter().any(|&o| o != 0.0) {
                     break;
