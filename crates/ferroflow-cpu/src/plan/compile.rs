@@ -19,7 +19,7 @@ use ferroflow_net::{
 };
 
 use super::{
-    fuse::{Chain, Purpose, Uses, compose, fused, reads_doubled},
+    fuse::{Chain, Purpose, Uses, compose, fused, pair_up, reads_doubled},
     options::{Options, PlanError},
     step::{Kernel, Step},
     value::{Content, Pixel, Plane, Value, per_lane},
@@ -127,6 +127,9 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 claimed[node.0 as usize] = true;
             }
             chains.insert(chain.tail, chain);
+        }
+        if L::PURPOSE == Purpose::Inference {
+            pair_up(self.graph, &mut chains);
         }
         for i in 0..self.graph.nodes.len() {
             let id = NodeId(i as u32);

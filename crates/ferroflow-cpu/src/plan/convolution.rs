@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ferroflow_kernels::LANES;
 use ferroflow_kernels::conv::{self, Activation, ConvKind, ConvPlan, ConvShape, Layer};
+use ferroflow_kernels::{LANES, lane_map};
 use ferroflow_net::{NodeId, Op, ParamId};
 
 use super::{
@@ -13,7 +13,7 @@ use super::{
     options::PlanError,
     shapes::{GROUPS, layer_of},
     step::Kernel,
-    value::Value,
+    value::{Content, Plane, Value},
 };
 
 /// Iterations that must have a part of their input in common, and channels of that part, for it to be summed apart: the result
@@ -30,9 +30,20 @@ struct Parameters {
     picked: Option<Vec<u32>>,
     /// The 1x1 layer whose outputs a 1x1 layer reads, which is computed with it as one.
     before: Option<Box<Parameters>>,
+    /// The layer of the same input whose outputs follow.
+    beside: Option<Box<Parameters>>,
 }
 
 impl Parameters {
+    /// The same without a bias and summands.
+    fn without_bias(&self) -> Self {
+        let Self { weight, maps: (factors, summands), picked, before, beside, .. } = self;
+        let inner = |other: &Option<Box<Self>>| other.as_ref().map(|other| Box::new(other.without_bias()));
+        let maps = (factors.clone(), vec![0.0; summands.len()]);
+        let (before, beside) = (inner(before), inner(beside));
+        Self { weight: *weight, bias: None, maps, picked: picked.clone(), before, beside }
+    }
+
     /// The bits of the maps.
     fn map_bits(&self) -> [Vec<u64>; 2] {
         [&self.maps.0, &self.maps.1].map(|map| map.iter().map(|v| v.to_bits()).collect())
@@ -64,7 +75,15 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
         };
         let (maps, picked) = (self.maps(chain, shape.out_channels), chain.picked.clone());
         let shape = ConvShape { out_channels: picked.as_ref().map_or(shape.out_channels, Vec::len), ..shape };
-        let layer = Parameters { weight, bias, maps, picked, before: None };
+        let mut layer = Parameters { weight, bias, maps, picked, before: None, beside: None };
+        let mut shape = shape;
+        if let Some(beside) = &chain.beside
+            && let Some((_, weight, bias)) = layer_of(&self.graph.node(beside.head).op)
+        {
+            let maps = self.maps(beside, shape.out_channels);
+            layer.beside = Some(Box::new(Parameters { weight, bias, maps, picked: None, before: None, beside: None }));
+            shape.out_channels *= 2;
+        }
         let (x, shape, channels, residual) = match self.split(chain, &x) {
             None => (x, shape, Vec::new(), chain.residual.map(|residual| self.dense(residual))),
             Some([fixed, changing]) => {
@@ -78,7 +97,12 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
         let inputs = std::iter::once(x).chain(residual).collect();
         let out = self.fresh(self.extent(chain.tail), shape.out_channels);
         self.push(chain.tail, Kernel::Conv(plan), flop, inputs, &out);
-        Ok(out)
+        let Some(beside) = &chain.beside else { return Ok(out) };
+        // Whole blocks of either.
+        let (planes, lanes) = (out.planes.len() / 2, lane_map(&[shape.out_channels / 2]));
+        let half = |planes: &[Plane]| Value { extent: out.extent, planes: planes.to_vec(), lanes: lanes.clone() };
+        self.contents[beside.tail.0 as usize] = Some(Content::Blocks(half(&out.planes[planes..])));
+        Ok(half(&out.planes[..planes]))
     }
 
     /// Two 1x1 convolutions as one, of the inputs of the first and of what is added to its outputs.
@@ -88,7 +112,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
                 unreachable!("a 1x1 convolution")
             };
             let maps = compiler.maps(chain, shape.out_channels);
-            (shape, Parameters { weight, bias, maps, picked: None, before })
+            (shape, Parameters { weight, bias, maps, picked: None, before, beside: None })
         };
         let (before, first) = parameters(self, chain, None);
         let (after, layer) = parameters(self, second, Some(Box::new(first)));
@@ -122,6 +146,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
             picked: layer.picked.clone(),
             maps: layer.map_bits(),
             before: layer.before.as_ref().map(|before| (before.weight, before.bias, before.map_bits())),
+            beside: layer.beside.as_ref().map(|beside| (beside.weight, beside.bias)),
             shape,
             input: x.extent,
             lanes: x.lanes.clone(),
@@ -141,6 +166,13 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
                 self.folded(&ConvShape { out_channels: outputs, ..shape }, layer.weight, layer.bias, &layer.maps)
             }
         };
+        if let Some(beside) = &layer.beside {
+            let outputs = beside.maps.0.len();
+            let (more, biases) =
+                self.folded(&ConvShape { out_channels: outputs, ..shape }, beside.weight, beside.bias, &beside.maps);
+            weight.extend(more);
+            bias.extend(biases);
+        }
         if let Some(picked) = &layer.picked {
             let len = weight.len() / layer.maps.0.len();
             weight = picked.iter().flat_map(|&output| &weight[output as usize * len..][..len]).copied().collect();
@@ -178,8 +210,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
             return known.output.clone();
         }
         let shape = ConvShape { in_channels: fixed.channels.len(), ..shape };
-        let maps = (layer.maps.0.clone(), vec![0.0; shape.out_channels]);
-        let plain = Parameters { weight: layer.weight, bias: None, maps, picked: None, before: None };
+        let plain = layer.without_bias();
         let plan = self.prepared(&plain, shape, &fixed.value, &fixed.channels, Activation::Linear);
         let out = self.fresh(self.extent(chain.head), shape.out_channels);
         let flop = shape.flop(fixed.value.extent);

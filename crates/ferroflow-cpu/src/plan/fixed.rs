@@ -24,6 +24,8 @@ pub(super) struct LayerKey {
     pub maps: [Vec<u64>; 2],
     /// The weight and the bias of the layer that it is multiplied with, and its maps.
     pub before: Option<(ParamId, Option<ParamId>, [Vec<u64>; 2])>,
+    /// The weight and the bias of the layer whose outputs follow.
+    pub beside: Option<(ParamId, Option<ParamId>)>,
     pub shape: ConvShape,
     pub input: Extent,
     pub lanes: LaneMap,

@@ -1,6 +1,8 @@
 //! Which nodes one kernel computes together.
 
-use ferroflow_kernels::conv::Activation;
+use std::collections::HashMap;
+
+use ferroflow_kernels::{LANES, conv::Activation};
 use ferroflow_net::{
     Graph, NodeId, Op, ParamId,
     graph::{BatchNorm, Conv, Filter, Padding, Smooth},
@@ -27,6 +29,8 @@ pub(super) struct Chain {
     /// The 1x1 convolution, with its own chain up to the same tail, that reads a depthwise one, or another 1x1 one before any
     /// activation.
     pub pointwise: Option<Box<Chain>>,
+    /// Another convolution of the same input that is computed with it.
+    pub beside: Option<Box<Chain>>,
 }
 
 impl Chain {
@@ -146,6 +150,55 @@ fn composed(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, purpose:
     Some(first)
 }
 
+/// Lets convolutions of one input that are alike, as the gates of a recurrent unit are, be computed as one: what they read is then
+/// read once. Only where every use of both layers is such a pair, since otherwise their weights would be prepared twice.
+pub(super) fn pair_up(graph: &Graph, chains: &mut HashMap<NodeId, Chain>) {
+    let mut tails: Vec<NodeId> = chains.keys().copied().collect();
+    tails.sort_unstable();
+    let mut pairs: Vec<[NodeId; 2]> = Vec::new();
+    for (i, &first) in tails.iter().enumerate() {
+        let is_free = |tail: &NodeId| !pairs.as_flattened().contains(tail);
+        let partner = |tail: &&NodeId| is_free(tail) && are_alike(graph, &chains[&first], &chains[tail]);
+        if is_free(&first)
+            && let Some(&second) = tails[i + 1..].iter().find(partner)
+        {
+            pairs.push([first, second]);
+        }
+    }
+    let layer = |tail: &NodeId| &graph.node(chains[tail].head).op;
+    let uses = |tail: &NodeId| chains.values().filter(|chain| graph.node(chain.head).op == *layer(tail)).count();
+    let together = |pair: &[NodeId; 2]| {
+        let same = |other: &&[NodeId; 2]| pair.iter().zip(*other).all(|(a, b)| layer(a) == layer(b));
+        pairs.iter().filter(same).count()
+    };
+    let chosen: Vec<[NodeId; 2]> =
+        pairs.iter().filter(|pair| pair.iter().all(|tail| uses(tail) == together(pair))).copied().collect();
+    for [first, second] in chosen {
+        let second = chains.remove(&second).map(Box::new);
+        if let Some(chain) = chains.get_mut(&first) {
+            chain.beside = second;
+        }
+    }
+}
+
+fn are_alike(graph: &Graph, a: &Chain, b: &Chain) -> bool {
+    let [(x, first), (y, second)] = [a, b].map(|chain| {
+        let node = graph.node(chain.head);
+        (&node.inputs, &node.op)
+    });
+    let (Op::Conv(first), Op::Conv(second)) = (first, second) else { return false };
+    let plain = |chain: &Chain| {
+        chain.maps.is_empty() && chain.picked.is_none() && chain.residual.is_none() && chain.pointwise.is_none()
+    };
+    x == y
+        && Conv { weight: first.weight, bias: first.bias, ..second.clone() } == *first
+        && first.bias.is_some() == second.bias.is_some()
+        && (first.groups, first.out_channels % LANES) == (1, 0)
+        && a.activation() == b.activation()
+        && plain(a)
+        && plain(b)
+}
+
 /// Whether each output pixel is a matrix times an input pixel.
 fn is_pointwise(c: &Conv) -> bool {
     (c.kernel, c.stride, c.groups, c.padding) == ([1; 2], 1, 1, Padding::all(0))
@@ -255,6 +308,7 @@ fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Ab
         activation: Activation::Linear,
         tail: head,
         pointwise: None,
+        beside: None,
     };
     while let Some(next) = uses.only_reader(chain.tail).filter(|n| !claimed[n.0 as usize]) {
         let node = graph.node(next);
