@@ -53,10 +53,10 @@ impl Case {
     pub(super) fn new(shape: ConvShape, input: Extent, parts: Vec<usize>, random: &mut Random) -> Self {
         let weight = random.values(shape.in_channels * shape.out_channels * shape.taps());
         let bias = (random.below(3) > 0).then(|| random.values(shape.out_channels));
-        let around = Activation::AroundSum { before: 0.3, after: 0.1 };
-        let activation =
-            random.pick(&[Activation::Linear, Activation::LeakyRelu(0.1), Activation::LeakyRelu(0.0), around]);
+        let activation = random.pick(&[Activation::Linear, Activation::LeakyRelu(0.1), Activation::LeakyRelu(0.0)]);
         let (residual, seed) = (random.below(3) == 0, random.next() | 1);
+        let around = residual && random.below(2) == 0;
+        let activation = if around { Activation::AroundSum { before: 0.3, after: 0.1 } } else { activation };
         Self { shape, input, parts, weight, bias, activation, residual, rounded: false, seed }
     }
 
