@@ -19,7 +19,7 @@ use ferroflow_net::{
 };
 
 use super::{
-    fuse::{Chain, Purpose, Uses, compose, fused, reads_doubled},
+    fuse::{Chain, Purpose, Uses, compose, fused, pair_up, reads_doubled},
     options::{Options, PlanError},
     step::{Kernel, Step},
     value::{Content, Pixel, Plane, Value, per_lane},
@@ -65,6 +65,8 @@ pub(super) struct Compiler<'a, L> {
     pub(super) described: Vec<Vec<Vec<Pixel>>>,
     /// Pixel nodes that have been written without padding lanes.
     pub(super) narrowed: HashMap<NodeId, Value>,
+    /// Lookups with their maps, and where those after them find what they know.
+    lookups: Vec<(Lookup, [Value; 2], Plane)>,
 }
 
 impl<'a, L: Layers> Compiler<'a, L> {
@@ -93,6 +95,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
             steps: Vec::new(),
             buffers: Vec::new(),
             layers,
+            lookups: Vec::new(),
         })
     }
 
@@ -124,6 +127,9 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 claimed[node.0 as usize] = true;
             }
             chains.insert(chain.tail, chain);
+        }
+        if L::PURPOSE == Purpose::Inference {
+            pair_up(self.graph, &mut chains);
         }
         for i in 0..self.graph.nodes.len() {
             let id = NodeId(i as u32);
@@ -239,7 +245,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 let (a, b) = (self.dense(inputs[0]), self.dense(inputs[1]));
                 let factor = if node.op == Op::Add { 1.0 } else { -1.0 };
                 let out = self.fresh(extent, channels);
-                self.push(tail, Kernel::Combine { factor, activation: chain.activation }, 0.0, vec![a, b], &out);
+                self.push(tail, Kernel::Combine { factor, activation: chain.activation() }, 0.0, vec![a, b], &out);
                 out
             }
             Op::Smooth(curve) => {
@@ -261,10 +267,10 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 out
             }
             Op::InstanceNorm { epsilon } => {
-                let x = self.dense(inputs[0]);
+                let values = inputs.iter().copied().chain(chain.residual).map(|i| self.dense(i)).collect();
                 let out = self.fresh(extent, channels);
-                let kernel = Kernel::InstanceNorm { epsilon: *epsilon, activation: chain.activation };
-                self.push(tail, kernel, 0.0, vec![x], &out);
+                let kernel = Kernel::InstanceNorm { epsilon: *epsilon, activation: chain.activation() };
+                self.push(tail, kernel, 0.0, values, &out);
                 out
             }
             Op::AveragePool { size } => {
@@ -326,7 +332,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
             Op::Correlation(c) => {
                 let features = vec![self.dense(inputs[0]), self.dense(inputs[1])];
                 let in_channels = self.channels(inputs[0]);
-                let plan = Correlation::new(extent, in_channels, c.max_displacement, c.stride, chain.activation);
+                let plan = Correlation::new(extent, in_channels, c.max_displacement, c.stride, chain.activation());
                 let out = self.fresh(extent, channels);
                 let work = self.buffer(plan.work_len());
                 self.push(tail, Kernel::Correlation(plan), plan.flop(), features, &out);
@@ -340,8 +346,15 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 let (flow, lanes) = self.flow(inputs[2]);
                 let lookup = Lookup::new(extent, self.channels(inputs[0]), l.radius, l.levels, lanes);
                 let out = self.fresh(extent, channels);
+                let (work, again) = match L::PURPOSE {
+                    Purpose::Inference => self.known_products(head, &lookup, &features),
+                    Purpose::Training => (None, false),
+                };
                 let inputs = features.into_iter().chain([flow]).collect();
-                self.push(head, Kernel::Lookup(lookup), lookup.flop(), inputs, &out);
+                self.push(head, Kernel::Lookup { lookup, again }, lookup.flop(), inputs, &out);
+                if let Some(step) = self.steps.last_mut() {
+                    step.work = work;
+                }
                 out
             }
             Op::Warp(w) => {
@@ -420,6 +433,23 @@ impl<'a, L: Layers> Compiler<'a, L> {
         Ok(Some(Content::Blocks(value)))
     }
 
+    /// Where lookups in the same maps hand on what they know, if there are several, and whether this one is not the first.
+    fn known_products(&mut self, id: NodeId, lookup: &Lookup, features: &[Value; 2]) -> (Option<(Plane, usize)>, bool) {
+        let len = lookup.known_len();
+        let known = self.lookups.iter().find(|(known, maps, _)| (known, maps) == (lookup, features));
+        if let Some((.., plane)) = known {
+            return (Some((*plane, len)), true);
+        }
+        let node = self.graph.node(id);
+        let same = |other: &&graph::Node| other.op == node.op && other.inputs[..2] == node.inputs[..2];
+        if self.graph.nodes.iter().filter(same).count() < 2 {
+            return (None, false);
+        }
+        let plane = self.buffer(len);
+        self.lookups.push((*lookup, features.clone(), plane));
+        (Some((plane, len)), false)
+    }
+
     /// The value itself where no gradient is computed, else a copy, which is not known to depend on parameters.
     fn detached(&mut self, id: NodeId) -> Value {
         let input = self.graph.node(id).inputs[0];
@@ -443,7 +473,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
         let (maps, activation) = match node.op {
             Op::LeakyRelu { slope } if (0.0..=1.0).contains(&slope) => (Vec::new(), Activation::LeakyRelu(slope)),
             Op::LeakyRelu { .. } => return Err(self.unsupported(head, "a slope outside 0..=1")),
-            _ => ([&[head], &chain.maps[..]].concat(), chain.activation),
+            _ => ([&[head], &chain.maps[..]].concat(), chain.activation()),
         };
         let (scale, offset) = compose(self.graph, &maps, channels, |id| self.layers.weight(id));
         let lanes = |v: Vec<f64>| per_lane(v.into_iter().map(|v| v as f32));
