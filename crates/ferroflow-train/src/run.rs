@@ -398,7 +398,9 @@ impl Run {
                         whole = Some(of_all(&*peers, tally_pass(&*criterion, outputs, batch)?));
                     }
                     let (passes, whole) = (&seen[..], whole.as_deref());
-                    let mut graded = criterion.grade(Grading { step, batch, passes, whole, peers: &*peers })?;
+                    let grading = Grading { step, batch, passes, whole, peers: &*peers, census: None };
+                    let census = criterion.census(&grading).map(|census| trainer.census(&census, scale)).transpose()?;
+                    let mut graded = criterion.grade(Grading { census: census.flatten(), ..grading })?;
                     sums.add(&graded);
                     if scale != 1.0 {
                         graded.gradients.iter_mut().flat_map(|g| &mut g.data).for_each(|g| *g *= scale as f32);

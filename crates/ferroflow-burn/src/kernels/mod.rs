@@ -1,13 +1,15 @@
 //! Kernels in CubeCL, for the operations that Burn's own make slow, large or wrong on a GPU.
 //!
 //! They compute in f32 on tensors without gaps, `[N, C, H, W]`, one unit for each value or for a few of them. No kernel adds to a
-//! value that another unit adds to, except the warp's gradient to its image where the device has atomic sums of f32.
+//! value that another unit adds to, except the range map, in whole numbers, and the warp's gradient to its image, where the device has atomic sums of f32.
 //! `ops::gpu` and `ops::extension` make Burn's operations of them.
 
 mod adam;
+mod census;
 mod convex_upsample;
 mod correlation;
 mod leaky;
+mod range_map;
 mod resize;
 mod warp;
 mod warped_correlation;
@@ -22,11 +24,13 @@ use burn_cubecl::{
 use cubecl::{calculate_cube_count_elemwise, prelude::*};
 
 pub(crate) use adam::adam;
+pub(crate) use census::{census, census_backward};
 pub(crate) use convex_upsample::{convex_upsample, convex_upsample_backward};
 pub(crate) use correlation::{correlation, correlation_backward};
 pub(crate) use leaky::{leaky, leaky_backward};
+pub(crate) use range_map::{range_map, range_map_backward};
 pub(crate) use resize::{Axis, resize, resize_backward};
-pub(crate) use warp::{Scatter, warp, warp_backward};
+pub(crate) use warp::{Scatter, warp, warp_flow_backward, warp_image_backward};
 pub(crate) use warped_correlation::{warped_correlation, warped_correlation_backward};
 pub(crate) use window::{window_products, window_products_backward};
 
@@ -140,14 +144,12 @@ mod tests {
         println!("this device has {:?}", Scatter::of(&image.client));
         for border in BORDERS {
             let rule = Warp { border, order: FlowOrder::Uv, scale: 1.0, on_pixel: OnPixel::Right };
-            let by = |scatter| {
-                let (to_image, to_flow) = warp_backward(image.clone(), flow.clone(), gradient.clone(), rule, scatter);
-                (read(to_image), read(to_flow))
-            };
-            let (planes, to_flow) = by(Scatter::Planes);
+            let by = |scatter| read(warp_image_backward(flow.clone(), gradient.clone(), rule, scatter));
+            let to_flow = read(warp_flow_backward(image.clone(), flow.clone(), gradient.clone(), rule));
+            let planes = by(Scatter::Planes);
             assert!(planes.iter().chain(&to_flow).any(|v| v.abs() > 0.5), "{border:?}");
             if Scatter::of(&image.client) == Scatter::Atomic {
-                let (atomic, _) = by(Scatter::Atomic);
+                let atomic = by(Scatter::Atomic);
                 let worst = planes.iter().zip(&atomic).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                 assert!(worst < 1e-5, "{border:?}: {worst}");
             }

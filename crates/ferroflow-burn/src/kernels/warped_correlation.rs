@@ -9,7 +9,9 @@ use cubecl::prelude::*;
 use ferroflow_net::graph::{Correlation, Warp};
 
 use super::correlation::{correlation, correlation_backward};
-use super::warp::{Planes, Rules, Scatter, mixed, pixels_of, planes, sample, warp, warp_backward};
+use super::warp::{
+    Planes, Rules, Scatter, mixed, pixels_of, planes, sample, warp, warp_flow_backward, warp_image_backward,
+};
 use super::{cast_back, dims, empty, plain};
 
 /// Pixels of a tile along each axis.
@@ -63,8 +65,8 @@ pub(crate) fn warped_correlation_backward(
     let scatter = Scatter::of(&image.client);
     let warped = warp(image.clone(), flow.clone(), w);
     let (to_f1, to_warped) = correlation_backward(f1, warped, gradient, c);
-    let (to_image, to_flow) = warp_backward(image, flow, to_warped, w, scatter);
-    (to_f1, to_image, to_flow)
+    let to_flow = warp_flow_backward(image, flow.clone(), to_warped.clone(), w);
+    (to_f1, warp_image_backward(flow, to_warped, w, scatter), to_flow)
 }
 
 /// Pixels along each axis that the displacements of a tile reach.
