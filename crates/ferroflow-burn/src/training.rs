@@ -2,7 +2,11 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use ferroflow_net::device::DeviceError;
+#[cfg(feature = "cube")]
+use ferroflow_net::graph::Size;
 use ferroflow_net::graph::{BatchNorm, Graph, Shape, ShapeError};
+#[cfg(feature = "cube")]
+use ferroflow_net::training::Census;
 use ferroflow_net::training::{AdamStep, Gradients, Resident, Trainer, TrainingOptions, Values};
 use ferroflow_net::weights::Weights;
 
@@ -22,6 +26,8 @@ pub struct Training {
     parameters: Option<Parameters>,
     /// What the last forward pass left for the backward pass.
     pass: Option<Vec<Tensor<4>>>,
+    /// Of that pass, what the device itself computed of the loss, `[1]` each.
+    losses: Vec<Tensor<1>>,
     /// What each batch norm saw in the last forward pass.
     statistics: Vec<Statistics>,
     /// Of a run that stays on the device.
@@ -69,6 +75,7 @@ impl Training {
             shapes,
             parameters: None,
             pass: None,
+            losses: Vec::new(),
             statistics: Vec::new(),
             run: Vec::new(),
         })
@@ -121,6 +128,7 @@ impl Training {
             return Err(DeviceError::Length { what: "a frame", expected, got });
         }
         self.pass = None;
+        self.losses.clear();
         let parameters =
             self.parameters.as_ref().ok_or(DeviceError::Order("load weights before the first forward pass"))?;
         let interpreter = Interpreter {
@@ -156,7 +164,7 @@ impl Training {
             let (expected, got) = (outputs.len(), gradients.len());
             return Err(DeviceError::Length { what: "the list of gradients", expected, got });
         }
-        let mut losses = Vec::with_capacity(outputs.len());
+        let mut losses = std::mem::take(&mut self.losses);
         for (output, gradient) in outputs.into_iter().zip(gradients) {
             let (expected, got) = (output.shape().num_elements(), gradient.data.len());
             if expected != got {
@@ -173,6 +181,29 @@ impl Training {
         let loss = Tensor::cat(losses, 0);
         let mut found = loss.backward();
         Ok(parameters.iter().map(|parameter| parameter.grad_remove(&mut found)).collect())
+    }
+
+    /// `None` where there are no kernels for it, or the flows do not fit the frames.
+    #[cfg(feature = "cube")]
+    fn pass_census(&mut self, census: &Census<'_>, flows: [usize; 2], scale: f64) -> Result<Option<f64>, DeviceError> {
+        let Some(outputs) = &self.pass else {
+            return Err(DeviceError::Order("no forward pass is left to compute a loss of"));
+        };
+        let Size { height, width } = census.size;
+        let has_patches = !census.patch.is_multiple_of(2) && census.patch <= height.min(width);
+        let flow = |i: usize| {
+            let flow = outputs.get(i)?;
+            let [n, channels, h, w] = flow.dims();
+            let stride = height.checked_div(h)?;
+            let fits = channels == 2 && [h * stride, w * stride] == [height, width] && stride.is_power_of_two();
+            let pairs = census.frames.iter().all(|frame| frame.len() == n * 3 * height * width);
+            (has_patches && fits && pairs && ops::has_kernels(flow)).then(|| flow.clone())
+        };
+        let [Some(there), Some(back)] = flows.map(flow) else { return Ok(None) };
+        let shape = [there.dims()[0], 3, height, width];
+        let loss = ops::census(census.frames.map(|frame| self.upload(frame, shape)), [there, back], census);
+        self.losses.push(loss.clone().mul_scalar(scale));
+        Ok(self.download_all(vec![loss])?.first().copied().map(f64::from))
     }
 
     fn pass_backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
@@ -200,6 +231,11 @@ impl Trainer for Training {
 
     fn backward(&mut self, gradients: &[Values], sum: &mut Gradients) -> Result<(), DeviceError> {
         caught(|| self.pass_backward(gradients, sum)).unwrap_or_else(|panic| Err(self.failed(panic)))
+    }
+
+    #[cfg(feature = "cube")]
+    fn census(&mut self, census: &Census<'_>, flows: [usize; 2], scale: f64) -> Result<Option<f64>, DeviceError> {
+        caught(|| self.pass_census(census, flows, scale)).unwrap_or_else(|panic| Err(self.failed(panic)))
     }
 
     fn resident(&mut self) -> Option<&mut dyn Resident> {

@@ -8,7 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::device::{DeviceError, Memory, Profile};
-use crate::graph::{Graph, NodeId, ParamId, Shape, Sizes};
+use crate::graph::{Graph, Grid, NodeId, ParamId, Shape, Size, Sizes};
+use crate::model::PyramidUnit;
 use crate::peers::Peers;
 use crate::weights::Weights;
 
@@ -165,6 +166,49 @@ impl AdamStep {
     }
 }
 
+/// UFlow's census loss, for a device that computes it where the flows lie: only they are of the size of the frames there, and only the
+/// loss comes back. With `D` the census distance of a frame and the other one sampled along the flow, each direction of a pair adds
+///
+/// ```text
+/// weight / 2 * sum(mask * (D + offset)^exponent) / (sum(mask) + 1e-6 * count(mask))
+/// ```
+///
+/// over pixels with a whole patch, where `mask` is 1 for flow that ends inside the frame and, to a degree, does not end behind something.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Census<'a> {
+    /// First and second frames, `[N, 3, H, W]`, RGB 0..=255.
+    pub frames: [&'a [f32]; 2],
+    /// Of the frames.
+    pub size: Size,
+    /// Of the flows.
+    pub unit: PyramidUnit,
+    /// How flows are brought to the size of the frames, twice as large each time.
+    pub grid: Grid,
+    /// Side of a patch, odd, in pixels.
+    pub patch: usize,
+    /// `offset` and `exponent`
+    pub cost: [f32; 2],
+    /// What does not count.
+    pub occluded: Occluded,
+    /// Whether the flow is changed for the sake of the mask.
+    pub through_mask: bool,
+    /// Whether the flow from the first frame to the second alone is judged.
+    pub only_forward: bool,
+    /// Of the loss.
+    pub weight: f64,
+}
+
+/// How pixels are found that the other frame does not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occluded {
+    /// None are.
+    Nothing,
+    /// By as much as less than one pixel of the other frame arrives (Wang et al., CVPR 2018).
+    NoArrivals,
+    /// Flow there and back ends elsewhere: `|there + back|^2 > 0.01 (|there|^2 + |back|^2) + 0.5` (Sundaram, Brox and Keutzer).
+    NoReturn,
+}
+
 /// A run that stays on a device between its steps: the weights, the sum of the gradients of a step, and Adam's moments. One number
 /// comes back for each step, the norm; all else where the host asks for it.
 pub trait Resident {
@@ -234,6 +278,15 @@ pub trait Trainer: Send {
         _done: &mut (dyn FnMut(&Gradients, ParamId) + Send),
     ) -> Result<(), DeviceError> {
         self.backward(gradients, sum)
+    }
+
+    /// The census loss of flows there and back, two outputs of the last forward pass, if the device computes it. `scale` times its gradient
+    /// becomes part of what the next [`backward`](Self::backward) adds.
+    ///
+    /// # Errors
+    /// If no forward pass was made, or the device fails.
+    fn census(&mut self, _census: &Census<'_>, _flows: [usize; 2], _scale: f64) -> Result<Option<f64>, DeviceError> {
+        Ok(None)
     }
 
     /// Moves the running statistics of batch norm towards those of the last forward pass:

@@ -7,7 +7,12 @@
 use std::borrow::Cow;
 
 use ferroflow_core::Size;
-use ferroflow_net::{Model, NodeId, PyramidUnit, graph::Shape, peers::Peers, training::Values};
+use ferroflow_net::{
+    Model, NodeId, PyramidUnit,
+    graph::Shape,
+    peers::Peers,
+    training::{Census, Values},
+};
 
 use crate::{
     data::Batch,
@@ -56,6 +61,12 @@ pub trait Criterion: Send + Sync {
     /// their values where [it takes them](Self::tallies_values).
     fn tally(&self, shapes: &[Shape], values: Option<&[Values]>, batch: &Batch) -> Result<Vec<Tally>, LossError>;
 
+    /// The part of the loss of the last pass that a device may compute where its outputs lie; [`grade`](Self::grade) is then told its value
+    /// and leaves it out of the gradient.
+    fn census<'a>(&self, _graded: &Grading<'a>) -> Option<Census<'a>> {
+        None
+    }
+
     /// The loss of the last of the passes run so far, one that is [differentiated](Pass::differentiated), and its gradient
     /// with respect to the outputs of that pass. The losses of all passes add up to that of the step.
     fn grade(&self, graded: Grading<'_>) -> Result<Graded, LossError>;
@@ -87,6 +98,8 @@ pub struct Grading<'a> {
     pub whole: Option<&'a [Tally]>,
     /// The ranks that grade the other parts of the same batch, at the same time.
     pub peers: &'a dyn Peers,
+    /// What the device computed of the loss of the last pass, if it did.
+    pub census: Option<f64>,
 }
 
 /// A forward pass of the network.

@@ -8,7 +8,7 @@ use ferroflow_net::{
     device::{Device, DeviceError},
     graph::{BothDirections, MomentsOver, Sizes},
     peers::Peers,
-    training::{Gradients, Resident, Trainer, TrainingOptions, Values},
+    training::{Census, Gradients, Resident, Trainer, TrainingOptions, Values},
 };
 
 use crate::{
@@ -47,6 +47,8 @@ pub(crate) struct Ready {
     size: Size,
     trainer: Box<dyn Trainer>,
     directions: Directions,
+    /// Of the trainer.
+    outputs: usize,
     /// Whose weights it holds; `None` if they have changed since.
     holds: Option<Whose>,
     /// Whether the run stays on the device.
@@ -119,7 +121,8 @@ impl<'a> Trainers<'a> {
                 if let Some(peers) = &self.peers {
                     trainer.synchronise(peers)?;
                 }
-                self.ready.push(Ready { size, trainer, directions: self.directions, holds: None, resident: false });
+                let (directions, outputs) = (self.directions, self.outputs.len());
+                self.ready.push(Ready { size, trainer, directions, outputs, holds: None, resident: false });
                 self.ready.len() - 1
             }
         };
@@ -218,6 +221,17 @@ impl Ready {
                 }
                 Ok(forward)
             }
+        }
+    }
+
+    /// The census loss of the first output of the last forward pass, if the device computes it.
+    ///
+    /// # Errors
+    /// As [`Trainer::census`].
+    pub fn census(&mut self, census: &Census<'_>, scale: f64) -> Result<Option<f64>, DeviceError> {
+        match self.directions {
+            Directions::Shared => self.trainer.census(census, [0, self.outputs / 2], scale),
+            Directions::One | Directions::Doubled => Ok(None),
         }
     }
 

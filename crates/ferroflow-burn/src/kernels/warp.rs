@@ -79,35 +79,35 @@ pub(crate) fn warp(image: CubeTensor, flow: CubeTensor, warp: Warp) -> CubeTenso
     cast_back(output, dtype)
 }
 
-/// The gradients with respect to the image and the flow.
-pub(crate) fn warp_backward(
-    image: CubeTensor,
-    flow: CubeTensor,
-    gradient: CubeTensor,
-    warp: Warp,
-    scatter: Scatter,
-) -> (CubeTensor, CubeTensor) {
-    let dtypes = [image.dtype, flow.dtype];
+/// The gradient with respect to the flow.
+pub(crate) fn warp_flow_backward(image: CubeTensor, flow: CubeTensor, gradient: CubeTensor, warp: Warp) -> CubeTensor {
+    let dtype = flow.dtype;
     let (image, flow, gradient) = (plain(image), plain(flow), plain(gradient));
-    let shape @ [n, channels, h, w] = dims(&image);
+    let shape @ [n, _, h, w] = dims(&image);
     let client = image.client.clone();
-    let rules = Rules::of(warp);
-
     let to_flow = empty(&flow, [n, 2, h, w]);
     let (count, dim) = units(&client, n * h * w);
     flow_gradient::launch(
         &client,
         count,
         dim,
-        image.clone().into_tensor_arg(),
-        flow.clone().into_tensor_arg(),
-        gradient.clone().into_tensor_arg(),
+        image.into_tensor_arg(),
+        flow.into_tensor_arg(),
+        gradient.into_tensor_arg(),
         to_flow.clone().into_tensor_arg(),
         planes(shape, warp),
-        rules,
+        Rules::of(warp),
     );
+    cast_back(to_flow, dtype)
+}
 
-    let to_image = zeros(&image, shape);
+/// The gradient with respect to the image.
+pub(crate) fn warp_image_backward(flow: CubeTensor, gradient: CubeTensor, warp: Warp, scatter: Scatter) -> CubeTensor {
+    let dtype = gradient.dtype;
+    let (flow, gradient) = (plain(flow), plain(gradient));
+    let shape @ [n, channels, ..] = dims(&gradient);
+    let client = gradient.client.clone();
+    let to_image = zeros(&gradient, shape);
     let launch = match scatter {
         Scatter::Atomic => image_gradient_atomic::launch,
         Scatter::Planes => image_gradient_by_planes::launch,
@@ -124,9 +124,9 @@ pub(crate) fn warp_backward(
         gradient.into_tensor_arg(),
         to_image.clone().into_tensor_arg(),
         planes(shape, warp),
-        rules,
+        Rules::of(warp),
     );
-    (cast_back(to_image, dtypes[0]), cast_back(to_flow, dtypes[1]))
+    cast_back(to_image, dtype)
 }
 
 /// The planes of an image, and what a warp multiplies and compares with.
@@ -165,14 +165,14 @@ struct Neighbour {
 pub(super) struct Sample {
     across: Neighbour,
     down: Neighbour,
-    at_00: usize,
-    at_10: usize,
-    at_01: usize,
-    at_11: usize,
-    share_00: f32,
-    share_10: f32,
-    share_01: f32,
-    share_11: f32,
+    pub(super) at_00: usize,
+    pub(super) at_10: usize,
+    pub(super) at_01: usize,
+    pub(super) at_11: usize,
+    pub(super) share_00: f32,
+    pub(super) share_10: f32,
+    pub(super) share_01: f32,
+    pub(super) share_11: f32,
     counts_00: bool,
     counts_10: bool,
     counts_01: bool,

@@ -9,7 +9,9 @@ use cubecl::prelude::*;
 use ferroflow_net::graph::{Correlation, Warp};
 
 use super::correlation::{correlation, correlation_backward};
-use super::warp::{Planes, Rules, Scatter, mixed, pixels_of, planes, sample, warp, warp_backward};
+use super::warp::{
+    Planes, Rules, Scatter, mixed, pixels_of, planes, sample, warp, warp_flow_backward, warp_image_backward,
+};
 use super::{cast_back, dims, empty, plain};
 
 /// Pixels of a tile along each axis.
@@ -21,14 +23,31 @@ const BLOCK: usize = 8;
 
 /// Mean over channels of `f1(p) * warped(p + d)`, as [`correlation`], where `warped` is `image` sampled at `p + flow(p)`, as [`warp`].
 pub(crate) fn warped_correlation([f1, image, flow]: [CubeTensor; 3], c: Correlation, w: Warp) -> CubeTensor {
-    let (diameter, side) = (c.diameter(), side(TILE, c.diameter(), c.stride));
-    let hardware = &f1.client.properties().hardware;
-    let block = BLOCK.min(hardware.max_shared_memory_size / (side * side * size_of::<f32>()));
-    if block == 0 || diameter > MOST || hardware.max_units_per_cube < (TILE * TILE) as u32 {
-        return correlation(f1, warp(image, flow, w), c);
+    match block(&f1.client, c) {
+        Some(block) if !computes_on_processor(&f1.client) => tiled([f1, image, flow], c, w, block),
+        _ => correlation(f1, warp(image, flow, w), c),
     }
-    let dtype = f1.dtype;
-    let [f1, image, flow] = [f1, image, flow].map(plain);
+}
+
+/// Shared memory of Mesa's driver for processors is memory like any other, and the driver (22.3) crashes on it in CubeCL's SPIR-V.
+fn computes_on_processor(client: &Client) -> bool {
+    client.properties().identity.name.contains("llvmpipe")
+}
+
+/// How many channels of a tile go into shared memory at a time; `None` where a unit cannot hold all sums, or a tile does not fit.
+pub(super) fn block(client: &Client, c: Correlation) -> Option<usize> {
+    let side = side(TILE, c.diameter(), c.stride);
+    let hardware = &client.properties().hardware;
+    let block = BLOCK.min(hardware.max_shared_memory_size / (side * side * size_of::<f32>()));
+    let fits = block > 0 && c.diameter() <= MOST && hardware.max_units_per_cube >= (TILE * TILE) as u32;
+    fits.then_some(block)
+}
+
+/// By the kernel, tile by tile.
+pub(super) fn tiled(inputs: [CubeTensor; 3], c: Correlation, w: Warp, block: usize) -> CubeTensor {
+    let dtype = inputs[0].dtype;
+    let diameter = c.diameter();
+    let [f1, image, flow] = inputs.map(plain);
     let shape @ [n, channels, height, width] = dims(&f1);
     let output = empty(&f1, [n, diameter * diameter, height, width]);
     let client = output.client.clone();
@@ -63,8 +82,8 @@ pub(crate) fn warped_correlation_backward(
     let scatter = Scatter::of(&image.client);
     let warped = warp(image.clone(), flow.clone(), w);
     let (to_f1, to_warped) = correlation_backward(f1, warped, gradient, c);
-    let (to_image, to_flow) = warp_backward(image, flow, to_warped, w, scatter);
-    (to_f1, to_image, to_flow)
+    let to_flow = warp_flow_backward(image, flow.clone(), to_warped.clone(), w);
+    (to_f1, warp_image_backward(flow, to_warped, w, scatter), to_flow)
 }
 
 /// Pixels along each axis that the displacements of a tile reach.

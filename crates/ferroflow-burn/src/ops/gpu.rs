@@ -33,6 +33,16 @@ pub(crate) fn convex_upsample(flow: Tensor<4>, logits: Tensor<4>, factor: usize)
     Tensor::from_dispatch(Dispatch::convex_upsample(flow.into_dispatch(), logits.into_dispatch(), factor))
 }
 
+/// See [`kernels::census`]; differentiable in the second image.
+pub(super) fn census(first: Tensor<4>, second: Tensor<4>, radius: usize) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::census(first.into_dispatch(), second.into_dispatch(), radius))
+}
+
+/// See [`kernels::range_map`].
+pub(super) fn range_map(flow: Tensor<4>) -> Tensor<4> {
+    Tensor::from_dispatch(Dispatch::range_map(flow.into_dispatch()))
+}
+
 /// See [`kernels::window_products`]; not differentiable in `corner`.
 pub(crate) fn window_products(f1: Tensor<4>, f2: Tensor<4>, corner: Tensor<4>, side: usize) -> Tensor<4> {
     let [f1, f2, corner] = [f1, f2, corner].map(Tensor::into_dispatch);
@@ -50,12 +60,14 @@ pub(crate) fn resize(x: Tensor<4>, to: Size, grid: Grid) -> Tensor<4> {
 pub trait GpuOps: Backend {
     fn warp(image: FloatTensor<Self>, flow: FloatTensor<Self>, warp: Warp) -> FloatTensor<Self>;
 
-    fn warp_backward(
+    fn warp_image_backward(flow: FloatTensor<Self>, gradient: FloatTensor<Self>, warp: Warp) -> FloatTensor<Self>;
+
+    fn warp_flow_backward(
         image: FloatTensor<Self>,
         flow: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         warp: Warp,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+    ) -> FloatTensor<Self>;
 
     fn warped_correlation(
         f1: FloatTensor<Self>,
@@ -98,6 +110,19 @@ pub trait GpuOps: Backend {
         side: usize,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
+    fn census(first: FloatTensor<Self>, second: FloatTensor<Self>, radius: usize) -> FloatTensor<Self>;
+
+    fn census_backward(
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        radius: usize,
+    ) -> FloatTensor<Self>;
+
+    fn range_map(flow: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    fn range_map_backward(flow: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
+
     fn resize(x: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self>;
 
     fn resize_backward(gradient: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self>;
@@ -108,14 +133,18 @@ impl GpuOps for Cube {
         kernels::warp(image, flow, warp)
     }
 
-    fn warp_backward(
+    fn warp_image_backward(flow: FloatTensor<Self>, gradient: FloatTensor<Self>, warp: Warp) -> FloatTensor<Self> {
+        let scatter = Scatter::of(&flow.client);
+        kernels::warp_image_backward(flow, gradient, warp, scatter)
+    }
+
+    fn warp_flow_backward(
         image: FloatTensor<Self>,
         flow: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         warp: Warp,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        let scatter = Scatter::of(&image.client);
-        kernels::warp_backward(image, flow, gradient, warp, scatter)
+    ) -> FloatTensor<Self> {
+        kernels::warp_flow_backward(image, flow, gradient, warp)
     }
 
     fn warped_correlation(
@@ -171,6 +200,27 @@ impl GpuOps for Cube {
         kernels::window_products_backward(f1, f2, corner, gradient, side)
     }
 
+    fn census(first: FloatTensor<Self>, second: FloatTensor<Self>, radius: usize) -> FloatTensor<Self> {
+        kernels::census(first, second, radius)
+    }
+
+    fn census_backward(
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        radius: usize,
+    ) -> FloatTensor<Self> {
+        kernels::census_backward(first, second, gradient, radius)
+    }
+
+    fn range_map(flow: FloatTensor<Self>) -> FloatTensor<Self> {
+        kernels::range_map(flow)
+    }
+
+    fn range_map_backward(flow: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        kernels::range_map_backward(flow, gradient)
+    }
+
     fn resize(x: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self> {
         kernels::resize(x, axes)
     }
@@ -194,15 +244,18 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
         }
     }
 
-    fn warp_backward(
+    fn warp_image_backward(flow: FloatTensor<Self>, gradient: FloatTensor<Self>, warp: Warp) -> FloatTensor<Self> {
+        Self::from_inner(B::warp_image_backward(flow.into_primitive(), gradient.into_primitive(), warp))
+    }
+
+    fn warp_flow_backward(
         image: FloatTensor<Self>,
         flow: FloatTensor<Self>,
         gradient: FloatTensor<Self>,
         warp: Warp,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+    ) -> FloatTensor<Self> {
         let [image, flow, gradient] = [image, flow, gradient].map(|x| x.into_primitive());
-        let (image, flow) = B::warp_backward(image, flow, gradient, warp);
-        (Self::from_inner(image), Self::from_inner(flow))
+        Self::from_inner(B::warp_flow_backward(image, flow, gradient, warp))
     }
 
     fn warped_correlation(
@@ -288,6 +341,44 @@ impl<B: GpuOps, C: CheckpointStrategy> GpuOps for Autodiff<B, C> {
         (Self::from_inner(f1), Self::from_inner(f2))
     }
 
+    fn census(first: FloatTensor<Self>, second: FloatTensor<Self>, radius: usize) -> FloatTensor<Self> {
+        let nodes = [second.node()];
+        let (first, second) = (first.into_primitive(), second.into_primitive());
+        match CensusDistance.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let output = B::census(first.clone(), second.clone(), radius);
+                prepared.finish((first, second, radius), output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::census(first, second, radius)),
+        }
+    }
+
+    fn census_backward(
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        radius: usize,
+    ) -> FloatTensor<Self> {
+        let [first, second, gradient] = [first, second, gradient].map(|x| x.into_primitive());
+        Self::from_inner(B::census_backward(first, second, gradient, radius))
+    }
+
+    fn range_map(flow: FloatTensor<Self>) -> FloatTensor<Self> {
+        let nodes = [flow.node()];
+        let flow = flow.into_primitive();
+        match Arrivals.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prepared) => {
+                let output = B::range_map(flow.clone());
+                prepared.finish(flow, output)
+            }
+            OpsKind::UnTracked(prepared) => prepared.finish(B::range_map(flow)),
+        }
+    }
+
+    fn range_map_backward(flow: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::from_inner(B::range_map_backward(flow.into_primitive(), gradient.into_primitive()))
+    }
+
     fn resize(x: FloatTensor<Self>, axes: [Axis; 2]) -> FloatTensor<Self> {
         let prepared = Resized.prepare::<C>([x.node()]).compute_bound().stateful();
         let output = B::resize(x.into_primitive(), axes);
@@ -311,8 +402,14 @@ impl<B: GpuOps> Backward<B, 2> for Sampled {
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let gradient = gradients.consume::<B>(&ops.node);
         let (image, flow, warp) = ops.state;
-        let (to_image, to_flow) = B::warp_backward(image, flow, gradient, warp);
-        register::<B, _>(gradients, ops.parents.map(|parent| Some(parent?.id)), [to_image, to_flow]);
+        // (FlowNet2 warps frames, whose gradient nobody wants.)
+        let [to_image, to_flow] = ops.parents;
+        if let Some(parent) = to_image {
+            gradients.register::<B>(parent.id, B::warp_image_backward(flow.clone(), gradient.clone(), warp));
+        }
+        if let Some(parent) = to_flow {
+            gradients.register::<B>(parent.id, B::warp_flow_backward(image, flow, gradient, warp));
+        }
     }
 }
 
@@ -368,6 +465,35 @@ impl<B: GpuOps> Backward<B, 1> for Resized {
         let gradient = gradients.consume::<B>(&ops.node);
         if let [Some(parent)] = ops.parents {
             gradients.register::<B>(parent.id, B::resize_backward(gradient, ops.state));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct CensusDistance;
+
+impl<B: GpuOps> Backward<B, 1> for CensusDistance {
+    type State = (B::FloatTensorPrimitive, B::FloatTensorPrimitive, usize);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (first, second, radius) = ops.state;
+        if let [Some(parent)] = ops.parents {
+            gradients.register::<B>(parent.id, B::census_backward(first, second, gradient, radius));
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Arrivals;
+
+impl<B: GpuOps> Backward<B, 1> for Arrivals {
+    type State = B::FloatTensorPrimitive;
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        if let [Some(parent)] = ops.parents {
+            gradients.register::<B>(parent.id, B::range_map_backward(ops.state, gradient));
         }
     }
 }

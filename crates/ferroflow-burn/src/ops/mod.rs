@@ -1,6 +1,8 @@
 //! One function per operation of the graph, on tensors `[N, C, H, W]`.
 
 mod attention;
+#[cfg(feature = "cube")]
+mod census;
 mod convex_upsample;
 mod convolution;
 mod correlation;
@@ -15,9 +17,13 @@ mod statistics;
 mod warp;
 
 pub(crate) use attention::{attention, coordinates};
+#[cfg(feature = "cube")]
+pub(crate) use census::census;
 pub(crate) use convex_upsample::convex_upsample;
 pub(crate) use convolution::{conv, deconv, in_precision};
 pub(crate) use extension::{adam, correlation, leaky};
+#[cfg(feature = "cube")]
+pub(crate) use gpu::has_kernels;
 pub(crate) use lookup::lookup;
 pub(crate) use pointwise::{affine, channel_norm, channel_scale, channels, lerp, smooth};
 pub(crate) use pool::average_pool;

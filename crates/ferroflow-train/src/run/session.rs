@@ -314,10 +314,12 @@ impl<'a> Session<'a> {
         if !pass.differentiated {
             return Ok(());
         }
-        let (passes, whole) = (&seen[..], so_far.whole.as_deref());
-        let mut graded = criterion.grade(Grading { step, batch, passes, whole, peers: &*self.peers })?;
-        so_far.sums.add(&graded);
         let scale = self.state.progress.scale.factor;
+        let (passes, whole) = (&seen[..], so_far.whole.as_deref());
+        let grading = Grading { step, batch, passes, whole, peers: &*self.peers, census: None };
+        let census = criterion.census(&grading).map(|census| trainer.census(&census, scale.into())).transpose()?;
+        let mut graded = criterion.grade(Grading { census: census.flatten(), ..grading })?;
+        so_far.sums.add(&graded);
         if scale != 1.0 {
             graded.gradients.iter_mut().flat_map(|g| &mut g.data).for_each(|g| *g *= scale);
         }

@@ -7,13 +7,12 @@ use ferroflow_data::random::Random;
 use ferroflow_net::{
     Model, NodeId, PyramidUnit,
     graph::{Shape, Sizes},
-    peers::Peers,
-    training::Values,
+    training::{Census, Occluded, Values},
 };
 
 use super::{
-    Cut, Scene, TeacherAndStudent, TeacherImages, Terms, UnsupervisedError, UnsupervisedOptions, self_supervision,
-    supervised,
+    Cut, OcclusionEstimation, Scene, TeacherAndStudent, TeacherImages, Terms, UnsupervisedError, UnsupervisedOptions,
+    check_finite, self_supervision, supervised,
 };
 use crate::{
     criterion::{Criterion, Grading, Needs, Pass, View, Whose},
@@ -118,15 +117,25 @@ impl Unsupervised {
         outputs.iter().map(first).collect()
     }
 
-    /// What the frames say about the flows of a pass over whole frames: the part that one's own pairs have in that of all peers.
-    fn judge(&self, step: u64, batch: &Batch, outputs: &[Values], peers: &dyn Peers) -> Result<Terms, LossError> {
+    /// What the frames say about the flows of a pass over whole frames: the part that one's own pairs have in that of all peers. Without
+    /// the census loss where the device has computed it.
+    fn judge(&self, grading: &Grading<'_>, outputs: &[Values]) -> Result<Terms, LossError> {
+        let Grading { step, batch, peers, census, .. } = *grading;
         if self.options.use_supervision {
             let truth = batch.truth()?;
             let known = truth.known.iter().filter(|known| **known).count() as f64;
             let weight = (known + 1e-16) / (peers.total(&[known])[0] + 1e-16);
             return Ok(supervised(&self.options, weight, outputs, self.unit, batch.size, truth)?);
         }
-        let mut scene = Scene::new(&self.options, batch.size, Self::original(batch))?.among(peers);
+        let rest;
+        let options = match census {
+            None => &self.options,
+            Some(_) => {
+                rest = UnsupervisedOptions { weight_census: 0.0, ..self.options.clone() };
+                &rest
+            }
+        };
+        let mut scene = Scene::new(options, batch.size, Self::original(batch))?.among(peers);
         if let Some(surrounds) = &batch.surrounds {
             scene = scene.within(surrounds)?;
         }
@@ -272,16 +281,49 @@ impl Criterion for Unsupervised {
         Ok(tallies)
     }
 
+    fn census<'a>(&self, grading: &Grading<'a>) -> Option<Census<'a>> {
+        let options = &self.options;
+        let on = UnsupervisedOptions::on;
+        // What else is compared along the flow is compared on the host, and so is what the census loss of others counts.
+        let alone = on(options.weight_census) && !on(options.weight_photo) && !on(options.weight_ssim);
+        let plain = !options.use_supervision && !options.use_gt_occlusions && !options.full_size_warp;
+        let pass = self.passes(grading.step).into_iter().nth(grading.passes.len().wrapping_sub(1))?;
+        let whole = pass.view != View::Transformed && options.sequence_decay == 0.0 && grading.peers.size() == 1;
+        let occluded = match options.occlusion(grading.step).estimation {
+            OcclusionEstimation::None => Occluded::Nothing,
+            OcclusionEstimation::Wang => Occluded::NoArrivals,
+            OcclusionEstimation::Brox => Occluded::NoReturn,
+            _ => return None,
+        };
+        (alone && plain && whole).then_some(Census {
+            frames: Self::original(grading.batch),
+            size: grading.batch.size,
+            unit: self.unit,
+            grid: options.resize_grid.into(),
+            patch: options.census_patch,
+            cost: options.distance_census.power()?,
+            occluded,
+            through_mask: !options.stop_gradient_mask,
+            only_forward: options.only_forward,
+            weight: options.weight_census * Self::share(grading),
+        })
+    }
+
     fn grade(&self, grading: Grading<'_>) -> Result<Graded, LossError> {
-        let Grading { step, batch, passes, .. } = grading;
+        let Grading { step, batch, passes, census, .. } = grading;
         let asked = self.passes(step);
         let (Some(outputs), Some(pass)) = (passes.last(), asked.get(passes.len().wrapping_sub(1))) else {
             return Err(UnsupervisedError::NoFlow.into());
         };
         let share = Self::share(&grading);
         if pass.view != View::Transformed {
-            let mut terms = self.judge(step, batch, outputs, grading.peers)?;
+            let mut terms = self.judge(&grading, outputs)?;
             terms.scale(share * grading.peers.size() as f64);
+            if let Some(census) = census {
+                let census = check_finite(census, &[&outputs[0]]);
+                terms.value += census;
+                terms.terms.insert(0, ("census", census));
+            }
             let mut graded = terms.into();
             self.teach(&mut graded, &grading, outputs)?;
             return Ok(graded);

@@ -16,6 +16,15 @@ pub enum Distance {
 }
 
 impl Distance {
+    /// Of a distance of 0 or more, as `(distance + offset)^exponent`, where it is that.
+    pub(super) fn power(self) -> Option<[f32; 2]> {
+        match self {
+            Distance::RobustL1 => None,
+            Distance::L1 => Some([1e-6, 1.0]),
+            Distance::AbsRobust => Some([0.01, 0.4]),
+        }
+    }
+
     /// The cost, and its derivative.
     #[inline(always)]
     pub(super) fn of(self, x: f32) -> (f32, f32) {
