@@ -1,4 +1,4 @@
-//! What is computed at each node: its operation, or a kernel for it and the one before it.
+//! What is computed at each node: its operation, or it and the one before it in one step.
 
 use ferroflow_net::graph::{Correlation, Graph, NodeId, Op, Warp};
 

@@ -22,7 +22,8 @@ const TOLERANCE: f64 = 2e-3;
 /// Factor of all gradients, as for half precision.
 const SCALE: f64 = 4.0;
 
-fn cases() -> [(&'static str, UnsupervisedOptions); 4] {
+/// A network, the pairs of a batch, and what they are judged by.
+fn cases() -> [(&'static str, usize, UnsupervisedOptions); 4] {
     let plain = UnsupervisedOptions { weight_selfsup: 0.0, ..UnsupervisedOptions::google() };
     let census_alone = UnsupervisedOptions { weight_smooth2: 0.0, ..plain.clone() };
     let through_mask = UnsupervisedOptions { stop_gradient_mask: false, census_patch: 5, ..census_alone.clone() };
@@ -39,15 +40,20 @@ fn cases() -> [(&'static str, UnsupervisedOptions); 4] {
         weight_census: 0.3,
         ..census_alone
     };
-    [("uflow", plain), ("lightflow-0.5", through_mask), ("lightflow-0.5", there_and_back), ("pwcnet-sm", forward)]
+    [
+        ("uflow", 1, plain),
+        ("lightflow-0.5", 2, through_mask),
+        ("lightflow-0.5", 2, there_and_back),
+        ("pwcnet-sm", 1, forward),
+    ]
 }
 
 #[test]
 fn gpus_compute_the_census_loss_of_the_host() {
     for gpu in gpus() {
-        for (name, options) in cases() {
+        for (name, batch, options) in cases() {
             let model = Model::named(name).unwrap();
-            let sizes = Sizes::new(2, 64, 64);
+            let sizes = Sizes::new(batch, 64, 64);
             let criterion = Unsupervised::new(options.clone(), None, &model, sizes.input, 1, false).unwrap();
             let both = BothDirections::of(&model.graph);
             let there = criterion.outputs()[0];

@@ -647,15 +647,15 @@ fn warps() -> Vec<Row> {
         );
     }
     let warp = Warp { border: WarpBorder::Replicate, order: FlowOrder::Uv, scale: 1.0, on_pixel: OnPixel::Right };
-    // Nothing else reads the warped map: GPUs warp it while they correlate, tile by tile, as far as they can.
-    let tiled = [
+    // Nothing else reads the warped map: both are one step, whose gradient warps again.
+    let together = [
         (4, 1, 19, [2, 6, 8], WarpBorder::ZerosMasked { threshold: 0.999 }, FlowOrder::Uv),
         (3, 1, 9, [1, 17, 35], WarpBorder::Replicate, FlowOrder::NegatedVu),
         (4, 3, 1, [3, 1, 18], WarpBorder::Extrapolate, FlowOrder::Vu),
         (0, 1, 8, [1, 33, 2], WarpBorder::Caffe, FlowOrder::Uv),
         (6, 1, 5, [1, 7, 9], WarpBorder::Zeros, FlowOrder::Vu),
     ];
-    for (max_displacement, stride, channels, [batch, height, width], border, order) in tiled {
+    for (max_displacement, stride, channels, [batch, height, width], border, order) in together {
         let name = format!("correlation, {max_displacement} by {stride}, of {channels} channels with a warped map");
         let correlated = row(name, |net, s| {
             let [a, b] = pair(net, s.x, channels);
