@@ -79,6 +79,45 @@ impl Buffer {
     }
 }
 
+/// A part of one of several buffers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Number of the buffer.
+    pub buffer: usize,
+    /// First float.
+    pub start: usize,
+    /// Floats.
+    pub len: usize,
+}
+
+impl Part {
+    fn overlaps(&self, other: &Self) -> bool {
+        let apart = self.start + self.len <= other.start || other.start + other.len <= self.start;
+        self.buffer == other.buffer && !apart
+    }
+}
+
+/// Lends parts of buffers, some to be written and others to be read.
+///
+/// # Panics
+/// If a part does not lie in its buffer, or one to be written overlaps another.
+pub fn lend<'a>(buffers: &'a mut [Buffer], written: &[Part], read: &[Part]) -> (Vec<&'a mut [f32]>, Vec<&'a [f32]>) {
+    for (i, part) in written.iter().enumerate() {
+        let overlapping = written[i + 1..].iter().chain(read).find(|other| part.overlaps(other));
+        assert!(overlapping.is_none(), "{part:?} overlaps {overlapping:?}");
+    }
+    let mut first = |part: &Part| {
+        let (first, len) = buffers[part.buffer].place_mut();
+        assert!(part.start <= len && part.len <= len - part.start, "{part:?} of {len} floats");
+        first.wrapping_add(part.start)
+    };
+    // SAFETY: the parts lie in their buffers, which are borrowed for 'a; none that is written overlaps another.
+    let written = written.iter().map(|part| unsafe { slice::from_raw_parts_mut(first(part), part.len) }).collect();
+    // SAFETY: likewise.
+    let read = read.iter().map(|part| unsafe { slice::from_raw_parts(first(part).cast_const(), part.len) }).collect();
+    (written, read)
+}
+
 /// Zeros from the operating system, on huge pages if it can, and where the first page of them begins. `None` if that is
 /// not worth while, or there is no such memory.
 fn pages(bytes: usize) -> Option<(Arc<MmapRaw>, usize)> {
@@ -91,6 +130,24 @@ fn pages(bytes: usize) -> Option<(Arc<MmapRaw>, usize)> {
     #[cfg(target_os = "linux")]
     let _ = map.advise_range(memmap2::Advice::HugePage, first, bytes / HUGE * HUGE);
     Some((Arc::new(map.into()), first))
+}
+
+impl Buffer {
+    /// The first float and how many there are.
+    fn place(&self) -> (*const f32, usize) {
+        match &self.0 {
+            Memory::Lines(lines) => (lines.as_ptr().cast(), lines.len() * LINE_FLOATS),
+            Memory::Pages { map, first, lines } => (map.as_ptr().wrapping_add(*first).cast(), lines * LINE_FLOATS),
+        }
+    }
+
+    /// The same to write.
+    fn place_mut(&mut self) -> (*mut f32, usize) {
+        match &mut self.0 {
+            Memory::Lines(lines) => (lines.as_mut_ptr().cast(), lines.len() * LINE_FLOATS),
+            Memory::Pages { map, first, lines } => (map.as_mut_ptr().wrapping_add(*first).cast(), *lines * LINE_FLOATS),
+        }
+    }
 }
 
 impl Default for Buffer {
@@ -111,24 +168,18 @@ impl Deref for Buffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        let (start, lines) = match &self.0 {
-            Memory::Lines(lines) => (lines.as_ptr(), lines.len()),
-            Memory::Pages { map, first, lines } => (map.as_ptr().wrapping_add(*first).cast(), *lines),
-        };
+        let (first, len) = self.place();
         // SAFETY: `Line` is `repr(C)` around `[f32; LINE_FLOATS]` and as large, so the lines are that many floats in a row;
         // `zeroed_all` gave this part of the map, of zeros at first, to this buffer alone.
-        unsafe { slice::from_raw_parts(start.cast(), lines * LINE_FLOATS) }
+        unsafe { slice::from_raw_parts(first, len) }
     }
 }
 
 impl DerefMut for Buffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        let (start, lines) = match &mut self.0 {
-            Memory::Lines(lines) => (lines.as_mut_ptr(), lines.len()),
-            Memory::Pages { map, first, lines } => (map.as_mut_ptr().wrapping_add(*first).cast(), *lines),
-        };
+        let (first, len) = self.place_mut();
         // SAFETY: as in `deref`; the exclusive borrow of `self` covers the slice.
-        unsafe { slice::from_raw_parts_mut(start.cast(), lines * LINE_FLOATS) }
+        unsafe { slice::from_raw_parts_mut(first, len) }
     }
 }
 
@@ -204,6 +255,27 @@ mod tests {
             for (i, (buffer, len)) in buffers.iter().chain(&last).zip(lens).enumerate() {
                 assert!(buffer.len() == len.next_multiple_of(LINE_FLOATS) && buffer.iter().all(|&v| v == i as f32));
             }
+        }
+    }
+
+    #[test]
+    fn parts_are_lent_that_do_not_overlap() {
+        let mut buffers = Buffer::zeroed_all(&[64, 32]);
+        let part = |buffer, start, len| Part { buffer, start, len };
+        let (mut written, read) =
+            lend(&mut buffers, &[part(0, 16, 16), part(1, 0, 8)], &[part(0, 0, 16), part(0, 8, 8), part(0, 32, 32)]);
+        written.iter_mut().for_each(|part| part.fill(1.0));
+        assert!(read.iter().all(|part| part.iter().all(|&v| v == 0.0)));
+        assert_eq!([&buffers[0], &buffers[1]].map(|b| b.iter().sum::<f32>()), [16.0, 8.0]);
+        for (written, read) in [
+            (vec![part(0, 0, 17), part(0, 16, 1)], vec![]),
+            (vec![part(1, 4, 4)], vec![part(1, 7, 3)]),
+            (vec![part(1, 30, 3)], vec![]),
+            (vec![], vec![part(0, 65, 0)]),
+        ] {
+            let mut buffers = buffers.clone();
+            let lent = std::panic::catch_unwind(move || lend(&mut buffers, &written, &read).0.len());
+            assert!(lent.is_err());
         }
     }
 

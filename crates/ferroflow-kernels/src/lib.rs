@@ -39,7 +39,7 @@ mod testing;
 pub mod warp;
 
 pub use bf16::{Bf16, Bf16Error};
-pub use buffer::{Buffer, Scratch};
+pub use buffer::{Buffer, Part, Scratch, lend};
 pub use everyone::Everyone;
 pub use layout::{Blocks, BlocksMut, Extent, LANES, LaneMap, Update, lane_map};
 pub use simd::Isa;

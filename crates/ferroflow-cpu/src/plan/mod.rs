@@ -102,18 +102,18 @@ impl Plan {
         let iterations = Iterations::of(&steps, [sizes.input.width, sizes.input.height], stays);
         let mut held: Vec<usize> = kept.iter().flat_map(|(_, v)| v.planes.iter().map(|p| p.buffer)).collect();
         held.extend(reuse.iter().flat_map(|reuse| reuse.held(&steps)));
-        let (pool, place) = memory::lay_out(&mut steps, &buffers, &held);
+        let (len, starts) = memory::lay_out(&mut steps, &buffers, &held);
         if let Some(reuse) = &mut reuse {
-            reuse.moved(&place);
+            reuse.moved(&starts);
         }
         for plane in kept.iter_mut().flat_map(|(_, v)| &mut v.planes) {
-            plane.buffer = place[plane.buffer];
+            *plane = plane.within(&starts);
         }
         let shapes = graph.shapes(&sizes)?;
         Ok(Self {
             seconds: options.profile.then(|| vec![0.0; steps.len()]),
             steps,
-            pool: Buffer::zeroed_all(&pool),
+            pool: vec![Buffer::zeroed(len)],
             scratch: Scratch::new(),
             kept,
             channels: shapes.iter().map(|s| s[1]).collect(),

@@ -1,17 +1,17 @@
 //! What a plan keeps from run to run: values that one frame alone decides, for a run that sees the frame again.
 //!
 //! Both directions of a pair see the same frames, and successive pairs of a video have one in common. What the rest of the network
-//! reads of a frame's values stays in buffers that nothing else uses; where the frame is on the other side now, the buffers of both
-//! sides change places.
+//! reads of a frame's values stays in buffers that nothing else uses; where the frame is on the other side now, both sides exchange
+//! them.
 
 use std::{collections::HashMap, mem::discriminant, sync::Arc};
 
-use ferroflow_kernels::{Buffer, pack::Pixels};
+use ferroflow_kernels::{Buffer, lend, pack::Pixels};
 use ferroflow_net::NodeId;
 
 use super::{
     step::{Kernel, Step},
-    value::Value,
+    value::{Plane, Value},
 };
 
 /// The steps of a plan, by the frames that decide what they compute.
@@ -21,8 +21,8 @@ pub(super) struct Reuse {
     reads: Vec<Vec<usize>>,
     /// Per step: whether its value stays.
     kept: Vec<bool>,
-    /// Buffers of kept values of frame 1 and of frame 2 that are the same function of their frame.
-    twins: Vec<[usize; 2]>,
+    /// Planes of kept values of frame 1 and of frame 2 that are the same function of their frame.
+    twins: Vec<[Plane; 2]>,
     /// The frames of the last run.
     seen: [Seen; 2],
     /// Whether the last run came to its end.
@@ -112,7 +112,7 @@ impl Reuse {
             (kept[first], kept[second]) = (either, either);
         }
         let kept_pairs = pairs.iter().filter(|pair| kept[pair[0]]);
-        let twins = kept_pairs.flat_map(|&[a, b]| written(&steps[a]).zip(written(&steps[b])).map(|(a, b)| [a, b]));
+        let twins = kept_pairs.flat_map(|&[a, b]| planes(&steps[a]).zip(planes(&steps[b])).map(|(a, b)| [a, b]));
         let (twins, needed) = (twins.collect(), vec![true; steps.len()]);
         let seen = [(); 2].map(|()| Seen::Rgb(Vec::new()));
         Self { roles, reads, kept, twins, seen, ended: false, needed }
@@ -128,9 +128,9 @@ impl Reuse {
         steps.iter().zip(&self.kept).filter(|(_, kept)| **kept).flat_map(|(step, _)| written(step)).collect()
     }
 
-    /// The buffers have moved: `place` says where each is now.
-    pub fn moved(&mut self, place: &[usize]) {
-        self.twins.iter_mut().flatten().for_each(|buffer| *buffer = place[*buffer]);
+    /// The buffers lie in one now, each from its place in `starts` on.
+    pub fn moved(&mut self, starts: &[usize]) {
+        self.twins.iter_mut().flatten().for_each(|plane| *plane = plane.within(starts));
     }
 
     /// Decides what a run on these frames needs, and brings what there is of them to its side. Nothing is known until [`Self::end`].
@@ -142,7 +142,12 @@ impl Reuse {
         let comes = [is(1, 0), is(0, 1)];
         let changes = count(comes) > count(stays);
         if changes {
-            self.twins.iter().for_each(|&[a, b]| pool.swap(a, b));
+            for twins in &self.twins {
+                let (mut planes, _) = lend(pool, &twins.map(|plane| plane.part()), &[]);
+                if let [a, b] = &mut planes[..] {
+                    a.swap_with_slice(b);
+                }
+            }
         }
         let twin_stays = if changes { comes } else { stays };
         let Self { roles, reads, kept, needed, .. } = self;
@@ -179,6 +184,11 @@ impl Reuse {
     pub fn forget(&mut self) {
         self.ended = false;
     }
+}
+
+/// The planes that a step writes.
+fn planes(step: &Step) -> impl Iterator<Item = Plane> {
+    step.output.iter().flat_map(|value| &value.planes).copied()
 }
 
 /// The buffers that a step writes.

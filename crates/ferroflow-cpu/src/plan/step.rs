@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use ferroflow_kernels::{
-    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Scratch,
+    Blocks, BlocksMut, Buffer, Extent, Isa, LANES, Part, Scratch,
     activation::{self, Smooth},
     attention::Attention,
     conv::{Activation, ConvPlan},
     convex_upsample::ConvexUpsample,
     correlation::Correlation,
     depthwise::{DepthwisePlan, Frames, LargeDepthwisePlan, SeparablePlan},
-    elementwise,
+    elementwise, lend,
     lookup::Lookup,
     norm::{self, LayerNorm},
     pack::{self, Pixels, Source},
@@ -250,33 +250,48 @@ impl Step {
         if self.output.is_none() {
             return self.run_output(pool, flow, context);
         }
-        self.with_operands(pool, |inputs, out, work, pool| self.compute(inputs, out, work, pool, context));
+        let sources = self.sources(pool, context.batch);
+        self.with_operands(pool, |inputs, out, work| self.compute(inputs, out, work, &sources, context));
     }
 
-    /// Calls `f` with the inputs, the output and the working memory of a step that has an output. Buffers it writes leave
-    /// the pool meanwhile.
+    /// Calls `f` with the inputs, the output and the working memory of a step that has an output.
     pub fn with_operands(
         &self,
         pool: &mut [Buffer],
-        f: impl FnOnce(&[Blocks<'_>], &mut BlocksMut<'_, '_>, &mut [f32], &[Buffer]),
+        f: impl FnOnce(&[Blocks<'_>], &mut BlocksMut<'_, '_>, &mut [f32]),
     ) {
         let Some(output) = &self.output else { return };
-        let mut work = self.work.map(|(plane, _)| std::mem::take(&mut pool[plane.buffer]));
-        let mut buffers: Vec<Buffer> = output.planes.iter().map(|p| std::mem::take(&mut pool[p.buffer])).collect();
-        {
-            let mut planes: Vec<&mut [f32]> =
-                buffers.iter_mut().zip(&output.planes).map(|(b, p)| &mut b[p.start..][..p.len]).collect();
-            let mut out = BlocksMut { extent: output.extent, planes: &mut planes };
-            let reads: Vec<Vec<&[f32]>> = self.inputs.iter().map(|v| slices(v, pool)).collect();
-            let inputs: Vec<Blocks<'_>> =
-                self.inputs.iter().zip(&reads).map(|(v, planes)| Blocks { extent: v.extent, planes }).collect();
-            f(&inputs, &mut out, work.as_deref_mut().unwrap_or(&mut []), pool);
-        }
-        for (buffer, plane) in buffers.into_iter().zip(&output.planes) {
-            pool[plane.buffer] = buffer;
-        }
-        if let (Some(work), Some((plane, _))) = (work, self.work) {
-            pool[plane.buffer] = work;
+        let work = self.work.map(|(plane, len)| Part { len, ..plane.part() });
+        let written: Vec<Part> = output.planes.iter().map(Plane::part).chain(work).collect();
+        let read: Vec<Part> = self.inputs.iter().flat_map(|value| &value.planes).map(Plane::part).collect();
+        let (mut written, read) = lend(pool, &written, &read);
+        let mut work = written.split_off(output.planes.len());
+        let mut out = BlocksMut { extent: output.extent, planes: &mut written };
+        let mut rest = &read[..];
+        let inputs: Vec<Blocks<'_>> = self
+            .inputs
+            .iter()
+            .map(|value| {
+                let (planes, others) = rest.split_at(value.planes.len());
+                rest = others;
+                Blocks { extent: value.extent, planes }
+            })
+            .collect();
+        f(&inputs, &mut out, work.pop().unwrap_or_default());
+    }
+
+    /// What each lane of each image is made of, where the step reads the frames.
+    fn sources(&self, pool: &[Buffer], batch: usize) -> Vec<Option<Source>> {
+        match &self.kernel {
+            Kernel::Pack(parts) => {
+                let blocks = self.output.as_ref().map_or(0, |output| output.planes.len());
+                sources(parts, LANES * blocks, batch, pool)
+            }
+            Kernel::PackNarrow(parts) | Kernel::SeparableFrames(_, parts) => sources(parts, LANES, batch, pool),
+            Kernel::Pixelwise { sources: channels, .. } => {
+                sources(std::slice::from_ref(channels), channels.len(), batch, pool)
+            }
+            _ => Vec::new(),
         }
     }
 
@@ -329,7 +344,7 @@ impl Step {
         inputs: &[Blocks<'_>],
         out: &mut BlocksMut<'_, '_>,
         work: &mut [f32],
-        pool: &[Buffer],
+        sources: &[Option<Source>],
         context: &Context<'_>,
     ) {
         let Context { isa, batch, frames, initial, scratch } = *context;
@@ -338,21 +353,13 @@ impl Step {
             Kernel::Depthwise(plan) => plan.run(inputs[0], out),
             Kernel::LargeDepthwise(plan) => plan.run(inputs[0], out),
             Kernel::Separable(plan) => plan.run(inputs[0], out, scratch),
-            Kernel::SeparableFrames(plan, parts) => {
-                let sources = &sources(parts, LANES, batch, pool);
-                plan.run_frames(Frames { frames, batch, sources }, out, scratch);
-            }
-            Kernel::Pack(parts) => {
-                let sources = sources(parts, LANES * out.planes.len(), batch, pool);
-                pack::pack(isa, frames, batch, &sources, out);
-            }
+            Kernel::SeparableFrames(plan, _) => plan.run_frames(Frames { frames, batch, sources }, out, scratch),
+            Kernel::Pack(_) => pack::pack(isa, frames, batch, sources, out),
             Kernel::PackNarrow(parts) => {
-                let sources = sources(parts, LANES, batch, pool);
-                pack::pack_narrow(isa, frames, batch, out.extent, parts[0].len(), &sources, out.planes[0]);
+                pack::pack_narrow(isa, frames, batch, out.extent, parts[0].len(), sources, out.planes[0]);
             }
-            Kernel::Pixelwise { program, sources: channels } => {
-                let sources = sources(std::slice::from_ref(channels), channels.len(), batch, pool);
-                let sources: Vec<Source> = sources.into_iter().flatten().collect();
+            Kernel::Pixelwise { program, .. } => {
+                let sources: Vec<Source> = sources.iter().flatten().cloned().collect();
                 program.run(isa, frames, &sources, inputs, out, scratch);
             }
             Kernel::PixelMean(channels) => {

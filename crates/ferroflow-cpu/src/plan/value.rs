@@ -1,17 +1,29 @@
 //! Values of a plan: blocks that lie in shared buffers, and pixels that no kernel has touched yet.
 
-use ferroflow_kernels::{Extent, LANES, LaneMap, lane_map};
+use ferroflow_kernels::{Extent, LANES, LaneMap, Part, lane_map};
 
 /// One block of 16 channels within a buffer of the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Plane {
-    /// Index of the buffer: before memory is laid out each buffer is its own, afterwards they are reused.
+    /// Index of the buffer: each has its own before memory is laid out.
     pub buffer: usize,
     /// First float.
     pub start: usize,
     /// Floats: those of the value's extent, a quarter where the block is to be read doubled (nearest neighbour), or
     /// fewer per pixel where only a first layer reads it.
     pub len: usize,
+}
+
+impl Plane {
+    /// The same where all buffers lie in one, each from its place in `starts` on.
+    pub fn within(self, starts: &[usize]) -> Self {
+        Self { buffer: 0, start: starts[self.buffer] + self.start, ..self }
+    }
+
+    /// As kernels lend it.
+    pub fn part(&self) -> Part {
+        Part { buffer: self.buffer, start: self.start, len: self.len }
+    }
 }
 
 /// A value: a list of planes, and which channel each of their lanes holds.

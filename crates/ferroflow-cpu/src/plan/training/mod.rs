@@ -244,7 +244,7 @@ impl TrainingPlan {
             let Self { pool, layers, scratch, isa, .. } = plan;
             let context = Context { isa: *isa, batch, frames: frames.map(Pixels::Planar), initial: None, scratch };
             match step.kernel {
-                Kernel::Layer(i) => step.with_operands(pool, |inputs, out, _, _| {
+                Kernel::Layer(i) => step.with_operands(pool, |inputs, out, _| {
                     layers[i].forward(*isa, inputs[0], out, scratch);
                 }),
                 // The flow went to the caller in the forward pass.
