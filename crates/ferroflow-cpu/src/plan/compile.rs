@@ -65,6 +65,8 @@ pub(super) struct Compiler<'a, L> {
     pub(super) described: Vec<Vec<Vec<Pixel>>>,
     /// Pixel nodes that have been written without padding lanes.
     pub(super) narrowed: HashMap<NodeId, Value>,
+    /// Lookups with their maps, and where those after them find what they know.
+    lookups: Vec<(Lookup, [Value; 2], Plane)>,
 }
 
 impl<'a, L: Layers> Compiler<'a, L> {
@@ -93,6 +95,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
             steps: Vec::new(),
             buffers: Vec::new(),
             layers,
+            lookups: Vec::new(),
         })
     }
 
@@ -340,8 +343,15 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 let (flow, lanes) = self.flow(inputs[2]);
                 let lookup = Lookup::new(extent, self.channels(inputs[0]), l.radius, l.levels, lanes);
                 let out = self.fresh(extent, channels);
+                let (work, again) = match L::PURPOSE {
+                    Purpose::Inference => self.known_products(head, &lookup, &features),
+                    Purpose::Training => (None, false),
+                };
                 let inputs = features.into_iter().chain([flow]).collect();
-                self.push(head, Kernel::Lookup(lookup), lookup.flop(), inputs, &out);
+                self.push(head, Kernel::Lookup { lookup, again }, lookup.flop(), inputs, &out);
+                if let Some(step) = self.steps.last_mut() {
+                    step.work = work;
+                }
                 out
             }
             Op::Warp(w) => {
@@ -418,6 +428,23 @@ impl<'a, L: Layers> Compiler<'a, L> {
             Op::Frame(_) => return Err(self.unsupported(head, "a frame that is not pixels")),
         };
         Ok(Some(Content::Blocks(value)))
+    }
+
+    /// Where lookups in the same maps hand on what they know, if there are several, and whether this one is not the first.
+    fn known_products(&mut self, id: NodeId, lookup: &Lookup, features: &[Value; 2]) -> (Option<(Plane, usize)>, bool) {
+        let len = lookup.known_len();
+        let known = self.lookups.iter().find(|(known, maps, _)| (known, maps) == (lookup, features));
+        if let Some((.., plane)) = known {
+            return (Some((*plane, len)), true);
+        }
+        let node = self.graph.node(id);
+        let same = |other: &&graph::Node| other.op == node.op && other.inputs[..2] == node.inputs[..2];
+        if self.graph.nodes.iter().filter(same).count() < 2 {
+            return (None, false);
+        }
+        let plane = self.buffer(len);
+        self.lookups.push((*lookup, features.clone(), plane));
+        (Some((plane, len)), false)
     }
 
     /// The value itself where no gradient is computed, else a copy, which is not known to depend on parameters.

@@ -11,7 +11,7 @@ use ferroflow_kernels::{
     correlation::Correlation,
     depthwise::{DepthwisePlan, Frames, LargeDepthwisePlan, SeparablePlan},
     elementwise, lend,
-    lookup::Lookup,
+    lookup::{Known, Lookup},
     norm::{self, LayerNorm},
     pack::{self, Pixels, Source},
     pixelwise::Program,
@@ -101,8 +101,12 @@ pub(super) enum Kernel {
         epsilon: f32,
     },
     Correlation(Correlation),
-    /// Reads both maps and the flow.
-    Lookup(Lookup),
+    /// Reads both maps and the flow; working memory is what lookups in the same maps hand on.
+    Lookup {
+        lookup: Lookup,
+        /// Whether there was such a lookup before.
+        again: bool,
+    },
     Warp {
         axes: Axes,
         border: Border,
@@ -156,7 +160,7 @@ impl Kernel {
             Kernel::Moments { .. } => "moments".into(),
             Kernel::Standardise { .. } => "standardise".into(),
             Kernel::Correlation(_) => "correlation".into(),
-            Kernel::Lookup(_) => "lookup".into(),
+            Kernel::Lookup { .. } => "lookup".into(),
             Kernel::Warp { .. } => "warp".into(),
             Kernel::Resize { .. } | Kernel::Output { .. } => "resize".into(),
             Kernel::ConvexUpsample(_) | Kernel::ConvexOutput(_) => "convex upsampling".into(),
@@ -232,7 +236,7 @@ impl Step {
             | Kernel::Moments { .. }
             | Kernel::Standardise { .. }
             | Kernel::Correlation(_)
-            | Kernel::Lookup(_)
+            | Kernel::Lookup { .. }
             | Kernel::Warp { .. }
             | Kernel::Resize { .. }
             | Kernel::ConvexUpsample(_)
@@ -329,7 +333,7 @@ impl Step {
             | Kernel::Moments { .. }
             | Kernel::Standardise { .. }
             | Kernel::Correlation(_)
-            | Kernel::Lookup(_)
+            | Kernel::Lookup { .. }
             | Kernel::Warp { .. }
             | Kernel::Resize { .. }
             | Kernel::ConvexUpsample(_)
@@ -409,7 +413,13 @@ impl Step {
                 norm::standardise(isa, inputs[0], *channels, inputs[1], *epsilon, out);
             }
             Kernel::Correlation(plan) => plan.run(isa, [inputs[0], inputs[1]], out, work, scratch),
-            Kernel::Lookup(lookup) => lookup.run(isa, [inputs[0], inputs[1]], inputs[2], out, scratch),
+            Kernel::Lookup { lookup, .. } if work.is_empty() => {
+                lookup.run(isa, [inputs[0], inputs[1]], inputs[2], out, scratch);
+            }
+            Kernel::Lookup { lookup, again } => {
+                let known = Known { values: work, again: *again };
+                lookup.run_knowing(isa, [inputs[0], inputs[1]], inputs[2], known, out, scratch);
+            }
             Kernel::Warp { axes, border, .. } => warp::warp(isa, inputs[0], inputs[1], *axes, *border, out),
             Kernel::Resize { resize, scale } => resize.run(isa, inputs[0], scale, out),
             Kernel::ConvexUpsample(upsample) => upsample.run(isa, inputs[0], inputs[1], out, scratch),

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use super::{Lookup, Products, SLACK, Window};
+use super::{Lookup, Pair, Products, SLACK, Window};
 use crate::{
     Blocks, BlocksMut, Extent, Isa, LANES, Scratch, Update,
     disjoint::Disjoint,
@@ -100,7 +100,8 @@ impl LookupGradient<'_> {
         let rows = RowsMut::new(d);
         self.lookup.with_levels(isa, self.features[1], scratch, |levels| {
             for_ranges(self.rows(), self.row_work(), |range| {
-                scratch.with(self.lookup.values_len() + self.lookup.products_len(), |work| {
+                let len = self.lookup.values_len() + self.lookup.sums_len() + self.lookup.record_len();
+                scratch.with(len, |work| {
                     simd::run(isa, Place { of: self, levels, update, rows: &rows, range, work });
                 });
             });
@@ -338,10 +339,11 @@ impl Kernel for Place<'_, '_> {
         let Self { of, levels, update, rows, range, work } = self;
         let lookup = of.lookup;
         let (side, wide, Extent { h, w, .. }) = (lookup.side(), lookup.side() + 1, lookup.extent);
-        let (values, products) = work[..lookup.values_len() + lookup.products_len()].split_at_mut(lookup.values_len());
-        values.fill(0.0);
-        products.fill(0.0);
-        let mut products = Products::new(lookup, products);
+        work.fill(0.0);
+        let (values, work) = work.split_at_mut(lookup.values_len());
+        let (sums, record) = work.split_at_mut(lookup.sums_len());
+        let record = &mut record[..lookup.record_len()];
+        let mut products = Products::new(sums);
         let mask = lookup.mask::<S>();
         for row in range {
             // SAFETY: each row belongs to one task.
@@ -352,13 +354,14 @@ impl Kernel for Place<'_, '_> {
                 let mut slope = [0.0; 2];
                 for (l, level) in levels.iter().enumerate() {
                     let window = lookup.window(of.flow, at, l);
-                    products.compute::<S>(lookup, of.features[0], at, level, &window);
+                    let pair = Pair { first: of.features[0], at, level };
+                    products.compute::<S>(lookup, pair, &window, [0..wide, 0..wide], record);
                     let [a, b] = window.fraction.map(|v| S::splat(v));
                     let mut sums = [S::zero(); 2];
                     for i in 0..side {
                         let g = S::mul(S::read(&values[(l * side + i) * side..]), mask);
-                        let near = &products.products[i * wide..];
-                        let far = &products.products[(i + 1) * wide..];
+                        let near = &record[i * wide..];
+                        let far = &record[(i + 1) * wide..];
                         let [upper_left, lower_left] = [S::read(near), S::read(&near[1..])];
                         let [upper_right, lower_right] = [S::read(far), S::read(&far[1..])];
                         let mix = |from, to, t| S::fma(S::sub(to, from), t, from);

@@ -89,7 +89,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
         | Kernel::ChannelNorm { .. }
         | Kernel::Moments { .. }
         | Kernel::Standardise { .. }
-        | Kernel::Lookup(_)
+        | Kernel::Lookup { .. }
         | Kernel::Warp { .. }
         | Kernel::Resize { .. }
         | Kernel::ConvexUpsample(_)
@@ -154,7 +154,7 @@ fn differentiate(step: &Step, output: &Value, d: &mut BlocksMut<'_, '_>, pass: &
                 let (first, second) = only(i, update, to);
                 pair.run(isa, first, second, &mut work, scratch);
             }
-            Kernel::Lookup(lookup) => {
+            Kernel::Lookup { lookup, .. } => {
                 let (features, flow) = ([inputs[0], inputs[1]], inputs[2]);
                 let gradient = LookupGradient { lookup, features, flow, g: d };
                 match i {
