@@ -220,3 +220,55 @@ fn frames_of_another_size_are_refused() {
     assert!(plan.run(Pixels::Planar(&frame), Pixels::Planar(&frame), &mut out).is_ok());
     assert!(Plan::new(&model.graph, &weights[1..], sizes, &Options::default()).is_err(), "weights of another network");
 }
+
+/// Sums behind activations, 1x1 layers with nothing but a sum between them, and a layer of which some outputs are read: one step each.
+#[test]
+fn sums_products_of_layers_and_choices_are_part_of_the_layers() {
+    let mut net = Builder::new(Naming::Dotted);
+    let frames_ = [Frame::First, Frame::Second].map(|frame| net.frame(frame));
+    let both = net.concat("frames", &frames_);
+    let x = net.affine("unit", both, &[1.0 / 128.0], &[-1.0]);
+    let x = net.conv_leaky("first", x, k(3).out(40));
+    // relu(x + relu(norm(conv(x)))), with batch norm and with instance norm.
+    let y = net.conv("second", x, k(3).out(40));
+    let y = net.batch_norm("norm", y);
+    let y = net.relu("second.relu", y);
+    let y = net.sum("second.sum", x, y);
+    let x = net.leaky("second.out", y);
+    let y = net.conv("third", x, k(3).out(40));
+    let y = net.instance_norm("third.norm", y);
+    let y = net.relu("third.relu", y);
+    let y = net.sum("third.sum", y, x);
+    let x = net.relu("third.out", y);
+    // last(x + scale * wide(gelu)), 40 channels between 70 and 20.
+    let y = net.conv("widen", x, k(1).out(70));
+    let y = net.gelu("widened", y);
+    let y = net.conv("narrow", y, k(1).out(40));
+    let y = net.channel_scale("scale", y);
+    let y = net.sum("narrow.sum", x, y);
+    let y = net.conv("last", y, k(1).out(20));
+    let x = net.tanh("last.tanh", y);
+    // Two of six outputs, the other way round.
+    let y = net.conv("predicted", x, k(3).out(6));
+    let update = net.channels("update", y, &[4, 1]);
+    let known = net.channels("known", x, &[3, 7]);
+    let y = net.sum("corrected", known, update);
+    let graph = net.finish(y, Filter::Bilinear, Grid::HalfPixel, &[y]);
+
+    let (sizes, a, b) = (Sizes::new(2, 24, 40), frames(2, 24, 40, 2), frames(2, 24, 40, 3));
+    let weights = weights(&graph);
+    let plain = reference::run::<f32>(&graph, &weights, [&a, &b], &sizes).unwrap();
+    let plain = &plain.get(graph.flow.unwrap()).data;
+    let d = difference(&flow(&graph, &weights, sizes, &Options::default(), &a, &b), plain);
+    assert!(d < 1e-4, "off by {d}");
+    let weights: Vec<&[f32]> = weights.iter().collect();
+    let plan = Plan::new(&graph, &weights, sizes, &Options::default()).unwrap();
+    let profile = plan.profile();
+    let steps: Vec<&str> = profile.layers.iter().map(|layer| &layer.name[..]).collect();
+    let of =
+        ["unit", "first", "second.out", "third", "third.out", "widened", "last.tanh", "known", "corrected", "flow"];
+    for (step, of) in steps.iter().zip(of) {
+        assert!(step.starts_with(of), "{steps:?}");
+    }
+    assert_eq!(steps.len(), of.len(), "{steps:?}");
+}

@@ -222,7 +222,7 @@ fn recurrences(c: &mut Criterion) {
     let x = read(&x);
     let x = Blocks { extent, planes: &x };
     c.bench_function("instance norm/64x224x512, 2", |bench| {
-        bench.iter(|| write(&mut d, extent, |d| instance_norm(isa, x, 1e-5, Activation::LeakyRelu(0.0), d)));
+        bench.iter(|| write(&mut d, extent, |d| instance_norm(isa, x, 1e-5, None, Activation::LeakyRelu(0.0), d)));
     });
     let half = Extent { n: 2, h: 112, w: 256 };
     let mut d = value(64, half);

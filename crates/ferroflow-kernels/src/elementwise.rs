@@ -235,6 +235,7 @@ pub fn activation_gradient(isa: Isa, y: Blocks<'_>, activation: Activation, d: &
         Activation::Linear => return,
         Activation::Smooth(curve) => return gradient_in_place(isa, curve, y, d),
         Activation::LeakyRelu(_) => {}
+        Activation::AroundSum { .. } => unreachable!("two activations have no gradient of their own"),
     }
     assert_eq!((y.extent, y.planes.len()), (d.extent, d.planes.len()), "extent");
     let image = y.extent.h * y.extent.w * LANES;

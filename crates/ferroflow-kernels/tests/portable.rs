@@ -153,7 +153,7 @@ fn portable_recurrences() {
         let [mut d_scale, mut d_shift] = [vec![0.0; CHANNELS], vec![0.0; CHANNELS]];
         gradient.parameters(isa, &mut d_scale, &mut d_shift);
         [
-            written(2, EXTENT, |out| norm::instance_norm(isa, x, 1e-3, LEAKY, out)),
+            written(2, EXTENT, |out| norm::instance_norm(isa, x, 1e-3, None, LEAKY, out)),
             written(2, EXTENT, |d| norm::instance_norm_gradient(isa, x, 1e-3, y, Update::Overwrite, d)),
             written(2, EXTENT, |out| norm.run(isa, x, out)),
             written(2, EXTENT, |d| gradient.input(isa, Update::Overwrite, d)),

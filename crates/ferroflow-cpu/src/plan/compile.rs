@@ -19,7 +19,7 @@ use ferroflow_net::{
 };
 
 use super::{
-    fuse::{Chain, Purpose, Uses, compose, fused, reads_doubled},
+    fuse::{Chain, Purpose, Uses, compose, fused, pair_up, reads_doubled},
     options::{Options, PlanError},
     step::{Kernel, Step},
     value::{Content, Pixel, Plane, Value, per_lane},
@@ -127,6 +127,9 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 claimed[node.0 as usize] = true;
             }
             chains.insert(chain.tail, chain);
+        }
+        if L::PURPOSE == Purpose::Inference {
+            pair_up(self.graph, &mut chains);
         }
         for i in 0..self.graph.nodes.len() {
             let id = NodeId(i as u32);
@@ -242,7 +245,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 let (a, b) = (self.dense(inputs[0]), self.dense(inputs[1]));
                 let factor = if node.op == Op::Add { 1.0 } else { -1.0 };
                 let out = self.fresh(extent, channels);
-                self.push(tail, Kernel::Combine { factor, activation: chain.activation }, 0.0, vec![a, b], &out);
+                self.push(tail, Kernel::Combine { factor, activation: chain.activation() }, 0.0, vec![a, b], &out);
                 out
             }
             Op::Smooth(curve) => {
@@ -264,10 +267,10 @@ impl<'a, L: Layers> Compiler<'a, L> {
                 out
             }
             Op::InstanceNorm { epsilon } => {
-                let x = self.dense(inputs[0]);
+                let values = inputs.iter().copied().chain(chain.residual).map(|i| self.dense(i)).collect();
                 let out = self.fresh(extent, channels);
-                let kernel = Kernel::InstanceNorm { epsilon: *epsilon, activation: chain.activation };
-                self.push(tail, kernel, 0.0, vec![x], &out);
+                let kernel = Kernel::InstanceNorm { epsilon: *epsilon, activation: chain.activation() };
+                self.push(tail, kernel, 0.0, values, &out);
                 out
             }
             Op::AveragePool { size } => {
@@ -329,7 +332,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
             Op::Correlation(c) => {
                 let features = vec![self.dense(inputs[0]), self.dense(inputs[1])];
                 let in_channels = self.channels(inputs[0]);
-                let plan = Correlation::new(extent, in_channels, c.max_displacement, c.stride, chain.activation);
+                let plan = Correlation::new(extent, in_channels, c.max_displacement, c.stride, chain.activation());
                 let out = self.fresh(extent, channels);
                 let work = self.buffer(plan.work_len());
                 self.push(tail, Kernel::Correlation(plan), plan.flop(), features, &out);
@@ -470,7 +473,7 @@ impl<'a, L: Layers> Compiler<'a, L> {
         let (maps, activation) = match node.op {
             Op::LeakyRelu { slope } if (0.0..=1.0).contains(&slope) => (Vec::new(), Activation::LeakyRelu(slope)),
             Op::LeakyRelu { .. } => return Err(self.unsupported(head, "a slope outside 0..=1")),
-            _ => ([&[head], &chain.maps[..]].concat(), chain.activation),
+            _ => ([&[head], &chain.maps[..]].concat(), chain.activation()),
         };
         let (scale, offset) = compose(self.graph, &maps, channels, |id| self.layers.weight(id));
         let lanes = |v: Vec<f64>| per_lane(v.into_iter().map(|v| v as f32));

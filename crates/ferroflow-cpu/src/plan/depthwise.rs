@@ -24,7 +24,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
             padding: shape.padding,
             weight: &weight,
             bias: Some(&bias),
-            activation: chain.activation,
+            activation: chain.activation(),
         };
         let plan = LargeDepthwisePlan::new(&layer, self.options.isa);
         self.layers.bytes += plan.weight_bytes();
@@ -56,7 +56,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
             padding: shape.padding,
             weight: &weight,
             bias: Some(&bias),
-            activation: chain.activation,
+            activation: chain.activation(),
             doubled: &doubled,
             pixel,
         };
@@ -77,7 +77,7 @@ impl<W: AsRef<[f32]>> Compiler<'_, FixedLayers<'_, W>> {
             out_channels: p.out_channels,
             weight: &weight,
             bias: Some(&bias),
-            activation: pointwise.activation,
+            activation: pointwise.activation(),
         };
         let (isa, bf16) = (self.options.isa, self.options.bf16);
         let plan = SeparablePlan::new(&layer, &second, isa, bf16, rayon::current_num_threads());

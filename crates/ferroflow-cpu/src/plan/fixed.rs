@@ -18,13 +18,19 @@ pub(super) struct LayerKey {
     pub bias: Option<ParamId>,
     /// The input channels of the weights that it reads, if not all.
     pub channels: Vec<u32>,
+    /// Its outputs among those of the weights, if not all.
+    pub picked: Option<Vec<u32>>,
     /// The bits of the factor and the summand of each output channel, which iterations of a network have in common.
     pub maps: [Vec<u64>; 2],
+    /// The weight and the bias of the layer that it is multiplied with, and its maps.
+    pub before: Option<(ParamId, Option<ParamId>, [Vec<u64>; 2])>,
+    /// The weight and the bias of the layer whose outputs follow.
+    pub beside: Option<(ParamId, Option<ParamId>)>,
     pub shape: ConvShape,
     pub input: Extent,
     pub lanes: LaneMap,
-    /// The bits of the slope, and what else is applied.
-    pub activation: (u32, Option<Smooth>),
+    /// The bits of the slopes, and what else is applied.
+    pub activation: ([u32; 2], Option<Smooth>),
 }
 
 /// What a layer makes of a part of its input that many iterations have in common.

@@ -1,6 +1,8 @@
 //! Which nodes one kernel computes together.
 
-use ferroflow_kernels::conv::Activation;
+use std::collections::HashMap;
+
+use ferroflow_kernels::{LANES, conv::Activation};
 use ferroflow_net::{
     Graph, NodeId, Op, ParamId,
     graph::{BatchNorm, Conv, Filter, Padding, Smooth},
@@ -15,13 +17,30 @@ pub(super) struct Chain {
     pub head: NodeId,
     /// Per-channel maps applied to the result, first one first.
     pub maps: Vec<NodeId>,
+    /// The output channels that are read, if not all.
+    pub picked: Option<Vec<u32>>,
     /// Added before the activation.
     pub residual: Option<NodeId>,
-    pub activation: Activation,
+    /// Applied before that: linear, or a leaky ReLU.
+    inner: Activation,
+    activation: Activation,
     /// The node whose value comes out.
     pub tail: NodeId,
-    /// The 1x1 convolution, with its own chain up to the same tail, that reads a depthwise one.
+    /// The 1x1 convolution, with its own chain up to the same tail, that reads a depthwise one, or another 1x1 one before any
+    /// activation.
     pub pointwise: Option<Box<Chain>>,
+    /// Another convolution of the same input that is computed with it.
+    pub beside: Option<Box<Chain>>,
+}
+
+impl Chain {
+    /// What is applied to the sum with the residual, and before it.
+    pub fn activation(&self) -> Activation {
+        match self.inner {
+            Activation::LeakyRelu(before) => Activation::AroundSum { before, after: self.activation.slope() },
+            _ => self.activation,
+        }
+    }
 }
 
 /// Why a graph is compiled.
@@ -37,8 +56,12 @@ pub(super) enum Purpose {
 struct Absorbs {
     batch_norm: bool,
     affine: bool,
+    /// A choice of channels.
+    choice: bool,
     residual: bool,
     activation: bool,
+    /// A residual behind a leaky ReLU, and another one behind that.
+    sum: bool,
     /// An activation that is not a line, whose slope its value tells.
     smooth: bool,
     gelu: bool,
@@ -94,10 +117,91 @@ impl Uses {
 }
 
 /// The chain that starts at `head`, of nodes that no other chain has claimed; for a depthwise convolution with the 1x1
-/// convolution that alone reads it, so that what lies between never leaves the cache.
+/// convolution that alone reads it, so that what lies between never leaves the cache; for a 1x1 convolution with the one whose
+/// weights its own are better multiplied with.
 pub(super) fn fused(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, purpose: Purpose) -> Chain {
     separable(graph, uses, claimed, head, purpose)
+        .or_else(|| composed(graph, uses, claimed, head, purpose))
         .unwrap_or_else(|| chain(graph, uses, claimed, head, absorbs(graph, head, purpose)))
+}
+
+/// A 1x1 convolution with what follows it, up to what follows the 1x1 convolution that reads it, if there is no activation between
+/// them and both as one need fewer products.
+fn composed(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, purpose: Purpose) -> Option<Chain> {
+    let conv = |id: NodeId| match &graph.node(id).op {
+        Op::Conv(conv) if is_pointwise(conv) => Some(conv),
+        _ => None,
+    };
+    let before = conv(head).filter(|_| purpose == Purpose::Inference)?;
+    let absorbs = absorbs(graph, head, purpose);
+    let absorbs = Absorbs { choice: false, ..absorbs };
+    let mut first = chain(graph, uses, claimed, head, Absorbs { activation: false, smooth: false, ..absorbs });
+    let next = uses.only_reader(first.tail).filter(|n| !claimed[n.0 as usize])?;
+    let after = conv(next)?;
+    let second = chain(graph, uses, claimed, next, absorbs);
+    let (inputs, between, outputs) = (before.in_channels, before.out_channels, after.out_channels);
+    // What is added between them goes through the second as before.
+    let added = if first.residual.is_some() { between } else { 0 };
+    if second.residual.is_some() || (inputs + added) * outputs >= between * (inputs + outputs) {
+        return None;
+    }
+    first.tail = second.tail;
+    first.pointwise = Some(Box::new(second));
+    Some(first)
+}
+
+/// Lets convolutions of one input that are alike, as the gates of a recurrent unit are, be computed as one: what they read is then
+/// read once. Only where every use of both layers is such a pair, since otherwise their weights would be prepared twice.
+pub(super) fn pair_up(graph: &Graph, chains: &mut HashMap<NodeId, Chain>) {
+    let mut tails: Vec<NodeId> = chains.keys().copied().collect();
+    tails.sort_unstable();
+    let mut pairs: Vec<[NodeId; 2]> = Vec::new();
+    for (i, &first) in tails.iter().enumerate() {
+        let is_free = |tail: &NodeId| !pairs.as_flattened().contains(tail);
+        let partner = |tail: &&NodeId| is_free(tail) && are_alike(graph, &chains[&first], &chains[tail]);
+        if is_free(&first)
+            && let Some(&second) = tails[i + 1..].iter().find(partner)
+        {
+            pairs.push([first, second]);
+        }
+    }
+    let layer = |tail: &NodeId| &graph.node(chains[tail].head).op;
+    let uses = |tail: &NodeId| chains.values().filter(|chain| graph.node(chain.head).op == *layer(tail)).count();
+    let together = |pair: &[NodeId; 2]| {
+        let same = |other: &&[NodeId; 2]| pair.iter().zip(*other).all(|(a, b)| layer(a) == layer(b));
+        pairs.iter().filter(same).count()
+    };
+    let chosen: Vec<[NodeId; 2]> =
+        pairs.iter().filter(|pair| pair.iter().all(|tail| uses(tail) == together(pair))).copied().collect();
+    for [first, second] in chosen {
+        let second = chains.remove(&second).map(Box::new);
+        if let Some(chain) = chains.get_mut(&first) {
+            chain.beside = second;
+        }
+    }
+}
+
+fn are_alike(graph: &Graph, a: &Chain, b: &Chain) -> bool {
+    let [(x, first), (y, second)] = [a, b].map(|chain| {
+        let node = graph.node(chain.head);
+        (&node.inputs, &node.op)
+    });
+    let (Op::Conv(first), Op::Conv(second)) = (first, second) else { return false };
+    let plain = |chain: &Chain| {
+        chain.maps.is_empty() && chain.picked.is_none() && chain.residual.is_none() && chain.pointwise.is_none()
+    };
+    x == y
+        && Conv { weight: first.weight, bias: first.bias, ..second.clone() } == *first
+        && first.bias.is_some() == second.bias.is_some()
+        && (first.groups, first.out_channels % LANES) == (1, 0)
+        && a.activation() == b.activation()
+        && plain(a)
+        && plain(b)
+}
+
+/// Whether each output pixel is a matrix times an input pixel.
+fn is_pointwise(c: &Conv) -> bool {
+    (c.kernel, c.stride, c.groups, c.padding) == ([1; 2], 1, 1, Padding::all(0))
 }
 
 /// A depthwise convolution with what follows it, up to what follows the 1x1 convolution that reads it.
@@ -110,7 +214,7 @@ fn separable(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, purpose
     let absorbs = separable_absorbs(purpose);
     let mut first = chain(graph, uses, claimed, head, Absorbs { residual: false, ..absorbs });
     let next = uses.only_reader(first.tail).filter(|n| !claimed[n.0 as usize])?;
-    conv(next).filter(|c| (c.kernel, c.stride, c.groups, c.padding) == ([1; 2], 1, 1, Padding::all(0)))?;
+    conv(next).filter(|c| is_pointwise(c))?;
     let second = chain(graph, uses, claimed, next, absorbs);
     let trains = purpose == Purpose::Inference || separable_block(graph, &first, &second).is_some();
     if second.residual.is_some() || !trains {
@@ -122,8 +226,16 @@ fn separable(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, purpose
 }
 
 fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
-    let none =
-        Absorbs { batch_norm: false, affine: false, residual: false, activation: false, smooth: false, gelu: false };
+    let none = Absorbs {
+        batch_norm: false,
+        affine: false,
+        choice: false,
+        residual: false,
+        activation: false,
+        sum: false,
+        smooth: false,
+        gelu: false,
+    };
     let inference = purpose == Purpose::Inference;
     match graph.node(head).op {
         Op::Conv(ref c) if c.groups > 1 => {
@@ -132,12 +244,15 @@ fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
         Op::Conv(_) | Op::Deconv(_) => Absorbs {
             batch_norm: inference,
             affine: inference,
+            choice: inference && matches!(graph.node(head).op, Op::Conv(_)),
             residual: inference,
             activation: true,
+            sum: inference,
             smooth: true,
             gelu: inference,
         },
-        Op::Add | Op::Sub | Op::Correlation(_) | Op::InstanceNorm { .. } => Absorbs { activation: true, ..none },
+        Op::InstanceNorm { .. } => Absorbs { activation: true, sum: inference, ..none },
+        Op::Add | Op::Sub | Op::Correlation(_) => Absorbs { activation: true, ..none },
         Op::Affine { .. } => Absorbs { batch_norm: inference, affine: true, activation: true, ..none },
         Op::BatchNorm(_) | Op::ChannelScale { .. } => {
             Absorbs { batch_norm: inference, affine: inference, activation: true, ..none }
@@ -171,20 +286,39 @@ fn absorbs(graph: &Graph, head: NodeId, purpose: Purpose) -> Absorbs {
 /// What may follow either convolution of a separable block.
 fn separable_absorbs(purpose: Purpose) -> Absorbs {
     let inference = purpose == Purpose::Inference;
-    Absorbs { batch_norm: true, affine: inference, residual: inference, activation: true, smooth: false, gelu: false }
+    Absorbs {
+        batch_norm: true,
+        affine: inference,
+        choice: false,
+        residual: inference,
+        activation: true,
+        sum: false,
+        smooth: false,
+        gelu: false,
+    }
 }
 
 fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Absorbs) -> Chain {
-    let mut chain =
-        Chain { head, maps: Vec::new(), residual: None, activation: Activation::Linear, tail: head, pointwise: None };
+    let mut chain = Chain {
+        head,
+        maps: Vec::new(),
+        picked: None,
+        residual: None,
+        inner: Activation::Linear,
+        activation: Activation::Linear,
+        tail: head,
+        pointwise: None,
+        beside: None,
+    };
     while let Some(next) = uses.only_reader(chain.tail).filter(|n| !claimed[n.0 as usize]) {
         let node = graph.node(next);
         let linear = chain.activation == Activation::Linear;
+        let maps = linear && chain.residual.is_none() && chain.picked.is_none();
+        let around = chain.inner != Activation::Linear;
         match &node.op {
-            Op::BatchNorm(_) | Op::ChannelScale { .. } if absorbs.batch_norm && linear && chain.residual.is_none() => {
-                chain.maps.push(next);
-            }
-            Op::Affine { offset, .. } if absorbs.affine && linear && chain.residual.is_none() => {
+            Op::BatchNorm(_) | Op::ChannelScale { .. } if absorbs.batch_norm && maps => chain.maps.push(next),
+            Op::Channels(picked) if absorbs.choice && maps => chain.picked = Some(picked.clone()),
+            Op::Affine { offset, .. } if absorbs.affine && maps => {
                 let only_scales = matches!(graph.node(head).op, Op::Resize { .. } | Op::ConvexUpsample { .. });
                 if only_scales && offset.iter().any(|&o| o != 0.0) {
                     break;
@@ -194,10 +328,16 @@ fn chain(graph: &Graph, uses: &Uses, claimed: &[bool], head: NodeId, absorbs: Ab
             Op::Add if absorbs.residual && linear && chain.residual.is_none() => {
                 chain.residual = Some(node.inputs[usize::from(node.inputs[0] == chain.tail)]);
             }
+            Op::Add
+                if absorbs.sum && chain.residual.is_none() && !matches!(chain.activation, Activation::Smooth(_)) =>
+            {
+                chain.residual = Some(node.inputs[usize::from(node.inputs[0] == chain.tail)]);
+                chain.inner = std::mem::replace(&mut chain.activation, Activation::Linear);
+            }
             Op::LeakyRelu { slope } if absorbs.activation && linear && (0.0..=1.0).contains(slope) => {
                 chain.activation = Activation::LeakyRelu(*slope);
             }
-            Op::Smooth(curve) if absorbs.smooth && linear && (absorbs.gelu || *curve != Smooth::Gelu) => {
+            Op::Smooth(curve) if absorbs.smooth && linear && !around && (absorbs.gelu || *curve != Smooth::Gelu) => {
                 chain.activation = Activation::Smooth(smooth(*curve));
             }
             Op::Frame(_)

@@ -43,7 +43,7 @@ impl<W: AsRef<[f32]>> Layers for FixedLayers<'_, W> {
 
     fn compile(compiler: &mut Compiler<'_, Self>, chain: &Chain) -> Result<Value, PlanError> {
         match &compiler.graph.node(chain.head).op {
-            Op::Conv(c) if chain.pointwise.is_some() || is_depthwise(c) => Ok(compiler.depthwise(chain, c)),
+            Op::Conv(c) if is_depthwise(c) => Ok(compiler.depthwise(chain, c)),
             Op::Conv(c) if is_large_depthwise(c) => Ok(compiler.large_depthwise(chain, c)),
             Op::BatchNorm(_) | Op::ChannelScale { .. } => compiler.map(chain),
             Op::LayerNorm(norm) => Ok(compiler.layer_norm(chain, norm)),

@@ -62,6 +62,7 @@ pub(super) enum Kernel {
     Product,
     /// Reads `a`, `b` and `t` of `a + t * (b - a)`.
     Lerp,
+    /// Reads the input and, if there is one, what is added to the result.
     InstanceNorm {
         epsilon: f32,
         activation: Activation,
@@ -388,7 +389,7 @@ impl Step {
             Kernel::Product => elementwise::product(isa, inputs[0], inputs[1], out),
             Kernel::Lerp => elementwise::lerp(isa, [inputs[0], inputs[1], inputs[2]], out),
             Kernel::InstanceNorm { epsilon, activation } => {
-                norm::instance_norm(isa, inputs[0], *epsilon, *activation, out);
+                norm::instance_norm(isa, inputs[0], *epsilon, inputs.get(1).copied(), *activation, out);
             }
             Kernel::LayerNorm { channels, scale, shift, epsilon } => {
                 LayerNorm { channels: *channels, scale, shift, epsilon: *epsilon }.run(isa, inputs[0], out);

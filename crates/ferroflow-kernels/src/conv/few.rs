@@ -364,7 +364,8 @@ impl Band<'_> {
                             let addend = self.epilogue.addend(0, at + o, self.output.at(at + o));
                             // SAFETY: the addend has the output's extent, or is the output.
                             let addend = if self.epilogue.adds() { unsafe { addend.read() } } else { 0.0 };
-                            let v = sums[o] + e.bias[o] + addend;
+                            let v = sums[o] + e.bias[o];
+                            let v = v.max(v * self.epilogue.activation.slope_before()) + addend;
                             point[o] = v.max(v * self.epilogue.activation.slope());
                         }
                         // SAFETY: `ConvPlan::run` checked the output's extent, and no other task has this point.

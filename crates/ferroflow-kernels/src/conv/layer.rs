@@ -102,6 +102,13 @@ pub enum Activation {
     Linear,
     /// `max(x, slope * x)`, `0 <= slope <= 1`.
     LeakyRelu(f32),
+    /// A leaky ReLU of slope `before` ahead of the residual, and one of slope `after` behind it. Only convolutions take it.
+    AroundSum {
+        /// Of what the layer computes.
+        before: f32,
+        /// Of the sum.
+        after: f32,
+    },
     /// Applied by a pass of its own over what the engines have written. Not every kernel takes it: those say so.
     Smooth(Smooth),
 }
@@ -111,7 +118,15 @@ impl Activation {
     pub fn slope(self) -> f32 {
         match self {
             Activation::Linear | Activation::Smooth(_) => 1.0,
-            Activation::LeakyRelu(slope) => slope,
+            Activation::LeakyRelu(slope) | Activation::AroundSum { after: slope, .. } => slope,
+        }
+    }
+
+    /// The slope ahead of the residual.
+    pub(crate) fn slope_before(self) -> f32 {
+        match self {
+            Activation::AroundSum { before, .. } => before,
+            Activation::Linear | Activation::LeakyRelu(_) | Activation::Smooth(_) => 1.0,
         }
     }
 

@@ -94,6 +94,7 @@ impl Engine for Reference {
                                 }
                             }
                             sum += f64::from(self.bias[o]);
+                            sum = sum.max(f64::from(epilogue.activation.slope_before()) * sum);
                             sum += match epilogue.addend {
                                 Addend::Nothing => 0.0,
                                 Addend::Value(value) => f64::from(value.planes[o / LANES][at + o % LANES]),

@@ -55,6 +55,8 @@ impl Case {
         let bias = (random.below(3) > 0).then(|| random.values(shape.out_channels));
         let activation = random.pick(&[Activation::Linear, Activation::LeakyRelu(0.1), Activation::LeakyRelu(0.0)]);
         let (residual, seed) = (random.below(3) == 0, random.next() | 1);
+        let around = residual && random.below(2) == 0;
+        let activation = if around { Activation::AroundSum { before: 0.3, after: 0.1 } } else { activation };
         Self { shape, input, parts, weight, bias, activation, residual, rounded: false, seed }
     }
 

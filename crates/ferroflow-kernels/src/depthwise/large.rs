@@ -116,11 +116,7 @@ impl LargeDepthwisePlan {
     /// # Panics
     /// If a value does not have the extent and the blocks that the layer was prepared for; so do the gradients.
     pub fn run(&self, input: Blocks<'_>, output: &mut BlocksMut<'_, '_>) {
-        let slope = match self.activation {
-            Activation::Linear | Activation::LeakyRelu(_) => self.activation.slope(),
-            Activation::Smooth(_) => 1.0,
-        };
-        self.filters.run(self.isa, input, slope, Update::Overwrite, output);
+        self.filters.run(self.isa, input, self.activation.slope(), Update::Overwrite, output);
         if let Activation::Smooth(curve) = self.activation {
             let channels = self.lanes.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
             activate_in_place(self.isa, curve, channels, output);
@@ -398,6 +394,7 @@ mod tests {
                         Activation::Linear => sum as f32,
                         Activation::LeakyRelu(slope) => sum.max(f64::from(slope) * sum) as f32,
                         Activation::Smooth(_) => (1.0 / (1.0 + (-sum).exp())) as f32,
+                        Activation::AroundSum { .. } => unreachable!("nothing is added"),
                     }
                 });
                 let d = both_updates(channels, input, |update, d| plan.input_gradient(g.blocks(), update, d));

@@ -156,6 +156,7 @@ impl Row<'_> {
                 let sum = match self.activation {
                     Activation::Linear | Activation::Smooth(_) => sum,
                     Activation::LeakyRelu(slope) => S::max(sum, S::mul(sum, S::splat(slope))),
+                    Activation::AroundSum { .. } => unreachable!("nothing is added"),
                 };
                 S::store(to.as_mut_ptr(), sum);
             }

@@ -45,21 +45,33 @@ fn images(x: Blocks<'_>) -> impl Iterator<Item = &[f32]> {
     (0..x.extent.n).flat_map(move |n| x.planes.iter().map(move |plane| &plane[n * image..][..image]))
 }
 
-/// `activation((x - mean) / sqrt(variance + epsilon))` of each image and channel, the variance being the biased one.
-pub fn instance_norm(isa: Isa, x: Blocks<'_>, epsilon: f32, activation: Activation, out: &mut BlocksMut<'_, '_>) {
-    assert_eq!((x.extent, x.planes.len()), (out.extent, out.planes.len()), "extent");
+/// `activation((x - mean) / sqrt(variance + epsilon) + added)` of each image and channel, the variance being the biased one.
+pub fn instance_norm(
+    isa: Isa,
+    x: Blocks<'_>,
+    epsilon: f32,
+    added: Option<Blocks<'_>>,
+    activation: Activation,
+    out: &mut BlocksMut<'_, '_>,
+) {
+    for value in added.iter().chain(&Some(x)) {
+        assert_eq!((value.extent, value.planes.len()), (out.extent, out.planes.len()), "extent");
+    }
     let (lanes, blocks) = (lanes(isa, x, epsilon), x.planes.len());
     let image = x.extent.h * x.extent.w * LANES;
     for_pixels(out, |block, n, first, out| {
-        let x = &x.planes[block][n * image + first * LANES..][..out.len()];
-        simd::run(isa, Forward { x, lanes: &lanes[n * blocks + block], slope: activation.slope(), out });
+        let at = n * image + first * LANES;
+        let x = &x.planes[block][at..][..out.len()];
+        let added = added.map(|added| &added.planes[block][at..][..out.len()]);
+        simd::run(isa, Forward { x, lanes: &lanes[n * blocks + block], added, activation, out });
     });
 }
 
 struct Forward<'a> {
     x: &'a [f32],
     lanes: &'a Lanes,
-    slope: f32,
+    added: Option<&'a [f32]>,
+    activation: Activation,
     out: &'a mut [f32],
 }
 
@@ -68,10 +80,15 @@ impl Kernel for Forward<'_> {
     #[inline(always)]
     fn run<S: Simd>(self) {
         let (mean, factor) = (S::read(&self.lanes.mean), S::read(&self.lanes.inverse_deviation));
-        let slope = S::splat(self.slope);
-        for (x, out) in self.x.chunks_exact(LANES).zip(self.out.chunks_exact_mut(LANES)) {
-            let y = S::mul(S::sub(S::read(x), mean), factor);
-            S::write(out, S::max(y, S::mul(y, slope)));
+        let leaky = |y: S::V, slope: S::V| S::max(y, S::mul(y, slope));
+        let [before, slope] = [self.activation.slope_before(), self.activation.slope()].map(|slope| S::splat(slope));
+        let norm = |x: &[f32]| S::mul(S::sub(S::read(x), mean), factor);
+        let pixels = self.x.chunks_exact(LANES).zip(self.out.chunks_exact_mut(LANES));
+        match self.added {
+            None => pixels.for_each(|(x, out)| S::write(out, leaky(norm(x), slope))),
+            Some(added) => pixels.zip(added.chunks_exact(LANES)).for_each(|((x, out), added)| {
+                S::write(out, leaky(S::add(leaky(norm(x), before), S::read(added)), slope));
+            }),
         }
     }
 }
@@ -183,12 +200,22 @@ mod tests {
                 let leaky = Activation::LeakyRelu(0.1);
                 let run = || {
                     let mut y = Value::zeroed(channels, extent);
-                    y.write(|out| instance_norm(isa, x.blocks(), EPSILON, leaky, out));
+                    y.write(|out| instance_norm(isa, x.blocks(), EPSILON, None, leaky, out));
                     vec![y]
                 };
                 on_any_threads(run)[0].assert_close(2e-5, |c, n, i, j| {
                     let y = unit(c, n, i, j);
                     y.max(0.1 * y) as f32
+                });
+                let mut sum = Value::zeroed(channels, extent);
+                sum.write(|out| {
+                    let around = Activation::AroundSum { before: 0.1, after: 0.2 };
+                    instance_norm(isa, x.blocks(), EPSILON, Some(g.blocks()), around, out);
+                });
+                sum.assert_close(2e-5, |c, n, i, j| {
+                    let y = unit(c, n, i, j);
+                    let y = y.max(0.1 * y) + f64::from(g.at(c, n, i, j));
+                    y.max(0.2 * y) as f32
                 });
                 let d = both_updates(channels, extent, |update, d| {
                     instance_norm_gradient(isa, x.blocks(), EPSILON, g.blocks(), update, d);

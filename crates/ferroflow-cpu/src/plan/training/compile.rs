@@ -112,7 +112,7 @@ impl Compiler<'_, TrainedLayers<'_>> {
             (Op::Conv(c), None) if is_depthwise(c) || is_large_depthwise(c) => {
                 let x = self.dense(node.inputs[0]);
                 let flop = conv_shape(c).flop(x.extent) / c.groups as f64;
-                let (activation, isa) = (chain.activation, self.options.isa);
+                let (activation, isa) = (chain.activation(), self.options.isa);
                 let layer = DepthwiseConvolution {
                     conv: c.clone(),
                     activation,
@@ -130,13 +130,13 @@ impl Compiler<'_, TrainedLayers<'_>> {
                 let channels = self.channels(chain.tail);
                 let layer = if self.layers.is_trained(norm.scale) {
                     let weights = [Vec::new(), Vec::new()];
-                    let (norm, activation) = (norm.clone(), chain.activation);
+                    let (norm, activation) = (norm.clone(), chain.activation());
                     let everyone = Everyone::default();
                     Layer::Norm(Box::new(Norm { norm, activation, statistics: None, everyone, weights }))
                 } else {
                     Layer::FrozenNorm {
                         norm: norm.clone(),
-                        activation: chain.activation,
+                        activation: chain.activation(),
                         scale: Vec::new(),
                         offset: Vec::new(),
                     }
@@ -154,7 +154,7 @@ impl Compiler<'_, TrainedLayers<'_>> {
             (Op::ChannelScale { factor }, _) => {
                 let x = self.dense(node.inputs[0]);
                 let channels = self.channels(chain.tail);
-                let layer = Layer::Scale { factor: *factor, activation: chain.activation, scale: Vec::new() };
+                let layer = Layer::Scale { factor: *factor, activation: chain.activation(), scale: Vec::new() };
                 let index = self.layers.add(layer);
                 Ok(self.push_layer(chain.tail, index, 0.0, x, channels, &[*factor]))
             }
@@ -178,7 +178,7 @@ impl Compiler<'_, TrainedLayers<'_>> {
                 let wanted = self.layers.is_wanted(&x);
                 let twin = self.layers.layers.iter().position(|layer| match layer {
                     Layer::Conv(conv) => {
-                        (conv.weight, conv.bias, conv.activation) == (weight, bias, chain.activation)
+                        (conv.weight, conv.bias, conv.activation) == (weight, bias, chain.activation())
                             && conv.kernel.is_for(shape, x.extent, &x.lanes, wanted)
                     }
                     _ => false,
@@ -187,7 +187,7 @@ impl Compiler<'_, TrainedLayers<'_>> {
                     Some(index) => index,
                     None => {
                         let kernel = ConvTraining::new(shape, x.extent, &x.lanes, wanted, options);
-                        let activation = chain.activation;
+                        let activation = chain.activation();
                         let conv = Convolution { kernel, activation, weight, bias, readers: 0 };
                         self.layers.add(Layer::Conv(Box::new(conv)))
                     }
@@ -220,7 +220,7 @@ impl Compiler<'_, TrainedLayers<'_>> {
             pointwise.out_channels,
             depthwise.stride,
             [norms[0].epsilon, norms[1].epsilon],
-            [chain.activation.slope(), second.activation.slope()],
+            [chain.activation().slope(), second.activation().slope()],
             self.options.isa,
         );
         let shape = conv_shape(depthwise);

@@ -472,12 +472,13 @@ impl Multiply<'_> {
         unsafe {
             let bias = S::read(&self.engine.bias[block * LANES..]);
             let slope = S::splat(self.epilogue.activation.slope());
+            let before = S::splat(self.epilogue.activation.slope_before());
             let output = self.outputs[block].at(point);
             let addend = self.epilogue.addend(block, point, output);
             for (i, sum) in sums.chunks_exact(LANES).enumerate().take(points) {
                 let mut v = S::add(S::read(sum), bias);
                 if self.epilogue.adds() {
-                    v = S::add(v, S::load(addend.add(i * step)));
+                    v = S::add(S::max(v, S::mul(v, before)), S::load(addend.add(i * step)));
                 }
                 if self.epilogue.activation != Activation::Linear {
                     v = S::max(v, S::mul(v, slope));

@@ -189,15 +189,17 @@ impl Finish<'_> {
         // SAFETY: `Tile::run`'s contract: output and residual have `T` points `step` apart, `bias` has `P` vectors.
         unsafe {
             let slope = S::splat(self.activation.slope());
+            let before = S::splat(self.activation.slope_before());
             for p in 0..P {
                 let bias = S::load(self.bias.add(p * LANES));
                 let output = *self.output.get_unchecked(p);
                 for t in 0..T {
                     let mut v = S::add(sums[t][p], bias);
                     if let Some(residual) = self.residual {
+                        v = S::max(v, S::mul(v, before));
                         v = S::add(v, S::load(residual.get_unchecked(p).add(t * self.step)));
                     }
-                    if let Activation::LeakyRelu(_) = self.activation {
+                    if let Activation::LeakyRelu(_) | Activation::AroundSum { .. } = self.activation {
                         v = S::max(v, S::mul(v, slope));
                     }
                     S::store(output.add(t * self.step), v);

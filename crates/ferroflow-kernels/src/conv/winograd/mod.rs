@@ -214,7 +214,7 @@ impl Winograd {
                 extent: values.extent,
                 residual: values.epilogue.adds().then_some(addend),
                 bias: self.bias[block * LANES..].as_ptr(),
-                slope: values.epilogue.activation.slope(),
+                slopes: [values.epilogue.activation.slope_before(), values.epilogue.activation.slope()],
             }
             .run(self.isa, self.scheme.points, self.scheme.m);
         }

@@ -22,8 +22,8 @@ pub struct OutputTransform<'a> {
     pub residual: Option<*const f32>,
     /// Of this block.
     pub bias: *const f32,
-    /// Of the negative side.
-    pub slope: f32,
+    /// Of the negative side, ahead of the residual and behind it.
+    pub slopes: [f32; 2],
 }
 
 /// The transform along rows and columns of the sets with `P` pairs, and infinity if `I` is 1, to `M` outputs.
@@ -88,7 +88,7 @@ impl<const PY: usize, const IY: usize, const MY: usize, const PX: usize, const I
             extent: Extent { h, w, .. },
             residual,
             bias,
-            slope,
+            slopes,
         } = self.0;
         let mut half = Window([0.0; 64 * LANES]);
         for (t, place) in places.iter().enumerate() {
@@ -96,7 +96,7 @@ impl<const PY: usize, const IY: usize, const MY: usize, const PX: usize, const I
             // SAFETY: M, bias, output and residual by `OutputTransform::run`'s contract; rows and columns are checked.
             unsafe {
                 let bias = S::load(bias);
-                let slope = S::splat(slope);
+                let [before, slope] = slopes.map(|slope| S::splat(slope));
                 let m = m.add(t * tile_step);
                 for j in (0..side).take(if const { PY == 0 } { 0 } else { side }) {
                     let mut d = [S::zero(); 8];
@@ -127,7 +127,7 @@ impl<const PY: usize, const IY: usize, const MY: usize, const PX: usize, const I
                             let at = (row + column as usize) * LANES;
                             let mut v = S::add(d, bias);
                             if let Some(residual) = residual {
-                                v = S::add(v, S::load(residual.add(at)));
+                                v = S::add(S::max(v, S::mul(v, before)), S::load(residual.add(at)));
                             }
                             S::store(output.add(at), S::max(v, S::mul(v, slope)));
                         }
