@@ -21,7 +21,7 @@ pub static BUILTIN: &[Builtin] = &[
     #[cfg(feature = "rill")]
     Builtin {
         name: "rill",
-        sha256: "632768d9713db8fbd4bdccfd733b4255ed2356d0563e92134f018d556edd82bf",
+        sha256: "d6c678b024c7aa195c2697651c08588228a9dcc8857ea12050f07fc3a430b7ab",
         bytes: include_bytes!("../rill.safetensors"),
     },
 ];
