@@ -247,9 +247,10 @@ mod tests {
             let by_frame = ByFrame::of(&Model::named(name).unwrap().graph);
             (by_frame.share(&Sizes::new(1, 512, 1024)).unwrap(), by_frame.twins.len())
         };
-        // Their first layer sees both frames.
-        assert_eq!(share("flownet2-s").0, 0.0);
-        assert_eq!(share("lightflow").0, 0.0);
+        // Their first layer sees both frames: what is left is their means.
+        for name in ["flownet2-s", "lightflow"] {
+            assert!(share(name).0 < 0.005, "{name}: {}", share(name).0);
+        }
         // All of their pyramid, and what goes into RAFT's iterations.
         for name in ["pwcnet", "uflow", "rill", "raft", "raft-small", "sea-raft-s", "neuflow-v2"] {
             let (share, twins) = share(name);
