@@ -242,6 +242,8 @@ cli!(weights_go_out_and_come_back, |run| {
     let error = run.fails(1, &["weights", "verify", "back.safetensors", "--source", "w.safetensors"]);
     assert!(error.contains("another file"), "{error}");
     assert!(run.ok(&["weights", "list"]).lines().count() == 2);
+    let builtin = run.ok(&["weights", "list", "--builtin"]);
+    assert!(builtin.starts_with("rill: ") && builtin.contains("trained on  synth:"), "{builtin}");
 });
 
 cli!(an_exported_network_computes_the_same, |run| {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::Context;
+use ferroflow::infer::open;
 use ferroflow::net::{
     Model, Weights,
     weights::{
@@ -38,7 +39,7 @@ enum Action {
         about = "Check that a file is whole and fits its network; with --source, that it was made from that checkpoint"
     )]
     Verify(Verify),
-    #[command(about = "List the weight files of a folder")]
+    #[command(about = "List the weight files of a folder, or the weights in the program")]
     List(List),
     #[command(about = "Make weights from a formula or at random, for tests and benchmarks")]
     Random(Random),
@@ -117,12 +118,15 @@ struct Verify {
     json: bool,
 }
 
-/// List the weight files of a folder.
+/// List the weight files of a folder, or the weights in the program.
 #[derive(clap::Args)]
 struct List {
     /// The folder
     #[arg(default_value = ".")]
     folder: PathBuf,
+    /// The weights that are part of the program, and how each was made
+    #[arg(long, conflicts_with = "folder")]
+    builtin: bool,
     /// Print one JSON object per file instead of text
     #[arg(long)]
     json: bool,
@@ -201,11 +205,23 @@ fn show(args: &Show, session: &mut Session) -> anyhow::Result<()> {
         writeln!(session.out, "{report}")?;
         return Ok(());
     }
-    writeln!(session.out, "{}: {}", header.model.name, header.model.description)?;
-    for (key, value) in &header.model.options {
+    describe(&header.model, provenance, session)?;
+    if args.tensors {
+        for tensor in &header.tensors {
+            writeln!(session.out, "{:<44} {:?}", tensor.name, tensor.shape)?;
+        }
+    }
+    Ok(())
+}
+
+/// Which network weights are for, and where they come from.
+fn describe(model: &Model, provenance: &Provenance, session: &mut Session) -> anyhow::Result<()> {
+    let graph = &model.graph;
+    writeln!(session.out, "{}: {}", model.name, model.description)?;
+    for (key, value) in &model.options {
         writeln!(session.out, "option      {key} = {value}")?;
     }
-    writeln!(session.out, "parameters  {} in {} tensors", header.model.graph.parameter_count(), header.tensors.len())?;
+    writeln!(session.out, "parameters  {} in {} tensors", graph.parameter_count(), graph.params.len())?;
     let lines = [
         ("source", &provenance.source),
         ("sha-256", &provenance.source_sha256),
@@ -221,11 +237,6 @@ fn show(args: &Show, session: &mut Session) -> anyhow::Result<()> {
     }
     for (name, value) in &provenance.notes {
         writeln!(session.out, "note        {name}: {value}")?;
-    }
-    if args.tensors {
-        for tensor in &header.tensors {
-            writeln!(session.out, "{:<44} {:?}", tensor.name, tensor.shape)?;
-        }
     }
     Ok(())
 }
@@ -349,7 +360,24 @@ fn verify(args: &Verify, session: &mut Session) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn list_builtin(json: bool, session: &mut Session) -> anyhow::Result<()> {
+    for name in Model::names() {
+        let Some(Stored { model, provenance, .. }) = open::builtin(Some(name), &[""; 0])? else { continue };
+        if json {
+            let parameters = model.graph.parameter_count();
+            let report = json!({ "network": model.name, "parameters": parameters, "provenance": provenance });
+            writeln!(session.out, "{report}")?;
+        } else {
+            describe(&model, &provenance, session)?;
+        }
+    }
+    Ok(())
+}
+
 fn list(args: &List, session: &mut Session) -> anyhow::Result<()> {
+    if args.builtin {
+        return list_builtin(args.json, session);
+    }
     let folder = &args.folder;
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
         .with_context(|| format!("cannot read {}", folder.display()))?
