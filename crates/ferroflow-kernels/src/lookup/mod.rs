@@ -123,7 +123,7 @@ impl Lookup {
     ) {
         self.check(features, flow);
         self.with_levels(isa, features[1], scratch, |levels| {
-            self.look(isa, features[0], flow, levels, None, out, scratch)
+            self.look(isa, [features[0], flow], levels, None, out, scratch)
         });
     }
 
@@ -143,14 +143,13 @@ impl Lookup {
         let (coarse, products) = values.split_at_mut(features[1].planes.len() * self.coarse_len());
         let levels = self.levels(isa, features[1], coarse, again);
         let known = Some((Disjoint::new(products), again));
-        self.look(isa, features[0], flow, &levels, known, out, scratch);
+        self.look(isa, [features[0], flow], &levels, known, out, scratch);
     }
 
     fn look(
         &self,
         isa: Isa,
-        first: Blocks<'_>,
-        flow: Blocks<'_>,
+        [first, flow]: [Blocks<'_>; 2],
         levels: &[Vec<&[f32]>],
         known: Option<(Disjoint<'_>, bool)>,
         out: &mut BlocksMut<'_, '_>,
