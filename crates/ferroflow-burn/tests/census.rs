@@ -3,9 +3,9 @@
 
 mod common;
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
-use common::{gpus, images, weights};
+use common::{gpus, images, losses, weights};
 use ferroflow_cpu::Cpu;
 use ferroflow_net::Model;
 use ferroflow_net::device::Device;
@@ -15,7 +15,6 @@ use ferroflow_net::training::{Gradients, TrainingOptions, Values};
 use ferroflow_train::criterion::{Criterion, Grading};
 use ferroflow_train::data::Batch;
 use ferroflow_train::unsupervised::{Distance, OcclusionEstimation, ResizeGrid, Unsupervised, UnsupervisedOptions};
-use ferroflow_train::{Event, Recipe, Run};
 
 /// Of the loss and of the whole gradient: single precision, and a pixel or two that fall on the other side of a threshold.
 const TOLERANCE: f64 = 2e-3;
@@ -124,23 +123,10 @@ fn halves(gradient: &Values) -> [Values; 2] {
 fn gpus_learn_without_labels_as_the_processor_does() {
     let text = "model = 'lightflow-0.5'\ndata = 'synth:chairs@size=64x64'\nvalidate = ''\nsteps = 3\nbatch = 2\n\
                 crop = '64x64'\nlr = 1e-4\nloss = 'uflow'\n[unsupervised]\nweight_selfsup = 0.0";
-    let losses = |device: Arc<dyn Device>| {
-        let folder = tempfile::tempdir().unwrap();
-        let recipe = Recipe::parse("burn", text, &[""; 0]).unwrap();
-        let run = Run::new(recipe, &folder.path().join("run")).unwrap();
-        let mut losses = Vec::new();
-        run.train(&device, &AtomicBool::new(false), &mut |event| {
-            if let Event::Step { loss, .. } = event {
-                losses.push(loss);
-            }
-        })
-        .unwrap();
-        losses
-    };
-    let expected = losses(Arc::new(Cpu::default()));
+    let expected = losses(text, &(Arc::new(Cpu::default()) as Arc<dyn Device>));
     assert_eq!(expected.len(), 3);
     for gpu in gpus() {
-        let found = losses(Arc::new(gpu));
+        let found = losses(text, &(Arc::new(gpu) as Arc<dyn Device>));
         for (a, b) in expected.iter().zip(&found) {
             assert!((a / b - 1.0).abs() < TOLERANCE, "{expected:?} {found:?}");
         }

@@ -2,10 +2,10 @@
 
 mod common;
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::sync::Arc;
 
 use burn::tensor::Device as BurnDevice;
-use common::{check_flow, frames, upload, weights};
+use common::{check_flow, frames, losses, upload, weights};
 use ferroflow_burn::{Burn, Network, NetworkError};
 use ferroflow_core::{FlowField, Frame};
 use ferroflow_cpu::Cpu;
@@ -13,7 +13,6 @@ use ferroflow_infer::{Estimator, NetworkOptions};
 use ferroflow_net::device::Device;
 use ferroflow_net::graph::{Graph, Size};
 use ferroflow_net::{Model, NodeId, Weights};
-use ferroflow_train::{Event, Recipe, Run};
 
 #[test]
 fn networks_give_the_flow_of_the_plain_interpreter() {
@@ -98,19 +97,7 @@ fn what_runs_on_the_cpu_runs_on_burn() {
 
     let text = "model = 'lightflow-0.5'\ndata = 'synth:chairs@size=64x64'\nvalidate = 'synth:chairs@size=64x64,count=1'\n\
                 steps = 3\nbatch = 2\ncrop = '64x64'\nlr = 1e-4\nloss = 'lightflow-l1'";
-    let losses = on.map(|device| {
-        let folder = tempfile::tempdir().unwrap();
-        let recipe = Recipe::parse("burn", text, &[""; 0]).unwrap();
-        let run = Run::new(recipe, &folder.path().join("run")).unwrap();
-        let mut losses = Vec::new();
-        run.train(&device, &AtomicBool::new(false), &mut |event| {
-            if let Event::Step { loss, .. } = event {
-                losses.push(loss);
-            }
-        })
-        .unwrap();
-        losses
-    });
+    let losses = on.map(|device| losses(text, &device));
     assert_eq!(losses[0].len(), 3);
     for (cpu, burn) in losses[0].iter().zip(&losses[1]) {
         assert!((cpu / burn - 1.0).abs() < 1e-3, "{losses:?}");

@@ -30,7 +30,7 @@ pub(crate) use correlation::{correlation, correlation_backward};
 pub(crate) use leaky::{leaky, leaky_backward};
 pub(crate) use range_map::{range_map, range_map_backward};
 pub(crate) use resize::{Axis, resize, resize_backward};
-pub(crate) use warp::{Scatter, warp, warp_flow_backward, warp_image_backward};
+pub(crate) use warp::{ALONG, Scatter, warp, warp_flow_backward, warp_image_backward};
 pub(crate) use warped_correlation::{warped_correlation, warped_correlation_backward};
 pub(crate) use window::{window_products, window_products_backward};
 

@@ -6,13 +6,9 @@ use burn_cubecl::{
     tensor::CubeTensor,
 };
 use cubecl::prelude::*;
-use ferroflow_net::graph::{FlowOrder, OnPixel, Warp, WarpBorder};
 
-use super::warp::{Planes, Rules, pixels_of, planes, sample, warp_flow_backward};
+use super::warp::{ALONG, Planes, Rules, pixels_of, planes, sample, warp_flow_backward};
 use super::{cast_back, dims, empty, plain, units};
-
-/// By (u, v) in pixels; what leaves the image is lost.
-const ALONG: Warp = Warp { border: WarpBorder::Zeros, order: FlowOrder::Uv, scale: 1.0, on_pixel: OnPixel::Right };
 
 /// `[N, 2, H, W]` -> `[N, 1, H, W]`: every pixel sends a weight of 1, shared bilinearly by the four pixels around its target. Shares are
 /// summed as whole numbers, in units of 2^-12 for an image of 512x512: any order gives the same sum, and every device has such atomic sums.

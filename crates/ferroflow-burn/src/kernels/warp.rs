@@ -6,6 +6,10 @@ use ferroflow_net::graph::{FlowOrder, OnPixel, Warp, WarpBorder};
 
 use super::{cast_back, dims, empty, plain, units, zeros};
 
+/// By (u, v) in pixels; what lies outside is 0, and what leaves the image is lost.
+pub(crate) const ALONG: Warp =
+    Warp { border: WarpBorder::Zeros, order: FlowOrder::Uv, scale: 1.0, on_pixel: OnPixel::Right };
+
 /// How the gradient with respect to the image is summed: pixels that lie side by side may sample the same one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scatter {

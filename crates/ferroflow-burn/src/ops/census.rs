@@ -2,15 +2,15 @@
 
 use burn::tensor::Tensor;
 use ferroflow_net::PyramidUnit;
-use ferroflow_net::graph::{Filter, FlowOrder, OnPixel, Size, Warp, WarpBorder};
+use ferroflow_net::graph::{Filter, Size};
 use ferroflow_net::training::{Census, Occluded};
+
+use crate::kernels::ALONG;
 
 use super::{channels, coordinates, gpu, per_channel, resize, warp};
 
 /// What red, green and blue are of grey.
 const GREY: [f32; 3] = [0.2989, 0.587, 0.114];
-/// By (u, v) in pixels; what lies outside is 0.
-const ALONG: Warp = Warp { border: WarpBorder::Zeros, order: FlowOrder::Uv, scale: 1.0, on_pixel: OnPixel::Right };
 
 /// Frames `[N, 3, H, W]` and the flows there and back `[N, 2, H / k, W / k]`, k a power of two -> the loss, `[1]`; differentiable in the flows.
 pub(crate) fn census(frames: [Tensor<4>; 2], flows: [Tensor<4>; 2], census: &Census<'_>) -> Tensor<1> {

@@ -1,15 +1,16 @@
 //! Weights, frames, and what is compared on every device.
 #![allow(dead_code, reason = "each test file uses some")]
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, atomic::AtomicBool};
 
 use burn::tensor::{Device, FloatDType, IntDType, Tensor, TensorData};
 use ferroflow_burn::Network;
 use ferroflow_cpu::reference;
-use ferroflow_net::device::DeviceError;
+use ferroflow_net::device::{Device as FlowDevice, DeviceError};
 use ferroflow_net::graph::{Graph, ParamRole, Size, Sizes};
 use ferroflow_net::training::{Gradients, Trainer, TrainingOptions, Values};
 use ferroflow_net::{Model, NodeId, ParamId, Weights};
+use ferroflow_train::{Event, Recipe, Run};
 
 /// Flex in double precision; a process configures a device once.
 pub static DOUBLE: LazyLock<Device> = LazyLock::new(|| {
@@ -25,6 +26,21 @@ pub fn random(state: &mut u64) -> f32 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     ((z ^ (z >> 31)) >> 40) as f32 / (1 << 23) as f32 - 1.0
+}
+
+/// The losses of the steps of a recipe.
+pub fn losses(recipe: &str, device: &Arc<dyn FlowDevice>) -> Vec<f64> {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = Recipe::parse("burn", recipe, &[""; 0]).unwrap();
+    let run = Run::new(recipe, &folder.path().join("run")).unwrap();
+    let mut losses = Vec::new();
+    run.train(device, &AtomicBool::new(false), &mut |event| {
+        if let Event::Step { loss, .. } = event {
+            losses.push(loss);
+        }
+    })
+    .unwrap();
+    losses
 }
 
 /// Random weights, batch norm's too: those of a fresh network would hide what it does.
