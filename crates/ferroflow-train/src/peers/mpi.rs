@@ -1,6 +1,10 @@
 //! Ranks of MPI, as `mpirun` or a scheduler starts them.
 
-use std::{fmt, thread};
+use std::{
+    fmt,
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use mpi::{
     Threading,
@@ -15,6 +19,9 @@ use super::Peers;
 /// Floats that are added at a time, 4 MB: large enough that the network is used well, and small beside the gradients.
 const BUCKET: usize = 1 << 20;
 
+/// Floats whose sums are kept apart from what is added, in the nearest cache.
+const SUMMED_AT_ONCE: usize = 1 << 10;
+
 /// All processes that were started together.
 ///
 /// MPI ends them all when one of them dies, or [fails](Self::abort).
@@ -24,6 +31,8 @@ pub struct Mpi {
     /// Their number, and which of them this is.
     on_this_machine: [usize; 2],
     sums_beside: bool,
+    /// Of the other ranks, while a sum is taken.
+    received: Mutex<Vec<f32>>,
     // Ends MPI when it is dropped, which waits for the other ranks.
     _universe: Universe,
 }
@@ -59,6 +68,7 @@ impl Mpi {
             size: world.size() as usize,
             on_this_machine: [machine.size(), machine.rank()].map(|number| number as usize),
             sums_beside: threading == Threading::Multiple,
+            received: Mutex::default(),
             _universe: universe,
         })
     }
@@ -68,17 +78,46 @@ impl Mpi {
         SimpleCommunicator::world().abort(code.into())
     }
 
-    /// Every rank gives each other one a part of what it has, and gets one from it: `parts(rank)` is what goes to a rank, and `received`
-    /// holds a part of each.
-    fn exchange<'a>(&self, parts: impl Fn(usize) -> &'a [f32], received: &mut [f32]) {
+    /// The others, as each rank meets them in turn, in pairs: whom it gives something to, and whom it gets something from.
+    fn rounds(&self) -> impl Iterator<Item = [usize; 2]> {
+        (1..self.size).map(|distance| [self.rank + distance, self.rank + self.size - distance].map(|r| r % self.size))
+    }
+
+    /// Adds to the values those of the other ranks. `received` is for what comes from them.
+    fn sum_bucket(&self, values: &mut [f32], received: &mut [f32]) {
         let world = SimpleCommunicator::world();
-        let len = received.len() / self.size;
-        for distance in 1..self.size {
-            let (to, from) = ((self.rank + distance) % self.size, (self.rank + self.size - distance) % self.size);
+        let exchange = |[to, from]: [usize; 2], given: &[f32], got: &mut [f32]| {
             let [destination, source] = [to, from].map(|rank| world.process_at_rank(rank as i32));
-            send_receive_into(parts(to), &destination, &mut received[from * len..][..len], &source);
+            send_receive_into(given, &destination, got, &source);
+        };
+        let len = values.len();
+        let share = len.div_ceil(self.size);
+        let of = |rank: usize| (rank * share).min(len)..((rank + 1) * share).min(len);
+        let own = of(self.rank);
+        for round in self.rounds() {
+            exchange(round, &values[of(round[0])], &mut received[round[1] * share..][..own.len()]);
         }
-        received[self.rank * len..][..len].copy_from_slice(parts(self.rank));
+        sum_in_order(&mut values[own.clone()], received, share, self.rank, self.size);
+        for round in self.rounds() {
+            // (Shares do not overlap.)
+            if let Ok([sums, got]) = values.get_disjoint_mut([own.clone(), of(round[1])]) {
+                exchange(round, sums, got);
+            }
+        }
+    }
+}
+
+/// Adds what was received of each other rank to a rank's own values, rank by rank from 0: `received` has `share` values of each.
+fn sum_in_order(own: &mut [f32], received: &[f32], share: usize, rank: usize, size: usize) {
+    for (block, own) in own.chunks_mut(SUMMED_AT_ONCE).enumerate() {
+        let of_rank = |from: usize| &received[from * share + block * SUMMED_AT_ONCE..][..own.len()];
+        let mut sums = [0.0; SUMMED_AT_ONCE];
+        let sums = &mut sums[..own.len()];
+        for from in 0..size {
+            let values = if from == rank { &*own } else { of_rank(from) };
+            sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        }
+        own.copy_from_slice(sums);
     }
 }
 
@@ -131,21 +170,10 @@ impl Peers for Mpi {
     /// what another thread gathers.
     fn sum(&self, values: &mut [f32]) {
         let longest = values.len().min(BUCKET).div_ceil(self.size);
-        let (mut own, mut received) = (vec![0.0; longest * self.size], vec![0.0; longest * self.size]);
-        let mut sums = vec![0.0; longest];
-        for bucket in values.chunks_mut(BUCKET) {
-            let share = bucket.len().div_ceil(self.size);
-            let (own, received) = (&mut own[..share * self.size], &mut received[..share * self.size]);
-            let sums = &mut sums[..share];
-            own[..bucket.len()].copy_from_slice(bucket);
-            own[bucket.len()..].fill(0.0);
-            self.exchange(|rank| &own[rank * share..][..share], received);
-            sums.fill(0.0);
-            for of_rank in received.chunks_exact(share) {
-                sums.iter_mut().zip(of_rank).for_each(|(sum, value)| *sum += value);
-            }
-            self.exchange(|_| sums, received);
-            bucket.copy_from_slice(&received[..bucket.len()]);
+        let mut received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
+        if received.len() < longest * self.size {
+            received.resize(longest * self.size, 0.0);
         }
+        values.chunks_mut(BUCKET).for_each(|bucket| self.sum_bucket(bucket, &mut received));
     }
 }
