@@ -14,6 +14,7 @@
 //! double precision the gradients of LightFlow, PWC-Net, UFlow and FlowNet2-CS. With the feature `vulkan`, under Mesa's driver for
 //! processors, every operation and the small networks, forward and backward (`tests/gpu.rs`). No GPU has been at hand yet.
 
+mod all_reduce;
 mod device;
 mod fuse;
 #[cfg(feature = "cube")]
@@ -21,6 +22,8 @@ mod hardware;
 mod interpret;
 #[cfg(feature = "cube")]
 mod kernels;
+#[cfg(feature = "cuda")]
+mod nccl;
 mod network;
 mod ops;
 mod training;

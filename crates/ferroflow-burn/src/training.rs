@@ -1,5 +1,7 @@
 //! A network on a device, to be trained.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor, TensorData};
 use ferroflow_net::device::DeviceError;
 #[cfg(feature = "cube")]
@@ -7,10 +9,12 @@ use ferroflow_net::graph::Size;
 use ferroflow_net::graph::{BatchNorm, Graph, Shape, ShapeError};
 #[cfg(feature = "cube")]
 use ferroflow_net::training::Census;
+use ferroflow_net::peers::Peers;
 use ferroflow_net::training::{AdamStep, Gradients, Resident, Trainer, TrainingOptions, Values};
 use ferroflow_net::weights::Weights;
 
 use crate::device::{Precision, caught};
+use crate::all_reduce::AllReduce;
 use crate::interpret::{BatchStatistics, Interpreter, Normalisation, Parameters};
 use crate::ops;
 
@@ -32,6 +36,8 @@ pub struct Training {
     statistics: Vec<Statistics>,
     /// Of a run that stays on the device.
     run: Vec<Held>,
+    /// With whom it shares the batches of that run.
+    ranks: Option<AllReduce>,
 }
 
 /// What Adam keeps of a parameter.
@@ -78,6 +84,7 @@ impl Training {
             losses: Vec::new(),
             statistics: Vec::new(),
             run: Vec::new(),
+            ranks: None,
         })
     }
 
@@ -302,6 +309,26 @@ impl Resident for Training {
                 (sum, gradient) => sum.or(gradient),
             };
         }
+        Ok(())
+    }
+
+    fn join(&mut self, peers: &Arc<dyn Peers>) -> Result<String, DeviceError> {
+        let joined = caught(|| AllReduce::join(peers, &self.device)).map_err(|panic| self.failed(panic))?;
+        Ok(self.ranks.insert(joined).to_string())
+    }
+
+    fn sum(&mut self) -> Result<(), DeviceError> {
+        let Some(ranks) = &self.ranks else { return Ok(()) };
+        // One buffer, of which each gets its part back: the same on all ranks, which have made the same passes.
+        let own: Vec<Tensor<1>> = self.run.iter().filter_map(|held| held.sum.clone()).collect();
+        if own.is_empty() {
+            return Ok(());
+        }
+        let lengths = own.iter().map(|sum| sum.dims()[0]).collect();
+        let summed = || Ok(ranks.sum(Tensor::cat(own, 0))?.split_with_sizes(lengths, 0));
+        let summed = caught(summed).unwrap_or_else(Err).map_err(|error| self.failed(error))?;
+        let held = self.run.iter_mut().filter_map(|held| held.sum.as_mut());
+        held.zip(summed).for_each(|(held, summed)| *held = summed);
         Ok(())
     }
 

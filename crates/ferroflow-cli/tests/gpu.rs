@@ -35,22 +35,10 @@ mod vulkan {
     use ferroflow::core::io;
     use serde_json::Value;
 
-    use crate::common::{Run, cli};
+    use crate::common::cli;
 
     const RECIPE: &str = "model = 'pwcnet-sm'\ndata = 'synth:chairs@size=64x64'\nvalidate = 'synth:chairs@seed=2,size=64x64,count=1'\n\
                           steps = 3\nbatch = 2\ncrop = '64x64'\nlr = 1e-5\ncheckpoint_every = 2\naugment = 'none'\nloss = 'multiscale-epe'\nlog_every = 1\n";
-
-    /// Whether there is a device; says so where not.
-    fn there(run: &Run) -> bool {
-        let report: Value = serde_json::from_str(&run.ok(&["doctor", "--json"])).unwrap();
-        let found = report["gpus"].as_array().unwrap().iter().any(|gpu| gpu["device"] == "vulkan:0");
-        let required = std::env::var_os("FERROFLOW_REQUIRE_GPU").is_some_and(|value| value == "1");
-        assert!(found || !required, "there is no GPU, and FERROFLOW_REQUIRE_GPU=1: {report}");
-        if !found {
-            println!("skipped: there is no Vulkan device");
-        }
-        found
-    }
 
     cli!(a_device_that_is_not_there_is_an_error, |run| {
         for args in [&["doctor", "--device", "vulkan:99"][..], &["bench", "-m", "pwcnet-sm", "--device", "vulkan:99"]] {
@@ -63,7 +51,7 @@ mod vulkan {
     });
 
     cli!(options_of_the_processor_are_refused, |run| {
-        if !there(&run) {
+        if !run.has_gpu() {
             return;
         }
         let text = run.fails(2, &["bench", "-m", "pwcnet-sm", "--device", "vulkan", "--exact"]);
@@ -71,7 +59,7 @@ mod vulkan {
     });
 
     cli!(a_flow_is_that_of_the_processor, |run| {
-        if !there(&run) {
+        if !run.has_gpu() {
             return;
         }
         assert!(run.ok(&["doctor", "--device", "vulkan", "--size", "64x96"]).contains("gpu         vulkan:0: "));
@@ -91,7 +79,7 @@ mod vulkan {
     });
 
     cli!(a_run_loses_as_on_the_processor, |run| {
-        if !there(&run) {
+        if !run.has_gpu() {
             return;
         }
         std::fs::write(run.path("tiny.toml"), RECIPE).unwrap();
@@ -110,7 +98,7 @@ mod vulkan {
     });
 
     cli!(its_speed_is_measured, |run| {
-        if !there(&run) {
+        if !run.has_gpu() {
             return;
         }
         let bench = ["bench", "-m", "lightflow", "--device", "vulkan", "--size", "64x64", "--loop", "1", "--json"];

@@ -211,3 +211,19 @@ cli!(what_is_wrong_is_said_once, |run| {
         assert!(!run.path("run").exists());
     }
 });
+
+#[cfg(feature = "gpu")]
+cli!(ranks_leave_their_runs_to_gpus, |run| {
+    if !run.has_gpu() {
+        return;
+    }
+    fs::write(run.path("small.toml"), PWCNET).unwrap();
+    let train = |out: &'static str| ["train", "small.toml", "--out", out, "--device", "vulkan:0", "--set", "steps=3"];
+    run.ok(&train("one"));
+    // Both on the one device that a test can count on.
+    let Some(mut command) = mpirun(&run, 2, &train("two")) else { return };
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", told(&output));
+    assert_eq!(told(&output).matches("ranks add their gradients in main memory").count(), 1, "{}", told(&output));
+    assert_close(&losses(&run.path("two")), &losses(&run.path("one")));
+});

@@ -224,6 +224,19 @@ pub trait Resident {
     /// As there.
     fn backward(&mut self, gradients: &[Values]) -> Result<(), DeviceError>;
 
+    /// From now on the batch is one part of a larger one, whose other parts its peers have. Says in a few words on which way
+    /// [`sum`](Self::sum) goes. All ranks join together.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn join(&mut self, peers: &Arc<dyn Peers>) -> Result<String, DeviceError>;
+
+    /// Adds to the sum those of the ranks that it has [joined](Self::join), which have made the same passes.
+    ///
+    /// # Errors
+    /// If the device, or another rank's, fails.
+    fn sum(&mut self) -> Result<(), DeviceError>;
+
     /// Euclidean norm of the sum; not finite if one of its values is not.
     ///
     /// # Errors

@@ -35,8 +35,10 @@ pub(crate) struct Trainers<'a> {
     directions: Directions,
     batch: usize,
     trained: &'a [bool],
-    /// Who has the other parts of the batch, where statistics of the batch are taken over all of it.
+    /// Who has the other parts of the batch.
     peers: Option<Arc<dyn Peers>>,
+    /// Whether statistics of the batch are taken over all of its parts.
+    synchronised: bool,
     /// As [`TrainingOptions::recompute`].
     pub recompute: bool,
     ready: Vec<Ready>,
@@ -66,8 +68,8 @@ impl<'a> Trainers<'a> {
     ) -> Self {
         let outputs = criterion.outputs().to_vec();
         let new = |graph, outputs, directions| {
-            let (peers, recompute, ready) = (None, false, Vec::new());
-            Self { device, graph, outputs, directions, batch, trained, peers, recompute, ready }
+            let (peers, synchronised, recompute, ready) = (None, false, false, Vec::new());
+            Self { device, graph, outputs, directions, batch, trained, peers, synchronised, recompute, ready }
         };
         if !criterion.both_directions() {
             return new(graph.clone(), outputs, Directions::One);
@@ -81,15 +83,15 @@ impl<'a> Trainers<'a> {
         new(both.graph, [outputs, back].concat(), Directions::Shared)
     }
 
-    /// From now on the batch is a part of a larger one, whose statistics are taken as a whole.
-    pub fn synchronise(&mut self, peers: &Arc<dyn Peers>) {
+    /// From now on the batch is a part of a larger one, whose statistics are taken as a whole if that is wanted.
+    pub fn join(&mut self, peers: &Arc<dyn Peers>, synchronise: bool) {
         let takes_statistics = |op: &Op| match op {
             Op::BatchNorm(norm) => self.trained[norm.scale.0 as usize],
             Op::Moments(over) => *over == MomentsOver::Batch,
             _ => false,
         };
-        let needed = peers.size() > 1 && self.graph.nodes.iter().any(|node| takes_statistics(&node.op));
-        self.peers = needed.then(|| peers.clone());
+        self.peers = (peers.size() > 1).then(|| peers.clone());
+        self.synchronised = synchronise && self.graph.nodes.iter().any(|node| takes_statistics(&node.op));
         self.ready.clear();
     }
 
@@ -118,7 +120,7 @@ impl<'a> Trainers<'a> {
             None => {
                 let options = self.options(size);
                 let mut trainer = self.device.trainer(&self.graph, options)?;
-                if let Some(peers) = &self.peers {
+                if let (Some(peers), true) = (&self.peers, self.synchronised) {
                     trainer.synchronise(peers)?;
                 }
                 let (directions, outputs) = (self.directions, self.outputs.len());
@@ -167,17 +169,26 @@ impl<'a> Trainers<'a> {
         self.ready.iter_mut().for_each(|ready| ready.holds = ready.holds.filter(|whose| *whose == Whose::Teacher));
     }
 
-    /// Leaves a run to the device, whose passes all have frames of this size, if it can optimise by itself. Says whether it does.
+    /// Leaves a run to the device, whose passes all have frames of this size, if it can optimise by itself. Says whether it does, and how
+    /// it adds its gradients to those of other ranks if it has just begun to.
     ///
     /// # Errors
     /// As [`prepare`](Self::prepare).
-    pub fn leave(&mut self, size: Size, weights: &Weights, optimiser: &Optimiser) -> Result<bool, DeviceError> {
+    pub fn leave(
+        &mut self,
+        size: Size,
+        weights: &Weights,
+        optimiser: &Optimiser,
+    ) -> Result<(bool, Option<String>), DeviceError> {
+        let peers = self.peers.clone();
         let ready = self.of(size)?;
+        let mut way = None;
         if let (false, Some(run)) = (ready.resident, ready.trainer.resident()) {
             run.take(weights, optimiser.memory(), optimiser.decay())?;
+            way = peers.map(|peers| run.join(&peers)).transpose()?;
             (ready.resident, ready.holds) = (true, Some(Whose::Student));
         }
-        Ok(ready.resident)
+        Ok((ready.resident, way))
     }
 
     /// The run that was left to the device.

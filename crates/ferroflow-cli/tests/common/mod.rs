@@ -50,6 +50,18 @@ impl Run {
         text
     }
 
+    /// Whether there is a GPU, of Mesa's driver for processors at least; says so where not.
+    pub fn has_gpu(&self) -> bool {
+        let report: serde_json::Value = serde_json::from_str(&self.ok(&["doctor", "--json"])).unwrap();
+        let found = report["gpus"].as_array().unwrap().iter().any(|gpu| gpu["device"] == "vulkan:0");
+        let required = std::env::var_os("FERROFLOW_REQUIRE_GPU").is_some_and(|value| value == "1");
+        assert!(found || !required, "there is no GPU, and FERROFLOW_REQUIRE_GPU=1: {report}");
+        if !found {
+            println!("skipped: there is no Vulkan device");
+        }
+        found
+    }
+
     pub fn write_frame(&self, name: &str, width: usize, height: usize, shift: usize) {
         write_frame(&self.path(name), width, height, shift);
     }

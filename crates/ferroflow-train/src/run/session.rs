@@ -118,9 +118,7 @@ impl<'a> Session<'a> {
         let peers: Arc<dyn Peers> = metered.clone();
         let (ranks, here) = (peers.size(), peers.on_this_machine());
         let mut trainers = Trainers::new(device, &model.graph, criterion, recipe.batch / ranks, trained);
-        if recipe.sync_batch_norm {
-            trainers.synchronise(&peers);
-        }
+        trainers.join(&peers, recipe.sync_batch_norm);
         trainers.recompute = recipe.recompute;
 
         let mut open = || -> Result<_, TrainError> {
@@ -181,7 +179,7 @@ impl<'a> Session<'a> {
             gradients: Gradients::zeros(&model.graph, trained),
             teacher,
             crop,
-            stays: ranks == 1 && stays(recipe, criterion, &state),
+            stays: stays(recipe, criterion, &state),
             beside: recipe.sum_beside.unwrap_or(here < ranks) && peers.sums_beside() && ranks > 1,
             validation,
             evaluated: None,
@@ -220,7 +218,7 @@ impl<'a> Session<'a> {
     fn step(&mut self, stop: &AtomicBool, watch: &mut dyn FnMut(Event)) -> Result<bool, TrainError> {
         let rate = self.recipe.rate(self.state.progress.step);
         let statistics = self.state.statistics(&self.model.graph);
-        self.begin()?;
+        self.begin(watch)?;
         let parts = (0..self.recipe.accumulate).map(|_| self.batches.take()).collect::<Result<Vec<_>, _>>()?;
         let Some(sums) = self.compute(&parts, stop)? else {
             // Going on does it again.
@@ -244,14 +242,21 @@ impl<'a> Session<'a> {
     }
 
     /// Makes ready for a step: crops of another size, weights that changed.
-    fn begin(&mut self) -> Result<(), TrainError> {
+    fn begin(&mut self, watch: &mut dyn FnMut(Event)) -> Result<(), TrainError> {
         let crop = self.recipe.crop_at(self.state.progress.step);
         if crop != self.crop {
             self.crop = crop;
             self.trainers.fetch(&mut self.state.weights, &mut self.state.optimiser)?;
             self.trainers.clear();
         }
-        if !(self.stays && self.trainers.leave(crop, &self.state.weights, &self.state.optimiser)?) {
+        let (left, way) = match self.stays {
+            true => self.trainers.leave(crop, &self.state.weights, &self.state.optimiser)?,
+            false => (false, None),
+        };
+        if let Some(way) = way {
+            watch(Event::Note(&format!("ranks add their gradients {way}")));
+        }
+        if !left {
             self.gradients.clear();
             self.trainers.forget_student();
         }
@@ -277,7 +282,13 @@ impl<'a> Session<'a> {
             }
         }
         if !so_far.summed {
-            self.peers.wait(|| self.peers.sum(self.gradients.values_mut()));
+            self.peers.wait(|| match self.trainers.resident() {
+                Some(run) => run.sum(),
+                None => {
+                    self.peers.sum(self.gradients.values_mut());
+                    Ok(())
+                }
+            })?;
         }
         Ok(Some(so_far.sums))
     }
@@ -295,6 +306,7 @@ impl<'a> Session<'a> {
     ) -> Result<(), TrainError> {
         let (recipe, criterion, step) = (self.recipe, self.criterion, self.state.progress.step);
         let size = criterion.size(pass, self.crop);
+        let beside = self.beside && last && self.trainers.resident().is_none();
         let dropped = match pass.differentiated {
             true => dropout::draw(&self.model.level_params, recipe.level_dropout, recipe.seed, [step, place as u64]),
             false => Vec::new(),
@@ -323,7 +335,7 @@ impl<'a> Session<'a> {
         if scale != 1.0 {
             graded.gradients.iter_mut().flat_map(|g| &mut g.data).for_each(|g| *g *= scale);
         }
-        if self.beside && last && dropped.is_empty() {
+        if beside && dropped.is_empty() {
             backward_and_sum(trainer, graded.gradients, &mut self.gradients, &self.peers)?;
             so_far.summed = true;
         } else {
@@ -346,7 +358,11 @@ impl<'a> Session<'a> {
             value += regulariser;
             add_term(&mut terms, "regulariser", regulariser);
         }
-        let scaled = self.trainers.resident().map_or_else(|| Ok(norm(&self.gradients)), |run| run.norm())?;
+        let scaled = match self.trainers.resident() {
+            // Devices of other makes round otherwise, and all ranks take the same step.
+            Some(run) => self.peers.gather(&[run.norm()?])[0],
+            None => norm(&self.gradients),
+        };
         let scale = self.state.progress.scale.factor;
         Ok(Total { loss: value, terms, epe, length: scaled / f64::from(scale), scale })
     }
