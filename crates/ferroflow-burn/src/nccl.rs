@@ -49,7 +49,8 @@ impl Group {
         let stream = stream?;
         agreed?;
         // The first rank names the group.
-        let id = if peers.rank() == 0 { Id::new().map_err(|error| format!("{error:?}")) } else { Ok(Id::uninit([0; ID])) };
+        let id =
+            if peers.rank() == 0 { Id::new().map_err(|error| format!("{error:?}")) } else { Ok(Id::uninit([0; ID])) };
         let own = id.as_ref().map_or([0.0; ID], |id| id.internal().map(f64::from));
         let agreed = agree(id.is_err());
         let all = peers.gather(&own);

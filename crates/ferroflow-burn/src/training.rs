@@ -7,14 +7,14 @@ use ferroflow_net::device::DeviceError;
 #[cfg(feature = "cube")]
 use ferroflow_net::graph::Size;
 use ferroflow_net::graph::{BatchNorm, Graph, Shape, ShapeError};
+use ferroflow_net::peers::Peers;
 #[cfg(feature = "cube")]
 use ferroflow_net::training::Census;
-use ferroflow_net::peers::Peers;
 use ferroflow_net::training::{AdamStep, Gradients, Resident, Trainer, TrainingOptions, Values};
 use ferroflow_net::weights::Weights;
 
-use crate::device::{Precision, caught};
 use crate::all_reduce::AllReduce;
+use crate::device::{Precision, caught};
 use crate::interpret::{BatchStatistics, Interpreter, Normalisation, Parameters};
 use crate::ops;
 

@@ -4,7 +4,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use ferroflow_net::graph::Correlation;
 
-use super::{cast_back, dims, empty, plain, units};
+use super::{cast_back, cleared, dims, empty, plain, units};
 
 /// Channels of a gradient that one unit sums: the gradient of the cost volume is read once for all of them.
 const BLOCK: usize = 8;
@@ -95,11 +95,7 @@ fn forward(
     }
 
     let reach = (diameter / 2 * stride) as i32;
-    let mut sums = Array::<f32>::new(diameter);
-    #[unroll]
-    for k in 0..diameter {
-        sums[k] = 0.0;
-    }
+    let mut sums = cleared(diameter);
     let other_y = y as i32 + (row * stride) as i32 - reach;
     if other_y >= 0 && other_y < height as i32 {
         for c in 0..channels {
@@ -151,11 +147,7 @@ fn backward(
     }
 
     let reach = (diameter / 2 * stride) as i32;
-    let mut sums = Array::<f32>::new(block);
-    #[unroll]
-    for k in 0..block {
-        sums[k] = 0.0;
-    }
+    let mut sums = cleared(block);
     for row in 0..diameter {
         let dy = (row * stride) as i32 - reach;
         let other_y = if second { y as i32 - dy } else { y as i32 + dy };

@@ -60,6 +60,17 @@ fn zeros(like: &CubeTensor, shape: [usize; 4]) -> CubeTensor {
     zeros_client(like.client.clone(), like.device.clone(), Shape::from(shape), DType::F32)
 }
 
+/// Sums that a unit holds in registers.
+#[cube]
+fn cleared(#[comptime] count: usize) -> Array<f32> {
+    let mut sums = Array::<f32>::new(count);
+    #[unroll]
+    for k in 0..count {
+        sums[k] = 0.0;
+    }
+    sums
+}
+
 fn dims(tensor: &CubeTensor) -> [usize; 4] {
     tensor.meta.shape().dims()
 }
@@ -69,7 +80,7 @@ mod tests {
     use burn::backend::{Cube, CubeDevice, ops::FloatTensorOps};
     use burn::tensor::TensorData;
     use cubecl::{device::WgpuDeviceKind, future::block_on};
-    use ferroflow_net::graph::{FlowOrder, OnPixel, Warp, WarpBorder};
+    use ferroflow_net::graph::{Correlation, FlowOrder, OnPixel, Warp, WarpBorder};
 
     use super::*;
 
@@ -87,6 +98,55 @@ mod tests {
         block_on(Cube::float_into_data(tensor)).unwrap().try_to_vec().unwrap()
     }
 
+    /// The borders that a map can be warped by.
+    const BORDERS: [WarpBorder; 5] = [
+        WarpBorder::Replicate,
+        WarpBorder::Zeros,
+        WarpBorder::ZerosMasked { threshold: 0.9999 },
+        WarpBorder::Extrapolate,
+        WarpBorder::Caffe,
+    ];
+
+    /// A kernel that warps while it correlates gives what the warp and the correlation give, over random shapes. In WGSL, because Mesa's
+    /// driver for processors crashes on shared memory in CubeCL's SPIR-V.
+    #[cfg(feature = "wgpu")]
+    #[test]
+    fn a_map_may_be_warped_while_it_is_correlated() {
+        use cubecl::wgpu::{WgpuDevice, WgpuServer, WgslCompiler};
+        let Ok(device) = CubeDevice::vulkan(WgpuDeviceKind::DefaultDevice) else {
+            println!("skipped: there is no Vulkan device");
+            return;
+        };
+        let wgsl = CubeDevice::Wgpu(WgpuDevice::new(WgpuDeviceKind::DefaultDevice));
+        let client = Client::load::<WgpuServer<WgslCompiler>>(cubecl::RuntimeId::strip(wgsl.to_id()));
+        let upload = |values: Vec<f32>, shape: [usize; 4]| {
+            let handle = client.create_from_slice(f32::as_bytes(&values));
+            CubeTensor::new_contiguous(client.clone(), device.clone(), Shape::from(shape), handle, DType::F32)
+        };
+        let mut found = 0;
+        for case in 0..24 {
+            let pick = |i: u64, from: usize, to: usize| {
+                from + ((noise(100 * case + i, 1)[0] + 1.0) / 2.0 * (to - from) as f32) as usize
+            };
+            let (n, channels, h, w) = (pick(0, 1, 4), pick(1, 1, 36), pick(2, 1, 40), pick(3, 1, 40));
+            let c = Correlation { max_displacement: pick(4, 0, 7), stride: pick(5, 1, 4) };
+            let border = BORDERS[pick(6, 0, BORDERS.len())];
+            let order = [FlowOrder::Uv, FlowOrder::Vu, FlowOrder::NegatedVu][pick(7, 0, 3)];
+            let rule = Warp { border, order, scale: 2.5, on_pixel: OnPixel::Right };
+            let Some(block) = warped_correlation::block(&client, c) else { continue };
+            let features = |seed| upload(noise(seed, n * channels * h * w), [n, channels, h, w]);
+            let (f1, image) = (features(1), features(2));
+            let flow = upload(noise(3, n * 2 * h * w).into_iter().map(|v| 4.0 * v).collect(), [n, 2, h, w]);
+            let apart = read(correlation(f1.clone(), warp(image.clone(), flow.clone(), rule), c));
+            let at_once = read(warped_correlation::tiled([f1, image, flow], c, rule, block));
+            assert_eq!(apart.len(), at_once.len());
+            let worst = apart.iter().zip(&at_once).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-5, "{n} {channels} {h} {w}, {c:?}, {rule:?}: {worst}");
+            found += 1;
+        }
+        assert!(found > 12, "{found} of 24 cases fit");
+    }
+
     /// A gradient by atomic sums is that in a fixed order, on a device that has both.
     #[test]
     fn both_ways_of_scattering_agree() {
@@ -101,14 +161,7 @@ mod tests {
         let flow = upload(noise(2, n * 2 * h * w).into_iter().map(|v| 4.0 * v).collect(), [n, 2, h, w]);
         let gradient = upload(noise(3, n * c * h * w), [n, c, h, w]);
         println!("this device has {:?}", Scatter::of(&image.client));
-        let borders = [
-            WarpBorder::Replicate,
-            WarpBorder::Zeros,
-            WarpBorder::ZerosMasked { threshold: 0.9999 },
-            WarpBorder::Extrapolate,
-            WarpBorder::Caffe,
-        ];
-        for border in borders {
+        for border in BORDERS {
             let rule = Warp { border, order: FlowOrder::Uv, scale: 1.0, on_pixel: OnPixel::Right };
             let by = |scatter| read(warp_image_backward(flow.clone(), gradient.clone(), rule, scatter));
             let to_flow = read(warp_flow_backward(image.clone(), flow.clone(), gradient.clone(), rule));

@@ -303,7 +303,7 @@ pub(super) fn sample(
 
 /// What is sampled of the plane that begins at `first`.
 #[cube]
-fn mixed(image: &Tensor<f32>, first: usize, s: &Sample) -> f32 {
+pub(super) fn mixed(image: &Tensor<f32>, first: usize, s: &Sample) -> f32 {
     s.share_00 * image[first + s.at_00]
         + s.share_10 * image[first + s.at_10]
         + s.share_01 * image[first + s.at_01]

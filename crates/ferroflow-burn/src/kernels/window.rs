@@ -6,7 +6,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use super::warp::{lies_in, place};
-use super::{cast_back, dims, empty, plain, units};
+use super::{cast_back, cleared, dims, empty, plain, units};
 
 /// Channels of a gradient that one unit sums.
 const BLOCK: usize = 8;
@@ -118,11 +118,7 @@ fn forward(
     let left = corner[n * 2 * pixels + pixel];
     let y = corner[(n * 2 + 1) * pixels + pixel] + f32::cast_from(row as u32);
 
-    let mut sums = Array::<f32>::new(side);
-    #[unroll]
-    for k in 0..side {
-        sums[k] = 0.0;
-    }
+    let mut sums = cleared(side);
     if lies_in(y, last_row) {
         let line = place(y, last_row) as usize * width;
         for c in 0..channels {
@@ -168,11 +164,7 @@ fn first_gradient(
     let left = corner[n * 2 * pixels + pixel];
     let top = corner[(n * 2 + 1) * pixels + pixel];
 
-    let mut sums = Array::<f32>::new(block);
-    #[unroll]
-    for k in 0..block {
-        sums[k] = 0.0;
-    }
+    let mut sums = cleared(block);
     for row in 0..side {
         let y = top + f32::cast_from(row as u32);
         if lies_in(y, last_row) {
@@ -224,11 +216,7 @@ fn second_gradient(
     let x = f32::cast_from((other % width) as u32);
     let y = f32::cast_from((other / width) as u32);
 
-    let mut sums = Array::<f32>::new(block);
-    #[unroll]
-    for k in 0..block {
-        sums[k] = 0.0;
-    }
+    let mut sums = cleared(block);
     for pixel in 0..pixels {
         let column = x - corner[n * 2 * pixels + pixel];
         let row = y - corner[(n * 2 + 1) * pixels + pixel];
