@@ -15,9 +15,11 @@ import subprocess
 import tempfile
 
 NETWORKS = {
-    # name: (model, loss, batch, crop)
-    "lightflow": ("lightflow", "lightflow-l1", 8, "256x448"),
-    "pwcnet": ("pwcnet", "multiscale-epe", 4, "256x320"),
+    # name: (model, loss, batch, crop), as the recipes lightflow-synth and pwcnet-chairs have them, and in half the size
+    "lightflow": ("lightflow", "lightflow-l1", 8, "320x448"),
+    "pwcnet": ("pwcnet", "multiscale-epe", 8, "320x448"),
+    "lightflow-small": ("lightflow", "lightflow-l1", 8, "256x448"),
+    "pwcnet-small": ("pwcnet", "multiscale-epe", 4, "256x320"),
 }
 # Steps between lines of the log; the first line is not counted.
 EVERY = 3
