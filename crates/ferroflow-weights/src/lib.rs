@@ -21,7 +21,7 @@ pub static BUILTIN: &[Builtin] = &[
     #[cfg(feature = "rill")]
     Builtin {
         name: "rill",
-        sha256: "d6c678b024c7aa195c2697651c08588228a9dcc8857ea12050f07fc3a430b7ab",
+        sha256: "b7232215cb8b2d058fc541d4e9fefca96919de6b3c42c24a864b6687fb9d9cb3",
         bytes: include_bytes!("../rill.safetensors"),
     },
 ];
