@@ -15,8 +15,8 @@ import subprocess
 import tempfile
 
 NETWORKS = {
-    # name: (model, loss, batch, crop), as the recipes lightflow-synth and pwcnet-chairs have them, and in half the size
-    "lightflow": ("lightflow", "lightflow-l1", 8, "320x448"),
+    # name: (model, loss, batch, crop), as the recipes have them (but for a quarter of LightFlow's batch of 128), and smaller
+    "lightflow": ("lightflow", "lightflow-l1", 32, "320x448"),
     "pwcnet": ("pwcnet", "multiscale-epe", 8, "320x448"),
     "lightflow-small": ("lightflow", "lightflow-l1", 8, "256x448"),
     "pwcnet-small": ("pwcnet", "multiscale-epe", 4, "256x320"),
