@@ -12,7 +12,8 @@
 //!
 //! On `Device::flex()`, against the plain interpreter: every operation, the flow of every network that is no stack, and in
 //! double precision the gradients of LightFlow, PWC-Net, UFlow and FlowNet2-CS. With the feature `vulkan`, under Mesa's driver for
-//! processors, every operation and the small networks, forward and backward (`tests/gpu.rs`). No GPU has been at hand yet.
+//! processors, every operation and the small networks, forward and backward (`tests/gpu.rs`). No GPU has been at hand yet, so
+//! NCCL (`nccl.rs`) has been compiled and linked, never run, and the correlation that warps in shared memory is proved in WGSL alone.
 
 mod all_reduce;
 mod device;

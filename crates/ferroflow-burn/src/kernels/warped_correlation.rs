@@ -1,4 +1,4 @@
-//! The cost volume of features and of others that are warped meanwhile: the warped map is never there as a whole.
+//! The cost volume of features and of others that are warped meanwhile: forward, the warped map is never there as a whole.
 //!
 //! A pixel of it is part of as many products as there are displacements, 81 in PWC-Net. Sampled for each of them it would be read four times as
 //! often. So the units of a cube, one for each pixel of a tile, first warp the tile and its surroundings into shared memory, a block of channels
